@@ -1,0 +1,1 @@
+//! Strict TOML reading: every error at once, with file, line, column, key and remedy.

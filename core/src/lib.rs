@@ -1,0 +1,25 @@
+//! The measuring core of Bufferbane: codecs, sealing, timing, statistics and detection.
+//!
+//! `no_std`, allocates nothing, forbids unsafe code, and does no I/O: bytes and time stamps go in,
+//! bytes, samples and deadlines come out, so the same code runs under io_uring in the daemon and
+//! under a seeded simulation in the tests.
+//!
+//! ```text
+//! socket ─ packet ─▶ decode ─▶ match ─▶ Sample ─▶ windows, histograms ─▶ events
+//!                   (wire,    (flight)  (sample)  (stats, record)
+//!                    seal,
+//!                    session)
+//! ```
+//!
+//! `now` and randomness are arguments of every entry point that needs them.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod drop_reason;
+pub mod limits;
+pub mod packet;
+pub mod sample;
+pub mod time;

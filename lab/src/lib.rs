@@ -1,0 +1,1 @@
+//! The test lab: link emulator, namespaces, scenarios and benchmarks.

@@ -1,0 +1,1 @@
+//! The daemon: probes from every bound interface, records, and keeps watch.

@@ -1,0 +1,1 @@
+//! The ring, timestamped sockets, clocks, netlink and counters: the only home of `unsafe`.

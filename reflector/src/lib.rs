@@ -1,0 +1,1 @@
+//! The reflector: sealed echo with kernel timestamps.

@@ -1,0 +1,1 @@
+//! The redb store: packed blocks, rollups, retention, recovery and queries.

@@ -19,7 +19,9 @@
 extern crate std;
 
 pub mod drop_reason;
+pub mod flight;
 pub mod limits;
 pub mod packet;
 pub mod sample;
+pub mod schedule;
 pub mod time;

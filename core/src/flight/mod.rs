@@ -1,0 +1,580 @@
+//! What is in flight: replies are matched to requests, and every request ends in one sample.
+//!
+//! One [`Flight`] serves one stream. The order of calls:
+//!
+//! 1. [`Flight::on_send`] for each request that is handed to the driver; it gives the number.
+//! 2. [`Flight::on_sent`] once, with the transmit stamp, without one, or with the errno.
+//! 3. [`Flight::on_reply`] for each reply, and with it whatever the reply says of other requests:
+//!    [`Flight::on_residence`] and [`Flight::on_received_word`].
+//! 4. [`Flight::handle_timeout`] when [`Flight::poll_timeout`] says so.
+//! 5. [`Flight::poll_observation`] until it is empty, after each of these.
+//!
+//! Steps 2 and 3 may come in either order: a reply often overtakes its request's transmit stamp.
+
+mod losses;
+#[cfg(test)]
+mod tests;
+
+use core::ops::DerefMut;
+
+use heapless::Deque;
+
+pub use losses::LossSlot;
+use losses::Losses;
+
+use crate::drop_reason::DropReason;
+use crate::packet::SendOutcome;
+use crate::sample::{Flags, Observation, Sample, SeriesIndex, Status};
+use crate::time::{ClockSource, Monotonic, Stamp, signed_difference_ns};
+
+/// Further copies of replies and revisions that may wait to be polled. They are polled after every
+/// call, so only one datagram's worth ever waits: 64 from a record word, and a duplicate.
+const EXTRA: usize = 72;
+
+/// A sample is complete without its residence time after this many later replies: the far end sends
+/// each transmit stamp in its next two replies, so it cannot come any more.
+const REPLIES_UNTIL_RESIDENCE_IS_GONE: u8 = 2;
+
+/// How a stream is matched.
+#[derive(Clone, Copy, Debug)]
+pub struct FlightConfig {
+    /// The series that its samples belong to.
+    pub series: SeriesIndex,
+    /// A request without an answer after this long is lost, ns.
+    pub timeout_ns: u64,
+    /// A request that leaves this much after its deadline is marked [`Flags::SENT_LATE`], ns.
+    pub late_after_ns: u64,
+    /// Whether the far end tells its transmit time in later replies (interleaved mode, RFC 9769).
+    pub interleaved: bool,
+}
+
+/// What a reply says of its own request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyFacts {
+    /// When the reply arrived.
+    pub rx: Stamp,
+    /// TTL or hop limit of the reply.
+    pub ttl_down: Option<u8>,
+    /// The far end's own account, where there is one.
+    pub remote: Option<RemoteFacts>,
+}
+
+/// What the far end says of a request that it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteFacts {
+    /// When it received the request, on its own time line, ns.
+    pub rx_ns: u64,
+    /// Who stamped that.
+    pub rx_clock: ClockSource,
+    /// When it sent the reply, by its own program, ns. A better stamp may follow through
+    /// [`Flight::on_residence`].
+    pub tx_user_ns: u64,
+    /// TTL or hop limit of the request.
+    pub ttl_up: Option<u8>,
+    /// TOS or traffic-class octet of the request.
+    pub tos_seen: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Free,
+    /// Sent or being sent, not answered.
+    Waiting,
+    /// Answered, but the transmit stamp or the residence time may still come.
+    Answered,
+    /// Its end is known and not yet polled.
+    Ended(Status),
+    /// Its end has been reported.
+    Reported(Status),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    /// The far end received it, so its reply was lost.
+    Received,
+    /// The far end did not receive it.
+    NotReceived,
+}
+
+/// Room for one request. The caller lends a slice of these: at least as many as can be sent within
+/// the time-out; a late answer is recognised for as long as its slot is not used again.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    state: State,
+    heard: Heard,
+    seq: u64,
+    deadline: Monotonic,
+    tx: Stamp,
+    tx_final: bool,
+    size: u16,
+    errno: u16,
+    flags: Flags,
+    rx: Option<Stamp>,
+    ttl_down: Option<u8>,
+    remote: Option<RemoteFacts>,
+    remote_tx: Option<(u64, ClockSource)>,
+    later_replies: u8,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            state: State::Free,
+            heard: Heard::Nothing,
+            seq: 0,
+            deadline: Monotonic::ZERO,
+            tx: Stamp::user(Monotonic::ZERO),
+            tx_final: false,
+            size: 0,
+            errno: 0,
+            flags: Flags::NONE,
+            rx: None,
+            ttl_down: None,
+            remote: None,
+            remote_tx: None,
+            later_replies: 0,
+        }
+    }
+}
+
+/// The requests of one stream that wait for their answers.
+#[derive(Debug)]
+pub struct Flight<S, L> {
+    config: FlightConfig,
+    slots: S,
+    losses: Losses<L>,
+    /// The number of the next request.
+    next: u64,
+    /// No request before this one is unresolved.
+    head: u64,
+    /// How many slots are in `State::Ended`.
+    ended: usize,
+    /// The highest number that was answered.
+    newest_answered: Option<u64>,
+    extra: Deque<Observation, EXTRA>,
+    overflowed: u64,
+}
+
+impl<S, L> Flight<S, L>
+where
+    S: DerefMut<Target = [Slot]>,
+    L: DerefMut<Target = [LossSlot]>,
+{
+    /// A stream with nothing in flight. `slots` holds what is in flight, `losses` those reported as
+    /// lost whose direction may still become known; it may be empty where there is no far end that
+    /// tells.
+    pub fn new(config: FlightConfig, slots: S, losses: L) -> Self {
+        Self {
+            config,
+            slots,
+            losses: Losses::new(losses),
+            next: 0,
+            head: 0,
+            ended: 0,
+            newest_answered: None,
+            extra: Deque::new(),
+            overflowed: 0,
+        }
+    }
+
+    /// The number that the next request will have.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// Duplicates and revisions that could not be reported because nobody polled for them.
+    #[must_use]
+    pub const fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    /// A request of `size` bytes is handed to the driver at `now` for `deadline`. Gives its number,
+    /// or `None` where the slot it needs is still in flight: then it must not be sent.
+    pub fn on_send(&mut self, now: Monotonic, deadline: Monotonic, size: u16) -> Option<u64> {
+        let seq = self.next;
+        let index = self.index(seq)?;
+        if !matches!(self.slots[index].state, State::Free | State::Reported(_)) {
+            return None;
+        }
+        self.slots[index] = Slot {
+            state: State::Waiting,
+            seq,
+            deadline,
+            tx: Stamp::user(now),
+            size,
+            ..Slot::default()
+        };
+        self.next = seq + 1;
+        Some(seq)
+    }
+
+    /// What became of sending request `seq`.
+    pub fn on_sent(&mut self, seq: u64, outcome: SendOutcome) {
+        let late_after_ns = self.config.late_after_ns;
+        let Some(slot) = self.slot_mut(seq) else {
+            return;
+        };
+        match outcome {
+            SendOutcome::Stamped(stamp) => {
+                slot.tx = stamp;
+                slot.tx_final = true;
+                if stamp.at.signed_since(slot.deadline) > late_after_ns as i64 {
+                    slot.flags = slot.flags.with(Flags::SENT_LATE);
+                }
+            }
+            SendOutcome::NoStamp => slot.tx_final = true,
+            SendOutcome::Failed(errno) => {
+                slot.tx_final = true;
+                if slot.state == State::Waiting {
+                    slot.errno = errno.clamp(0, i32::from(u16::MAX)) as u16;
+                    self.end(seq, Status::Unsent);
+                    return;
+                }
+            }
+        }
+        self.end_if_complete(seq);
+    }
+
+    /// A reply to request `seq` arrived.
+    ///
+    /// # Errors
+    /// [`DropReason::Unmatched`] where `seq` was never sent or is too long ago.
+    pub fn on_reply(&mut self, seq: u64, facts: &ReplyFacts) -> Result<(), DropReason> {
+        let timeout_ns = self.config.timeout_ns;
+        let newest = self.newest_answered;
+        let slot = self.slot_mut(seq).ok_or(DropReason::Unmatched)?;
+        match slot.state {
+            State::Free => return Err(DropReason::Unmatched),
+            State::Ended(Status::Unsent) | State::Reported(Status::Unsent) => {
+                return Err(DropReason::Unmatched);
+            }
+            State::Answered
+            | State::Ended(Status::Ok | Status::Late)
+            | State::Reported(Status::Ok | Status::Late) => {
+                let mut copy = *slot;
+                copy.take_reply(facts);
+                self.push_extra(|config| Observation::New(copy.sample(config, Status::Duplicate)));
+                return Ok(());
+            }
+            State::Waiting => {
+                slot.take_reply(facts);
+                if newest.is_some_and(|n| n > seq) {
+                    slot.flags = slot.flags.with(Flags::REORDERED);
+                }
+                if facts.rx.at.saturating_since(slot.tx.at) > timeout_ns {
+                    self.end(seq, Status::Late);
+                } else {
+                    slot.state = State::Answered;
+                    self.end_if_complete(seq);
+                }
+            }
+            State::Ended(_) => {
+                // Timed out a moment ago and not yet polled: it is reported once, as late.
+                slot.take_reply(facts);
+                slot.state = State::Ended(Status::Late);
+            }
+            State::Reported(_) => {
+                slot.take_reply(facts);
+                slot.state = State::Reported(Status::Late);
+                let slot = *slot;
+                self.losses.forget(seq);
+                self.push_extra(|config| Observation::Revised(slot.sample(config, Status::Late)));
+            }
+        }
+        if newest.is_none_or(|n| n < seq) {
+            self.newest_answered = Some(seq);
+        }
+        self.count_later_replies(seq);
+        Ok(())
+    }
+
+    /// The far end says when its reply to request `seq` left: `tx_ns` on its own time line, stamped
+    /// by `clock`.
+    pub fn on_residence(&mut self, seq: u64, tx_ns: u64, clock: ClockSource) {
+        let Some(slot) = self.slot_mut(seq) else {
+            return;
+        };
+        if matches!(slot.state, State::Waiting | State::Answered) {
+            slot.remote_tx = Some((tx_ns, clock));
+            self.end_if_complete(seq);
+        }
+    }
+
+    /// The far end's receive record for the 64 requests from `first` on: bit `i` is set where it
+    /// had received `first + i` when it answered request `as_of`.
+    ///
+    /// A set bit is final. A clear one is believed for requests that were sent at least
+    /// `settle_ns` before `as_of`: a younger one may have been on its way.
+    pub fn on_received_word(&mut self, first: u64, bits: u64, as_of: u64, settle_ns: u64) {
+        let Some(as_of_sent) = self.slot(as_of).map(|s| s.tx.at) else {
+            return;
+        };
+        for i in 0..64 {
+            let seq = first.saturating_add(i);
+            if seq >= self.next || seq > as_of {
+                break;
+            }
+            let received = bits >> i & 1 == 1;
+            let Some(sent) = self.sent_at(seq) else {
+                continue;
+            };
+            if received {
+                self.on_heard(seq, Heard::Received);
+            } else if as_of_sent.saturating_since(sent) >= settle_ns {
+                self.on_heard(seq, Heard::NotReceived);
+            }
+        }
+    }
+
+    /// Every request from `from` up to and without `to` was received (`received`), or none was: for
+    /// runs that are longer than the far end's record, by its counts.
+    pub fn on_run(&mut self, from: u64, to: u64, received: bool) {
+        let heard = if received {
+            Heard::Received
+        } else {
+            Heard::NotReceived
+        };
+        let mut seq = from.max(self.oldest_undirected().unwrap_or(u64::MAX));
+        while seq < to && self.extra.len() < EXTRA - 8 {
+            self.on_heard(seq, heard);
+            seq += 1;
+        }
+    }
+
+    /// The oldest request that is lost or unanswered and whose direction is not known: what to ask
+    /// the far end's record for.
+    #[must_use]
+    pub fn oldest_undirected(&self) -> Option<u64> {
+        self.losses.oldest().or_else(|| {
+            (self.head..self.next).find(|&seq| {
+                self.slot(seq)
+                    .is_some_and(|s| s.state == State::Waiting && s.heard == Heard::Nothing)
+            })
+        })
+    }
+
+    /// Nothing more will be learned of losses so far: the far end has restarted.
+    pub fn on_remote_restart(&mut self) {
+        self.losses.clear();
+        for seq in self.head..self.next {
+            if let Some(slot) = self.slot_mut(seq) {
+                slot.heard = Heard::Nothing;
+            }
+        }
+    }
+
+    /// When [`Flight::handle_timeout`] is next needed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Monotonic> {
+        (self.head..self.next).find_map(|seq| {
+            let slot = self.slot(seq)?;
+            matches!(slot.state, State::Waiting | State::Answered)
+                .then(|| slot.tx.at.saturating_add(self.config.timeout_ns))
+        })
+    }
+
+    /// Ends what has waited for the time-out.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        for seq in self.head..self.next {
+            let timeout_ns = self.config.timeout_ns;
+            let Some(slot) = self.slot(seq) else { continue };
+            let due = slot.tx.at.saturating_add(timeout_ns) <= now;
+            match slot.state {
+                State::Answered if due => self.end(seq, Status::Ok),
+                State::Waiting if due => {
+                    let status = match slot.heard {
+                        Heard::Nothing => Status::Lost,
+                        Heard::Received => Status::LostDown,
+                        Heard::NotReceived => Status::LostUp,
+                    };
+                    self.end(seq, status);
+                }
+                State::Waiting | State::Answered => break,
+                _ => {}
+            }
+        }
+        self.advance_head();
+    }
+
+    /// The next sample or revision, until there is none.
+    pub fn poll_observation(&mut self) -> Option<Observation> {
+        if self.ended > 0 {
+            for seq in self.head..self.next {
+                let Some(index) = self.index_of(seq) else {
+                    continue;
+                };
+                if let State::Ended(status) = self.slots[index].state {
+                    self.slots[index].state = State::Reported(status);
+                    self.ended -= 1;
+                    let sample = self.slots[index].sample(&self.config, status);
+                    if status == Status::Lost {
+                        self.losses.push(&sample);
+                    }
+                    self.advance_head();
+                    return Some(Observation::New(sample));
+                }
+            }
+        }
+        self.extra.pop_front()
+    }
+
+    fn end(&mut self, seq: u64, status: Status) {
+        if let Some(slot) = self.slot_mut(seq) {
+            if !matches!(slot.state, State::Ended(_)) {
+                slot.state = State::Ended(status);
+                self.ended += 1;
+            }
+        }
+    }
+
+    fn end_if_complete(&mut self, seq: u64) {
+        let interleaved = self.config.interleaved;
+        let Some(slot) = self.slot(seq) else { return };
+        if slot.state == State::Answered && slot.tx_final {
+            let residence_settled = !interleaved
+                || slot.remote_tx.is_some()
+                || slot.later_replies >= REPLIES_UNTIL_RESIDENCE_IS_GONE;
+            if residence_settled {
+                self.end(seq, Status::Ok);
+            }
+        }
+    }
+
+    /// A reply to `newer` came: what was answered before it has one chance less to learn its
+    /// residence time. Call order matters: `on_residence` from the same reply comes first.
+    fn count_later_replies(&mut self, newer: u64) {
+        if !self.config.interleaved {
+            return;
+        }
+        for seq in self.head..self.next {
+            if seq == newer {
+                continue;
+            }
+            if let Some(slot) = self.slot_mut(seq) {
+                if slot.state == State::Answered {
+                    slot.later_replies = slot.later_replies.saturating_add(1);
+                    self.end_if_complete(seq);
+                }
+            }
+        }
+    }
+
+    fn on_heard(&mut self, seq: u64, heard: Heard) {
+        if let Some(slot) = self.slot_mut(seq) {
+            // A record that says "received" cannot be taken back by an older one.
+            if slot.heard != Heard::Received {
+                slot.heard = heard;
+            }
+            if let State::Ended(Status::Lost) = slot.state {
+                slot.state = State::Ended(heard.status());
+                return;
+            }
+        }
+        if let Some(mut sample) = self.losses.take(seq, self.config.series) {
+            sample.status = heard.status();
+            sample.flags = sample.flags.with(Flags::DIRECTION_LATER);
+            if let Some(slot) = self.slot_mut(seq) {
+                slot.flags = slot.flags.with(Flags::DIRECTION_LATER);
+                slot.state = State::Reported(heard.status());
+            }
+            self.push_extra(|_| Observation::Revised(sample));
+        }
+    }
+
+    fn push_extra(&mut self, make: impl FnOnce(&FlightConfig) -> Observation) {
+        if self.extra.push_back(make(&self.config)).is_err() {
+            self.overflowed += 1;
+        }
+    }
+
+    fn advance_head(&mut self) {
+        while self.head < self.next {
+            match self.slot(self.head).map(|s| s.state) {
+                Some(State::Waiting | State::Answered | State::Ended(_)) => break,
+                _ => self.head += 1,
+            }
+        }
+    }
+
+    fn sent_at(&self, seq: u64) -> Option<Monotonic> {
+        self.slot(seq)
+            .map(|s| s.tx.at)
+            .or_else(|| self.losses.sent_at(seq))
+    }
+
+    fn index(&self, seq: u64) -> Option<usize> {
+        (seq % (self.slots.len() as u64).max(1))
+            .try_into()
+            .ok()
+            .filter(|i| *i < self.slots.len())
+    }
+
+    fn index_of(&self, seq: u64) -> Option<usize> {
+        self.index(seq)
+            .filter(|&i| self.slots[i].seq == seq && self.slots[i].state != State::Free)
+    }
+
+    fn slot(&self, seq: u64) -> Option<&Slot> {
+        self.index_of(seq).map(|i| &self.slots[i])
+    }
+
+    fn slot_mut(&mut self, seq: u64) -> Option<&mut Slot> {
+        self.index_of(seq).map(|i| &mut self.slots[i])
+    }
+}
+
+impl Heard {
+    const fn status(self) -> Status {
+        match self {
+            Self::Nothing => Status::Lost,
+            Self::Received => Status::LostDown,
+            Self::NotReceived => Status::LostUp,
+        }
+    }
+}
+
+impl Slot {
+    fn take_reply(&mut self, facts: &ReplyFacts) {
+        self.rx = Some(facts.rx);
+        self.ttl_down = facts.ttl_down;
+        self.remote = facts.remote;
+    }
+
+    /// The sample this request ends in.
+    fn sample(&self, config: &FlightConfig, status: Status) -> Sample {
+        let mut sample = Sample::lost(config.series, self.seq, self.tx.at, self.size);
+        sample.status = status;
+        sample.flags = self.flags;
+        sample.errno = self.errno;
+        sample.send_late_ns = self.tx.at.signed_since(self.deadline);
+        if status != Status::Unsent {
+            sample.tx_clock = self.tx.clock;
+        }
+        let Some(rx) = self.rx.filter(|_| status.is_answered()) else {
+            return sample;
+        };
+        sample.rx_clock = rx.clock;
+        sample.ttl_down = self.ttl_down;
+        let whole_ns = rx.at.saturating_since(self.tx.at);
+        sample.rtt_ns = Some(whole_ns);
+        if let Some(remote) = self.remote {
+            // A duplicate's own transmit stamp is never told apart from the first copy's.
+            let (tx_ns, tx_clock) = match self.remote_tx {
+                Some(stamp) if status != Status::Duplicate => stamp,
+                _ => (remote.tx_user_ns, ClockSource::User),
+            };
+            let residence_ns = tx_ns.saturating_sub(remote.rx_ns);
+            sample.rtt_ns = Some(whole_ns.saturating_sub(residence_ns));
+            sample.raw_up_ns = Some(signed_difference_ns(remote.rx_ns, self.tx.at.as_nanos()));
+            sample.raw_down_ns = Some(signed_difference_ns(rx.at.as_nanos(), tx_ns));
+            sample.remote_rx_clock = remote.rx_clock;
+            sample.remote_tx_clock = tx_clock;
+            sample.ttl_up = remote.ttl_up;
+            sample.tos_seen = remote.tos_seen;
+        }
+        sample
+    }
+}

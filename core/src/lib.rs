@@ -20,8 +20,10 @@ extern crate std;
 
 pub mod drop_reason;
 pub mod flight;
+pub mod icmp;
 pub mod limits;
 pub mod packet;
 pub mod sample;
 pub mod schedule;
 pub mod time;
+pub mod wire;

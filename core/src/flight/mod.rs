@@ -422,11 +422,11 @@ where
     }
 
     fn end(&mut self, seq: u64, status: Status) {
-        if let Some(slot) = self.slot_mut(seq) {
-            if !matches!(slot.state, State::Ended(_)) {
-                slot.state = State::Ended(status);
-                self.ended += 1;
-            }
+        if let Some(slot) = self.slot_mut(seq)
+            && !matches!(slot.state, State::Ended(_))
+        {
+            slot.state = State::Ended(status);
+            self.ended += 1;
         }
     }
 
@@ -453,11 +453,11 @@ where
             if seq == newer {
                 continue;
             }
-            if let Some(slot) = self.slot_mut(seq) {
-                if slot.state == State::Answered {
-                    slot.later_replies = slot.later_replies.saturating_add(1);
-                    self.end_if_complete(seq);
-                }
+            if let Some(slot) = self.slot_mut(seq)
+                && slot.state == State::Answered
+            {
+                slot.later_replies = slot.later_replies.saturating_add(1);
+                self.end_if_complete(seq);
             }
         }
     }

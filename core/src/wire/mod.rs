@@ -1,0 +1,3 @@
+//! Packets as bytes: for each message a bounds-checked view of received bytes, and what it says.
+
+pub mod icmp;

@@ -1,0 +1,424 @@
+//! Everything that is said of one series over one stretch of time. A rollup row is one of these.
+
+use crate::sample::{Flags, Sample, Status};
+use crate::stats::histogram::Histogram;
+use crate::stats::jitter::ipdv_ns;
+use crate::stats::loss_runs::LossRuns;
+use crate::stats::moments::Moments;
+use crate::time::{ClockSource, Monotonic};
+use crate::varint::{Reader, Writer};
+
+/// Version of the bytes that [`Summary::encode`] writes.
+const FORMAT: u8 = 1;
+
+/// Largest size of an encoded [`Summary`], bytes: two histograms with every bucket in use.
+pub const MAX_ENCODED: usize = 2 * crate::stats::histogram::BUCKETS * 7 + 1024;
+
+/// How often each clock took a stamp, by [`ClockSource`] number; 0 is "no stamp".
+pub type ClockCounts = [u64; 4];
+
+/// An answered probe at the edge of a stretch, so that IPDV can be taken across the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edge {
+    seq: u64,
+    rtt_ns: u64,
+}
+
+/// Counts, distributions and runs of one series. Fields are public to read; [`Summary::add`] and
+/// [`Summary::merge`] keep them consistent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Probes that were sent: answered, late or lost.
+    pub sent: u64,
+    /// Of these, answered, late ones included.
+    pub received: u64,
+    /// Of these, lost in whichever direction.
+    pub lost: u64,
+    /// Of the lost, those the far end never received.
+    pub lost_up: u64,
+    /// Of the lost, those the far end received.
+    pub lost_down: u64,
+    /// Of the answered, those after the time-out.
+    pub late: u64,
+    /// Further copies of replies.
+    pub duplicated: u64,
+    /// Of the answered, those overtaken by the reply to a later probe.
+    pub reordered: u64,
+    /// Probes that were never sent; not in `sent`.
+    pub unsent: u64,
+    /// Of the sent, those that left after their slot.
+    pub sent_late: u64,
+    /// When the first probe of the stretch was sent or should have been.
+    pub first: Option<Monotonic>,
+    /// When the last one was.
+    pub last: Option<Monotonic>,
+    /// Round-trip times of answered probes, ns.
+    pub rtt: Histogram,
+    /// Their mean and variance.
+    pub rtt_moments: Moments,
+    /// Absolute IPDV (RFC 3393) of round-trip times of neighbouring answered probes, ns.
+    pub ipdv: Histogram,
+    /// Smallest difference of clocks upward, ns.
+    pub raw_up_min_ns: Option<i64>,
+    /// Smallest difference of clocks downward, ns.
+    pub raw_down_min_ns: Option<i64>,
+    /// Runs of losses.
+    pub runs: LossRuns,
+    /// Who stamped requests as they left.
+    pub tx_clocks: ClockCounts,
+    /// Who stamped replies as they came.
+    pub rx_clocks: ClockCounts,
+    /// Who stamped requests at the far end.
+    pub remote_rx_clocks: ClockCounts,
+    /// Who stamped replies at the far end.
+    pub remote_tx_clocks: ClockCounts,
+    head: Option<Edge>,
+    tail: Option<Edge>,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Summary {
+    /// Nothing at all.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            sent: 0,
+            received: 0,
+            lost: 0,
+            lost_up: 0,
+            lost_down: 0,
+            late: 0,
+            duplicated: 0,
+            reordered: 0,
+            unsent: 0,
+            sent_late: 0,
+            first: None,
+            last: None,
+            rtt: Histogram::new(),
+            rtt_moments: Moments::new(),
+            ipdv: Histogram::new(),
+            raw_up_min_ns: None,
+            raw_down_min_ns: None,
+            runs: LossRuns::new(),
+            tx_clocks: [0; 4],
+            rx_clocks: [0; 4],
+            remote_rx_clocks: [0; 4],
+            remote_tx_clocks: [0; 4],
+            head: None,
+            tail: None,
+        }
+    }
+
+    /// Whether there is nothing in it: no probe was even tried.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.sent == 0 && self.unsent == 0 && self.duplicated == 0
+    }
+
+    /// The next sample of the series. Samples come in the order of their numbers; duplicates anywhere.
+    pub fn add(&mut self, sample: &Sample) {
+        if sample.status == Status::Duplicate {
+            self.duplicated += 1;
+            return;
+        }
+        self.first = Some(self.first.map_or(sample.sent, |f| f.min(sample.sent)));
+        self.last = Some(self.last.map_or(sample.sent, |l| l.max(sample.sent)));
+        if sample.status == Status::Unsent {
+            self.unsent += 1;
+            return;
+        }
+        self.sent += 1;
+        self.sent_late += u64::from(sample.flags.contains(Flags::SENT_LATE));
+        self.tx_clocks[sample.tx_clock as usize] += 1;
+        if sample.status.is_lost() {
+            self.lost += 1;
+            self.lost_up += u64::from(sample.status == Status::LostUp);
+            self.lost_down += u64::from(sample.status == Status::LostDown);
+            self.runs.lost(sample.sent);
+            return;
+        }
+        self.received += 1;
+        self.late += u64::from(sample.status == Status::Late);
+        self.reordered += u64::from(sample.flags.contains(Flags::REORDERED));
+        self.runs.answered();
+        self.rx_clocks[sample.rx_clock as usize] += 1;
+        self.remote_rx_clocks[sample.remote_rx_clock as usize] += 1;
+        self.remote_tx_clocks[sample.remote_tx_clock as usize] += 1;
+        self.raw_up_min_ns = min_of(self.raw_up_min_ns, sample.raw_up_ns);
+        self.raw_down_min_ns = min_of(self.raw_down_min_ns, sample.raw_down_ns);
+        let Some(rtt_ns) = sample.rtt_ns else { return };
+        self.rtt.add(rtt_ns);
+        self.rtt_moments.add(rtt_ns as f64);
+        let edge = Edge {
+            seq: sample.seq,
+            rtt_ns,
+        };
+        self.neighbours(self.tail, edge);
+        self.head = self.head.or(Some(edge));
+        self.tail = Some(edge);
+    }
+
+    /// A loss that was added became known to be `status`, lost in one direction.
+    pub fn revise_direction(&mut self, status: Status) {
+        match status {
+            Status::LostUp => self.lost_up += 1,
+            Status::LostDown => self.lost_down += 1,
+            _ => {}
+        }
+    }
+
+    /// Appends a stretch of the same series that follows this one.
+    pub fn merge(&mut self, later: &Self) {
+        self.sent += later.sent;
+        self.received += later.received;
+        self.lost += later.lost;
+        self.lost_up += later.lost_up;
+        self.lost_down += later.lost_down;
+        self.late += later.late;
+        self.duplicated += later.duplicated;
+        self.reordered += later.reordered;
+        self.unsent += later.unsent;
+        self.sent_late += later.sent_late;
+        self.first = match (self.first, later.first) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.last = self.last.max(later.last);
+        self.rtt.merge(&later.rtt);
+        self.rtt_moments.merge(&later.rtt_moments);
+        self.ipdv.merge(&later.ipdv);
+        self.raw_up_min_ns = min_of(self.raw_up_min_ns, later.raw_up_min_ns);
+        self.raw_down_min_ns = min_of(self.raw_down_min_ns, later.raw_down_min_ns);
+        self.runs.merge(&later.runs);
+        for (a, b) in [
+            (&mut self.tx_clocks, &later.tx_clocks),
+            (&mut self.rx_clocks, &later.rx_clocks),
+            (&mut self.remote_rx_clocks, &later.remote_rx_clocks),
+            (&mut self.remote_tx_clocks, &later.remote_tx_clocks),
+        ] {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        }
+        if let Some(head) = later.head {
+            self.neighbours(self.tail, head);
+        }
+        self.head = self.head.or(later.head);
+        self.tail = later.tail.or(self.tail);
+    }
+
+    /// IPDV is only defined between a probe and the very next one.
+    fn neighbours(&mut self, before: Option<Edge>, this: Edge) {
+        if let Some(before) = before
+            && before.seq.checked_add(1) == Some(this.seq)
+        {
+            self.ipdv
+                .add(ipdv_ns(before.rtt_ns, this.rtt_ns).unsigned_abs());
+        }
+    }
+
+    /// Writes it into `out`, which [`MAX_ENCODED`] bytes always suffice for. Gives its length;
+    /// `None` where `out` is too small.
+    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
+        let mut w = Writer::new(out);
+        w.u8(FORMAT);
+        for n in [
+            self.sent,
+            self.received,
+            self.lost,
+            self.lost_up,
+            self.lost_down,
+            self.late,
+            self.duplicated,
+            self.reordered,
+            self.unsent,
+            self.sent_late,
+        ] {
+            w.unsigned(n);
+        }
+        for clocks in [
+            &self.tx_clocks,
+            &self.rx_clocks,
+            &self.remote_rx_clocks,
+            &self.remote_tx_clocks,
+        ] {
+            clocks.iter().for_each(|n| w.unsigned(*n));
+        }
+        // Each optional group announces itself by one bit.
+        let present = u8::from(self.first.is_some())
+            | u8::from(self.raw_up_min_ns.is_some()) << 1
+            | u8::from(self.raw_down_min_ns.is_some()) << 2
+            | u8::from(self.head.is_some()) << 3;
+        w.u8(present);
+        if let (Some(first), Some(last)) = (self.first, self.last) {
+            w.unsigned(first.as_nanos());
+            w.unsigned(last.saturating_since(first));
+        }
+        if let Some(ns) = self.raw_up_min_ns {
+            w.signed(ns);
+        }
+        if let Some(ns) = self.raw_down_min_ns {
+            w.signed(ns);
+        }
+        if let (Some(head), Some(tail)) = (self.head, self.tail) {
+            for edge in [head, tail] {
+                w.unsigned(edge.seq);
+                w.unsigned(edge.rtt_ns);
+            }
+        }
+        self.runs.encode(&mut w);
+        self.rtt_moments.encode(&mut w);
+        self.rtt.encode(&mut w);
+        self.ipdv.encode(&mut w);
+        w.finish()
+    }
+
+    /// Reads what [`Summary::encode`] wrote; `None` where the bytes are not such a thing.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != FORMAT {
+            return None;
+        }
+        let mut s = Self::new();
+        for n in [
+            &mut s.sent,
+            &mut s.received,
+            &mut s.lost,
+            &mut s.lost_up,
+            &mut s.lost_down,
+            &mut s.late,
+            &mut s.duplicated,
+            &mut s.reordered,
+            &mut s.unsent,
+            &mut s.sent_late,
+        ] {
+            *n = r.unsigned()?;
+        }
+        for clocks in [
+            &mut s.tx_clocks,
+            &mut s.rx_clocks,
+            &mut s.remote_rx_clocks,
+            &mut s.remote_tx_clocks,
+        ] {
+            for n in clocks {
+                *n = r.unsigned()?;
+            }
+        }
+        let present = r.u8()?;
+        if present & 1 != 0 {
+            let first = Monotonic::from_nanos(r.unsigned()?);
+            s.first = Some(first);
+            s.last = Some(first.saturating_add(r.unsigned()?));
+        }
+        if present & 2 != 0 {
+            s.raw_up_min_ns = Some(r.signed()?);
+        }
+        if present & 4 != 0 {
+            s.raw_down_min_ns = Some(r.signed()?);
+        }
+        if present & 8 != 0 {
+            let mut edge = || {
+                Some(Edge {
+                    seq: r.unsigned()?,
+                    rtt_ns: r.unsigned()?,
+                })
+            };
+            s.head = Some(edge()?);
+            s.tail = Some(edge()?);
+        }
+        s.runs = LossRuns::decode(&mut r)?;
+        s.rtt_moments = Moments::decode(&mut r)?;
+        s.rtt = Histogram::decode(&mut r)?;
+        s.ipdv = Histogram::decode(&mut r)?;
+        r.rest().is_empty().then_some(s)
+    }
+
+    /// The share of stamps in `counts` that the kernel or the NIC took, 0 to 1.
+    #[must_use]
+    pub fn kernel_share(counts: &ClockCounts) -> Option<f64> {
+        let all: u64 = counts.iter().sum();
+        let good = counts[ClockSource::Kernel as usize] + counts[ClockSource::Nic as usize];
+        (all > 0).then(|| good as f64 / all as f64)
+    }
+}
+
+fn min_of(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample_strategy;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn build(samples: &[Sample]) -> Summary {
+        let mut s = Summary::new();
+        samples.iter().for_each(|x| s.add(x));
+        s
+    }
+
+    proptest! {
+        #[test]
+        fn a_border_changes_nothing_and_bytes_keep_everything(
+            mut samples in proptest::collection::vec(sample_strategy(), 0..80),
+            cut in 0usize..80,
+        ) {
+            for (i, s) in samples.iter_mut().enumerate() {
+                s.seq = i as u64;
+                s.sent = Monotonic::from_nanos(i as u64 * 1000);
+            }
+            let whole = build(&samples);
+            let cut = cut.min(samples.len());
+            let mut joined = Summary::new();
+            for part in [&samples[..cut], &samples[cut..]] {
+                let mut bytes = vec![0; MAX_ENCODED];
+                let len = build(part).encode(&mut bytes).unwrap();
+                joined.merge(&Summary::decode(&bytes[..len]).unwrap());
+            }
+            // The mean is the one figure that depends on the order of additions.
+            let (a, b) = (joined.rtt_moments.mean_ns(), whole.rtt_moments.mean_ns());
+            prop_assert!((a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() <= b.unwrap_or(0.0).abs() * 1e-9);
+            joined.rtt_moments = whole.rtt_moments;
+            prop_assert_eq!(&joined, &whole);
+            prop_assert_eq!(whole.sent, whole.received + whole.lost);
+            prop_assert_eq!(
+                samples.len() as u64,
+                whole.sent + whole.unsent + whole.duplicated
+            );
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes: Vec<u8>) {
+            let _ = Summary::decode(&bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = FORMAT;
+            }
+            let _ = Summary::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn ipdv_is_only_taken_between_neighbours() {
+        let mut s = Summary::new();
+        for (seq, rtt) in [(0, Some(10)), (1, Some(14)), (2, None), (3, Some(50))] {
+            let mut x = Sample::lost(Default::default(), seq, Monotonic::from_nanos(seq), 1);
+            if let Some(ms) = rtt {
+                x.status = Status::Ok;
+                x.rtt_ns = Some(ms * 1_000_000);
+            }
+            s.add(&x);
+        }
+        assert_eq!((s.ipdv.count(), s.ipdv.max()), (1, Some(4_000_000)));
+        assert_eq!((s.sent, s.lost, s.runs.count()), (4, 1, 1));
+    }
+}

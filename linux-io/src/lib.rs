@@ -1,1 +1,31 @@
 //! The ring, timestamped sockets, clocks, netlink and counters: the only home of `unsafe`.
+//!
+//! [`Engine`] is the whole input and output of a prober or a reflector: one io_uring with multishot
+//! receives into a ring of buffers, batched sends, kernel stamps in both directions and waits until
+//! absolute deadlines. Kernel stamps arrive already on the monotonic line ([`timeline`]).
+
+mod buffers;
+mod cmsg;
+mod engine;
+mod errqueue;
+mod event;
+mod outbox;
+mod ring;
+mod slots;
+mod sockaddr;
+mod socket;
+mod sockets;
+mod stampkeys;
+mod sys;
+mod tag;
+
+pub mod clock;
+pub mod support;
+pub mod timeline;
+
+pub use engine::{Engine, EngineOptions, StartError, Waker};
+pub use event::{EngineCounters, ErrorOrigin, Event, SocketId};
+pub use outbox::{Outbox, SendError, Transmit};
+pub use ring::EngineError;
+pub use slots::MAX_PAYLOAD;
+pub use socket::{Family, ProbeSocket, SocketBuilder, SocketError, SocketKind};

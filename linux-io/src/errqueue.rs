@@ -1,0 +1,104 @@
+//! Reading a socket's error queue: transmit stamps where the ring's own command is not available,
+//! and ICMP errors.
+
+use std::os::fd::RawFd;
+
+use crate::cmsg::{self, RECEIVE_SPACE};
+use crate::sockaddr::{self, NAME_LEN};
+
+/// Entries read by one system call.
+const BATCH: usize = 32;
+/// How much of a quoted payload is kept, bytes.
+const QUOTED: usize = 192;
+
+#[repr(C, align(8))]
+struct Place {
+    vector: libc::iovec,
+    name: [u8; NAME_LEN],
+    control: [u8; RECEIVE_SPACE],
+    payload: [u8; QUOTED],
+}
+
+/// Memory for one batch of entries, allocated once.
+#[derive(Default)]
+pub(crate) struct ErrorQueue {
+    places: Box<[Place]>,
+    headers: Box<[libc::mmsghdr]>,
+}
+
+/// One entry of an error queue.
+pub(crate) struct Entry<'a> {
+    pub(crate) facts: cmsg::Received,
+    pub(crate) to: Option<std::net::SocketAddr>,
+    pub(crate) quoted: &'a [u8],
+}
+
+impl ErrorQueue {
+    pub(crate) fn new() -> Self {
+        let places = (0..BATCH)
+            .map(|_| Place {
+                vector: libc::iovec {
+                    iov_base: std::ptr::null_mut(),
+                    iov_len: 0,
+                },
+                name: [0; NAME_LEN],
+                control: [0; RECEIVE_SPACE],
+                payload: [0; QUOTED],
+            })
+            .collect();
+        let headers = (0..BATCH)
+            // SAFETY: mmsghdr is integers and pointers, for which zero is a valid value.
+            .map(|_| unsafe { std::mem::zeroed::<libc::mmsghdr>() })
+            .collect();
+        Self { places, headers }
+    }
+
+    /// Takes up to a batch of entries off the queue of `fd` without waiting; returns how many.
+    pub(crate) fn read(&mut self, fd: RawFd) -> usize {
+        for (place, header) in self.places.iter_mut().zip(self.headers.iter_mut()) {
+            place.vector.iov_base = place.payload.as_mut_ptr().cast();
+            place.vector.iov_len = QUOTED;
+            let h = &mut header.msg_hdr;
+            h.msg_name = place.name.as_mut_ptr().cast();
+            h.msg_namelen = NAME_LEN as libc::socklen_t;
+            h.msg_iov = &raw mut place.vector;
+            h.msg_iovlen = 1;
+            h.msg_control = place.control.as_mut_ptr().cast();
+            h.msg_controllen = RECEIVE_SPACE as _;
+            h.msg_flags = 0;
+            header.msg_len = 0;
+        }
+        // SAFETY: every header was just pointed at memory of the length it says, which lives in
+        // `self` and is not touched until the call returns.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as _,
+                std::ptr::null_mut(),
+            )
+        };
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// Whether `read` may have left something.
+    pub(crate) const fn is_full(count: usize) -> bool {
+        count == BATCH
+    }
+
+    /// The `i`-th entry read last.
+    #[allow(clippy::unnecessary_cast, reason = "a narrower type with musl")]
+    pub(crate) fn entry(&self, i: usize) -> Option<Entry<'_>> {
+        let (place, header) = (self.places.get(i)?, self.headers.get(i)?);
+        let h = &header.msg_hdr;
+        let control = place.control.get(..h.msg_controllen as usize)?;
+        let name = place.name.get(..h.msg_namelen as usize)?;
+        let len = (header.msg_len as usize).min(QUOTED);
+        Some(Entry {
+            facts: cmsg::parse(control),
+            to: sockaddr::parse(name),
+            quoted: &place.payload[..len],
+        })
+    }
+}

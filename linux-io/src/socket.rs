@@ -1,0 +1,524 @@
+//! Sockets that measure: bound to an interface, stamped by the kernel, with the facts about each
+//! datagram that the packet's header had.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(addr: &std::net::IpAddr) -> Self {
+        match addr {
+            std::net::IpAddr::V4(_) => Self::V4,
+            std::net::IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn any_port(self) -> SocketAddr {
+        match self {
+            Self::V4 => SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            Self::V6 => SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        }
+    }
+}
+
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// UDP datagrams; IPv6 sockets take IPv6 only.
+    Udp,
+    /// ICMP echo without privilege: the kernel sets the identifier and the checksum and hands over
+    /// only answers to this socket, without IP header. Who may is set by the sysctl
+    /// `net.ipv4.ping_group_range`.
+    Ping,
+    /// ICMP through a raw socket, which needs `CAP_NET_RAW`. Filtered to echo replies and errors.
+    /// What is received begins with the IPv4 header on IPv4, with the ICMPv6 header on IPv6.
+    RawIcmp,
+}
+
+/// Why a socket could not be made, and what helps.
+#[derive(Debug)]
+pub struct SocketError {
+    /// The step that failed, by the name of its system call or option.
+    pub step: &'static str,
+    /// What it was applied to: an interface, an address, a number.
+    pub subject: String,
+    /// The kernel's answer.
+    pub source: io::Error,
+    /// What the reader can do about it; empty where the kernel's answer says all.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.step, self.subject, self.source)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SocketError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Where transmit and receive stamps are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamping {
+    pub(crate) receive: bool,
+    pub(crate) transmit: bool,
+}
+
+/// A socket ready for [`crate::Engine::add_socket`].
+#[derive(Debug)]
+pub struct ProbeSocket {
+    pub(crate) socket: Socket,
+    pub(crate) kind: SocketKind,
+    pub(crate) family: Family,
+    pub(crate) stamping: Stamping,
+    pub(crate) report_errors: bool,
+    pub(crate) report_sent: bool,
+    local: SocketAddr,
+}
+
+impl ProbeSocket {
+    /// A UDP socket. IPv6 sockets take IPv6 only.
+    #[must_use]
+    pub const fn udp(family: Family) -> SocketBuilder {
+        SocketBuilder::new(SocketKind::Udp, family)
+    }
+
+    /// An unprivileged ICMP echo socket; see [`SocketKind::Ping`].
+    #[must_use]
+    pub const fn ping(family: Family) -> SocketBuilder {
+        SocketBuilder::new(SocketKind::Ping, family)
+    }
+
+    /// A raw ICMP socket; see [`SocketKind::RawIcmp`].
+    #[must_use]
+    pub const fn raw_icmp(family: Family) -> SocketBuilder {
+        SocketBuilder::new(SocketKind::RawIcmp, family)
+    }
+
+    /// The address it is bound to; of a ping socket the "port" is its ICMP identifier.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub const fn kind(&self) -> SocketKind {
+        self.kind
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The receive buffer that the kernel granted, in bytes of its own accounting.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        self.socket.recv_buffer_size()
+    }
+}
+
+impl AsFd for ProbeSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl From<ProbeSocket> for OwnedFd {
+    fn from(socket: ProbeSocket) -> Self {
+        socket.socket.into()
+    }
+}
+
+/// What a [`ProbeSocket`] is to be.
+#[derive(Clone, Debug)]
+pub struct SocketBuilder {
+    kind: SocketKind,
+    family: Family,
+    bind: Option<SocketAddr>,
+    interface: Option<String>,
+    mark: Option<u32>,
+    tos: Option<u8>,
+    ttl: Option<u8>,
+    receive_buffer: Option<usize>,
+    stamping: Stamping,
+    report_errors: bool,
+    report_sent: bool,
+    bind_patience: Duration,
+}
+
+/// How long `build` retries a port that is still taken: the ring of a program that has just ended
+/// keeps its ports for 11–31 ms.
+const BIND_PATIENCE: Duration = Duration::from_millis(250);
+const BIND_RETRY: Duration = Duration::from_millis(5);
+
+impl SocketBuilder {
+    const fn new(kind: SocketKind, family: Family) -> Self {
+        Self {
+            kind,
+            family,
+            bind: None,
+            interface: None,
+            mark: None,
+            tos: None,
+            ttl: None,
+            receive_buffer: None,
+            stamping: Stamping {
+                receive: true,
+                transmit: true,
+            },
+            report_errors: false,
+            report_sent: false,
+            bind_patience: BIND_PATIENCE,
+        }
+    }
+
+    /// The local address and port; by default any address and a free port. A port that is taken is
+    /// retried for a quarter of a second.
+    #[must_use]
+    pub const fn bind(mut self, local: SocketAddr) -> Self {
+        self.bind = Some(local);
+        self
+    }
+
+    /// The interface that it sends through and receives from (`SO_BINDTODEVICE`). Needs no
+    /// privilege on a socket that is not bound to another one.
+    #[must_use]
+    pub fn interface(mut self, name: &str) -> Self {
+        self.interface = Some(name.to_owned());
+        self
+    }
+
+    /// The mark that policy routing sees (`SO_MARK`); needs `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    #[must_use]
+    pub const fn mark(mut self, mark: u32) -> Self {
+        self.mark = Some(mark);
+        self
+    }
+
+    /// The differentiated-services code point of what is sent, 0 to 63.
+    #[must_use]
+    pub const fn dscp(mut self, dscp: u8) -> Self {
+        self.tos = Some((dscp & 0x3f) << 2);
+        self
+    }
+
+    /// TTL or hop limit of what is sent, 1 to 255.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// The receive buffer in bytes. Beyond `net.core.rmem_max` it needs `CAP_NET_ADMIN`; without,
+    /// the kernel grants what it allows. Transmit stamps are charged to it too.
+    #[must_use]
+    pub const fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// Whether the kernel stamps what arrives and what leaves; both by default.
+    #[must_use]
+    pub const fn stamps(mut self, receive: bool, transmit: bool) -> Self {
+        self.stamping = Stamping { receive, transmit };
+        self
+    }
+
+    /// Whether ICMP errors about what was sent are reported (`IP_RECVERR`), as
+    /// [`crate::Event::SocketError`]. Off by default: it lets any router on the way disturb the
+    /// socket.
+    #[must_use]
+    pub const fn report_errors(mut self, on: bool) -> Self {
+        self.report_errors = on;
+        self
+    }
+
+    /// Whether successful sends are reported too ([`crate::Event::Sent`] without errno); failed
+    /// ones always are. Off by default: it costs a completion per datagram.
+    #[must_use]
+    pub const fn report_sent(mut self, on: bool) -> Self {
+        self.report_sent = on;
+        self
+    }
+
+    /// Makes the socket.
+    pub fn build(self) -> Result<ProbeSocket, SocketError> {
+        let socket = self.open()?;
+        let fd = socket.as_raw_fd();
+        let v6 = self.family == Family::V6;
+        if v6 && self.kind != SocketKind::RawIcmp {
+            socket
+                .set_only_v6(true)
+                .map_err(error("IPV6_V6ONLY", "on"))?;
+        }
+        if self.kind == SocketKind::RawIcmp {
+            set_icmp_filter(fd, self.family).map_err(error("ICMP filter", "echo reply, errors"))?;
+        }
+        if let Some(name) = &self.interface {
+            socket
+                .bind_device(Some(name.as_bytes()))
+                .map_err(|source| interface_error(name, source))?;
+        }
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark).map_err(|source| SocketError {
+                step: "SO_MARK",
+                subject: mark.to_string(),
+                source,
+                remedy: "a firewall mark needs CAP_NET_ADMIN or CAP_NET_RAW",
+            })?;
+        }
+        self.set_header(fd)?;
+        self.set_receive(fd)?;
+        if let Some(bytes) = self.receive_buffer {
+            set_receive_buffer(&socket, bytes)?;
+        }
+        let local = self.bind.unwrap_or_else(|| self.family.any_port());
+        bind_patiently(&socket, local, self.bind_patience)?;
+        let local = socket
+            .local_addr()
+            .ok()
+            .and_then(|a| a.as_socket())
+            .unwrap_or(local);
+        Ok(ProbeSocket {
+            socket,
+            kind: self.kind,
+            family: self.family,
+            stamping: self.stamping,
+            report_errors: self.report_errors,
+            report_sent: self.report_sent,
+            local,
+        })
+    }
+
+    fn open(&self) -> Result<Socket, SocketError> {
+        let (domain, icmp) = match self.family {
+            Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
+            Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let (kind, protocol, subject, remedy) = match self.kind {
+            SocketKind::Udp => (Type::DGRAM, Protocol::UDP, "UDP", ""),
+            SocketKind::Ping => (
+                Type::DGRAM,
+                icmp,
+                "ICMP echo",
+                "the sysctl net.ipv4.ping_group_range has to include this process's group",
+            ),
+            SocketKind::RawIcmp => (
+                Type::RAW,
+                icmp,
+                "raw ICMP",
+                "a raw socket needs CAP_NET_RAW",
+            ),
+        };
+        Socket::new(domain, kind, Some(protocol)).map_err(|source| SocketError {
+            step: "socket",
+            subject: subject.to_owned(),
+            source,
+            remedy,
+        })
+    }
+
+    /// Options that shape the header of what is sent.
+    fn set_header(&self, fd: RawFd) -> Result<(), SocketError> {
+        let v6 = self.family == Family::V6;
+        if let Some(tos) = self.tos {
+            let (level, name) = if v6 {
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_TOS)
+            };
+            set(fd, level, name, i32::from(tos)).map_err(error("IP_TOS", tos))?;
+        }
+        if let Some(ttl) = self.ttl {
+            let (level, name) = if v6 {
+                (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_TTL)
+            };
+            set(fd, level, name, i32::from(ttl)).map_err(error("IP_TTL", ttl))?;
+        }
+        Ok(())
+    }
+
+    /// Options that say what comes beside each received datagram. Stamps are asked for when the
+    /// socket joins an engine.
+    fn set_receive(&self, fd: RawFd) -> Result<(), SocketError> {
+        let wanted: &[(i32, i32, &'static str)] = match self.family {
+            Family::V4 => &[
+                (libc::IPPROTO_IP, libc::IP_PKTINFO, "IP_PKTINFO"),
+                (libc::IPPROTO_IP, libc::IP_RECVTTL, "IP_RECVTTL"),
+                (libc::IPPROTO_IP, libc::IP_RECVTOS, "IP_RECVTOS"),
+            ],
+            Family::V6 => &[
+                (
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_RECVPKTINFO,
+                    "IPV6_RECVPKTINFO",
+                ),
+                (
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_RECVHOPLIMIT,
+                    "IPV6_RECVHOPLIMIT",
+                ),
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, "IPV6_RECVTCLASS"),
+            ],
+        };
+        for &(level, name, word) in wanted {
+            set(fd, level, name, 1).map_err(error(word, "on"))?;
+        }
+        set(fd, libc::SOL_SOCKET, sys::SO_RXQ_OVFL, 1).map_err(error("SO_RXQ_OVFL", "on"))?;
+        if self.report_errors {
+            let (level, name) = match self.family {
+                Family::V4 => (libc::IPPROTO_IP, libc::IP_RECVERR),
+                Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+            };
+            set(fd, level, name, 1).map_err(error("IP_RECVERR", "on"))?;
+        }
+        Ok(())
+    }
+}
+
+fn error<S: ToString>(step: &'static str, subject: S) -> impl FnOnce(io::Error) -> SocketError {
+    move |source| SocketError {
+        step,
+        subject: subject.to_string(),
+        source,
+        remedy: "",
+    }
+}
+
+fn interface_error(name: &str, source: io::Error) -> SocketError {
+    let remedy = match source.raw_os_error() {
+        Some(libc::ENODEV) => "there is no interface of that name now",
+        Some(libc::EPERM) => {
+            "binding to an interface without CAP_NET_RAW needs Linux 5.7 or later and a socket \
+             that is not bound to another interface"
+        }
+        _ => "",
+    };
+    SocketError {
+        step: "SO_BINDTODEVICE",
+        subject: name.to_owned(),
+        source,
+        remedy,
+    }
+}
+
+/// Sets an option whose value is an `int`.
+pub(crate) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    set_bytes(fd, level, name, &value.to_ne_bytes())
+}
+
+/// Sets an option whose value is these bytes.
+fn set_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    // SAFETY: `value` is readable for its whole length, which is what the kernel is told; the
+    // kernel checks the descriptor.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
+    };
+    sys::check(result).map(drop)
+}
+
+/// Echo replies and the errors that say what became of a request pass; everything else that the
+/// host receives does not wake us.
+fn set_icmp_filter(fd: RawFd, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => {
+            // Echo reply, destination unreachable, time exceeded, parameter problem.
+            let pass = 1u32 | 1 << 3 | 1 << 11 | 1 << 12;
+            set_bytes(fd, sys::SOL_RAW, sys::ICMP_FILTER, &(!pass).to_ne_bytes())
+        }
+        Family::V6 => {
+            // A set bit blocks the type. Unreachable, too big, time exceeded, parameter problem,
+            // echo reply.
+            let mut blocked = [u32::MAX; 8];
+            for kind in [1usize, 2, 3, 4, 129] {
+                blocked[kind / 32] &= !(1 << (kind % 32));
+            }
+            let mut bytes = [0u8; 32];
+            for (place, word) in bytes.chunks_exact_mut(4).zip(blocked) {
+                place.copy_from_slice(&word.to_ne_bytes());
+            }
+            set_bytes(fd, sys::SOL_ICMPV6, sys::ICMPV6_FILTER, &bytes)
+        }
+    }
+}
+
+fn set_receive_buffer(socket: &Socket, bytes: usize) -> Result<(), SocketError> {
+    let clamped = i32::try_from(bytes).unwrap_or(i32::MAX);
+    if set(
+        socket.as_raw_fd(),
+        libc::SOL_SOCKET,
+        sys::SO_RCVBUFFORCE,
+        clamped,
+    )
+    .is_ok()
+    {
+        return Ok(());
+    }
+    socket
+        .set_recv_buffer_size(bytes)
+        .map_err(error("SO_RCVBUF", bytes))
+}
+
+fn bind_patiently(
+    socket: &Socket,
+    local: SocketAddr,
+    patience: Duration,
+) -> Result<(), SocketError> {
+    let begun = Instant::now();
+    loop {
+        match socket.bind(&local.into()) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) && begun.elapsed() < patience => {
+                std::thread::sleep(BIND_RETRY);
+            }
+            Err(source) => {
+                let remedy = match source.raw_os_error() {
+                    Some(libc::EADDRINUSE) => "another program has this port",
+                    Some(libc::EADDRNOTAVAIL) => "this host does not have that address now",
+                    Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE",
+                    _ => "",
+                };
+                return Err(SocketError {
+                    step: "bind",
+                    subject: local.to_string(),
+                    source,
+                    remedy,
+                });
+            }
+        }
+    }
+}

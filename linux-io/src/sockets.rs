@@ -1,0 +1,233 @@
+//! The engine's table of sockets and the operations that are running on each.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use io_uring::types::Fixed;
+use io_uring::{opcode, squeue};
+
+use crate::cmsg::RECEIVE_SPACE;
+use crate::event::SocketId;
+use crate::sockaddr::NAME_LEN;
+use crate::socket::{self, ProbeSocket};
+use crate::stampkeys::StampKeys;
+use crate::support::Features;
+use crate::sys;
+use crate::tag::{GENERATIONS, Op, Tag};
+
+/// `SOCKET_URING_OP_TX_TIMESTAMP`.
+pub(crate) const TX_TIMESTAMP_COMMAND: u32 = 4;
+
+/// How a transmit stamp says which datagram it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyMode {
+    /// There are no transmit stamps.
+    None,
+    /// Each datagram carries the driver's key (Linux 6.13).
+    Given,
+    /// By the kernel's counter.
+    Counted,
+}
+
+/// A multishot operation of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Running {
+    Receive,
+    Stamps,
+    ErrorPoll,
+}
+
+impl Running {
+    pub(crate) const ALL: [Self; 3] = [Self::Receive, Self::Stamps, Self::ErrorPoll];
+
+    const fn op(self) -> Op {
+        match self {
+            Self::Receive => Op::Receive,
+            Self::Stamps => Op::Stamps,
+            Self::ErrorPoll => Op::ErrorPoll,
+        }
+    }
+}
+
+/// An open socket.
+pub(crate) struct Open {
+    pub(crate) socket: ProbeSocket,
+    pub(crate) keys: KeyMode,
+    pub(crate) counted: Option<StampKeys>,
+    /// Stamps come by the ring's command, not by reading the error queue.
+    pub(crate) stamp_command: bool,
+    /// The count of dropped datagrams seen last.
+    pub(crate) drops: u32,
+}
+
+impl Open {
+    /// Whether nobody needs to know of a send that succeeded: no report was asked for, and no ICMP
+    /// error of an earlier datagram can make this one fail, which is then tried again.
+    pub(crate) const fn quiet_sends(&self) -> bool {
+        !self.socket.report_sent && !self.socket.report_errors
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.socket.socket.as_raw_fd()
+    }
+
+    /// Which operations this socket needs.
+    pub(crate) const fn wants(&self, running: Running) -> bool {
+        let stamps = self.socket.stamping.transmit;
+        match running {
+            Running::Receive => true,
+            Running::Stamps => stamps && self.stamp_command,
+            Running::ErrorPoll => self.socket.report_errors || (stamps && !self.stamp_command),
+        }
+    }
+}
+
+struct Place {
+    generation: u16,
+    open: Option<Open>,
+    /// Operations whose last completion has not come; the place is not used again before.
+    running: [bool; 3],
+}
+
+/// The table.
+pub(crate) struct Sockets {
+    places: Box<[Place]>,
+    /// What the kernel is told about every receive: how much room the address and the control
+    /// messages have.
+    template: Box<libc::msghdr>,
+}
+
+impl Sockets {
+    pub(crate) fn new(count: u16) -> Self {
+        // SAFETY: msghdr is integers and pointers, for which zero is a valid value.
+        let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        template.msg_namelen = NAME_LEN as libc::socklen_t;
+        template.msg_controllen = RECEIVE_SPACE as _;
+        Self {
+            places: (0..count)
+                .map(|_| Place {
+                    generation: 0,
+                    open: None,
+                    running: [false; 3],
+                })
+                .collect(),
+            template,
+        }
+    }
+
+    pub(crate) const fn template(&self) -> &libc::msghdr {
+        &self.template
+    }
+
+    pub(crate) fn get(&self, id: SocketId) -> Option<&Open> {
+        let place = self.places.get(id.index())?;
+        (place.generation == id.generation)
+            .then_some(place.open.as_ref())
+            .flatten()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Open> {
+        let place = self.places.get_mut(id.index())?;
+        (place.generation == id.generation)
+            .then_some(place.open.as_mut())
+            .flatten()
+    }
+
+    /// Takes a socket in; None where the table is full.
+    pub(crate) fn insert(&mut self, open: Open) -> Result<SocketId, Open> {
+        let free = self
+            .places
+            .iter_mut()
+            .enumerate()
+            .find(|(_, p)| p.open.is_none() && p.running == [false; 3]);
+        let Some((index, place)) = free else {
+            return Err(open);
+        };
+        place.open = Some(open);
+        Ok(SocketId {
+            index: index as u16,
+            generation: place.generation,
+        })
+    }
+
+    /// Takes a socket out. Its place stays taken until its operations have ended.
+    pub(crate) fn remove(&mut self, id: SocketId) -> Option<Open> {
+        self.get(id)?;
+        let place = self.places.get_mut(id.index())?;
+        place.generation = (place.generation + 1) % GENERATIONS;
+        place.open.take()
+    }
+
+    pub(crate) fn is_running(&self, id: SocketId, running: Running) -> bool {
+        self.places
+            .get(id.index())
+            .is_some_and(|p| p.running[running as usize])
+    }
+
+    pub(crate) fn set_running(&mut self, index: u16, running: Running, on: bool) {
+        if let Some(place) = self.places.get_mut(usize::from(index)) {
+            place.running[running as usize] = on;
+        }
+    }
+
+    /// The submission that starts an operation.
+    pub(crate) fn start(&self, id: SocketId, running: Running, buffer_group: u16) -> squeue::Entry {
+        let fd = Fixed(u32::from(id.index));
+        let entry = match running {
+            Running::Receive => {
+                opcode::RecvMsgMulti::new(fd, &raw const *self.template, buffer_group).build()
+            }
+            Running::Stamps => opcode::UringCmd16::new(fd, TX_TIMESTAMP_COMMAND).build(),
+            Running::ErrorPoll => opcode::PollAdd::new(fd, libc::POLLERR as u32)
+                .multi(true)
+                .build(),
+        };
+        entry.user_data(Self::tag(id, running).pack())
+    }
+
+    /// The submission that ends an operation.
+    pub(crate) fn stop(id: SocketId, running: Running) -> squeue::Entry {
+        opcode::AsyncCancel::new(Self::tag(id, running).pack())
+            .build()
+            .user_data(Tag::new(Op::Ignored, 0, 0, 0).pack())
+    }
+
+    const fn tag(id: SocketId, running: Running) -> Tag {
+        Tag::new(running.op(), id.index, id.generation, 0)
+    }
+}
+
+/// Asks the kernel for the stamps that the socket was built for, in the best way there is.
+pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> {
+    let stamping = socket.stamping;
+    let mut flags = sys::SOF_TIMESTAMPING_SOFTWARE;
+    if stamping.receive {
+        flags |= sys::SOF_TIMESTAMPING_RX_SOFTWARE;
+    }
+    if stamping.transmit {
+        flags |= sys::SOF_TIMESTAMPING_TX_SOFTWARE
+            | sys::SOF_TIMESTAMPING_OPT_ID
+            | sys::SOF_TIMESTAMPING_OPT_TSONLY;
+    }
+    if stamping.receive || stamping.transmit {
+        socket::set(
+            socket.socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            sys::SO_TIMESTAMPING,
+            flags.cast_signed(),
+        )?;
+    }
+    let keys = match (stamping.transmit, features.stamp_keys) {
+        (false, _) => KeyMode::None,
+        (true, true) => KeyMode::Given,
+        (true, false) => KeyMode::Counted,
+    };
+    Ok(Open {
+        keys,
+        counted: (keys == KeyMode::Counted).then(StampKeys::new),
+        // The command leaves ICMP errors in the queue, so a socket that wants them reads it itself.
+        stamp_command: features.stamp_command && !socket.report_errors,
+        drops: 0,
+        socket,
+    })
+}

@@ -20,6 +20,9 @@ mod sys;
 mod tag;
 
 pub mod clock;
+pub mod counters;
+pub mod host;
+pub mod netlink;
 pub mod support;
 pub mod timeline;
 

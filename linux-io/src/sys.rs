@@ -17,7 +17,9 @@ pub(crate) const ICMPV6_FILTER: libc::c_int = 1;
 pub(crate) const SOL_RAW: libc::c_int = 255;
 pub(crate) const SOL_ICMPV6: libc::c_int = 58;
 
+pub(crate) const SOF_TIMESTAMPING_TX_HARDWARE: u32 = 1 << 0;
 pub(crate) const SOF_TIMESTAMPING_TX_SOFTWARE: u32 = 1 << 1;
+pub(crate) const SOF_TIMESTAMPING_RX_HARDWARE: u32 = 1 << 2;
 pub(crate) const SOF_TIMESTAMPING_RX_SOFTWARE: u32 = 1 << 3;
 pub(crate) const SOF_TIMESTAMPING_SOFTWARE: u32 = 1 << 4;
 pub(crate) const SOF_TIMESTAMPING_OPT_ID: u32 = 1 << 7;

@@ -1,0 +1,271 @@
+//! What the kernel's messages say. Total over any bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::message::{Attributes, number, text};
+use super::{Address, Interface, InterfaceKind, Route};
+use crate::counters::InterfaceCounters;
+use crate::sockaddr::take;
+use crate::socket::Family;
+
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RT_SCOPE_LINK: u8 = 253;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
+const IFA_F_TENTATIVE: u32 = 0x40;
+
+/// The fixed part of a link message: index, flags and hardware type.
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) up: bool,
+    pub(super) running: bool,
+    hardware: u16,
+    mtu: u32,
+    kind: Option<String>,
+}
+
+/// `struct ifinfomsg`: family, hardware type at 2, index at 4, flags at 8, 16 bytes.
+pub(super) fn link(body: &[u8]) -> Option<Link> {
+    let flags = u32::from_ne_bytes(take(body, 8)?);
+    let mut link = Link {
+        index: u32::from_ne_bytes(take(body, 4)?),
+        name: String::new(),
+        up: flags & libc::IFF_UP as u32 != 0,
+        running: flags & libc::IFF_RUNNING as u32 != 0,
+        hardware: u16::from_ne_bytes(take(body, 2)?),
+        mtu: 0,
+        kind: None,
+    };
+    for (kind, data) in Attributes(body.get(16..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text(data),
+            IFLA_MTU => link.mtu = number(data).unwrap_or(0),
+            IFLA_LINKINFO => {
+                link.kind = Attributes(data)
+                    .find(|(kind, _)| *kind == IFLA_INFO_KIND)
+                    .map(|(_, data)| text(data));
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+pub(super) fn interface(body: &[u8]) -> Option<Interface> {
+    let link = link(body)?;
+    Some(Interface {
+        kind: kind_of(&link),
+        index: link.index,
+        name: link.name,
+        up: link.up,
+        running: link.running,
+        mtu: link.mtu,
+        addresses: Vec::new(),
+    })
+}
+
+/// From the kernel's word for the link, its hardware type, and what sysfs says of its device.
+fn kind_of(link: &Link) -> InterfaceKind {
+    match link.hardware {
+        libc::ARPHRD_LOOPBACK => return InterfaceKind::Loopback,
+        libc::ARPHRD_PPP => return InterfaceKind::Ppp,
+        libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT | libc::ARPHRD_IPGRE => {
+            return InterfaceKind::Tunnel;
+        }
+        _ => {}
+    }
+    match link.kind.as_deref() {
+        Some("ppp") => return InterfaceKind::Ppp,
+        Some("wwan" | "rmnet") => return InterfaceKind::Cellular,
+        Some(
+            "wireguard" | "tun" | "ipip" | "sit" | "gre" | "gretap" | "ip6gre" | "ip6gretap"
+            | "ip6tnl" | "vti" | "vti6" | "xfrm" | "vxlan" | "geneve" | "ovpn" | "amt",
+        ) => return InterfaceKind::Tunnel,
+        Some(_) => return InterfaceKind::Wired,
+        None => {}
+    }
+    from_sysfs(&link.name)
+}
+
+/// sysfs shows the namespace that it was mounted in, so this is a hint only.
+fn from_sysfs(name: &str) -> InterfaceKind {
+    // A name with a slash or a leading dot cannot be an interface's.
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return InterfaceKind::Wired;
+    }
+    let dir = Path::new("/sys/class/net").join(name);
+    let uevent = std::fs::read_to_string(dir.join("uevent")).unwrap_or_default();
+    if dir.join("wireless").exists()
+        || dir.join("phy80211").exists()
+        || uevent.contains("DEVTYPE=wlan")
+    {
+        return InterfaceKind::Wifi;
+    }
+    let driver = std::fs::read_link(dir.join("device/driver")).unwrap_or_default();
+    let driver = driver.file_name().and_then(|d| d.to_str()).unwrap_or("");
+    if uevent.contains("DEVTYPE=wwan")
+        || matches!(
+            driver,
+            "qmi_wwan" | "cdc_mbim" | "huawei_cdc_ncm" | "sierra_net"
+        )
+    {
+        return InterfaceKind::Cellular;
+    }
+    if dir.join("tun_flags").exists() {
+        return InterfaceKind::Tunnel;
+    }
+    InterfaceKind::Wired
+}
+
+fn ip(family: u8, data: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => take::<4>(data, 0).map(|a| IpAddr::V4(Ipv4Addr::from(a))),
+        libc::AF_INET6 => take::<16>(data, 0).map(|a| IpAddr::V6(Ipv6Addr::from(a))),
+        _ => None,
+    }
+}
+
+/// `struct ifaddrmsg`: family, prefix length, flags, scope, index at 4, 8 bytes. Returns the index
+/// with the address.
+pub(super) fn address(body: &[u8]) -> Option<(u32, Address)> {
+    let [family, prefix, flags, scope] = take(body, 0)?;
+    let index = u32::from_ne_bytes(take(body, 4)?);
+    let mut flags = u32::from(flags);
+    let (mut local, mut address) = (None, None);
+    for (kind, data) in Attributes(body.get(8..)?) {
+        match kind {
+            IFA_LOCAL => local = ip(family, data),
+            IFA_ADDRESS => address = ip(family, data),
+            IFA_FLAGS => flags = number(data).unwrap_or(flags),
+            _ => {}
+        }
+    }
+    // IFA_ADDRESS is the peer's on a point-to-point link, else the same as IFA_LOCAL, which IPv6
+    // leaves out where there is no peer.
+    let own = local.or(address)?;
+    Some((
+        index,
+        Address {
+            ip: own,
+            prefix,
+            peer: address.filter(|a| *a != own),
+            link_local: scope == RT_SCOPE_LINK,
+            usable: flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED) == 0,
+        },
+    ))
+}
+
+/// `struct rtmsg`: family, prefix lengths, TOS, table at 4, protocol, scope, type at 7, flags at 8,
+/// 12 bytes. None for what cannot be sent along: unreachable, blackhole, multicast…
+pub(super) fn route(body: &[u8]) -> Option<Route> {
+    let [family, prefix] = take(body, 0)?;
+    let [table] = take(body, 4)?;
+    let [kind] = take(body, 7)?;
+    if !matches!(kind, RTN_UNICAST | RTN_LOCAL) {
+        return None;
+    }
+    let mut route = Route {
+        family: match i32::from(family) {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            _ => return None,
+        },
+        prefix,
+        interface: 0,
+        gateway: None,
+        source: None,
+        metric: 0,
+        table: u32::from(table),
+    };
+    for (kind, data) in Attributes(body.get(12..)?) {
+        match kind {
+            RTA_OIF => route.interface = number(data).unwrap_or(0),
+            RTA_GATEWAY | RTA_VIA => route.gateway = gateway(family, kind, data),
+            RTA_PRIORITY => route.metric = number(data).unwrap_or(0),
+            RTA_PREFSRC => route.source = ip(family, data),
+            RTA_TABLE => route.table = number(data).unwrap_or(route.table),
+            RTA_MULTIPATH => first_hop(family, data, &mut route),
+            _ => {}
+        }
+    }
+    (route.interface != 0).then_some(route)
+}
+
+/// RTA_VIA carries a gateway of another family, which its first two bytes name.
+fn gateway(family: u8, kind: u16, data: &[u8]) -> Option<IpAddr> {
+    if kind == RTA_GATEWAY {
+        return ip(family, data);
+    }
+    let via = u16::from_ne_bytes(take(data, 0)?);
+    ip(u8::try_from(via).ok()?, data.get(2..)?)
+}
+
+/// `struct rtnexthop`: length, flags, weight, index at 4, 8 bytes, then attributes.
+fn first_hop(family: u8, data: &[u8], route: &mut Route) {
+    let Some(index) = take(data, 4).map(u32::from_ne_bytes) else {
+        return;
+    };
+    route.interface = index;
+    let len = take(data, 0).map_or(0, |l| usize::from(u16::from_ne_bytes(l)));
+    for (kind, data) in Attributes(data.get(8..len).unwrap_or(&[])) {
+        if kind == RTA_GATEWAY || kind == RTA_VIA {
+            route.gateway = gateway(family, kind, data);
+        }
+    }
+}
+
+/// `struct if_stats_msg`, 12 bytes, then `struct rtnl_link_stats64` as an attribute.
+pub(super) fn statistics(body: &[u8]) -> Option<InterfaceCounters> {
+    let (_, data) = Attributes(body.get(12..)?).find(|(kind, _)| *kind == 1)?;
+    let word = |i: usize| take(data, i * 8).map(u64::from_ne_bytes);
+    Some(InterfaceCounters {
+        rx_packets: word(0)?,
+        tx_packets: word(1)?,
+        rx_bytes: word(2)?,
+        tx_bytes: word(3)?,
+        rx_errors: word(4)?,
+        tx_errors: word(5)?,
+        rx_dropped: word(6)?,
+        tx_dropped: word(7)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_body_parses_or_not(mut body in proptest::collection::vec(any::<u8>(), 0..300), family in prop_oneof![Just(2u8), Just(10u8), any::<u8>()], lens in proptest::collection::vec((0usize..300, 0u16..64, 0u16..24), 0..10)) {
+            if let Some(first) = body.first_mut() {
+                *first = family;
+            }
+            for (at, len, kind) in lens {
+                let at = at / 4 * 4;
+                if let Some(place) = body.get_mut(at..at + 4) {
+                    place[..2].copy_from_slice(&len.to_ne_bytes());
+                    place[2..].copy_from_slice(&kind.to_ne_bytes());
+                }
+            }
+            let _ = (link(&body).is_some(), address(&body), route(&body), statistics(&body));
+        }
+    }
+}

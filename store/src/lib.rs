@@ -1,1 +1,27 @@
-//! The redb store: packed blocks, rollups, retention, recovery and queries.
+//! The store of Bufferbane: one redb file that a daemon writes and any number of tools read beside
+//! it. docs/store.md draws what is in it.
+//!
+//! [`Writer`] takes samples and events, packs them and commits in batches; [`Reader`] answers
+//! questions. Both go through the same tables and the same map from monotonic to wall time, so the
+//! figures are the same whether a daemon runs or not.
+
+mod buffer;
+mod error;
+mod model;
+mod query;
+mod reader;
+mod retention;
+mod tables;
+mod tail;
+mod timemap;
+mod writer;
+
+pub use error::{OpenError, StoreError};
+pub use model::{
+    Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
+};
+pub use query::{Bucket, Gap};
+pub use reader::{CheckReport, Filter, Reader, Row, recover};
+pub use retention::{Retention, RetentionReport};
+pub use timemap::{Anchor, Segment, TimeMap};
+pub use writer::{CommitReport, Writer, WriterOptions, compact};

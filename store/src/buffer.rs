@@ -1,0 +1,222 @@
+//! The samples of one series that are not yet both in a sealed block and in a rollup.
+
+use std::collections::VecDeque;
+
+use bufferbane_core::limits::MAX_BLOCK_SAMPLES;
+use bufferbane_core::record;
+use bufferbane_core::sample::{Sample, Status};
+use bufferbane_core::stats::summary::Summary;
+
+use crate::tables::MINUTE_NS;
+
+/// Samples younger than this may still be joined by an older one: the probers' longest time-out.
+pub(crate) const HOLD_BACK_NS: u64 = 13_000_000_000;
+
+/// A block that is full is sealed: redb's pages are powers of two, so just under 16 KiB wastes least.
+pub(crate) const BLOCK_BYTES: usize = 16_256;
+
+/// Samples that a block is tried with first.
+const BLOCK_SAMPLES: usize = 1024;
+
+const _: () = assert!(BLOCK_SAMPLES <= MAX_BLOCK_SAMPLES);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    /// Ordered by (sent, number).
+    samples: VecDeque<Sample>,
+    /// How many of `samples`, from the front, are in sealed blocks.
+    sealed: usize,
+    /// Everything before this instant is in rollups.
+    pub(crate) rolled_until_ns: u64,
+}
+
+/// Where in the file a sample is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// In a sealed block.
+    pub(crate) in_block: bool,
+    /// Counted in rollups.
+    pub(crate) in_rollup: bool,
+}
+
+impl Stored {
+    /// What is no longer in memory is in both.
+    pub(crate) const BOTH: Self = Self {
+        in_block: true,
+        in_rollup: true,
+    };
+}
+
+/// A block that is ready to be written.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) first_ns: u64,
+    pub(crate) samples: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Buffer {
+    /// An empty one whose rollups reach `rolled_until_ns`.
+    pub(crate) fn rolled_until(rolled_until_ns: u64) -> Self {
+        Self {
+            rolled_until_ns,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    pub(crate) fn unsealed(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().skip(self.sealed)
+    }
+
+    /// Takes a sample at its place in time.
+    pub(crate) fn insert(&mut self, sample: Sample) {
+        let key = (sample.sent, sample.seq);
+        let at = self.samples.partition_point(|s| (s.sent, s.seq) <= key);
+        // What comes later than the hold-back allows goes behind what is sealed already.
+        self.samples.insert(at.max(self.sealed), sample);
+    }
+
+    /// Replaces the loss with the same number and send time, where it is here. Says what has to be
+    /// changed in the file too.
+    pub(crate) fn revise(&mut self, revised: &Sample) -> Stored {
+        match self.position(revised) {
+            Some(at) => {
+                self.samples[at] = *revised;
+                Stored {
+                    in_block: at < self.sealed,
+                    in_rollup: !self.is_unrolled(revised),
+                }
+            }
+            None => Stored::BOTH,
+        }
+    }
+
+    /// Whether the sample is here and still waits to be rolled up.
+    pub(crate) fn is_unrolled(&self, sample: &Sample) -> bool {
+        sample.sent.as_nanos() >= self.rolled_until_ns && self.position(sample).is_some()
+    }
+
+    fn position(&self, sample: &Sample) -> Option<usize> {
+        let from = self.samples.partition_point(|s| s.sent < sample.sent);
+        self.samples
+            .iter()
+            .skip(from)
+            .take_while(|s| s.sent == sample.sent)
+            .position(|s| s.seq == sample.seq && s.status != Status::Duplicate)
+            .map(|i| i + from)
+    }
+
+    /// The blocks that can be sealed now: full ones of samples that nothing older can join any more;
+    /// with `all`, everything.
+    pub(crate) fn seal(&self, newest_ns: u64, all: bool) -> Vec<Sealed> {
+        let mature_before = newest_ns.saturating_sub(HOLD_BACK_NS);
+        let mut blocks = Vec::new();
+        let mut rest: &[Sample] = &self.unsealed().copied().collect::<Vec<_>>();
+        loop {
+            let mature = if all {
+                rest.len()
+            } else {
+                rest.partition_point(|s| s.sent.as_nanos() < mature_before)
+            };
+            if mature == 0 || (!all && mature < BLOCK_SAMPLES) {
+                return blocks;
+            }
+            let (samples, bytes) = pack(&rest[..mature.min(BLOCK_SAMPLES)]);
+            blocks.push(Sealed {
+                first_ns: rest[0].sent.as_nanos(),
+                samples,
+                bytes,
+            });
+            rest = &rest[samples..];
+        }
+    }
+
+    /// The minutes that are complete, with their summaries; with `all`, those that are not as well.
+    /// Each begins at a multiple of a minute since boot.
+    pub(crate) fn minutes(&self, newest_ns: u64, all: bool) -> Vec<(u64, Summary)> {
+        let until = if all {
+            u64::MAX
+        } else {
+            self.next_rolled_until(newest_ns)
+        };
+        let mut minutes: Vec<(u64, Summary)> = Vec::new();
+        for s in &self.samples {
+            let sent_ns = s.sent.as_nanos();
+            if sent_ns < self.rolled_until_ns || sent_ns >= until {
+                continue;
+            }
+            let begin = sent_ns - sent_ns % MINUTE_NS;
+            match minutes.last_mut() {
+                Some((b, summary)) if *b == begin => summary.add(s),
+                _ => {
+                    let mut summary = Summary::new();
+                    summary.add(s);
+                    minutes.push((begin, summary));
+                }
+            }
+        }
+        minutes
+    }
+
+    /// Up to where rollups can reach at `newest_ns`: the begin of the minute that may still grow.
+    pub(crate) fn next_rolled_until(&self, newest_ns: u64) -> u64 {
+        let mature = newest_ns.saturating_sub(HOLD_BACK_NS);
+        self.rolled_until_ns.max(mature - mature % MINUTE_NS)
+    }
+
+    /// `sealed` more samples are in blocks, and rollups reach `rolled_until_ns`: forgets what is no
+    /// longer needed.
+    pub(crate) fn settle(&mut self, sealed: usize, rolled_until_ns: u64) {
+        self.sealed += sealed;
+        self.rolled_until_ns = rolled_until_ns;
+        while self.sealed > 0
+            && self
+                .samples
+                .front()
+                .is_some_and(|s| s.sent.as_nanos() < rolled_until_ns)
+        {
+            self.samples.pop_front();
+            self.sealed -= 1;
+        }
+    }
+
+    /// Drops the oldest samples until at most `most` are left; says how many that were. Only for
+    /// when nothing can be written.
+    pub(crate) fn shed(&mut self, most: usize) -> u64 {
+        let mut shed = 0;
+        while self.samples.len() > most {
+            self.samples.pop_front();
+            shed += u64::from(self.sealed == 0);
+            self.sealed = self.sealed.saturating_sub(1);
+        }
+        shed
+    }
+
+    pub(crate) fn newest_ns(&self) -> Option<u64> {
+        self.samples.back().map(|s| s.sent.as_nanos())
+    }
+}
+
+/// Packs as many of `samples` as fit into one block, but never splits those sent at one instant.
+fn pack(samples: &[Sample]) -> (usize, Vec<u8>) {
+    let mut out = vec![0; 64 << 10];
+    let mut count = samples.len();
+    loop {
+        while count < samples.len() && count > 1 && samples[count - 1].sent == samples[count].sent {
+            count -= 1;
+        }
+        match record::encode(&samples[..count], &mut out) {
+            Some(len) if len <= BLOCK_BYTES || count == 1 => {
+                out.truncate(len);
+                return (count, out);
+            }
+            Some(len) => count = (count * BLOCK_BYTES / len).clamp(1, count - 1),
+            None => count /= 2,
+        }
+    }
+}

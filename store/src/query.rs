@@ -1,0 +1,282 @@
+//! Figures over stretches of time: exact from samples where the stretch is short, from rollups
+//! where it is long.
+
+use bufferbane_core::sample::Sample;
+use bufferbane_core::stats::summary::Summary;
+use redb::ReadTransaction;
+
+use crate::error::StoreError;
+use crate::model::SeriesId;
+use crate::reader::{Reader, read_chunk, read_tail};
+use crate::tables::{BLOCKS, HOUR_NS, HOURS, MINUTE_NS, MINUTES};
+use crate::timemap::Segment;
+use crate::writer::decode_summary;
+
+/// Up to this length a stretch is summed up from its samples, ns: exact, and fast enough.
+const EXACT_NS: u64 = 2 * HOUR_NS;
+
+/// One of the equal parts a stretch of time is cut into.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// Begin, wall time, ns since 1970.
+    pub from_ns: i64,
+    /// End, exclusive.
+    pub to_ns: i64,
+    /// What happened in it; empty where nothing was recorded.
+    pub summary: Summary,
+}
+
+/// A stretch through which nothing was recorded although something was before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the last sample before it was sent, wall time, ns since 1970.
+    pub from_ns: i64,
+    /// When the first sample after it was.
+    pub to_ns: i64,
+}
+
+impl Reader {
+    /// Everything about `series` in `[from, to)` of wall time, ns since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn summary(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Summary, StoreError> {
+        let mut all = Summary::new();
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            visit(&tx, series, &segment, &mut |part| part.join(&mut all))?;
+        }
+        Ok(all)
+    }
+
+    /// `[from, to)` of wall time cut into `count` equal parts.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn buckets(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+        count: usize,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let count = count.max(1);
+        let span = i128::from(to_ns) - i128::from(from_ns);
+        let edge = |i: usize| (i128::from(from_ns) + span * i as i128 / count as i128) as i64;
+        let mut buckets: Vec<Bucket> = (0..count)
+            .map(|i| Bucket {
+                from_ns: edge(i),
+                to_ns: edge(i + 1),
+                summary: Summary::new(),
+            })
+            .collect();
+        let width = u64::try_from(span / count as i128).unwrap_or(1).max(1);
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            let mut put = |part: Part<'_>| {
+                let offset = i128::from(segment.wall_ns(part.at_ns())) - i128::from(from_ns);
+                let index = (offset * count as i128 / span.max(1)).clamp(0, count as i128 - 1);
+                part.join(&mut buckets[index as usize].summary);
+            };
+            if width < 2 * MINUTE_NS {
+                visit_samples(&tx, series, &segment, &mut put)?;
+            } else {
+                visit(&tx, series, &segment, &mut put)?;
+            }
+        }
+        Ok(buckets)
+    }
+
+    /// The stretches of `[from, to)` through which `series` recorded nothing for longer than
+    /// `longer_than_ns`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn gaps(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+        longer_than_ns: u64,
+    ) -> Result<Vec<Gap>, StoreError> {
+        let mut gaps = Vec::new();
+        let mut last: Option<i64> = None;
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            let mut see = |part: Part<'_>| {
+                let Some((first, end)) = part.first_and_last_ns() else {
+                    return;
+                };
+                let first = segment.wall_ns(first);
+                if let Some(before) = last
+                    && first.saturating_sub_unsigned(longer_than_ns) > before
+                {
+                    gaps.push(Gap {
+                        from_ns: before,
+                        to_ns: first,
+                    });
+                }
+                last = Some(segment.wall_ns(end));
+            };
+            visit(&tx, series, &segment, &mut see)?;
+        }
+        Ok(gaps)
+    }
+}
+
+/// A piece of a series, as it is at hand.
+enum Part<'a> {
+    Sample(&'a Sample),
+    /// A window that begins at this instant, ns since boot.
+    Rollup(u64, &'a Summary),
+}
+
+impl Part<'_> {
+    fn at_ns(&self) -> u64 {
+        match self {
+            Self::Sample(s) => s.sent.as_nanos(),
+            Self::Rollup(at, _) => *at,
+        }
+    }
+
+    fn join(&self, summary: &mut Summary) {
+        match self {
+            Self::Sample(s) => summary.add(s),
+            Self::Rollup(_, part) => summary.merge(part),
+        }
+    }
+
+    fn first_and_last_ns(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Sample(s) => Some((s.sent.as_nanos(), s.sent.as_nanos())),
+            Self::Rollup(_, part) => Some((part.first?.as_nanos(), part.last?.as_nanos())),
+        }
+    }
+}
+
+/// Hands out, in order, the parts that together make up `segment`.
+fn visit(
+    tx: &ReadTransaction,
+    series: SeriesId,
+    segment: &Segment,
+    put: &mut dyn FnMut(Part<'_>),
+) -> Result<(), StoreError> {
+    let rolled_until = rolled_until(tx, series, segment.boot)?;
+    let known_to = segment.to_ns.min(rolled_until);
+    if known_to.saturating_sub(segment.from_ns) <= EXACT_NS && has_samples(tx, series, segment)? {
+        return visit_samples(tx, series, segment, put);
+    }
+    // Samples up to the first whole minute, rollups, and samples again from the last one on.
+    let first_whole = segment.from_ns.next_multiple_of(MINUTE_NS).min(known_to);
+    let last_whole = (known_to - known_to % MINUTE_NS).max(first_whole);
+    let edge = |from_ns, to_ns| Segment {
+        from_ns,
+        to_ns,
+        ..*segment
+    };
+    if segment.from_ns < first_whole {
+        visit_samples(tx, series, &edge(segment.from_ns, first_whole), put)?;
+    }
+    let (minutes, hours) = (tx.open_table(MINUTES)?, tx.open_table(HOURS)?);
+    let mut at = first_whole;
+    while at < last_whole {
+        let hour_end = (at - at % HOUR_NS).saturating_add(HOUR_NS);
+        if at.is_multiple_of(HOUR_NS)
+            && hour_end <= last_whole
+            && let Some(row) = hours.get((series.0, segment.boot, at))?
+        {
+            put(Part::Rollup(at, &decode_summary(row.value())?));
+            at = hour_end;
+            continue;
+        }
+        let to = hour_end.min(last_whole);
+        for row in minutes.range((series.0, segment.boot, at)..(series.0, segment.boot, to))? {
+            let (key, row) = row?;
+            put(Part::Rollup(key.value().2, &decode_summary(row.value())?));
+        }
+        // Where nothing more was recorded in this boot the rest is not walked hour by hour.
+        let rest = (series.0, segment.boot, to)..(series.0, segment.boot, last_whole);
+        let next_minute = minutes
+            .range(rest.clone())?
+            .next()
+            .transpose()?
+            .map(|r| r.0.value().2);
+        let next_hour = hours
+            .range(rest)?
+            .next()
+            .transpose()?
+            .map(|r| r.0.value().2);
+        at = match (next_minute, next_hour) {
+            (None, None) => last_whole,
+            (a, b) => {
+                let next = a.unwrap_or(u64::MAX).min(b.unwrap_or(u64::MAX));
+                to.max(next - next % MINUTE_NS)
+            }
+        };
+    }
+    if last_whole < segment.to_ns {
+        visit_samples(tx, series, &edge(last_whole, segment.to_ns), put)?;
+    }
+    Ok(())
+}
+
+/// Hands out each sample of `segment`.
+fn visit_samples(
+    tx: &ReadTransaction,
+    series: SeriesId,
+    segment: &Segment,
+    put: &mut dyn FnMut(Part<'_>),
+) -> Result<(), StoreError> {
+    let (mut key, mut after) = (segment.from_ns, false);
+    loop {
+        let (block, samples) = read_chunk(tx, series, segment, key, after)?;
+        for s in &samples {
+            if (segment.from_ns..segment.to_ns).contains(&s.sent.as_nanos()) {
+                put(Part::Sample(s));
+            }
+        }
+        match block {
+            Some(k) => (key, after) = (k + 1, true),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Whether the samples of `segment` have not been given up.
+fn has_samples(
+    tx: &ReadTransaction,
+    series: SeriesId,
+    segment: &Segment,
+) -> Result<bool, StoreError> {
+    let oldest = tx
+        .open_table(BLOCKS)?
+        .range((series.0, segment.boot, 0)..=(series.0, segment.boot, u64::MAX))?
+        .next()
+        .transpose()?
+        .map(|r| r.0.value().2);
+    let rollup = tx
+        .open_table(MINUTES)?
+        .range((series.0, segment.boot, 0)..=(series.0, segment.boot, u64::MAX))?
+        .next()
+        .transpose()?
+        .map(|r| r.0.value().2);
+    Ok(match (oldest, rollup) {
+        // Samples older than this have been given up; rollups are all there is.
+        (Some(o), Some(r)) => segment.from_ns >= o || o - o % MINUTE_NS <= r,
+        (None, Some(_)) => false,
+        _ => true,
+    })
+}
+
+/// Up to where the samples of a series and boot are in rollups.
+fn rolled_until(tx: &ReadTransaction, series: SeriesId, boot: u32) -> Result<u64, StoreError> {
+    Ok(read_tail(tx)?
+        .iter()
+        .find(|p| p.series == series && p.boot == boot)
+        .map_or(u64::MAX, |p| p.rolled_until_ns))
+}

@@ -1,0 +1,46 @@
+//! The tables of the file. docs/store.md describes them.
+
+use redb::{ConcurrencyMode, TableDefinition};
+
+/// Version of everything below; a file with a larger one is refused.
+pub(crate) const SCHEMA: u64 = 1;
+
+/// Bytes of page cache: more makes nothing faster here.
+pub(crate) const CACHE_BYTES: usize = 2 << 20;
+
+/// One writer, readers beside it.
+pub(crate) const MODE: ConcurrencyMode = ConcurrencyMode::SingleWriter;
+
+/// What every redb file begins with.
+pub(crate) const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9, 0x0D, 0x0A];
+
+/// (series, boot, ns since boot): of the first sample, or of a window's begin.
+pub(crate) type SeriesTime = (u32, u32, u64);
+
+/// Name → number: `schema`, `next_series`, `next_event`.
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("bufferbane_meta");
+/// Boot → the kernel's boot id.
+pub(crate) const BOOTS: TableDefinition<'_, u32, &str> = TableDefinition::new("boots");
+/// (boot, ns since boot) → (wall clock ns since 1970, trust).
+pub(crate) const ANCHORS: TableDefinition<'_, (u32, u64), (i64, u8)> =
+    TableDefinition::new("anchors");
+/// Series → `SeriesInfo` as JSON.
+pub(crate) const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
+/// (series, boot, first sample) → packed block.
+pub(crate) const BLOCKS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("blocks");
+/// The one row of samples that are in no block yet.
+pub(crate) const TAIL: TableDefinition<'_, (), &[u8]> = TableDefinition::new("tail");
+/// (series, boot, begin of the minute) → summary.
+pub(crate) const MINUTES: TableDefinition<'_, SeriesTime, &[u8]> =
+    TableDefinition::new("rollup_1m");
+/// (series, boot, begin of the hour) → summary.
+pub(crate) const HOURS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("rollup_1h");
+/// Event → `Event` as JSON.
+pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.
+pub(crate) const HEALTH: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("health");
+
+/// Length of a short rollup window, ns.
+pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
+/// Length of a long one, ns.
+pub(crate) const HOUR_NS: u64 = 60 * MINUTE_NS;

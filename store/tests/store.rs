@@ -1,0 +1,503 @@
+//! The store as its users see it: written in batches, read beside the writer, killed, refused.
+
+use std::path::Path;
+
+use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
+use bufferbane_core::stats::summary::Summary;
+use bufferbane_core::time::{ClockSource, Monotonic};
+use bufferbane_store::{
+    Event, Filter, OpenError, Reader, Retention, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
+    Writer, WriterOptions, recover,
+};
+use proptest::prelude::*;
+
+const S: u64 = 1_000_000_000;
+const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
+
+fn info(target: &str) -> SeriesInfo {
+    SeriesInfo {
+        interface: "eth0".into(),
+        interface_kind: "wired".into(),
+        target: target.into(),
+        kind: SeriesKind::Icmp,
+        family: 4,
+        dscp: 0,
+        size: 64,
+        interval_ns: S,
+        address: "192.0.2.1".into(),
+    }
+}
+
+fn sample(seq: u64, sent_ns: u64, rtt_ns: Option<u64>) -> Sample {
+    let mut s = Sample::lost(SeriesIndex(0), seq, Monotonic::from_nanos(sent_ns), 64);
+    s.tx_clock = ClockSource::Kernel;
+    if let Some(rtt_ns) = rtt_ns {
+        s.status = Status::Ok;
+        s.rtt_ns = Some(rtt_ns);
+        s.rx_clock = ClockSource::Kernel;
+    }
+    s
+}
+
+fn options() -> WriterOptions {
+    WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    }
+}
+
+fn writer(path: &Path) -> Writer {
+    let mut w = Writer::open(path, options()).unwrap();
+    w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
+        .unwrap();
+    w
+}
+
+fn everything(path: &Path) -> Vec<(SeriesId, i64, Sample)> {
+    let r = Reader::open(path).unwrap();
+    let series = r.series().unwrap().into_keys().collect();
+    r.samples(&Filter {
+        from_ns: i64::MIN,
+        to_ns: i64::MAX,
+        series,
+    })
+    .map(|row| row.map(|r| (r.series, r.wall_ns, r.sample)).unwrap())
+    .collect()
+}
+
+#[test]
+fn samples_are_read_beside_the_writer_and_after_it_with_the_same_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let (a, b) = (w.series(&info("a")), w.series(&info("b")));
+    assert_eq!(w.series(&info("a")), a);
+    for i in 0..5000 {
+        w.record(a, sample(i, i * S, (i % 50 != 7).then_some(20_000_000 + i)));
+        w.record(b, sample(i, i * S + 5, Some(1_000_000)));
+        if i % 60 == 0 {
+            w.commit().unwrap();
+        }
+    }
+    w.commit().unwrap();
+    let beside = everything(&path);
+    assert_eq!(beside.len(), 10_000);
+    assert!(beside.is_sorted_by_key(|(_, wall, _)| *wall));
+    let r = Reader::open(&path).unwrap();
+    let range = (START_WALL_NS, START_WALL_NS + 5000 * S as i64);
+    let before = r.summary(a, range.0, range.1).unwrap();
+    assert_eq!(
+        (before.sent, before.lost, before.runs.count()),
+        (5000, 100, 100)
+    );
+    drop(r);
+    w.close().unwrap();
+    assert_eq!(everything(&path), beside);
+    let r = Reader::open(&path).unwrap();
+    assert_eq!(r.summary(a, range.0, range.1).unwrap(), before);
+    let report = r.check().unwrap();
+    assert_eq!((report.series, report.samples), (2, 10_000));
+}
+
+#[test]
+fn rollups_say_what_samples_say_when_the_samples_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    let mut truth = Summary::new();
+    let hours = 5;
+    for i in 0..hours * 3600 {
+        // A run of losses across the border between two hours, and one across a minute.
+        let lost = (3590..3620).contains(&i) || (655..665).contains(&i) || i % 997 == 0;
+        let s = sample(
+            i,
+            10 * S + i * S,
+            (!lost).then_some(20_000_000 + i * 13 % 9_000_000),
+        );
+        truth.add(&s);
+        w.record(id, s);
+        if i % 60 == 0 {
+            w.commit().unwrap();
+        }
+    }
+    w.commit().unwrap();
+    let end = START_WALL_NS + (hours as i64 * 3600 + 100) * S as i64;
+    let retention = Retention {
+        samples_ns: Some(3600 * S),
+        minutes_ns: None,
+        hours_ns: None,
+        max_bytes: None,
+    };
+    let report = w.enforce_retention(&retention, end, Trust::None).unwrap();
+    assert_eq!(
+        report.blocks, 0,
+        "nothing is forgotten on the word of a clock nobody trusts"
+    );
+    let with = Reader::open(&path)
+        .unwrap()
+        .summary(id, START_WALL_NS, end)
+        .unwrap();
+    let report = w
+        .enforce_retention(&retention, end, Trust::Disciplined)
+        .unwrap();
+    assert!(report.blocks > 10, "{report:?}");
+    for summary in [
+        with,
+        Reader::open(&path)
+            .unwrap()
+            .summary(id, START_WALL_NS, end)
+            .unwrap(),
+    ] {
+        assert_eq!((summary.sent, summary.lost), (truth.sent, truth.lost));
+        assert_eq!(summary.runs, truth.runs);
+        assert_eq!(summary.rtt, truth.rtt);
+        assert_eq!(summary.ipdv, truth.ipdv);
+    }
+    let r = Reader::open(&path).unwrap();
+    let buckets = r.buckets(id, START_WALL_NS, end, 50).unwrap();
+    assert_eq!(
+        buckets.iter().map(|b| b.summary.sent).sum::<u64>(),
+        truth.sent
+    );
+    assert_eq!(r.gaps(id, START_WALL_NS, end, 90 * S).unwrap(), []);
+}
+
+#[test]
+fn a_loss_learns_its_direction_wherever_it_is_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    let lost = [5, 1500, 2995];
+    for i in 0..3000 {
+        w.record(
+            id,
+            sample(i, i * S, (!lost.contains(&i)).then_some(7_000_000)),
+        );
+        if i % 100 == 99 {
+            w.commit().unwrap();
+        }
+    }
+    for (seq, status) in lost
+        .into_iter()
+        .zip([Status::LostUp, Status::LostDown, Status::LostUp])
+    {
+        let mut s = sample(seq, seq * S, None);
+        s.status = status;
+        s.flags = Flags::DIRECTION_LATER;
+        w.revise(id, s);
+    }
+    w.commit().unwrap();
+    // And one turns out to have been answered late.
+    let mut late = sample(5, 5 * S, Some(8 * S));
+    late.status = Status::Late;
+    w.revise(id, late);
+    w.close().unwrap();
+    let all = everything(&path);
+    let status = |seq: usize| all[seq].2.status;
+    assert_eq!(
+        (status(5), status(1500), status(2995)),
+        (Status::Late, Status::LostDown, Status::LostUp)
+    );
+    let r = Reader::open(&path).unwrap();
+    let exact = r
+        .summary(id, START_WALL_NS, START_WALL_NS + 3000 * S as i64)
+        .unwrap();
+    assert_eq!(
+        (exact.lost, exact.lost_up, exact.lost_down, exact.late),
+        (2, 1, 1, 1)
+    );
+    let minutes = r
+        .buckets(id, START_WALL_NS, START_WALL_NS + 3000 * S as i64, 10)
+        .unwrap();
+    let sum = |f: fn(&Summary) -> u64| minutes.iter().map(|b| f(&b.summary)).sum::<u64>();
+    assert_eq!(
+        (sum(|s| s.lost), sum(|s| s.lost_up), sum(|s| s.late)),
+        (2, 1, 1)
+    );
+}
+
+#[test]
+fn what_was_committed_survives_a_crash_and_what_was_not_is_all_that_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    for i in 0..100 {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    w.commit().unwrap();
+    w.record(id, sample(100, 100 * S, Some(1_000_000)));
+    // What a power cut leaves: the file as it is, with the writer never closed.
+    let copy = dir.path().join("copy.redb");
+    std::fs::copy(&path, &copy).unwrap();
+    assert!(matches!(
+        Reader::open(&copy),
+        Err(OpenError::NeedsRecovery(_))
+    ));
+    recover(&copy).unwrap();
+    assert_eq!(everything(&copy).len(), 100);
+    let mut again = writer(&copy);
+    let id = again.series(&info("a"));
+    again.record(id, sample(0, 130 * S, None));
+    again.commit().unwrap();
+    assert_eq!(everything(&copy).len(), 101);
+    let r = Reader::open(&copy).unwrap();
+    let summary = r
+        .summary(id, START_WALL_NS, START_WALL_NS + 1000 * S as i64)
+        .unwrap();
+    assert_eq!((summary.sent, summary.lost), (101, 1));
+    assert!(matches!(
+        Writer::open(&copy, options()),
+        Err(OpenError::Busy(_))
+    ));
+}
+
+#[test]
+fn foreign_and_damaged_files_are_refused_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    let other = dir.path().join("other.redb");
+    {
+        let db = redb::Database::create(&other).unwrap();
+        let tx = db.begin_write().unwrap();
+        tx.open_table(redb::TableDefinition::<u32, u32>::new("t"))
+            .unwrap();
+        tx.commit().unwrap();
+    }
+    let mut damaged = b"redb\x1A\x0A\xA9\x0D\x0A".to_vec();
+    damaged.resize(8192, 0x5a);
+    for bytes in [
+        b"a letter to my provider".to_vec(),
+        b"x".to_vec(),
+        damaged,
+        std::fs::read(&other).unwrap(),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        for error in [
+            Writer::open(&path, options()).map(drop).unwrap_err(),
+            Reader::open(&path).map(drop).unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, OpenError::Foreign(_) | OpenError::Corrupt { .. }),
+                "{error}"
+            );
+            assert!(error.to_string().contains("untouched"), "{error}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+    assert!(matches!(
+        Reader::open(&dir.path().join("none")),
+        Err(OpenError::Missing(_))
+    ));
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost_while_it_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = Writer::open(
+        &path,
+        WriterOptions {
+            min_free_bytes: u64::MAX,
+            backlog_samples: 500,
+        },
+    )
+    .unwrap();
+    w.begin_boot("b", Monotonic::ZERO, START_WALL_NS, Trust::Plausible)
+        .unwrap();
+    let id = w.series(&info("a"));
+    for i in 0..400 {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    let error = w.commit().unwrap_err();
+    assert!(error.is_full(), "{error}");
+    assert_eq!((w.shed(), w.uncommitted()), (0, 400));
+    for i in 400..600 {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    assert_eq!(w.shed(), 100, "the oldest give way beyond the backlog");
+}
+
+#[test]
+fn a_file_system_that_really_fills_up_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = nix::mount::mount(
+        Some("none"),
+        dir.path(),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=4m"),
+    );
+    if let Err(e) = mounted {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "cannot mount a small tmpfs: {e}"
+        );
+        println!("SKIPPED: cannot mount a small tmpfs ({e}); run as root");
+        return;
+    }
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    w.commit().unwrap();
+    let ballast = dir.path().join("ballast");
+    let mut room = vec![0u8; 4 << 20];
+    while std::fs::write(&ballast, &room).is_err() {
+        room.truncate(room.len() - 4096);
+    }
+    let (mut failed, mut i) = (false, 0u64);
+    while !failed && i < 200_000 {
+        for _ in 0..500 {
+            w.record(
+                id,
+                sample(i, i * S / 10, Some(1_000_000 + i * 7919 % 5_000_000)),
+            );
+            i += 1;
+        }
+        failed = w.commit().is_err_and(|e| {
+            assert!(e.is_full(), "{e}");
+            true
+        });
+    }
+    assert!(failed, "the disk never became full");
+    assert!(w.commit().is_err());
+    std::fs::remove_file(&ballast).unwrap();
+    w.commit().unwrap();
+    w.close().unwrap();
+    let seqs: Vec<u64> = everything(&path).iter().map(|(_, _, s)| s.seq).collect();
+    assert!(seqs.iter().copied().eq(0..i), "{} of {i}", seqs.len());
+    nix::mount::umount(dir.path()).unwrap();
+}
+
+#[test]
+fn a_large_file_gives_up_its_oldest_samples_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    for i in 0..40_000u64 {
+        w.record(id, sample(i, i * S, Some(1_000_000 + i * 7919 % 5_000_000)));
+        if i % 5000 == 0 {
+            w.commit().unwrap();
+        }
+    }
+    w.commit().unwrap();
+    let now = START_WALL_NS + 40_000 * S as i64;
+    let retention = Retention {
+        samples_ns: None,
+        minutes_ns: None,
+        hours_ns: None,
+        max_bytes: Some(500_000),
+    };
+    let report = w
+        .enforce_retention(&retention, now, Trust::Disciplined)
+        .unwrap();
+    assert!(report.blocks > 0 && report.minutes == 0, "{report:?}");
+    let left = everything(&path);
+    assert!(left.last().is_some_and(|(_, _, s)| s.seq == 39_999));
+    assert!(left[0].2.seq > 1000);
+}
+
+#[test]
+fn a_router_that_boots_in_1970_misplaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = Writer::open(&path, options()).unwrap();
+    w.begin_boot("b", Monotonic::from_nanos(S), 1, Trust::None)
+        .unwrap();
+    let id = w.series(&info("a"));
+    w.record(id, sample(0, 10 * S, Some(5)));
+    w.commit().unwrap();
+    w.anchor(
+        Monotonic::from_nanos(60 * S),
+        START_WALL_NS + 60 * S as i64,
+        Trust::Disciplined,
+    );
+    w.record(id, sample(1, 70 * S, Some(5)));
+    let mut event = Event::new(
+        "clock_step",
+        Severity::Info,
+        w.boot(),
+        Monotonic::from_nanos(60 * S),
+        "x".into(),
+    );
+    event.end_ns = Some(60 * S);
+    w.event(event);
+    w.close().unwrap();
+    let walls: Vec<i64> = everything(&path).iter().map(|(_, w, _)| *w).collect();
+    assert_eq!(
+        walls,
+        [START_WALL_NS + 10 * S as i64, START_WALL_NS + 70 * S as i64]
+    );
+    let r = Reader::open(&path).unwrap();
+    assert_eq!(
+        r.events(START_WALL_NS, START_WALL_NS + 100 * S as i64)
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(r.events(0, START_WALL_NS).unwrap().len(), 0);
+    assert_eq!(r.span().unwrap(), Some((walls[0], walls[1] + 1)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever is recorded, committed, and reopened in whatever order: what comes out is what a
+    /// plain list would hold.
+    #[test]
+    fn the_store_is_a_list(ops in proptest::collection::vec((0u8..12, 1u64..40, 0u64..3), 1..120)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.redb");
+        let mut w = writer(&path);
+        let mut model: Vec<(SeriesId, Sample)> = Vec::new();
+        let mut now = 0;
+        let mut seq = 0;
+        for (op, n, which) in ops {
+            let id = w.series(&info(["a", "b", "c"][which as usize]));
+            match op {
+                0..=6 => for _ in 0..n {
+                    now += n * S / 7 + 1;
+                    // Some arrive up to three seconds late, as losses do.
+                    let back = if (seq + n) % 5 == 0 { 3 * S } else { 0 };
+                    let s = sample(seq, now.saturating_sub(back), (seq % 9 != 0).then_some(seq * 1000 + 1));
+                    seq += 1;
+                    w.record(id, s);
+                    model.push((id, s));
+                },
+                7 | 8 => { w.commit().unwrap(); }
+                9 => {
+                    w.close().unwrap();
+                    w = writer(&path);
+                    now += 20 * S;
+                }
+                _ => {
+                    let lost = model.iter_mut().filter(|(_, s)| s.status == Status::Lost).nth(n as usize);
+                    if let Some((id, s)) = lost {
+                        s.status = Status::LostUp;
+                        w.revise(*id, *s);
+                    }
+                }
+            }
+        }
+        w.commit().unwrap();
+        model.sort_by_key(|(id, s)| (s.sent, *id, s.seq));
+        let seen: Vec<(SeriesId, Sample)> = everything(&path).into_iter().map(|(id, _, s)| (id, s)).collect();
+        prop_assert_eq!(&seen, &model);
+        let r = Reader::open(&path).unwrap();
+        for id in r.series().unwrap().into_keys() {
+            let mut truth = Summary::new();
+            model.iter().filter(|(i, _)| *i == id).for_each(|(_, s)| truth.add(s));
+            let whole = r.summary(id, i64::MIN, i64::MAX).unwrap();
+            prop_assert_eq!((whole.sent, whole.lost, whole.lost_up), (truth.sent, truth.lost, truth.lost_up));
+            let mut minutes = Summary::new();
+            for b in r.buckets(id, START_WALL_NS, START_WALL_NS + now as i64 + 3600 * S as i64, 4).unwrap() {
+                minutes.merge(&b.summary);
+            }
+            prop_assert_eq!((minutes.sent, minutes.lost, minutes.lost_up), (truth.sent, truth.lost, truth.lost_up));
+            prop_assert_eq!(minutes.rtt, truth.rtt);
+        }
+    }
+}

@@ -6,9 +6,11 @@
 
 mod buffers;
 mod cmsg;
+mod complete;
 mod engine;
 mod errqueue;
 mod event;
+mod options;
 mod outbox;
 mod ring;
 mod slots;
@@ -18,6 +20,7 @@ mod sockets;
 mod stampkeys;
 mod sys;
 mod tag;
+mod waker;
 
 pub mod clock;
 pub mod counters;
@@ -26,9 +29,11 @@ pub mod netlink;
 pub mod support;
 pub mod timeline;
 
-pub use engine::{Engine, EngineOptions, StartError, Waker};
+pub use engine::Engine;
 pub use event::{EngineCounters, ErrorOrigin, Event, SocketId};
+pub use options::{EngineOptions, StartError};
 pub use outbox::{Outbox, SendError, Transmit};
 pub use ring::EngineError;
 pub use slots::MAX_PAYLOAD;
 pub use socket::{Family, ProbeSocket, SocketBuilder, SocketError, SocketKind};
+pub use waker::Waker;

@@ -123,7 +123,9 @@ impl Outbox<'_> {
         slot.key = transmit.key;
         slot.control.clear();
         // The builder has room for one of each, so none of these can fail.
-        if let Some(from) = transmit.from {
+        if let Some(from) = transmit.from
+            && socket.address != Some(from)
+        {
             slot.control.source(from);
         }
         if let Some(tos) = transmit.tos {

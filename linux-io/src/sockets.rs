@@ -1,6 +1,7 @@
 //! The engine's table of sockets and the operations that are running on each.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::types::Fixed;
@@ -58,6 +59,8 @@ pub(crate) struct Open {
     pub(crate) stamp_command: bool,
     /// The count of dropped datagrams seen last.
     pub(crate) drops: u32,
+    /// The only address it has, where it is bound to one.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Open {
@@ -217,10 +220,10 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
             flags.cast_signed(),
         )?;
     }
-    let keys = match (stamping.transmit, features.stamp_keys) {
-        (false, _) => KeyMode::None,
-        (true, true) => KeyMode::Given,
-        (true, false) => KeyMode::Counted,
+    let keys = match stamping.transmit {
+        false => KeyMode::None,
+        true if features.stamp_keys && !stamping.counted => KeyMode::Given,
+        true => KeyMode::Counted,
     };
     Ok(Open {
         keys,
@@ -228,6 +231,7 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         // The command leaves ICMP errors in the queue, so a socket that wants them reads it itself.
         stamp_command: features.stamp_command && !socket.report_errors,
         drops: 0,
+        address: Some(socket.local_addr().ip()).filter(|ip| !ip.is_unspecified()),
         socket,
     })
 }

@@ -1,52 +1,14 @@
 //! UDP between two engines over loopback: all four stamps, with every kernel feature and with every
 //! fallback.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod common;
+
+use std::net::SocketAddr;
 
 use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
 use bufferbane_linux_io::support::Features;
-use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SocketId, Transmit, clock,
-};
-
-fn engine(features: Features) -> Engine {
-    let options = EngineOptions {
-        features,
-        ..EngineOptions::prober()
-    };
-    Engine::new(&options).unwrap()
-}
-
-fn loopback(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    }
-}
-
-fn unspecified(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
-}
-
-fn wait_for(
-    engine: &mut Engine,
-    millis: u64,
-    mut done: impl FnMut(&mut Outbox<'_>, Event<'_>) -> bool,
-) -> bool {
-    let until = clock::now().saturating_add(millis * 1_000_000);
-    let mut finished = false;
-    while !finished && clock::now() < until {
-        engine
-            .wait(until, &mut |out: &mut Outbox<'_>, event: Event<'_>| {
-                finished |= done(out, event);
-            })
-            .unwrap();
-    }
-    finished
-}
+use bufferbane_linux_io::{Engine, Event, Family, ProbeSocket, SocketId, Transmit};
+use common::{all_features, engine, loopback, unspecified, wait_for, warm_up};
 
 /// One round trip; returns request tx, remote rx, remote tx, reply rx.
 fn round_trip(
@@ -123,14 +85,6 @@ fn four_stamps(features: Features, family: Family) {
         .build()
         .unwrap();
     let c = client.add_socket(c).unwrap();
-    // The kernel switches stamping on in the background when its first user asks for it.
-    for key in 0..100 {
-        let stamps = round_trip(&mut client, c, &mut server, s, to, key * 2);
-        if stamps.iter().all(|s| s.clock == ClockSource::Kernel) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
     let mut worst = 0;
     for key in 0..200u32 {
         let stamps = round_trip(&mut client, c, &mut server, s, to, key * 2);
@@ -148,22 +102,36 @@ fn four_stamps(features: Features, family: Family) {
 
 #[test]
 fn four_stamps_in_order_with_every_feature_and_without() {
+    warm_up();
     for family in [Family::V4, Family::V6] {
-        four_stamps(Features::ALL, family);
-        four_stamps(Features::NONE, family);
-        four_stamps(
-            Features {
-                stamp_command: false,
-                ..Features::ALL
-            },
-            family,
+        for features in all_features() {
+            four_stamps(features, family);
+        }
+    }
+}
+
+#[test]
+fn stamps_by_the_counter_find_their_datagrams_too() {
+    warm_up();
+    let mut e = engine(Features::ALL);
+    let builder = ProbeSocket::udp(Family::V4).count_stamps(true);
+    let (id, at) = common::add_local(&mut e, builder, Family::V4);
+    for first in (0..10_000u32).step_by(50) {
+        let mut keys = Vec::new();
+        for key in first..first + 50 {
+            e.send(id, at, b"x", key ^ 0xdead_0000).unwrap();
+        }
+        assert!(
+            wait_for(&mut e, 1000, |_, event| {
+                if let Event::TxStamp { key, .. } = event {
+                    keys.push(key ^ 0xdead_0000);
+                }
+                keys.len() == 50
+            }),
+            "{} of {first}: {:?}",
+            keys.len(),
+            e.counters()
         );
-        four_stamps(
-            Features {
-                stamp_keys: false,
-                ..Features::ALL
-            },
-            family,
-        );
+        assert!(keys.into_iter().eq(first..first + 50));
     }
 }

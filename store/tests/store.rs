@@ -385,14 +385,16 @@ fn a_large_file_gives_up_its_oldest_samples_first() {
     }
     w.commit().unwrap();
     let now = START_WALL_NS + 40_000 * S as i64;
-    let retention = Retention {
-        samples_ns: None,
-        minutes_ns: None,
-        hours_ns: None,
-        max_bytes: Some(500_000),
-    };
-    let report = w
-        .enforce_retention(&retention, now, Trust::Disciplined)
+    // The first limit that is too small.
+    let report = (1..100)
+        .map(|step| Retention {
+            samples_ns: None,
+            minutes_ns: None,
+            hours_ns: None,
+            max_bytes: Some(1_000_000 - step * 10_000),
+        })
+        .map(|r| w.enforce_retention(&r, now, Trust::Disciplined).unwrap())
+        .find(|report| report.blocks + report.minutes > 0)
         .unwrap();
     assert!(report.blocks > 0 && report.minutes == 0, "{report:?}");
     let left = everything(&path);

@@ -26,6 +26,8 @@ pub mod packet;
 pub mod record;
 pub mod sample;
 pub mod schedule;
+pub mod seal;
+pub mod session;
 pub mod stats;
 pub mod time;
 pub mod varint;

@@ -91,6 +91,15 @@ impl<L: DerefMut<Target = [LossSlot]>> Losses<L> {
         }
     }
 
+    /// None before `seq` will learn its direction.
+    pub(super) fn forget_before(&mut self, seq: u64) {
+        while self.len > 0 && self.ring[self.start].seq < seq {
+            self.start = (self.start + 1) % self.ring.len();
+            self.len -= 1;
+        }
+        self.trim();
+    }
+
     pub(super) fn clear(&mut self) {
         self.len = 0;
     }

@@ -75,6 +75,22 @@ pub struct RemoteFacts {
     pub tos_seen: Option<u8>,
 }
 
+/// Part of the far end's record of what it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedWord {
+    /// The request that bit 0 stands for.
+    pub first: u64,
+    /// Bit `i` is set where request `first + i` was received.
+    pub bits: u64,
+    /// The request whose answer brought this.
+    pub as_of: u64,
+    /// How much later than a request `as_of` must have been sent for a clear bit to be believed, ns.
+    pub settle_ns: u64,
+    /// Clear bits of requests before this one mean nothing: the far end has restarted, or may have
+    /// dropped them itself.
+    pub believe_from: u64,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -303,45 +319,54 @@ where
         }
     }
 
-    /// The far end's receive record for the 64 requests from `first` on: bit `i` is set where it
-    /// had received `first + i` when it answered request `as_of`.
+    /// The far end's receive record for the 64 requests from `word.first` on.
     ///
     /// A set bit is final. A clear one is believed for requests that were sent at least
-    /// `settle_ns` before `as_of`: a younger one may have been on its way.
-    pub fn on_received_word(&mut self, first: u64, bits: u64, as_of: u64, settle_ns: u64) {
-        let Some(as_of_sent) = self.slot(as_of).map(|s| s.tx.at) else {
+    /// `word.settle_ns` before request `word.as_of`, whose answer brought the record: a younger one
+    /// may have been on its way.
+    pub fn on_received_word(&mut self, word: &ReceivedWord) {
+        let Some(as_of_sent) = self.sent_at(word.as_of) else {
             return;
         };
         for i in 0..64 {
-            let seq = first.saturating_add(i);
-            if seq >= self.next || seq > as_of {
+            let seq = word.first.saturating_add(i);
+            if seq >= self.next || seq > word.as_of {
                 break;
             }
-            let received = bits >> i & 1 == 1;
             let Some(sent) = self.sent_at(seq) else {
                 continue;
             };
-            if received {
+            let settled = as_of_sent.saturating_since(sent) >= word.settle_ns;
+            if word.bits >> i & 1 == 1 {
                 self.on_heard(seq, Heard::Received);
-            } else if as_of_sent.saturating_since(sent) >= settle_ns {
+            } else if settled && seq < word.believe_from {
+                self.losses.forget(seq);
+            } else if settled {
                 self.on_heard(seq, Heard::NotReceived);
             }
         }
     }
 
-    /// Every request from `from` up to and without `to` was received (`received`), or none was: for
-    /// runs that are longer than the far end's record, by its counts.
-    pub fn on_run(&mut self, from: u64, to: u64, received: bool) {
+    /// Every loss from `from` up to and without `to` was received (`received`), or none was: for
+    /// runs that are longer than the far end's record, by its counts. Gives where to go on once the
+    /// observations so far have been polled; `to` when it is done.
+    pub fn on_run(&mut self, from: u64, to: u64, received: bool) -> u64 {
         let heard = if received {
             Heard::Received
         } else {
             Heard::NotReceived
         };
-        let mut seq = from.max(self.oldest_undirected().unwrap_or(u64::MAX));
-        while seq < to && self.extra.len() < EXTRA - 8 {
+        let mut seq = from.max(self.oldest_undirected().unwrap_or(to)).min(to);
+        while seq < to && self.extra.len() < EXTRA / 2 {
             self.on_heard(seq, heard);
             seq += 1;
         }
+        seq
+    }
+
+    /// The direction of losses before `seq` will never be known.
+    pub fn forget_before(&mut self, seq: u64) {
+        self.losses.forget_before(seq);
     }
 
     /// The oldest request that is lost or unanswered and whose direction is not known: what to ask

@@ -42,6 +42,16 @@ fn sent(f: &mut Flight<Vec<Slot>, Vec<LossSlot>>, ms: u64) -> u64 {
     seq
 }
 
+fn word(first: u64, bits: u64, as_of: u64, settle_ns: u64) -> ReceivedWord {
+    ReceivedWord {
+        first,
+        bits,
+        as_of,
+        settle_ns,
+        believe_from: 0,
+    }
+}
+
 #[test]
 fn an_answer_becomes_one_sample_with_its_stamps() {
     let mut f = flight(false);
@@ -187,7 +197,7 @@ fn a_record_gives_losses_their_direction_before_and_after_the_time_out() {
     f.handle_timeout(at(110));
     assert_eq!(drain(&mut f).len(), 2, "0 and 1 are reported as lost");
     let later = sent(&mut f, 125);
-    f.on_received_word(0, 0b1010, later, 20 * MS);
+    f.on_received_word(&word(0, 0b1010, later, 20 * MS));
     let revised: Vec<_> = drain(&mut f)
         .into_iter()
         .map(|o| match o {
@@ -221,7 +231,7 @@ fn a_restart_of_the_far_end_leaves_losses_without_a_direction() {
     drain(&mut f);
     f.on_remote_restart();
     let later = sent(&mut f, 150);
-    f.on_received_word(0, 0, later, 0);
+    f.on_received_word(&word(0, 0, later, 0));
     assert_eq!(drain(&mut f), []);
 }
 
@@ -270,7 +280,7 @@ proptest! {
                 }),
                 3 => { let _ = f.on_reply(target, &reply(now)); }
                 4 => f.on_residence(target, bits, ClockSource::Kernel),
-                _ => f.on_received_word(target, bits, f.next_seq().saturating_sub(1), 50 * MS),
+                _ => f.on_received_word(&word(target, bits, f.next_seq().saturating_sub(1), 50 * MS)),
             }
             note(&mut f);
         }

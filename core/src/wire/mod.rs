@@ -1,3 +1,6 @@
 //! Packets as bytes: for each message a bounds-checked view of received bytes, and what it says.
 
+pub mod header;
 pub mod icmp;
+pub mod knock;
+pub mod probe;

@@ -1,0 +1,324 @@
+//! Sealing: which key, which nonce, and what has been seen before.
+//!
+//! Knocks are sealed with XChaCha20-Poly1305 under a random nonce, what is sent within a session
+//! with ChaCha20-Poly1305 under its counter. The keys of a session are derived from the pre-shared
+//! key and both ends' random values (HKDF-SHA256, RFC 5869), so no two sessions share one.
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Tag, XChaCha20Poly1305};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::drop_reason::DropReason;
+use crate::limits::REPLAY_WINDOW;
+use crate::wire::header::TAG_LEN;
+
+/// Names a key in clear; says nothing about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 8]);
+
+/// A secret of 32 bytes: never printed, compared in constant time, wiped when it is dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A secret of these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for writing a key file.
+    #[must_use]
+    pub const fn reveal(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Another secret, bound to `salt` and `info`.
+    pub(crate) fn derive(&self, salt: &[&[u8; 32]; 2], info: &[u8]) -> Self {
+        let mut joined = [0; 64];
+        joined[..32].copy_from_slice(salt[0]);
+        joined[32..].copy_from_slice(salt[1]);
+        let mut out = [0; 32];
+        // 32 bytes are far below the 8160 that HKDF-SHA256 can give, which is its only error.
+        let _ = Hkdf::<Sha256>::new(Some(&joined), &self.0).expand(info, &mut out);
+        Self(out)
+    }
+}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
+
+/// What both ends of a client's reflector sessions share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresharedKey {
+    /// Its name in clear.
+    pub id: KeyId,
+    /// The key itself.
+    pub secret: Secret,
+}
+
+impl PresharedKey {
+    /// The key that seals this client's knocks.
+    #[must_use]
+    pub fn knock_key(&self) -> Secret {
+        self.secret
+            .derive(&[&[0; 32], &[0; 32]], b"bufferbane 1 knock")
+    }
+
+    /// The keys of the session that these random values make.
+    #[must_use]
+    pub fn session_keys(&self, client_random: &[u8; 32], server_random: &[u8; 32]) -> SessionKeys {
+        let salt = [client_random, server_random];
+        SessionKeys {
+            up: self.secret.derive(&salt, b"bufferbane 1 up"),
+            down: self.secret.derive(&salt, b"bufferbane 1 down"),
+        }
+    }
+}
+
+/// The two keys of a session.
+#[derive(Clone, Debug)]
+pub struct SessionKeys {
+    /// Seals what the client sends.
+    pub up: Secret,
+    /// Seals what the reflector sends.
+    pub down: Secret,
+}
+
+/// Seals `datagram` in place: its first `header_len` bytes stay clear and are covered, its last
+/// [`TAG_LEN`] bytes become the tag. `nonce` must be new under `key`: 12 bytes made of a counter,
+/// or 24 random ones.
+///
+/// # Errors
+/// [`DropReason::Length`] where the datagram has no room for header and tag.
+pub fn seal(
+    key: &Secret,
+    nonce: Nonce,
+    datagram: &mut [u8],
+    header_len: usize,
+) -> Result<(), DropReason> {
+    let (header, body, tag) = parts(datagram, header_len)?;
+    let sealed = match nonce {
+        Nonce::Counter(n) => ChaCha20Poly1305::new(&key.0.into()).encrypt_inout_detached(
+            &counter_nonce(n).into(),
+            header,
+            body.into(),
+        ),
+        Nonce::Random(n) => XChaCha20Poly1305::new(&key.0.into()).encrypt_inout_detached(
+            &n.into(),
+            header,
+            body.into(),
+        ),
+    };
+    tag.copy_from_slice(&sealed.map_err(|_| DropReason::Length)?);
+    Ok(())
+}
+
+/// Opens `datagram` in place. Gives its body; where it does not open, what was the body is undefined.
+///
+/// # Errors
+/// [`DropReason::Length`], or [`DropReason::Seal`] where it was not sealed with this key and nonce.
+pub fn open<'a>(
+    key: &Secret,
+    nonce: Nonce,
+    datagram: &'a mut [u8],
+    header_len: usize,
+) -> Result<&'a [u8], DropReason> {
+    let (header, body, tag) = parts(datagram, header_len)?;
+    let tag: Tag = (*tag).into();
+    let opened = match nonce {
+        Nonce::Counter(n) => ChaCha20Poly1305::new(&key.0.into()).decrypt_inout_detached(
+            &counter_nonce(n).into(),
+            header,
+            (&mut *body).into(),
+            &tag,
+        ),
+        Nonce::Random(n) => XChaCha20Poly1305::new(&key.0.into()).decrypt_inout_detached(
+            &n.into(),
+            header,
+            (&mut *body).into(),
+            &tag,
+        ),
+    };
+    opened.map_err(|_| DropReason::Seal)?;
+    Ok(body)
+}
+
+/// What must never be used twice with one key.
+#[derive(Clone, Copy, Debug)]
+pub enum Nonce {
+    /// Of a datagram within a session.
+    Counter(u64),
+    /// Of a knock.
+    Random([u8; 24]),
+}
+
+fn counter_nonce(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
+
+type Parts<'a> = (&'a [u8], &'a mut [u8], &'a mut [u8; TAG_LEN]);
+
+fn parts(datagram: &mut [u8], header_len: usize) -> Result<Parts<'_>, DropReason> {
+    let (header, rest) = datagram
+        .split_at_mut_checked(header_len)
+        .ok_or(DropReason::Length)?;
+    let (body, tag) = rest
+        .split_last_chunk_mut::<TAG_LEN>()
+        .ok_or(DropReason::Length)?;
+    Ok((header, body, tag))
+}
+
+/// Which of the latest counters have been seen (RFC 4303, section 3.4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayWindow {
+    /// The counter after the highest seen.
+    next: u64,
+    /// One bit for each of the last counters, at its number modulo the width.
+    seen: [u64; REPLAY_WINDOW / 64],
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReplayWindow {
+    /// Nothing seen.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            next: 0,
+            seen: [0; REPLAY_WINDOW / 64],
+        }
+    }
+
+    /// Takes `counter` in if it is new. Only for what has been opened: a forged counter must not
+    /// move the window.
+    ///
+    /// # Errors
+    /// [`DropReason::Replay`] where it was seen, or is older than the window.
+    pub fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
+        let width = REPLAY_WINDOW as u64;
+        if counter == u64::MAX || counter.saturating_add(width) < self.next {
+            return Err(DropReason::Replay);
+        }
+        if counter >= self.next {
+            let skipped = counter - self.next;
+            if skipped >= width {
+                self.seen = [0; REPLAY_WINDOW / 64];
+            } else {
+                for c in self.next..counter {
+                    self.seen[Self::word(c)] &= !Self::bit(c);
+                }
+            }
+            self.seen[Self::word(counter)] |= Self::bit(counter);
+            self.next = counter + 1;
+            return Ok(());
+        }
+        if self.seen[Self::word(counter)] & Self::bit(counter) != 0 {
+            return Err(DropReason::Replay);
+        }
+        self.seen[Self::word(counter)] |= Self::bit(counter);
+        Ok(())
+    }
+
+    /// The counter after the highest seen.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    const fn word(counter: u64) -> usize {
+        (counter / 64) as usize % (REPLAY_WINDOW / 64)
+    }
+
+    const fn bit(counter: u64) -> u64 {
+        1 << (counter % 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    proptest! {
+        #[test]
+        fn the_window_agrees_with_a_set(steps in proptest::collection::vec((0u64..3000, any::<bool>()), 1..300)) {
+            let mut window = ReplayWindow::new();
+            let mut seen = BTreeSet::new();
+            let mut high = 0u64;
+            for (step, back) in steps {
+                let counter = if back { high.saturating_sub(step) } else { high + step };
+                let old = seen.last().is_some_and(|h| counter + 1024 <= *h);
+                let fresh = !old && seen.insert(counter);
+                prop_assert_eq!(window.accept(counter).is_ok(), fresh, "{} of {}", counter, high);
+                high = high.max(counter);
+            }
+        }
+
+        #[test]
+        fn what_is_sealed_opens_and_nothing_else_does(body: Vec<u8>, counter: u64, flip in any::<proptest::sample::Index>()) {
+            let key = Secret::new([7; 32]);
+            let mut datagram = Vec::from([1, 2, 3, 4]);
+            datagram.extend_from_slice(&body);
+            datagram.extend_from_slice(&[0; TAG_LEN]);
+            for nonce in [Nonce::Counter(counter), Nonce::Random([9; 24])] {
+                let mut d = datagram.clone();
+                seal(&key, nonce, &mut d, 4).unwrap();
+                let mut bad = d.clone();
+                let at = flip.index(bad.len());
+                bad[at] ^= 1;
+                prop_assert_eq!(open(&key, nonce, &mut bad, 4), Err(DropReason::Seal));
+                let mut copy = d.clone();
+                prop_assert_eq!(open(&Secret::new([8; 32]), nonce, &mut copy, 4), Err(DropReason::Seal));
+                prop_assert_eq!(open(&key, nonce, &mut d, 4), Ok(&body[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn too_short_a_datagram_is_refused() {
+        let key = Secret::new([7; 32]);
+        assert_eq!(
+            seal(&key, Nonce::Counter(0), &mut [0; 19], 4),
+            Err(DropReason::Length)
+        );
+        assert_eq!(
+            open(&key, Nonce::Counter(0), &mut [0; 3], 4),
+            Err(DropReason::Length)
+        );
+    }
+
+    #[test]
+    fn each_session_and_direction_has_its_own_key() {
+        let psk = PresharedKey {
+            id: KeyId([1; 8]),
+            secret: Secret::new([2; 32]),
+        };
+        let a = psk.session_keys(&[1; 32], &[2; 32]);
+        let b = psk.session_keys(&[1; 32], &[3; 32]);
+        assert!(a.up != a.down && a.up != b.up && a.down != b.down && a.up != psk.knock_key());
+        assert!(!std::format!("{psk:?}").contains("2, 2"));
+    }
+}

@@ -1,0 +1,137 @@
+//! What a reflector remembers of one stream: which of the latest probes arrived, and when their
+//! echoes left.
+
+use crate::limits::RECEIVE_RECORD_BITS;
+use crate::time::ClockSource;
+
+const WORDS: usize = RECEIVE_RECORD_BITS / 64;
+
+/// See the module. It belongs to the stream, not to a session, so it survives a new key.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRecord {
+    pub(super) key: u16,
+    pub(super) stream: u16,
+    pub(super) in_use: bool,
+    pub(super) instance: u64,
+    pub(super) used_ns: u64,
+    /// Probes received, each once.
+    pub(super) received: u64,
+    /// The first probe there is a record of.
+    first: u64,
+    /// The probe after the highest received.
+    next: u64,
+    words: [u64; WORDS],
+    /// The last two echoes whose transmit time is known: number, time and clock, newest first.
+    pub(super) tx: [Option<(u64, u64, ClockSource)>; 2],
+}
+
+impl Default for StreamRecord {
+    fn default() -> Self {
+        Self::new(0, 0, 0)
+    }
+}
+
+impl StreamRecord {
+    pub(super) const fn new(key: u16, instance: u64, stream: u16) -> Self {
+        Self {
+            key,
+            stream,
+            in_use: false,
+            instance,
+            used_ns: 0,
+            received: 0,
+            first: 0,
+            next: 0,
+            words: [0; WORDS],
+            tx: [None; 2],
+        }
+    }
+
+    /// Probe `seq` arrived.
+    pub(super) fn receive(&mut self, seq: u64) {
+        let bits = RECEIVE_RECORD_BITS as u64;
+        if self.received == 0 {
+            self.first = seq;
+            self.next = seq;
+        }
+        if seq >= self.next {
+            if seq - self.next >= bits {
+                self.words = [0; WORDS];
+            } else {
+                for s in self.next..seq {
+                    self.words[Self::word(s)] &= !Self::bit(s);
+                }
+            }
+            self.next = seq.saturating_add(1);
+        } else if self.next - seq > bits {
+            return;
+        }
+        self.words[Self::word(seq)] |= Self::bit(seq);
+        self.received += 1;
+    }
+
+    /// The record of the 64 probes from `first`, a multiple of 64, if all of it is remembered.
+    pub(super) fn record(&self, first: u64) -> Option<u64> {
+        let aligned = first.is_multiple_of(64);
+        let begun = first >= self.first - self.first % 64;
+        let recent =
+            first.saturating_add(RECEIVE_RECORD_BITS as u64) >= self.next.saturating_add(64);
+        if !aligned || !begun || !recent || first >= self.next {
+            return None;
+        }
+        let mut word = self.words[Self::word(first)];
+        // What lies beyond the newest probe is left from a round before.
+        let known = self.next - first;
+        if known < 64 {
+            word &= (1 << known) - 1;
+        }
+        Some(word)
+    }
+
+    /// The echo of probe `seq` left at `tx_ns`.
+    pub(super) fn transmitted(&mut self, seq: u64, tx_ns: u64, clock: ClockSource) {
+        if seq < self.next && self.tx[0].is_none_or(|(s, ..)| s != seq) {
+            self.tx = [Some((seq, tx_ns, clock)), self.tx[0]];
+        }
+    }
+
+    const fn word(seq: u64) -> usize {
+        (seq / 64) as usize % WORDS
+    }
+
+    const fn bit(seq: u64) -> u64 {
+        1 << (seq % 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    proptest! {
+        #[test]
+        fn the_record_agrees_with_a_set(start in 0u64..200, steps in proptest::collection::vec(1u64..400, 1..100)) {
+            let mut record = StreamRecord::new(0, 0, 0);
+            let mut seen = BTreeSet::new();
+            let mut seq = start;
+            for step in steps {
+                record.receive(seq);
+                seen.insert(seq);
+                for first in (0..seq + 64).step_by(64) {
+                    if let Some(word) = record.record(first) {
+                        let truth: Vec<bool> = (first..first + 64).map(|s| seen.contains(&s)).collect();
+                        let said: Vec<bool> = (0..64).map(|i| word >> i & 1 == 1).collect();
+                        prop_assert_eq!(said, truth);
+                    } else {
+                        prop_assert!(first < start - start % 64 || first > seq || seq - first > 4000);
+                    }
+                }
+                seq += step;
+            }
+            prop_assert_eq!(record.received, seen.len() as u64);
+        }
+    }
+}

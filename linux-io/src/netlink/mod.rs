@@ -138,6 +138,8 @@ const RTA_MARK: u16 = 16;
 /// Answer with the entry of the table that matches. Without it, the kernel assumes that a
 /// destination without a route is on the link of the interface asked for.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
+/// And name the table that it was found in.
+const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
 const IFLA_STATS_LINK_64: u32 = 1;
 
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -216,7 +218,7 @@ impl Netlink {
     /// before anything is sent, because a socket bound to an interface would look for the
     /// destination on the link itself.
     pub fn route_for(&mut self, query: &RouteQuery) -> io::Result<Option<Route>> {
-        let Some(entry) = self.ask_route(query, RTM_F_FIB_MATCH)? else {
+        let Some(entry) = self.ask_route(query, RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE)? else {
             return Ok(None);
         };
         // The entry says which route it is, the plain answer which next hop and source come of it.

@@ -166,9 +166,7 @@ impl Timeline {
         self.steps
     }
 
-    /// The monotonic instant of a stamp of the wall clock, which was taken not later than
-    /// `raw_now_ns` on the kernel's monotonic line. None where it makes sense under no offset that
-    /// is remembered.
+    /// As [`Timeline::to_monotonic`], on the kernel's own line.
     #[must_use]
     pub(crate) fn to_raw(&self, wall_ns: i64, raw_now_ns: u64) -> Option<u64> {
         let mut upper = i64::try_from(raw_now_ns).ok()?;
@@ -208,7 +206,8 @@ impl Timeline {
         None
     }
 
-    /// As [`Timeline::to_raw`], as the instant that the rest of the program uses.
+    /// The monotonic instant of a stamp of the wall clock that was taken not later than `now`. None
+    /// where it makes sense under no offset that is remembered.
     #[must_use]
     pub fn to_monotonic(&self, wall_ns: i64, now: Monotonic) -> Option<Monotonic> {
         self.to_raw(wall_ns, clock::to_raw(now))

@@ -22,7 +22,7 @@ impl Waker {
         self.0.as_raw_fd()
     }
 
-    /// Makes the engine's wait report [`Event::Wake`]; several calls may become one event.
+    /// Makes the engine's wait report [`crate::Event::Wake`]; several calls may become one event.
     pub fn wake(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: eight readable bytes. A write to an event counter fails or blocks only when the

@@ -3,58 +3,13 @@
 mod common;
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bufferbane_linux_io::netlink::{Change, InterfaceKind, Netlink, RouteQuery, Watch};
 use bufferbane_linux_io::support::Features;
 use bufferbane_linux_io::{Event, Family, ProbeSocket};
-use common::{engine, skipped, wait_for};
-
-/// Set for the copy of this test that runs inside the namespace.
-const INSIDE: &str = "BUFFERBANE_TEST_NAMESPACE";
-
-/// Enters a new network namespace; who is not root makes a user namespace first.
-fn enter_namespace() -> std::io::Result<()> {
-    // SAFETY: asks for a number.
-    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let flags = if uid == 0 {
-        libc::CLONE_NEWNET
-    } else {
-        libc::CLONE_NEWUSER | libc::CLONE_NEWNET
-    };
-    // SAFETY: passes a number; this process has one thread.
-    if unsafe { libc::unshare(flags) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    if uid != 0 {
-        std::fs::write("/proc/self/setgroups", "deny")?;
-        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    }
-    Ok(())
-}
-
-/// Runs the named test of this file again inside a namespace; true in the copy.
-fn inside_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1");
-    // SAFETY: between fork and exec only system calls and short-lived allocations happen, in a
-    // child whose parent's other threads hold no lock of the allocator that is not restored by
-    // libc's own fork handlers.
-    unsafe { command.pre_exec(enter_namespace) };
-    match command.status() {
-        Ok(status) => assert!(status.success(), "the copy in the namespace failed"),
-        Err(e) => skipped(&format!("no network namespace: {e}")),
-    }
-    false
-}
+use common::{engine, inside_namespace, skipped, wait_for};
 
 fn ip(arguments: &str) {
     assert!(try_ip(arguments), "ip {arguments}");

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use bufferbane_linux_io::support::Features;
@@ -109,4 +111,48 @@ pub(crate) fn warm_up() {
 pub(crate) fn skipped(why: &str) {
     println!("SKIPPED: {why}");
     assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
+}
+
+/// Set for the copy of this test that runs inside the namespace.
+const INSIDE: &str = "BUFFERBANE_TEST_NAMESPACE";
+
+/// Enters a new network namespace; who is not root makes a user namespace first.
+fn enter_namespace() -> std::io::Result<()> {
+    // SAFETY: asks for a number.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let flags = if uid == 0 {
+        libc::CLONE_NEWNET
+    } else {
+        libc::CLONE_NEWUSER | libc::CLONE_NEWNET
+    };
+    // SAFETY: passes a number; this process has one thread.
+    if unsafe { libc::unshare(flags) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    if uid != 0 {
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    }
+    Ok(())
+}
+
+/// Runs the named test of this file again inside a namespace; true in the copy.
+pub(crate) fn inside_namespace(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1");
+    // SAFETY: between fork and exec only system calls and short-lived allocations happen, in a
+    // child whose parent's other threads hold no lock of the allocator that is not restored by
+    // libc's own fork handlers.
+    unsafe { command.pre_exec(enter_namespace) };
+    match command.status() {
+        Ok(status) => assert!(status.success(), "the copy in the namespace failed"),
+        Err(e) => skipped(&format!("no network namespace: {e}")),
+    }
+    false
 }

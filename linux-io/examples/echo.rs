@@ -105,7 +105,7 @@ fn plain_stamped(socket: &UdpSocket, stop: &AtomicBool, outcome: &mut Outcome) -
     while !stop.load(Ordering::Relaxed) {
         let mut vector = libc::iovec {
             iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
+            iov_len: SIZE,
         };
         header.msg_name = (&raw mut name).cast();
         header.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
@@ -115,10 +115,9 @@ fn plain_stamped(socket: &UdpSocket, stop: &AtomicBool, outcome: &mut Outcome) -
         header.msg_controllen = size_of_val(&facts) as _;
         // SAFETY: the header points to memory of the lengths it says, all of which is on the stack.
         let len = unsafe { libc::recvmsg(fd, &raw mut header, 0) };
-        let Ok(len) = usize::try_from(len) else {
+        if len != SIZE as isize {
             continue;
-        };
-        vector.iov_len = len;
+        }
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = size_of_val(&control) as _;
         // SAFETY: as above.

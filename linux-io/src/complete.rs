@@ -284,7 +284,7 @@ impl Engine {
         if result < 0 && !retried && open.socket.report_errors && is_icmp_errno(-result) {
             slot.retried = true;
             if let Some(counted) = &mut open.counted {
-                counted.failed(key);
+                counted.failed(key, -result);
                 counted.queued(key);
             }
             self.counters.send_retries += 1;
@@ -319,7 +319,7 @@ impl Engine {
             return 0;
         };
         if let Some(counted) = &mut open.counted {
-            counted.failed(key);
+            counted.failed(key, errno);
         }
         self.counters.send_errors += 1;
         let event = Event::Sent {

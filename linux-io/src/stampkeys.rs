@@ -2,10 +2,10 @@
 //!
 //! Before Linux 6.13 a transmit stamp is known only by how many datagrams the socket had sent
 //! before (`SOF_TIMESTAMPING_OPT_ID`). The map follows that counter in the order of submission,
-//! which is the order in which the kernel carries sends out. A send that fails is taken out again;
-//! whether the kernel counted it depends on where in the kernel it failed, and where it did, the
-//! map mends itself: a stamp numbered beyond everything that was sent shows how far the counter is
-//! ahead.
+//! which is the order in which the kernel carries sends out. A send that fails is taken out again
+//! unless a packet filter refused it, which happens after the kernel has counted it. Should the
+//! kernel have counted another failure, the map mends itself: a stamp numbered beyond everything
+//! that was sent shows how far the counter is ahead.
 
 /// How many datagrams back a stamp may still be told apart; a power of two.
 const REMEMBERED: u32 = 1024;
@@ -36,12 +36,17 @@ impl StampKeys {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// The latest datagram with this key was refused: those after it move up.
-    pub(crate) fn failed(&mut self, key: u32) {
+    /// The latest datagram with this key was refused with this errno: those after it move up where
+    /// the kernel did not count it.
+    pub(crate) fn failed(&mut self, key: u32, errno: i32) {
         for back in 1..=REMEMBERED {
             let number = self.next.wrapping_sub(back);
             if *self.at(number) != Some(key) {
                 continue;
+            }
+            if errno == libc::EPERM {
+                *self.at(number) = None;
+                return;
             }
             for later in 0..back - 1 {
                 let moved = self.at(number.wrapping_add(later + 1)).take();
@@ -92,12 +97,23 @@ mod tests {
         for key in 0..5 {
             k.queued(key);
         }
-        k.failed(1);
+        k.failed(1, libc::EACCES);
         assert_eq!(k.stamped(0), Some(0));
         assert_eq!(k.stamped(1), Some(2));
         assert_eq!(k.stamped(3), Some(4));
         k.queued(9);
         assert_eq!(k.stamped(4), Some(9));
+    }
+
+    #[test]
+    fn a_filtered_datagram_keeps_its_number() {
+        let mut k = StampKeys::new();
+        for key in 0..3 {
+            k.queued(key);
+        }
+        k.failed(1, libc::EPERM);
+        assert_eq!(k.stamped(1), None);
+        assert_eq!(k.stamped(2), Some(2));
     }
 
     #[test]
@@ -108,7 +124,7 @@ mod tests {
         // Two sends failed after the kernel had counted them.
         for key in [8, 9] {
             k.queued(key);
-            k.failed(key);
+            k.failed(key, libc::EAGAIN);
         }
         k.queued(2);
         assert_eq!(k.stamped(3), Some(2));
@@ -125,7 +141,7 @@ mod tests {
         assert_eq!(k.stamped(10), None);
         assert_eq!(k.stamped(2999), Some(2999));
         assert_eq!(k.stamped(1_000_000), None);
-        k.failed(5);
+        k.failed(5, libc::EACCES);
         assert_eq!(k.stamped(2998), Some(2998));
     }
 

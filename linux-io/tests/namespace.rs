@@ -216,6 +216,54 @@ fn an_interface_that_returns_is_probed_again() {
 }
 
 #[test]
+fn datagrams_that_a_filter_refuses_do_not_shift_the_stamps() {
+    let name = "datagrams_that_a_filter_refuses_do_not_shift_the_stamps";
+    if !inside_namespace(name) || !have_ip() {
+        return;
+    }
+    ip("link set lo up");
+    let rules = "add table ip t
+        add chain ip t o { type filter hook output priority 0; }
+        add rule ip t o udp dport 9 drop";
+    let set = Command::new("nft").arg(rules).status();
+    if !set.is_ok_and(|s| s.success()) {
+        return skipped("no nft command (nftables)");
+    }
+    common::warm_up();
+    for features in common::all_features() {
+        let mut e = engine(features);
+        let (id, at) = common::add_local(&mut e, ProbeSocket::udp(Family::V4), Family::V4);
+        let filtered = SocketAddr::new(at.ip(), 9);
+        // In bursts, where a shift by one would go unnoticed by anything but the keys.
+        for first in (0..200u32).step_by(10) {
+            for key in first..first + 10 {
+                let to = if key % 3 == 0 { filtered } else { at };
+                e.send(id, to, b"x", key).unwrap();
+            }
+            let (mut refused, mut stamped) = (Vec::new(), Vec::new());
+            assert!(wait_for(&mut e, 1000, |_, event| {
+                match event {
+                    Event::Sent { key, errno, .. } => {
+                        assert_eq!(errno, Some(libc::EPERM));
+                        refused.push(key);
+                    }
+                    Event::TxStamp { key, .. } => stamped.push(key),
+                    _ => {}
+                }
+                refused.len() + stamped.len() == 10
+            }));
+            assert!(
+                refused
+                    .into_iter()
+                    .eq((first..first + 10).filter(|k| k % 3 == 0))
+            );
+            let good = (first..first + 10).filter(|k| k % 3 != 0);
+            assert!(stamped.iter().copied().eq(good), "{features:?} {stamped:?}");
+        }
+    }
+}
+
+#[test]
 fn a_ping_socket_that_is_not_allowed_says_what_to_change() {
     if !inside_namespace("a_ping_socket_that_is_not_allowed_says_what_to_change") {
         return;

@@ -3,24 +3,31 @@
 //! All of this crate's clock reads pass through the two adapters here, so that a lab can give a
 //! process a clock that is off or drifts ([`inject`]).
 
+use std::io;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use bufferbane_core::time::Monotonic;
 
-/// Reads one clock in nanoseconds.
+use crate::sys;
+
+/// Reads a clock that may fail, in nanoseconds.
 #[allow(
     clippy::unnecessary_cast,
     reason = "narrower types on 32-bit architectures"
 )]
-fn read_ns(clock: libc::clockid_t) -> i64 {
+pub(crate) fn try_read_ns(clock: libc::clockid_t) -> io::Result<i64> {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `ts` is valid for writing a timespec for the whole call. The call cannot fail for the
-    // two clocks used here, and leaves zero if it did.
-    unsafe { libc::clock_gettime(clock, &raw mut ts) };
-    timespec_ns(ts.tv_sec as i64, ts.tv_nsec as i64)
+    // SAFETY: `ts` is valid for writing a timespec for the whole call.
+    sys::check(unsafe { libc::clock_gettime(clock, &raw mut ts) })?;
+    Ok(timespec_ns(ts.tv_sec as i64, ts.tv_nsec as i64))
+}
+
+/// Reads one of the clocks that every kernel has, in nanoseconds.
+fn read_ns(clock: libc::clockid_t) -> i64 {
+    try_read_ns(clock).unwrap_or_default()
 }
 
 /// Seconds and nanoseconds as nanoseconds, saturating.

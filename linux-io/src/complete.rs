@@ -8,17 +8,20 @@ use io_uring::cqueue;
 use io_uring::types::RecvMsgOut;
 
 use crate::clock;
-use crate::cmsg;
+use crate::cmsg::{self, KernelStamps};
 use crate::engine::Engine;
 use crate::errqueue::ErrorQueue;
 use crate::event::{ErrorOrigin, Event, SocketId};
 use crate::outbox::{self, Outbox};
 use crate::ring::{Completion, EngineError};
 use crate::sockaddr::{self, unspecified};
-use crate::sockets::{self, Running};
+use crate::sockets::{self, Open, Running};
 use crate::sys;
 use crate::tag::{Op, Tag};
 use crate::timeline::{Reading, Timeline};
+
+/// In a stamp's completion flags: the network card took it.
+const STAMPED_BY_CARD: u32 = 1 << 16;
 
 impl Engine {
     /// Handles one completion; returns how many events came of it.
@@ -118,7 +121,7 @@ impl Engine {
         counters.received += 1;
         let stamp = facts
             .stamps
-            .and_then(|s| kernel_stamp(timeline, s.software_ns, now_ns));
+            .and_then(|s| best_stamp(open, timeline, &s, now_ns));
         if stamp.is_none() {
             counters.unstamped += 1;
         }
@@ -159,14 +162,14 @@ impl Engine {
             return self.ended(socket, Running::Stamps, completion.result(), handler);
         }
         let [seconds, nanoseconds] = *completion.big_cqe();
-        let wall = clock::timespec_ns(seconds.cast_signed(), nanoseconds.cast_signed());
-        Ok(self.stamped(
-            socket,
-            completion.result().cast_unsigned(),
-            wall,
-            now_ns,
-            handler,
-        ))
+        let ns = clock::timespec_ns(seconds.cast_signed(), nanoseconds.cast_signed());
+        let by_card = completion.flags() & STAMPED_BY_CARD != 0;
+        let stamps = KernelStamps {
+            software_ns: if by_card { 0 } else { ns },
+            hardware_ns: if by_card { ns } else { 0 },
+        };
+        let number = completion.result().cast_unsigned();
+        Ok(self.stamped(socket, number, &stamps, now_ns, handler))
     }
 
     /// Hands one transmit stamp to the driver.
@@ -174,7 +177,7 @@ impl Engine {
         &mut self,
         socket: SocketId,
         number: u32,
-        wall_ns: i64,
+        stamps: &KernelStamps,
         now_ns: u64,
         handler: &mut impl FnMut(&mut Outbox<'_>, Event<'_>),
     ) -> usize {
@@ -185,7 +188,7 @@ impl Engine {
             None => Some(number),
             Some(counted) => counted.stamped(number),
         };
-        let stamp = kernel_stamp(&mut self.timeline, wall_ns, now_ns);
+        let stamp = best_stamp(open, &mut self.timeline, stamps, now_ns);
         let (Some(key), Some(stamp)) = (key, stamp) else {
             self.counters.stray_stamps += 1;
             return 0;
@@ -238,7 +241,7 @@ impl Engine {
                 let Some(stamps) = entry.facts.stamps else {
                     return 0;
                 };
-                return self.stamped(socket, error.data, stamps.software_ns, now_ns, handler);
+                return self.stamped(socket, error.data, &stamps, now_ns, handler);
             }
             libc::SO_EE_ORIGIN_ICMP => ErrorOrigin::Icmp {
                 kind: error.kind,
@@ -370,6 +373,22 @@ impl Engine {
         handler(&mut self.outbox(), event);
         Ok(1)
     }
+}
+
+/// The card's stamp where there is one, else the kernel's.
+fn best_stamp(
+    open: &mut Open,
+    timeline: &mut Timeline,
+    stamps: &KernelStamps,
+    now_ns: u64,
+) -> Option<Stamp> {
+    if let Some(card) = &mut open.card
+        && stamps.hardware_ns != 0
+        && let Some(stamp) = card.stamp(stamps.hardware_ns, now_ns)
+    {
+        return Some(stamp);
+    }
+    kernel_stamp(timeline, stamps.software_ns, now_ns)
 }
 
 /// The kernel's stamp as an instant; where it fits no offset known, the clocks are read again: the

@@ -2,8 +2,7 @@
 
 use std::io;
 
-use crate::clock::timespec_ns;
-use crate::sys;
+use crate::clock;
 
 /// Counters of an interface since it was made; they wrap at 2^64 and start anew with the interface.
 /// Read them with [`crate::netlink::Netlink::counters`].
@@ -49,18 +48,8 @@ pub fn thread_cpu_ns() -> io::Result<u64> {
     cpu_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-#[allow(
-    clippy::unnecessary_cast,
-    reason = "narrower types on 32-bit architectures"
-)]
 fn cpu_ns(clock: libc::clockid_t) -> io::Result<u64> {
-    let mut ts = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `ts` is valid for writing a timespec for the whole call.
-    sys::check(unsafe { libc::clock_gettime(clock, &raw mut ts) })?;
-    Ok(timespec_ns(ts.tv_sec as i64, ts.tv_nsec as i64).unsigned_abs())
+    Ok(clock::try_read_ns(clock)?.unsigned_abs())
 }
 
 fn resident_bytes() -> io::Result<u64> {

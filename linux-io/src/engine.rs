@@ -112,8 +112,8 @@ impl Engine {
     /// counted.
     pub fn add_socket(&mut self, socket: ProbeSocket) -> Result<SocketId, EngineError> {
         let fd = socket.socket.as_raw_fd();
-        let open =
-            sockets::open(socket, self.features).map_err(EngineError::at("SO_TIMESTAMPING"))?;
+        let open = sockets::open(socket, self.features)
+            .map_err(EngineError::at("asking for time stamps"))?;
         let id = self.sockets.insert(open).map_err(|_| EngineError {
             step: "adding a socket to the engine's full table",
             source: std::io::Error::from_raw_os_error(libc::ENFILE),

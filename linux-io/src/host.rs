@@ -100,12 +100,48 @@ const SIOCETHTOOL: u64 = 0x8946;
 
 /// Asks an interface's driver what can be stamped.
 pub fn stamp_support(interface: &str) -> io::Result<StampSupport> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut information = StampInformation {
         command: ETHTOOL_GET_TS_INFO,
         clock: -1,
         ..StampInformation::default()
     };
+    ask_driver(interface, SIOCETHTOOL, &mut information)?;
+    let has = |flag: u32| information.flags & flag == flag;
+    Ok(StampSupport {
+        software_transmit: has(sys::SOF_TIMESTAMPING_TX_SOFTWARE),
+        software_receive: has(sys::SOF_TIMESTAMPING_RX_SOFTWARE),
+        hardware_transmit: has(sys::SOF_TIMESTAMPING_TX_HARDWARE),
+        hardware_receive: has(sys::SOF_TIMESTAMPING_RX_HARDWARE),
+        hardware_clock: u32::try_from(information.clock).ok(),
+    })
+}
+
+/// `struct hwtstamp_config`.
+#[repr(C)]
+struct CardStamping {
+    flags: i32,
+    transmit: i32,
+    receive: i32,
+}
+
+const SIOCSHWTSTAMP: u64 = 0x89b0;
+const HWTSTAMP_TX_ON: i32 = 1;
+const HWTSTAMP_FILTER_ALL: i32 = 1;
+
+/// Has an interface's card stamp everything that it sends and receives. Needs `CAP_NET_ADMIN`, holds
+/// for all programs on the host until it is changed again, and replaces what a PTP daemon has set.
+pub fn enable_card_stamps(interface: &str) -> io::Result<()> {
+    let mut wanted = CardStamping {
+        flags: 0,
+        transmit: HWTSTAMP_TX_ON,
+        receive: HWTSTAMP_FILTER_ALL,
+    };
+    ask_driver(interface, SIOCSHWTSTAMP, &mut wanted)
+}
+
+/// An ioctl on an interface whose argument is a plain structure.
+fn ask_driver<T>(interface: &str, command: u64, data: &mut T) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: ifreq is integers and pointers, for which zero is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
@@ -115,18 +151,10 @@ pub fn stamp_support(interface: &str) -> io::Result<StampSupport> {
     for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *place = byte as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = (&raw mut information).cast();
-    // SAFETY: the request names an interface and points to a structure of the kind that its command
-    // announces; both live until the call returns.
-    sys::check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })?;
-    let has = |flag: u32| information.flags & flag == flag;
-    Ok(StampSupport {
-        software_transmit: has(sys::SOF_TIMESTAMPING_TX_SOFTWARE),
-        software_receive: has(sys::SOF_TIMESTAMPING_RX_SOFTWARE),
-        hardware_transmit: has(sys::SOF_TIMESTAMPING_TX_HARDWARE),
-        hardware_receive: has(sys::SOF_TIMESTAMPING_RX_HARDWARE),
-        hardware_clock: u32::try_from(information.clock).ok(),
-    })
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(data).cast();
+    // SAFETY: the request names an interface and points to a structure of the kind that the two
+    // callers' commands expect; both live until the call returns.
+    sys::check(unsafe { libc::ioctl(socket.as_raw_fd(), command as _, &raw mut request) }).map(drop)
 }
 
 /// Runs the calling thread by `SCHED_FIFO` at this priority, 1 to 99: it is woken before ordinary
@@ -205,6 +233,11 @@ mod tests {
         assert_eq!(support.hardware_clock, None);
         assert!(stamp_support("no-such-link").is_err());
         assert!(stamp_support("a-name-longer-than-the-kernel-takes").is_err());
+        let refused = enable_card_stamps("lo").unwrap_err().raw_os_error();
+        assert!(
+            matches!(refused, Some(libc::EOPNOTSUPP | libc::EPERM)),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! absolute deadlines. Kernel stamps arrive already on the monotonic line ([`timeline`]).
 
 mod buffers;
+mod card;
 mod cmsg;
 mod complete;
 mod engine;
@@ -17,6 +18,7 @@ mod slots;
 mod sockaddr;
 mod socket;
 mod sockets;
+mod sockopt;
 mod stampkeys;
 mod sys;
 mod tag;
@@ -35,5 +37,6 @@ pub use options::{EngineOptions, StartError};
 pub use outbox::{Outbox, SendError, Transmit};
 pub use ring::EngineError;
 pub use slots::MAX_PAYLOAD;
-pub use socket::{Family, ProbeSocket, SocketBuilder, SocketError, SocketKind};
+pub use socket::{Family, ProbeSocket, SocketBuilder, SocketKind};
+pub use sockopt::SocketError;
 pub use waker::Waker;

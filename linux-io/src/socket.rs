@@ -1,14 +1,17 @@
 //! Sockets that measure: bound to an interface, stamped by the kernel, with the facts about each
 //! datagram that the packet's header had.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::sockopt::{
+    BIND_PATIENCE, RECEIVE_BUFFER, SocketError, bind_patiently, error, interface_error, set,
+    set_icmp_filter, set_receive_buffer,
+};
 use crate::sys;
 
 /// IPv4 or IPv6.
@@ -52,35 +55,6 @@ pub enum SocketKind {
     RawIcmp,
 }
 
-/// Why a socket could not be made, and what helps.
-#[derive(Debug)]
-pub struct SocketError {
-    /// The step that failed, by the name of its system call or option.
-    pub step: &'static str,
-    /// What it was applied to: an interface, an address, a number.
-    pub subject: String,
-    /// The kernel's answer.
-    pub source: io::Error,
-    /// What the reader can do about it; empty where the kernel's answer says all.
-    pub remedy: &'static str,
-}
-
-impl fmt::Display for SocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.step, self.subject, self.source)?;
-        if !self.remedy.is_empty() {
-            write!(f, "; {}", self.remedy)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for SocketError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
 /// Where transmit and receive stamps are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamping {
@@ -88,6 +62,8 @@ pub(crate) struct Stamping {
     pub(crate) transmit: bool,
     /// Transmit stamps are told apart by the kernel's counter even where it takes keys.
     pub(crate) counted: bool,
+    /// The card's clock whose stamps are wanted too, `/dev/ptpN`.
+    pub(crate) card: Option<u32>,
 }
 
 /// A socket ready for [`crate::Engine::add_socket`].
@@ -175,13 +151,6 @@ pub struct SocketBuilder {
     bind_patience: Duration,
 }
 
-/// How long `build` retries a port that is still taken: the ring of a program that has just ended
-/// keeps its ports for 11–31 ms.
-const BIND_PATIENCE: Duration = Duration::from_millis(250);
-/// The receive buffer that is asked for, bytes: some hundred datagrams with their stamps.
-const RECEIVE_BUFFER: usize = 1 << 20;
-const BIND_RETRY: Duration = Duration::from_millis(5);
-
 impl SocketBuilder {
     const fn new(kind: SocketKind, family: Family) -> Self {
         Self {
@@ -197,6 +166,7 @@ impl SocketBuilder {
                 receive: true,
                 transmit: true,
                 counted: false,
+                card: None,
             },
             header_facts: true,
             report_errors: false,
@@ -266,6 +236,15 @@ impl SocketBuilder {
     #[must_use]
     pub const fn count_stamps(mut self, on: bool) -> Self {
         self.stamping.counted = on;
+        self
+    }
+
+    /// Asks for stamps of the network card with this clock (`/dev/ptpN`) too, and prefers them. The
+    /// card has to be told to stamp ([`crate::host::enable_card_stamps`]); which clock it has is in
+    /// [`crate::host::StampSupport::hardware_clock`].
+    #[must_use]
+    pub const fn card_stamps(mut self, clock: u32) -> Self {
+        self.stamping.card = Some(clock);
         self
     }
 
@@ -441,124 +420,5 @@ impl SocketBuilder {
             set(fd, level, name, 1).map_err(error("IP_RECVERR", "on"))?;
         }
         Ok(())
-    }
-}
-
-fn error<S: ToString>(step: &'static str, subject: S) -> impl FnOnce(io::Error) -> SocketError {
-    move |source| SocketError {
-        step,
-        subject: subject.to_string(),
-        source,
-        remedy: "",
-    }
-}
-
-fn interface_error(name: &str, source: io::Error) -> SocketError {
-    let remedy = match source.raw_os_error() {
-        Some(libc::ENODEV) => "there is no interface of that name now",
-        Some(libc::EPERM) => {
-            "binding to an interface without CAP_NET_RAW needs Linux 5.7 or later and a socket \
-             that is not bound to another interface"
-        }
-        _ => "",
-    };
-    SocketError {
-        step: "SO_BINDTODEVICE",
-        subject: name.to_owned(),
-        source,
-        remedy,
-    }
-}
-
-/// Sets an option whose value is an `int`.
-pub(crate) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    set_bytes(fd, level, name, &value.to_ne_bytes())
-}
-
-/// Sets an option whose value is these bytes.
-fn set_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
-    // SAFETY: `value` is readable for its whole length, which is what the kernel is told; the
-    // kernel checks the descriptor.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            name,
-            value.as_ptr().cast(),
-            value.len() as libc::socklen_t,
-        )
-    };
-    sys::check(result).map(drop)
-}
-
-/// Echo replies and the errors that say what became of a request pass; everything else that the
-/// host receives does not wake us.
-fn set_icmp_filter(fd: RawFd, family: Family) -> io::Result<()> {
-    match family {
-        Family::V4 => {
-            // Echo reply, destination unreachable, time exceeded, parameter problem.
-            let pass = 1u32 | 1 << 3 | 1 << 11 | 1 << 12;
-            set_bytes(fd, sys::SOL_RAW, sys::ICMP_FILTER, &(!pass).to_ne_bytes())
-        }
-        Family::V6 => {
-            // A set bit blocks the type. Unreachable, too big, time exceeded, parameter problem,
-            // echo reply.
-            let mut blocked = [u32::MAX; 8];
-            for kind in [1usize, 2, 3, 4, 129] {
-                blocked[kind / 32] &= !(1 << (kind % 32));
-            }
-            let mut bytes = [0u8; 32];
-            for (place, word) in bytes.chunks_exact_mut(4).zip(blocked) {
-                place.copy_from_slice(&word.to_ne_bytes());
-            }
-            set_bytes(fd, sys::SOL_ICMPV6, sys::ICMPV6_FILTER, &bytes)
-        }
-    }
-}
-
-fn set_receive_buffer(socket: &Socket, bytes: usize) -> Result<(), SocketError> {
-    let clamped = i32::try_from(bytes).unwrap_or(i32::MAX);
-    if set(
-        socket.as_raw_fd(),
-        libc::SOL_SOCKET,
-        sys::SO_RCVBUFFORCE,
-        clamped,
-    )
-    .is_ok()
-    {
-        return Ok(());
-    }
-    socket
-        .set_recv_buffer_size(bytes)
-        .map_err(error("SO_RCVBUF", bytes))
-}
-
-fn bind_patiently(
-    socket: &Socket,
-    local: SocketAddr,
-    patience: Duration,
-) -> Result<(), SocketError> {
-    let begun = Instant::now();
-    loop {
-        match socket.bind(&local.into()) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) && begun.elapsed() < patience => {
-                std::thread::sleep(BIND_RETRY);
-            }
-            Err(source) => {
-                let remedy = match source.raw_os_error() {
-                    Some(libc::EADDRINUSE) => "another program has this port",
-                    Some(libc::EADDRNOTAVAIL) => "this host does not have that address now",
-                    Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE",
-                    _ => "",
-                };
-                return Err(SocketError {
-                    step: "bind",
-                    subject: local.to_string(),
-                    source,
-                    remedy,
-                });
-            }
-        }
     }
 }

@@ -7,10 +7,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::types::Fixed;
 use io_uring::{opcode, squeue};
 
+use crate::card::CardClock;
 use crate::cmsg::RECEIVE_SPACE;
 use crate::event::SocketId;
 use crate::sockaddr::NAME_LEN;
-use crate::socket::{self, ProbeSocket};
+use crate::socket::ProbeSocket;
+use crate::sockopt;
 use crate::stampkeys::StampKeys;
 use crate::support::Features;
 use crate::sys;
@@ -61,6 +63,8 @@ pub(crate) struct Open {
     pub(crate) drops: u32,
     /// The only address it has, where it is bound to one.
     pub(crate) address: Option<IpAddr>,
+    /// The clock of the card whose stamps it takes.
+    pub(crate) card: Option<Box<CardClock>>,
 }
 
 impl Open {
@@ -200,7 +204,8 @@ impl Sockets {
     }
 }
 
-/// Asks the kernel for the stamps that the socket was built for, in the best way there is.
+/// Asks the kernel for the stamps that the socket was built for, in the best way there is. Fails
+/// where the kernel refuses them, or the card's clock cannot be read.
 pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> {
     let stamping = socket.stamping;
     let mut flags = sys::SOF_TIMESTAMPING_SOFTWARE;
@@ -212,14 +217,24 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
             | sys::SOF_TIMESTAMPING_OPT_ID
             | sys::SOF_TIMESTAMPING_OPT_TSONLY;
     }
+    if stamping.card.is_some() {
+        flags |= sys::SOF_TIMESTAMPING_RAW_HARDWARE;
+        if stamping.receive {
+            flags |= sys::SOF_TIMESTAMPING_RX_HARDWARE;
+        }
+        if stamping.transmit {
+            flags |= sys::SOF_TIMESTAMPING_TX_HARDWARE;
+        }
+    }
     if stamping.receive || stamping.transmit {
-        socket::set(
+        sockopt::set(
             socket.socket.as_raw_fd(),
             libc::SOL_SOCKET,
             sys::SO_TIMESTAMPING,
             flags.cast_signed(),
         )?;
     }
+    let card = stamping.card.map(CardClock::open).transpose()?;
     let keys = match stamping.transmit {
         false => KeyMode::None,
         true if features.stamp_keys && !stamping.counted => KeyMode::Given,
@@ -232,6 +247,7 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         stamp_command: features.stamp_command && !socket.report_errors,
         drops: 0,
         address: Some(socket.local_addr().ip()).filter(|ip| !ip.is_unspecified()),
+        card: card.map(Box::new),
         socket,
     })
 }

@@ -215,7 +215,7 @@ fn stamped_socket() -> io::Result<Socket> {
         | sys::SOF_TIMESTAMPING_TX_SOFTWARE
         | sys::SOF_TIMESTAMPING_OPT_ID
         | sys::SOF_TIMESTAMPING_OPT_TSONLY;
-    crate::socket::set(
+    crate::sockopt::set(
         socket.as_raw_fd(),
         libc::SOL_SOCKET,
         sys::SO_TIMESTAMPING,

@@ -22,6 +22,7 @@ pub(crate) const SOF_TIMESTAMPING_TX_SOFTWARE: u32 = 1 << 1;
 pub(crate) const SOF_TIMESTAMPING_RX_HARDWARE: u32 = 1 << 2;
 pub(crate) const SOF_TIMESTAMPING_RX_SOFTWARE: u32 = 1 << 3;
 pub(crate) const SOF_TIMESTAMPING_SOFTWARE: u32 = 1 << 4;
+pub(crate) const SOF_TIMESTAMPING_RAW_HARDWARE: u32 = 1 << 6;
 pub(crate) const SOF_TIMESTAMPING_OPT_ID: u32 = 1 << 7;
 pub(crate) const SOF_TIMESTAMPING_OPT_TSONLY: u32 = 1 << 11;
 

@@ -24,9 +24,14 @@ impl Reading {
     /// Reads both clocks three times and keeps the narrowest reading.
     #[must_use]
     pub fn take() -> Self {
-        let read = || Self {
+        Self::narrowest(clock::raw_wall_ns)
+    }
+
+    /// The same of another clock in the wall clock's place.
+    pub(crate) fn narrowest(mut other: impl FnMut() -> i64) -> Self {
+        let mut read = || Self {
             before_ns: clock::raw_monotonic_ns(),
-            wall_ns: clock::raw_wall_ns(),
+            wall_ns: other(),
             after_ns: clock::raw_monotonic_ns(),
         };
         let mut best = read();

@@ -1,0 +1,104 @@
+//! Stamps of network cards.
+//!
+//! A card stamps packets by a clock of its own, which has its own rate and origin. It is read
+//! together with the monotonic clock, so that its stamps come onto the same line as the kernel's.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use bufferbane_core::time::{ClockSource, Stamp};
+
+use crate::clock;
+use crate::timeline::{Reading, Timeline};
+
+/// How old a reading may be, ns. One takes some microseconds over the bus; a card's clock drifts by
+/// some tens of ppm, which interpolation follows.
+const FRESH_NS: u64 = 100_000_000;
+
+/// A network card's clock.
+#[derive(Debug)]
+pub(crate) struct CardClock {
+    id: libc::clockid_t,
+    timeline: Timeline,
+    read_at: u64,
+    /// Held open for as long as its clock is read.
+    _device: Option<File>,
+}
+
+impl CardClock {
+    /// The clock `/dev/ptpN`.
+    pub(crate) fn open(number: u32) -> io::Result<Self> {
+        let device = File::open(format!("/dev/ptp{number}"))?;
+        // As the kernel's FD_TO_CLOCKID: a clock that stands behind a descriptor.
+        let id = (!(device.as_raw_fd() as libc::clockid_t) << 3) | 3;
+        let mut card = Self::reading(id)?;
+        card._device = Some(device);
+        Ok(card)
+    }
+
+    fn reading(id: libc::clockid_t) -> io::Result<Self> {
+        let first = read(id)?;
+        Ok(Self {
+            id,
+            timeline: Timeline::new(first),
+            read_at: first.after_ns,
+            _device: None,
+        })
+    }
+
+    /// A stamp of the card as an instant.
+    pub(crate) fn stamp(&mut self, card_ns: i64, now_ns: u64) -> Option<Stamp> {
+        if now_ns.saturating_sub(self.read_at) >= FRESH_NS {
+            self.refresh(now_ns);
+        }
+        let at = self.timeline.to_raw(card_ns, now_ns).or_else(|| {
+            self.refresh(now_ns);
+            self.timeline.to_raw(card_ns, now_ns)
+        })?;
+        Some(Stamp {
+            at: clock::from_raw(at),
+            clock: ClockSource::Nic,
+        })
+    }
+
+    fn refresh(&mut self, now_ns: u64) {
+        self.read_at = now_ns;
+        // A card that was pulled out cannot be read; its last offset then has to do.
+        if let Ok(reading) = read(self.id) {
+            self.timeline.observe(&reading);
+        }
+    }
+}
+
+fn read(id: libc::clockid_t) -> io::Result<Reading> {
+    clock::try_read_ns(id)?;
+    Ok(Reading::narrowest(|| {
+        clock::try_read_ns(id).unwrap_or_default()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_another_origin_comes_onto_the_monotonic_line() {
+        // Stands in for a card: another origin than the wall clock, the same rate.
+        let mut card = CardClock::reading(libc::CLOCK_BOOTTIME).unwrap();
+        for _ in 0..50 {
+            let before = clock::raw_monotonic_ns();
+            let card_ns = clock::try_read_ns(libc::CLOCK_BOOTTIME).unwrap();
+            let after = clock::raw_monotonic_ns();
+            let stamp = card.stamp(card_ns, after).unwrap();
+            assert_eq!(stamp.clock, ClockSource::Nic);
+            let at = stamp.at.as_nanos();
+            assert!(at + 5_000 >= before && at <= after, "{before} {at} {after}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_not_there_is_an_error() {
+        assert!(CardClock::open(4_000_000).is_err());
+    }
+}

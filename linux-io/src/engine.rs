@@ -51,6 +51,14 @@ impl Engine {
     pub fn new(options: &EngineOptions) -> Result<Self, StartError> {
         let available = support::check().map_err(StartError::Unavailable)?;
         let features = options.features.and(available);
+        for line in features.list().iter().filter(|l| !l.available) {
+            log::info!(
+                "not used: {} (Linux {}); instead {}",
+                line.name,
+                line.since,
+                line.fallback
+            );
+        }
         let failed = |step| move |e| StartError::Failed(EngineError::at(step)(e));
         let submissions = u32::from(options.send_slots) + u32::from(options.sockets) + 8;
         let ring = Ring::new(
@@ -187,8 +195,8 @@ impl Engine {
     }
 
     /// Submits what is queued, waits until something happens or `until` has come (or a signal), and
-    /// tells `handler` everything that happened. Returns how many events that were; with 0 the
-    /// deadline has come or a signal interrupted.
+    /// tells `handler` everything that happened. Returns how many events that were; it may be none
+    /// before the deadline, so a driver looks at the clock itself.
     ///
     /// Inside, the handler answers through the [`Outbox`]; what it queues leaves at the next call.
     pub fn wait(

@@ -102,6 +102,14 @@ impl DropCounters {
         self.0[reason as usize]
     }
 
+    /// Adds what another counter counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.0
+            .iter_mut()
+            .zip(&other.0)
+            .for_each(|(a, b)| *a = a.saturating_add(*b));
+    }
+
     /// Each reason with its count.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().map(|r| (r, self.get(r)))

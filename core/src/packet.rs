@@ -34,6 +34,18 @@ pub struct SendToken {
     pub(crate) seq: u64,
 }
 
+impl SendToken {
+    /// The stream of its client that the datagram belongs to; `None` for a knock.
+    #[must_use]
+    pub const fn stream(&self) -> Option<u16> {
+        if self.stream == u16::MAX {
+            None
+        } else {
+            Some(self.stream)
+        }
+    }
+}
+
 /// What became of a datagram that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {

@@ -1,1 +1,22 @@
 //! The daemon: probes from every bound interface, records, and keeps watch.
+//!
+//! Four threads, one way for data:
+//!
+//! ```text
+//! keeper ──sockets, probers──▶ probe ──reports──▶ recorder ──▶ store
+//!   ▲ links, routes, names       (one ring)          ▲ orders
+//!   └─────────── configuration ──── control ─────────┘
+//! ```
+
+pub mod config;
+mod control;
+mod keeper;
+mod notify;
+mod plan;
+mod probe;
+mod recorder;
+mod service;
+mod status;
+
+pub use service::{Daemon, StartError, watch_signals};
+pub use status::{Second, SeriesStatus, Status, StoreStatus};

@@ -1,3 +1,76 @@
-//! Entry point.
+//! `bufferbaned`.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use bufferbaned::{Daemon, config, watch_signals};
+
+mod logging;
+
+/// Probes the line from every bound interface, and records what becomes of each probe.
+#[derive(FromArgs)]
+#[argh(note = "Example: bufferbaned --config /etc/bufferbane/bufferbaned.toml --check")]
+struct Args {
+    /// configuration file (default: /etc/bufferbane/bufferbaned.toml, or none where that is missing)
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// read the configuration, say everything that is wrong with it, and exit with 0 or 2
+    #[argh(switch)]
+    check: bool,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+}
+
+fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    if args.version {
+        println!("bufferbaned {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    logging::start();
+    let default = Path::new(config::DEFAULT_FILE);
+    let file = args
+        .config
+        .or_else(|| default.exists().then(|| default.to_owned()));
+    let loaded = match &file {
+        Some(file) => config::load(file),
+        None => Ok(config::Loaded {
+            config: config::Config::default(),
+            warnings: Vec::new(),
+        }),
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            for m in mistakes {
+                eprintln!("{m}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    for w in &loaded.warnings {
+        log::warn!("{w}");
+    }
+    if args.check {
+        println!("the configuration is right");
+        return ExitCode::SUCCESS;
+    }
+    let mut daemon = match Daemon::start(loaded.config, file.clone()) {
+        Ok(daemon) => daemon,
+        Err(e) => {
+            log::error!("{e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log::info!("bufferbaned {} is ready", env!("CARGO_PKG_VERSION"));
+    match watch_signals(&mut daemon, file.as_deref()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            log::error!("signals cannot be watched: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

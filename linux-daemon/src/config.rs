@@ -1,0 +1,544 @@
+//! The daemon's configuration.
+
+use std::path::{Path, PathBuf};
+
+use bufferbane_config::{Document, Mistake, Section, keyfile, parse_size};
+use bufferbane_core::limits::{
+    DEFAULT_TIMEOUT_NS, MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE,
+};
+use bufferbane_core::seal::PresharedKey;
+
+/// Where the daemon looks for its configuration.
+pub const DEFAULT_FILE: &str = "/etc/bufferbane/bufferbaned.toml";
+/// Where its store is by default.
+pub const DEFAULT_STORE: &str = "/var/lib/bufferbane/bufferbane.redb";
+/// Where its control socket is by default.
+pub const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
+/// UDP port of a reflector by default.
+pub const DEFAULT_PORT: u16 = 9876;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const DAY_NS: u64 = 86_400 * SECOND_NS;
+
+/// Which address families of a name are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyChoice {
+    /// The first that has a route, IPv4 before IPv6.
+    Auto,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Both, each a series of its own.
+    Both,
+}
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this address or under this name.
+    Host(String),
+    /// The next hop of the interface's default route.
+    Gateway,
+}
+
+/// A target that is pinged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub place: Place,
+    /// Which families.
+    pub family: FamilyChoice,
+    /// Length of a slot, ns.
+    pub interval_ns: u64,
+    /// Bytes of the ICMP message.
+    pub size: u16,
+}
+
+/// A stream of probes to a reflector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// DSCP, 0 to 63.
+    pub dscp: u8,
+    /// Bytes of UDP payload.
+    pub size: u16,
+    /// Length of a slot, ns.
+    pub interval_ns: u64,
+}
+
+/// A reflector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reflector {
+    /// Its name.
+    pub name: String,
+    /// Its address or name.
+    pub host: String,
+    /// Its UDP port.
+    pub port: u16,
+    /// The key shared with it.
+    pub key: PresharedKey,
+    /// Which families.
+    pub family: FamilyChoice,
+    /// Its streams, the first one first.
+    pub streams: Vec<Stream>,
+}
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Samples, ns; `None` for ever.
+    pub samples_ns: Option<u64>,
+    /// Rollups of a minute.
+    pub minutes_ns: Option<u64>,
+    /// Rollups of an hour.
+    pub hours_ns: Option<u64>,
+    /// Bytes of the file; `None` is the smaller of 2 GiB and a tenth of the file system.
+    pub max_bytes: Option<u64>,
+    /// Bytes that stay free on the file system.
+    pub min_free_bytes: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The store.
+    pub store: PathBuf,
+    /// The control socket.
+    pub control_socket: PathBuf,
+    /// The most that a power cut can cost, ns.
+    pub commit_interval_ns: u64,
+    /// Retention.
+    pub keep: Keep,
+    /// The interfaces to probe from; none is the default route's.
+    pub interfaces: Vec<String>,
+    /// What is pinged; `None` where nothing is configured at all, which means the defaults.
+    pub targets: Option<Vec<Target>>,
+    /// Reflectors.
+    pub reflectors: Vec<Reflector>,
+}
+
+impl Default for Config {
+    /// What holds without a configuration file.
+    fn default() -> Self {
+        Self {
+            store: DEFAULT_STORE.into(),
+            control_socket: DEFAULT_SOCKET.into(),
+            commit_interval_ns: 60 * SECOND_NS,
+            keep: Keep {
+                samples_ns: Some(30 * DAY_NS),
+                minutes_ns: Some(400 * DAY_NS),
+                hours_ns: None,
+                max_bytes: None,
+                min_free_bytes: 100 << 20,
+            },
+            interfaces: Vec::new(),
+            targets: None,
+            reflectors: Vec::new(),
+        }
+    }
+}
+
+/// What was read: the configuration, and what deserves a word.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line each.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// Every mistake in it, one line each.
+pub fn load(path: &Path) -> Result<Loaded, Vec<String>> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        vec![format!(
+            "{name}: {e}; name another file with --config, or write this one"
+        )]
+    })?;
+    parse(&name, &text, path.parent().unwrap_or(Path::new("/")))
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+/// Reads `text`, which stands in `file`; key files are looked for from `base`.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(file: &str, text: &str, base: &Path) -> Result<Loaded, Vec<Mistake>> {
+    let doc = Document::parse(file, text);
+    let config = read(&doc.root(), base);
+    let warnings = doc.warnings();
+    let mistakes = doc.mistakes();
+    if mistakes.is_empty() {
+        Ok(Loaded { config, warnings })
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn read(root: &Section<'_>, base: &Path) -> Config {
+    let mut config = Config::default();
+    let daemon = root.section("daemon");
+    if let Some(path) = daemon.text("store") {
+        config.store = path.into();
+    }
+    if let Some(path) = daemon.text("control_socket") {
+        config.control_socket = path.into();
+    }
+    if let Some(ns) = daemon.duration_ns("commit_interval", SECOND_NS..=3600 * SECOND_NS) {
+        config.commit_interval_ns = ns;
+    }
+    if daemon.text("timezone").is_some_and(|z| z != "auto") {
+        daemon.warning(
+            "timezone",
+            "this version names no evenings yet and does not act on it",
+        );
+    }
+    daemon.finish();
+    read_retention(&root.section("retention"), &mut config.keep);
+    for i in root.sections("interface") {
+        read_interface(&i, &mut config.interfaces);
+    }
+    let targets = root.sections("target");
+    let reflectors = root.sections("reflector");
+    let mut names = Vec::new();
+    if !targets.is_empty() || !reflectors.is_empty() {
+        config.targets = Some(
+            targets
+                .iter()
+                .filter_map(|t| read_target(t, &mut names))
+                .collect(),
+        );
+    }
+    config.reflectors = reflectors
+        .iter()
+        .filter_map(|r| read_reflector(r, base, &mut names))
+        .collect();
+    for later in ["http", "throughput", "alerts"] {
+        root.section(later)
+            .not_acted_on("this version does not act on this section yet");
+    }
+    root.finish();
+    config
+}
+
+fn read_retention(s: &Section<'_>, keep: &mut Keep) {
+    let age = |key| {
+        s.parsed(key, |text| match text {
+            "forever" => Ok(None),
+            _ => bufferbane_config::parse_duration(text).and_then(|ns| match ns {
+                0..3_600_000_000_000 => Err(format!("\"{text}\" is too short; 1h is the least")),
+                _ => Ok(Some(ns)),
+            }),
+        })
+    };
+    if let Some(v) = age("samples") {
+        keep.samples_ns = v;
+    }
+    if let Some(v) = age("rollups_1m") {
+        keep.minutes_ns = v;
+    }
+    if let Some(v) = age("rollups_1h") {
+        keep.hours_ns = v;
+    }
+    let size = s.parsed("max_size", |text| match text {
+        "auto" => Ok(None),
+        _ => parse_size(text).and_then(|bytes| match bytes {
+            0..8_388_608 => Err(format!("\"{text}\" is too small; 8MiB is the least")),
+            _ => Ok(Some(bytes)),
+        }),
+    });
+    if let Some(v) = size {
+        keep.max_bytes = v;
+    }
+    if let Some(v) = s.parsed("min_free", parse_size) {
+        keep.min_free_bytes = v;
+    }
+    s.finish();
+}
+
+fn read_interface(s: &Section<'_>, names: &mut Vec<String>) {
+    let _ = s.choice(
+        "kind",
+        &["auto", "wired", "wifi", "cellular", "ppp", "tunnel"].map(|w| (w, ())),
+    );
+    let _ = s.choice("sees_household", &["auto", "yes", "no"].map(|w| (w, ())));
+    match s.text("name") {
+        None if s.is_present() => s.mistake("name", "is missing or wrong; name the interface"),
+        None => {}
+        Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
+            s.mistake("name", format!("\"{n}\" cannot be an interface's name"));
+        }
+        Some(n) if names.contains(&n) => s.mistake("name", format!("\"{n}\" is there twice")),
+        Some(n) => names.push(n),
+    }
+    s.finish();
+}
+
+fn read_name(s: &Section<'_>, names: &mut Vec<String>) -> Option<String> {
+    let Some(name) = s.text("name") else {
+        s.mistake(
+            "name",
+            "is missing or wrong; every target and reflector needs a name",
+        );
+        return None;
+    };
+    let ok = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.len() > 40 || !name.chars().all(ok) {
+        s.mistake("name", "may have at most 40 letters, digits, and - _ .");
+        return None;
+    }
+    if names.contains(&name) {
+        s.mistake("name", format!("\"{name}\" is there twice"));
+        return None;
+    }
+    names.push(name.clone());
+    Some(name)
+}
+
+fn read_family(s: &Section<'_>) -> FamilyChoice {
+    s.choice(
+        "family",
+        &[
+            ("auto", FamilyChoice::Auto),
+            ("4", FamilyChoice::V4),
+            ("6", FamilyChoice::V6),
+            ("both", FamilyChoice::Both),
+        ],
+    )
+    .unwrap_or(FamilyChoice::Auto)
+}
+
+/// A host name or address, as far as that can be told without asking anybody.
+fn check_host(text: &str) -> Result<String, String> {
+    let wrong = |why: &str| {
+        Err(format!(
+            "\"{text}\" is not an address or host name: {why}; write for example 9.9.9.9"
+        ))
+    };
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    if text.is_empty() || text.len() > 253 {
+        return wrong("too short or too long");
+    }
+    if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return wrong("not four numbers of 0 to 255");
+    }
+    if text.contains(':') {
+        return wrong("not a valid IPv6 address");
+    }
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    {
+        return wrong("a character that names cannot have");
+    }
+    Ok(text.to_owned())
+}
+
+fn read_target(s: &Section<'_>, names: &mut Vec<String>) -> Option<Target> {
+    let name = read_name(s, names);
+    let kind = s.parsed("kind", |k| match k {
+        "icmp" => Ok(()),
+        "stamp" | "dns" | "tcp" | "http" => Err(format!(
+            "\"{k}\" is not supported by this version yet; icmp is"
+        )),
+        _ => Err(format!("\"{k}\" is not known; icmp is supported")),
+    });
+    let place = s.parsed("address", |a| match a {
+        "gateway" => Ok(Place::Gateway),
+        "modem" => Ok(Place::Host("192.168.100.1".into())),
+        "isp" => Err("\"isp\" is not supported by this version yet; name an address".into()),
+        _ => check_host(a).map(Place::Host),
+    });
+    let interval = interval(s);
+    let size = s.number("size", 24..=1472).unwrap_or(64) as u16;
+    let family = read_family(s);
+    s.finish();
+    if place.is_none() {
+        s.mistake(
+            "address",
+            "is missing or wrong; name an address, a host or \"gateway\"",
+        );
+    }
+    if kind.is_none() {
+        s.mistake("kind", "is missing or wrong; write kind = \"icmp\"");
+    }
+    Some(Target {
+        name: name?,
+        place: place?,
+        family,
+        interval_ns: interval.unwrap_or(SECOND_NS),
+        size,
+    })
+}
+
+fn interval(s: &Section<'_>) -> Option<u64> {
+    s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS)
+}
+
+fn probe_size(s: &Section<'_>) -> Option<u16> {
+    s.number("size", MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64)
+        .map(|n| n as u16)
+}
+
+fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Option<Reflector> {
+    let name = read_name(s, names);
+    let address = s.parsed("address", |a| {
+        let (host, port) = split_port(a)?;
+        Ok((check_host(host)?, port))
+    });
+    if address.is_none() {
+        s.mistake(
+            "address",
+            "is missing or wrong; name the reflector's address and port",
+        );
+    }
+    let key = s.text("key_file").map(|f| keyfile::read(&base.join(f)));
+    let key = match key {
+        None => {
+            s.mistake("key_file", "is missing; bbtool keygen makes a key file");
+            None
+        }
+        Some(Err(why)) => {
+            s.mistake("key_file", why);
+            None
+        }
+        Some(Ok(key)) => Some(key),
+    };
+    let first = Stream {
+        dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,
+        size: probe_size(s).unwrap_or(MIN_PROBE_SIZE as u16),
+        interval_ns: interval(s).unwrap_or(50_000_000),
+    };
+    let family = read_family(s);
+    let mut streams = vec![first];
+    for extra in s.sections("stream") {
+        streams.push(Stream {
+            dscp: extra.number("dscp", 0..=63).unwrap_or(0) as u8,
+            size: probe_size(&extra).unwrap_or(first.size),
+            interval_ns: interval(&extra).unwrap_or(first.interval_ns),
+        });
+        extra.finish();
+    }
+    if streams.len() > bufferbane_core::session::reflector::STREAMS_PER_SESSION {
+        s.mistake(
+            "stream",
+            "there are too many; a reflector takes 8 streams in all",
+        );
+    }
+    s.finish();
+    let (host, port) = address?;
+    Some(Reflector {
+        name: name?,
+        host,
+        port,
+        key: key?,
+        family,
+        streams,
+    })
+}
+
+/// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
+fn split_port(text: &str) -> Result<(&str, u16), String> {
+    let port = |p: &str| {
+        p.parse::<u16>()
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| format!("\"{p}\" is not a port; 1 to 65535 is allowed"))
+    };
+    if let Some((host, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+        return Ok((host, rest.strip_prefix(':').map_or(Ok(DEFAULT_PORT), port)?));
+    }
+    match text.split_once(':') {
+        Some((host, p)) if !p.contains(':') => Ok((host, port(p)?)),
+        _ => Ok((text, DEFAULT_PORT)),
+    }
+}
+
+/// How long a probe with slots of `interval_ns` waits for its answer, ns.
+#[must_use]
+pub const fn timeout_ns(interval_ns: u64) -> u64 {
+    // A slow series has room for more, but the recorder's hold-back bounds it.
+    if interval_ns > 3 * SECOND_NS {
+        3 * DEFAULT_TIMEOUT_NS
+    } else {
+        DEFAULT_TIMEOUT_NS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse("f.toml", text, Path::new("/nowhere"))
+            .map(|l| assert!(l.warnings.is_empty()))
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(
+            parse("f", "", Path::new("/")).unwrap().config,
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_said_with_its_place() {
+        let said = mistakes(
+            "[daemon]\ncommit_intervall = \"60s\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\
+             address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"dns\"\n\
+             address = \"9.9.9.9\"\n[[reflector]]\nname = \"v\"\naddress = \"h:0\"\n\
+             key_file = \"missing.key\"\nsize = 5\n",
+        );
+        for (line, what) in [
+            (
+                "f.toml:2:1: daemon.commit_intervall",
+                "did you mean \"commit_interval\"?",
+            ),
+            ("f.toml:6:1: target.address", "not four numbers"),
+            ("f.toml:7:1: target.interval", "1ms to 1h is allowed"),
+            ("f.toml:9:1: target.name", "twice"),
+            (
+                "f.toml:10:1: target.kind",
+                "not supported by this version yet",
+            ),
+            ("f.toml:14:1: reflector.address", "not a port"),
+            ("f.toml:15:1: reflector.key_file", "bbtool keygen"),
+            ("f.toml:16:1: reflector.size", "128 to 1452"),
+        ] {
+            assert!(
+                said.iter().any(|s| s.starts_with(line) && s.contains(what)),
+                "{what}: {said:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_of_later_versions_is_accepted_with_a_word() {
+        let loaded = parse(
+            "f",
+            "[http]\nlisten = \"\"\n[throughput]\nseconds = 8\n",
+            Path::new("/"),
+        );
+        assert_eq!(loaded.unwrap().warnings.len(), 2);
+    }
+
+    #[test]
+    fn addresses_come_with_and_without_ports() {
+        assert_eq!(split_port("a.example:5"), Ok(("a.example", 5)));
+        assert_eq!(split_port("2001:db8::1"), Ok(("2001:db8::1", 9876)));
+        assert_eq!(split_port("[2001:db8::1]:7"), Ok(("2001:db8::1", 7)));
+        assert!(split_port("h:99999").is_err());
+    }
+}

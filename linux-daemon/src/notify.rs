@@ -1,0 +1,40 @@
+//! What systemd is told; without it every call does nothing.
+
+use sd_notify::NotifyState;
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Without a socket, or with one that has gone, there is nobody to tell.
+    let _ = sd_notify::notify(states);
+}
+
+/// The daemon works.
+pub(crate) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// It reads its configuration anew; to be followed by [`ready`].
+pub(crate) fn reloading() {
+    if let Ok(state) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, state]);
+    }
+}
+
+/// It ends.
+pub(crate) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// It needs more time to start: the store is being repaired.
+pub(crate) fn extend_timeout() {
+    tell(&[NotifyState::ExtendTimeoutUsec(30_000_000)]);
+}
+
+/// It is alive.
+pub(crate) fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// One line about it.
+pub(crate) fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
+}

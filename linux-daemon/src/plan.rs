@@ -1,0 +1,362 @@
+//! What is to be probed: the configuration, applied to the host as it is now.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use bufferbane_core::seal::PresharedKey;
+use bufferbane_linux_io::Family;
+use bufferbane_linux_io::netlink::{Interface, Route};
+
+use crate::config::{Config, FamilyChoice, Place, Stream, Target};
+
+/// Well-known anycast addresses that are pinged where nothing is configured.
+const ANYCAST: [(&str, &str); 4] = [
+    ("quad9", "9.9.9.9"),
+    ("cloudflare", "1.1.1.1"),
+    ("quad9-6", "2620:fe::fe"),
+    ("cloudflare-6", "2606:4700:4700::1111"),
+];
+
+/// The host as it is.
+pub(crate) struct Host<'a> {
+    pub(crate) interfaces: &'a [Interface],
+    pub(crate) default_routes: &'a [Route],
+}
+
+/// One thing to probe; the same before and after a reload is not interrupted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    pub(crate) interface: String,
+    pub(crate) target: String,
+    pub(crate) remote: SocketAddr,
+    pub(crate) probe: Probe,
+}
+
+/// How it is probed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Probe {
+    Icmp {
+        size: u16,
+        interval_ns: u64,
+    },
+    Reflector {
+        key: OrderedKey,
+        streams: Vec<StreamOrder>,
+    },
+}
+
+/// A key that can stand in an ordered set: ordered by its public id and, among equals, by secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OrderedKey(PresharedKey);
+
+impl OrderedKey {
+    pub(crate) const fn key(&self) -> &PresharedKey {
+        &self.0
+    }
+}
+
+impl PartialOrd for OrderedKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for OrderedKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let (a, b) = (&self.0, &other.0);
+        a.id.cmp(&b.id)
+            .then_with(|| a.secret.reveal().cmp(b.secret.reveal()))
+    }
+}
+
+/// A stream in an ordered set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamOrder {
+    pub(crate) dscp: u8,
+    pub(crate) size: u16,
+    pub(crate) interval_ns: u64,
+}
+
+impl From<&Stream> for StreamOrder {
+    fn from(s: &Stream) -> Self {
+        Self {
+            dscp: s.dscp,
+            size: s.size,
+            interval_ns: s.interval_ns,
+        }
+    }
+}
+
+impl Wanted {
+    /// What people read: `eth0 quad9 (9.9.9.9)`.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {} ({})", self.interface, self.target, self.remote.ip())
+    }
+}
+
+/// Everything to be probed. `resolve` gives the addresses of a name, none while it is not known.
+pub(crate) fn wanted(
+    config: &Config,
+    host: &Host<'_>,
+    resolve: &mut dyn FnMut(&str, u16) -> Vec<SocketAddr>,
+) -> Vec<Wanted> {
+    let interfaces: Vec<String> = if config.interfaces.is_empty() {
+        default_interfaces(host)
+    } else {
+        config.interfaces.clone()
+    };
+    let defaults;
+    let targets = match &config.targets {
+        Some(t) => t,
+        None => {
+            defaults = default_targets();
+            &defaults
+        }
+    };
+    // A set: two resolvers that are the gateway are one target.
+    let mut all = BTreeSet::new();
+    for interface in &interfaces {
+        for t in targets {
+            for remote in target_addresses(t, interface, host, resolve) {
+                all.insert(Wanted {
+                    interface: interface.clone(),
+                    target: t.name.clone(),
+                    remote,
+                    probe: Probe::Icmp {
+                        size: t.size,
+                        interval_ns: t.interval_ns,
+                    },
+                });
+            }
+        }
+        for r in &config.reflectors {
+            let found = resolve(&r.host, r.port);
+            for remote in choose(&found, r.family, interface, host) {
+                all.insert(Wanted {
+                    interface: interface.clone(),
+                    target: r.name.clone(),
+                    remote,
+                    probe: Probe::Reflector {
+                        key: OrderedKey(r.key.clone()),
+                        streams: r.streams.iter().map(StreamOrder::from).collect(),
+                    },
+                });
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// The interfaces that default routes leave by, the best first.
+fn default_interfaces(host: &Host<'_>) -> Vec<String> {
+    let best = host.default_routes.iter().min_by_key(|r| r.metric);
+    best.and_then(|r| host.interfaces.iter().find(|i| i.index == r.interface))
+        .map(|i| i.name.clone())
+        .into_iter()
+        .collect()
+}
+
+/// Sensible without any configuration: the gateway, well-known addresses, the system's resolvers.
+fn default_targets() -> Vec<Target> {
+    let target = |name: &str, place| Target {
+        name: name.to_owned(),
+        place,
+        family: FamilyChoice::Auto,
+        interval_ns: 1_000_000_000,
+        size: 64,
+    };
+    let mut targets = vec![target("gateway", Place::Gateway)];
+    for (name, address) in ANYCAST {
+        targets.push(target(name, Place::Host(address.to_owned())));
+    }
+    let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for (i, ip) in resolvers_of(&resolvers).iter().enumerate() {
+        let known = ANYCAST.iter().any(|(_, a)| *a == ip.to_string());
+        if !ip.is_loopback() && !known {
+            targets.push(target(
+                &format!("resolver-{}", i + 1),
+                Place::Host(ip.to_string()),
+            ));
+        }
+    }
+    targets
+}
+
+fn resolvers_of(resolv_conf: &str) -> Vec<IpAddr> {
+    resolv_conf
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse().ok())
+        .collect()
+}
+
+fn target_addresses(
+    target: &Target,
+    interface: &str,
+    host: &Host<'_>,
+    resolve: &mut dyn FnMut(&str, u16) -> Vec<SocketAddr>,
+) -> Vec<SocketAddr> {
+    match &target.place {
+        Place::Host(name) => choose(&resolve(name, 0), target.family, interface, host),
+        Place::Gateway => {
+            let index = host
+                .interfaces
+                .iter()
+                .find(|i| i.name == interface)
+                .map(|i| i.index);
+            let gateways: Vec<SocketAddr> = host
+                .default_routes
+                .iter()
+                .filter(|r| Some(r.interface) == index)
+                .filter_map(|r| r.gateway)
+                // A link-local next hop needs a scope that plain addresses do not carry.
+                .filter(|g| !matches!(g, IpAddr::V6(g) if g.is_unicast_link_local()))
+                .map(|g| SocketAddr::new(g, 0))
+                .collect();
+            choose(&gateways, target.family, interface, host)
+        }
+    }
+}
+
+/// The addresses to probe out of those a name has: one of each family that is asked for.
+fn choose(
+    found: &[SocketAddr],
+    family: FamilyChoice,
+    interface: &str,
+    host: &Host<'_>,
+) -> Vec<SocketAddr> {
+    let v4 = found.iter().find(|a| a.is_ipv4()).copied();
+    let v6 = found.iter().find(|a| a.is_ipv6()).copied();
+    match family {
+        FamilyChoice::V4 => v4.into_iter().collect(),
+        FamilyChoice::V6 => v6.into_iter().collect(),
+        FamilyChoice::Both => v4.into_iter().chain(v6).collect(),
+        // A family that the interface does not have is left out where nobody asked for it by name.
+        FamilyChoice::Auto => {
+            let has = |f| has_family(interface, f, host);
+            let v4 = v4.filter(|_| has(Family::V4));
+            v4.or(v6.filter(|_| has(Family::V6))).into_iter().collect()
+        }
+    }
+}
+
+/// Whether the interface has a usable address of a family; one that is not there may have had.
+fn has_family(interface: &str, family: Family, host: &Host<'_>) -> bool {
+    match host.interfaces.iter().find(|i| i.name == interface) {
+        None => family == Family::V4,
+        Some(i) if i.addresses.is_empty() => family == Family::V4,
+        Some(i) => i
+            .addresses
+            .iter()
+            .any(|a| Family::of(&a.ip) == family && !a.link_local),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_linux_io::netlink::{Address, InterfaceKind};
+
+    fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
+        Interface {
+            index,
+            name: name.into(),
+            kind: InterfaceKind::Wired,
+            up: true,
+            running: true,
+            mtu: 1500,
+            addresses: ips
+                .iter()
+                .map(|ip| Address {
+                    ip: ip.parse().unwrap(),
+                    prefix: 24,
+                    peer: None,
+                    link_local: ip.starts_with("fe80"),
+                    usable: true,
+                })
+                .collect(),
+        }
+    }
+
+    fn default_route(interface: u32, gateway: &str, metric: u32) -> Route {
+        Route {
+            family: Family::V4,
+            prefix: 0,
+            interface,
+            gateway: Some(gateway.parse().unwrap()),
+            source: None,
+            metric,
+            table: 254,
+        }
+    }
+
+    fn names(config: &Config, host: &Host<'_>) -> Vec<String> {
+        wanted(config, host, &mut |name, port| {
+            name.parse()
+                .map(|ip| vec![SocketAddr::new(ip, port)])
+                .unwrap_or_default()
+        })
+        .iter()
+        .map(Wanted::name)
+        .collect()
+    }
+
+    #[test]
+    fn without_a_configuration_the_default_route_is_probed() {
+        let interfaces = [
+            interface(2, "eth0", &["192.0.2.7", "fe80::1"]),
+            interface(3, "wlan0", &["198.51.100.9"]),
+        ];
+        let routes = [
+            default_route(3, "198.51.100.1", 600),
+            default_route(2, "192.0.2.1", 100),
+        ];
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: &routes,
+        };
+        let names = names(&Config::default(), &host);
+        assert!(
+            names.contains(&"eth0 gateway (192.0.2.1)".to_owned()),
+            "{names:?}"
+        );
+        assert!(names.contains(&"eth0 quad9 (9.9.9.9)".to_owned()));
+        assert!(
+            !names
+                .iter()
+                .any(|n| n.contains("wlan0") || n.contains("2620")),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
+        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
+        let routes = [default_route(2, "192.0.2.1", 100)];
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: &routes,
+        };
+        let config = Config {
+            interfaces: vec!["eth0".into(), "ppp0".into()],
+            targets: Some(vec![Target {
+                name: "t".into(),
+                place: Place::Host("203.0.113.5".into()),
+                family: FamilyChoice::Auto,
+                interval_ns: 1,
+                size: 64,
+            }]),
+            ..Config::default()
+        };
+        assert_eq!(
+            names(&config, &host),
+            ["eth0 t (203.0.113.5)", "ppp0 t (203.0.113.5)"]
+        );
+    }
+
+    #[test]
+    fn resolvers_are_read_as_the_system_reads_them() {
+        let text = "# x\nnameserver 192.0.2.53\nsearch a\n  nameserver ::1\nnameserver nonsense\n";
+        assert_eq!(resolvers_of(text).len(), 2);
+    }
+}

@@ -1,0 +1,602 @@
+//! The recorder thread: owns the store, and turns what the probe thread reports into rows.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status as Outcome};
+use bufferbane_core::session::client::SessionEvent;
+use bufferbane_core::stats::histogram::Histogram;
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::{clock, counters, host};
+use bufferbane_store::{
+    Event, EventId, OpenError, Retention, SeriesId, SeriesInfo, Severity, Trust, Writer,
+    WriterOptions,
+};
+use rtrb::Consumer;
+
+use crate::config::Keep;
+use crate::notify;
+use crate::probe::{Health, Report};
+use crate::status::{SeriesStatus, Status, StoreStatus};
+
+/// How often reports are taken from the queue.
+const TICK: Duration = Duration::from_millis(50);
+const SECOND_NS: u64 = 1_000_000_000;
+const MINUTE_NS: u64 = 60 * SECOND_NS;
+/// Between two passes of retention, ns.
+const RETENTION_NS: u64 = 3600 * SECOND_NS;
+/// Between two tries while the disk is full, ns.
+const FULL_RETRY_NS: u64 = 5 * SECOND_NS;
+/// Between two commits that readers ask for, ns.
+const FORCED_NS: u64 = 10 * SECOND_NS;
+/// Reports kept while the store is being repaired.
+const BACKLOG: usize = 500_000;
+/// An unset clock shows a time before this, ns since 1970: 2026-01-01.
+const PLAUSIBLE_FROM_NS: i64 = 1_767_225_600 * SECOND_NS as i64;
+
+/// What other threads tell the recorder.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Samples of this index belong to this series.
+    Series(SeriesIndex, SeriesInfo),
+    /// They no longer come.
+    Forget(SeriesIndex),
+    /// Unit `id` speaks to this reflector through this interface.
+    Session(u32, String, String),
+    /// Something began: (name of the trouble, event).
+    Begin(String, Fact),
+    /// It ended.
+    End(String),
+    /// Commit now, and say how it went.
+    Commit(SyncSender<Result<(), String>>),
+    /// Other settings from now on.
+    Settings(Settings),
+    /// Write everything and end.
+    Stop,
+}
+
+/// What an event says; the recorder adds boot and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) kind: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) interface: String,
+    pub(crate) target: Option<String>,
+    pub(crate) text: String,
+}
+
+/// How the store is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) store: PathBuf,
+    pub(crate) commit_interval_ns: u64,
+    pub(crate) keep: Keep,
+}
+
+/// See the module.
+pub(crate) struct Recorder {
+    settings: Settings,
+    reports: Consumer<Report>,
+    orders: Receiver<Order>,
+    status: Arc<Mutex<Status>>,
+    writer: Option<Writer>,
+    ids: HashMap<SeriesIndex, (SeriesInfo, Option<SeriesId>)>,
+    sessions: HashMap<u32, (String, String)>,
+    live: BTreeMap<SeriesIndex, SeriesStatus>,
+    open_events: HashMap<String, (EventId, Event)>,
+    waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
+    backlog: VecDeque<Observation>,
+    dropped: u64,
+    health: Health,
+    health_before: (Health, u64, Monotonic),
+    send_late: Histogram,
+    trust: Trust,
+    commit_at: Monotonic,
+    commit_soon: bool,
+    forced_at: Option<Monotonic>,
+    retention_at: Monotonic,
+    second_at: Monotonic,
+}
+
+impl Recorder {
+    /// A recorder that has not opened its store yet.
+    pub(crate) fn new(
+        settings: Settings,
+        reports: Consumer<Report>,
+        orders: Receiver<Order>,
+        status: Arc<Mutex<Status>>,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            commit_at: now.saturating_add(settings.commit_interval_ns),
+            settings,
+            reports,
+            orders,
+            status,
+            writer: None,
+            ids: HashMap::new(),
+            sessions: HashMap::new(),
+            live: BTreeMap::new(),
+            open_events: HashMap::new(),
+            waiting_facts: Vec::new(),
+            backlog: VecDeque::new(),
+            dropped: 0,
+            health: Health::default(),
+            health_before: (Health::default(), 0, now),
+            send_late: Histogram::new(),
+            trust: Trust::None,
+            commit_soon: false,
+            forced_at: None,
+            retention_at: now.saturating_add(MINUTE_NS),
+            second_at: now,
+        }
+    }
+
+    /// Records until it is told to stop. `opened` hears once whether the store could be opened.
+    pub(crate) fn run(mut self, opened: &SyncSender<Result<(), OpenError>>) {
+        // Opening may have to repair for seconds: meanwhile reports are taken, so that none is lost.
+        let (path, options) = (self.settings.store.clone(), self.options());
+        let opening = std::thread::spawn(move || Writer::open(&path, options));
+        while !opening.is_finished() {
+            notify::extend_timeout();
+            self.take_reports();
+            std::thread::sleep(TICK);
+        }
+        let result = opening.join().unwrap_or_else(|_| {
+            let path = self.settings.store.clone();
+            Err(OpenError::Corrupt {
+                path,
+                why: "opening it panicked".into(),
+            })
+        });
+        match result.map(|w| self.begin(w)) {
+            Ok(()) => drop(opened.send(Ok(()))),
+            Err(e) => return drop(opened.send(Err(e))),
+        }
+        loop {
+            let stop = match self.orders.recv_timeout(TICK) {
+                Ok(order) => self.obey(order),
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            self.take_reports();
+            if stop {
+                return self.finish();
+            }
+            self.tick(clock::now());
+        }
+    }
+
+    fn options(&self) -> WriterOptions {
+        WriterOptions {
+            min_free_bytes: self.settings.keep.min_free_bytes,
+            ..WriterOptions::default()
+        }
+    }
+
+    fn begin(&mut self, mut writer: Writer) {
+        let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());
+        self.trust = trust();
+        // Only a damaged table makes this fail, and the writer has just read them all.
+        if let Err(e) = writer.begin_boot(&boot_id, clock::now(), clock::wall_now(), self.trust) {
+            log::error!("{e}");
+        }
+        for (info, id) in self.ids.values_mut() {
+            *id = Some(writer.series(info));
+        }
+        self.writer = Some(writer);
+        for o in std::mem::take(&mut self.backlog) {
+            self.record(o);
+        }
+        for (at, name, fact, begins) in std::mem::take(&mut self.waiting_facts) {
+            self.fact(at, name, fact, begins);
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> bool {
+        match order {
+            Order::Series(index, info) => {
+                let live = SeriesStatus::new(&info);
+                self.live.insert(index, live);
+                let id = self.writer.as_mut().map(|w| w.series(&info));
+                self.ids.insert(index, (info, id));
+            }
+            Order::Forget(index) => drop(self.live.remove(&index)),
+            Order::Session(id, interface, target) => {
+                self.sessions.insert(id, (interface, target));
+            }
+            Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
+            Order::End(name) => self.end_fact(clock::now(), &name),
+            Order::Commit(answer) => {
+                let now = clock::now();
+                let too_soon = self
+                    .forced_at
+                    .is_some_and(|t| now.saturating_since(t) < FORCED_NS);
+                self.take_reports();
+                let result = if too_soon {
+                    Ok(())
+                } else {
+                    self.forced_at = Some(now);
+                    self.commit(now)
+                };
+                drop(answer.try_send(result));
+            }
+            Order::Settings(settings) => self.settings = settings,
+            Order::Stop => return true,
+        }
+        false
+    }
+
+    fn take_reports(&mut self) {
+        while self.writer.is_none() {
+            match self.orders.try_recv() {
+                Ok(order) => drop(self.obey(order)),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        while let Ok(report) = self.reports.pop() {
+            match report {
+                Report::Observation(o) => self.record(o),
+                Report::Session(unit, at, event) => self.session_event(unit, at, event),
+                Report::ClockStep(at, step_ns) => self.clock_step(at, step_ns),
+                Report::Health(health) => self.health = health,
+            }
+        }
+    }
+
+    fn record(&mut self, observation: Observation) {
+        let (Observation::New(sample) | Observation::Revised(sample)) = observation;
+        let Some(writer) = &mut self.writer else {
+            if self.backlog.len() < BACKLOG {
+                self.backlog.push_back(observation);
+            } else {
+                self.dropped += 1;
+            }
+            return;
+        };
+        let Some((_, Some(id))) = self.ids.get(&sample.series) else {
+            self.dropped += 1;
+            return;
+        };
+        match observation {
+            Observation::New(_) => {
+                writer.record(*id, sample);
+                self.note_live(&sample);
+            }
+            Observation::Revised(_) => writer.revise(*id, sample),
+        }
+    }
+
+    fn note_live(&mut self, sample: &Sample) {
+        if sample.status != Outcome::Unsent {
+            self.send_late
+                .add(u64::try_from(sample.send_late_ns).unwrap_or(0));
+        }
+        if let Some(live) = self.live.get_mut(&sample.series) {
+            live.add(sample);
+        }
+    }
+
+    fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
+        let Some((interface, target)) = self.sessions.get(&unit).cloned() else {
+            return;
+        };
+        let name = format!("reflector_lost {interface} {target}");
+        let fact = |kind, severity, text: String| Fact {
+            kind,
+            severity,
+            interface: interface.clone(),
+            target: Some(target.clone()),
+            text,
+        };
+        match event {
+            SessionEvent::Established => {
+                log::info!("{interface} {target}: the reflector answers");
+                self.end_fact(at, &name);
+            }
+            SessionEvent::Lost => {
+                let text = format!("{target} does not answer through {interface}");
+                log::warn!("{text}");
+                let fact = fact("reflector_lost", Severity::Warning, text);
+                self.fact(at, Some(name), fact, true);
+            }
+            SessionEvent::Back => {
+                let text = format!("{target} answers through {interface} again");
+                log::info!("{text}");
+                self.end_fact(at, &name);
+                self.fact(
+                    at,
+                    None,
+                    fact("reflector_back", Severity::Info, text),
+                    false,
+                );
+            }
+            SessionEvent::RemoteRestarted => {
+                let text = format!("{target} was restarted: losses across it have no direction");
+                log::info!("{interface}: {text}");
+                self.fact(
+                    at,
+                    None,
+                    fact("reflector_back", Severity::Info, text),
+                    false,
+                );
+            }
+            SessionEvent::AddressSeen(address) => {
+                let text = format!("{target} sees {interface} at {address}");
+                log::info!("{text}");
+                self.fact(
+                    at,
+                    None,
+                    fact("address_change", Severity::Info, text),
+                    false,
+                );
+            }
+            SessionEvent::RemoteDrops(n) => {
+                let text = format!("{target} dropped {n} packets itself: it is overloaded");
+                log::warn!("{text}");
+                self.fact(
+                    at,
+                    None,
+                    fact("samples_dropped", Severity::Warning, text),
+                    false,
+                );
+            }
+        }
+    }
+
+    fn clock_step(&mut self, at: Monotonic, step_ns: i64) {
+        self.trust = trust();
+        if let Some(w) = &mut self.writer {
+            w.anchor(clock::now(), clock::wall_now(), self.trust);
+        }
+        let text = format!("the clock was set by {:.3} s", step_ns as f64 / 1e9);
+        log::info!("{text}");
+        let fact = Fact {
+            kind: "clock_step",
+            severity: Severity::Info,
+            interface: String::new(),
+            target: None,
+            text,
+        };
+        self.fact(at, None, fact, false);
+    }
+
+    /// Records an event: one that lasts, under a name to end it by, or a moment's.
+    fn fact(&mut self, at: Monotonic, name: Option<String>, fact: Fact, lasts: bool) {
+        let Some(writer) = &mut self.writer else {
+            self.waiting_facts.push((at, name, fact, lasts));
+            return;
+        };
+        if name
+            .as_ref()
+            .is_some_and(|n| self.open_events.contains_key(n))
+        {
+            return;
+        }
+        let mut event = Event::new(fact.kind, fact.severity, writer.boot(), at, fact.text);
+        event.interface = fact.interface;
+        event.target = fact.target;
+        if !lasts {
+            event.end_ns = Some(event.start_ns);
+        }
+        let id = writer.event(event.clone());
+        if let Some(name) = name.filter(|_| lasts) {
+            self.open_events.insert(name, (id, event));
+        }
+        self.commit_soon = true;
+    }
+
+    fn end_fact(&mut self, at: Monotonic, name: &str) {
+        self.waiting_facts
+            .retain(|(_, n, ..)| n.as_deref() != Some(name));
+        if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
+        {
+            event.end_ns = Some(at.as_nanos());
+            w.update_event(id, event);
+            self.commit_soon = true;
+        }
+    }
+
+    fn tick(&mut self, now: Monotonic) {
+        if now >= self.second_at {
+            self.second_at = now.saturating_add(SECOND_NS);
+            self.each_second(now);
+        }
+        if (now >= self.commit_at || self.commit_soon)
+            && let Err(e) = self.commit(now)
+        {
+            log::error!("{e}");
+        }
+        if now >= self.retention_at {
+            self.retention_at = now.saturating_add(RETENTION_NS);
+            self.retain();
+        }
+    }
+
+    fn each_second(&mut self, now: Monotonic) {
+        let trusted = trust();
+        if trusted > self.trust
+            && let Some(w) = &mut self.writer
+        {
+            self.trust = trusted;
+            w.anchor(now, clock::wall_now(), trusted);
+        }
+        if now.saturating_since(self.health_before.2) >= MINUTE_NS {
+            self.write_health(now);
+        }
+        notify::alive();
+        for live in self.live.values_mut() {
+            live.next_second();
+        }
+        let usage = counters::process_usage().ok();
+        let store = StoreStatus {
+            path: self.settings.store.display().to_string(),
+            file_bytes: self.writer.as_ref().map_or(0, Writer::file_bytes),
+            uncommitted_samples: self.writer.as_ref().map_or(0, Writer::uncommitted),
+            dropped_samples: self.dropped_in_all(),
+            full: self.open_events.contains_key("store_full"),
+        };
+        let Ok(mut status) = self.status.lock() else {
+            return;
+        };
+        status.series = self.live.values().cloned().collect();
+        status.store = store;
+        status.queue_length = self.reports.slots() as u64;
+        status.cpu_ns = usage.as_ref().map_or(0, |u| u.cpu_ns);
+        status.resident_bytes = usage.as_ref().map_or(0, |u| u.resident_bytes);
+        status.drops = self
+            .health
+            .drops
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(r, n)| (r.as_str().to_owned(), n))
+            .collect();
+        let lost = status
+            .series
+            .iter()
+            .filter(|s| s.last_second.lost > 0)
+            .count();
+        notify::status(&format!(
+            "{} series, {lost} with loss just now",
+            status.series.len()
+        ));
+    }
+
+    fn dropped_in_all(&self) -> u64 {
+        let shed = self.writer.as_ref().map_or(0, Writer::shed);
+        self.dropped + self.health.dropped_reports + shed
+    }
+
+    fn write_health(&mut self, now: Monotonic) {
+        let cpu_ns = counters::process_usage().map_or(0, |u| u.cpu_ns);
+        let (before, cpu_before_ns, since) = self.health_before;
+        let dropped = self
+            .health
+            .dropped_reports
+            .saturating_sub(before.dropped_reports);
+        let quantile = |q| self.send_late.quantile(q).unwrap_or(0);
+        let row = bufferbane_store::Health {
+            dropped_samples: dropped,
+            socket_drops: self.health.socket_drops.saturating_sub(before.socket_drops),
+            skipped_slots: self
+                .health
+                .skipped_slots
+                .saturating_sub(before.skipped_slots),
+            cpu_ns: cpu_ns.saturating_sub(cpu_before_ns),
+            wall_ns: now.saturating_since(since),
+            send_late_ns: [
+                quantile(0.5),
+                quantile(0.99),
+                self.send_late.max().unwrap_or(0),
+            ],
+        };
+        self.health_before = (self.health, cpu_ns, now);
+        self.send_late = Histogram::new();
+        if let Some(w) = &mut self.writer {
+            w.health(now, row);
+        }
+        if dropped > 0 {
+            let fact = Fact {
+                kind: "samples_dropped",
+                severity: Severity::Warning,
+                interface: String::new(),
+                target: None,
+                text: format!("{dropped} samples were dropped: the recorder did not keep up"),
+            };
+            self.fact(now, None, fact, false);
+        }
+    }
+
+    fn commit(&mut self, now: Monotonic) -> Result<(), String> {
+        self.commit_soon = false;
+        self.commit_at = now.saturating_add(self.settings.commit_interval_ns);
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        match writer.commit() {
+            Ok(_) => {
+                if self.open_events.contains_key("store_full") {
+                    log::info!("there is room again: recording goes on");
+                    self.end_fact(now, "store_full");
+                    self.commit_soon = true;
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.commit_at = now.saturating_add(FULL_RETRY_NS);
+                if e.is_full() {
+                    let fact = Fact {
+                        kind: "store_full",
+                        severity: Severity::Critical,
+                        interface: String::new(),
+                        target: None,
+                        text: e.to_string(),
+                    };
+                    self.fact(now, Some("store_full".into()), fact, true);
+                    self.commit_soon = false;
+                }
+                Err(e.to_string())
+            }
+        }
+    }
+
+    fn retain(&mut self) {
+        let keep = self.settings.keep;
+        let retention = Retention {
+            samples_ns: keep.samples_ns,
+            minutes_ns: keep.minutes_ns,
+            hours_ns: keep.hours_ns,
+            max_bytes: keep
+                .max_bytes
+                .or_else(|| default_max_bytes(&self.settings.store)),
+        };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        match writer.enforce_retention(&retention, clock::wall_now(), self.trust) {
+            Ok(report) if report.blocks + report.minutes + report.hours > 0 => {
+                log::info!("retention: {} blocks of samples given up", report.blocks);
+            }
+            Ok(_) => {}
+            Err(e) => log::error!("retention: {e}"),
+        }
+    }
+
+    fn finish(mut self) {
+        let now = clock::now();
+        let names: Vec<String> = self.open_events.keys().cloned().collect();
+        for name in names {
+            self.end_fact(now, &name);
+        }
+        if now.saturating_since(self.health_before.2) >= SECOND_NS {
+            self.write_health(now);
+        }
+        if let Some(writer) = self.writer.take() {
+            match writer.close() {
+                Ok(_) => log::info!("everything is written"),
+                Err(e) => log::error!("what came last could not be written: {e}"),
+            }
+        }
+    }
+}
+
+/// The smaller of 2 GiB and a tenth of the file system.
+fn default_max_bytes(store: &std::path::Path) -> Option<u64> {
+    let dir = store.parent()?;
+    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+    let tenth = stat.blocks().saturating_mul(stat.fragment_size()) / 10;
+    Some(tenth.min(2 << 30))
+}
+
+fn trust() -> Trust {
+    if clock::wall_now() < PLAUSIBLE_FROM_NS {
+        Trust::None
+    } else if clock::is_disciplined() {
+        Trust::Disciplined
+    } else {
+        Trust::Plausible
+    }
+}

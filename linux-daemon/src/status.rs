@@ -1,0 +1,118 @@
+//! What the daemon says of itself over the control socket.
+
+use std::collections::BTreeMap;
+
+use bufferbane_core::sample::{Sample, Status as Outcome};
+use bufferbane_store::SeriesInfo;
+use serde::Serialize;
+
+/// `status` over the control socket.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// CPU time it has used, ns.
+    pub cpu_ns: u64,
+    /// Memory resident now, bytes.
+    pub resident_bytes: u64,
+    /// Reports that wait for the recorder.
+    pub queue_length: u64,
+    /// Each series' last second.
+    pub series: Vec<SeriesStatus>,
+    /// The store.
+    pub store: StoreStatus,
+    /// Datagrams that arrived and were not used, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What cannot be probed at present, and why.
+    pub troubles: Vec<String>,
+}
+
+/// The store, as the daemon sees it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoreStatus {
+    /// Its file.
+    pub path: String,
+    /// Its size, bytes.
+    pub file_bytes: u64,
+    /// Samples that are not durable yet.
+    pub uncommitted_samples: u64,
+    /// Samples lost to ourselves since the start.
+    pub dropped_samples: u64,
+    /// Whether the disk is full.
+    pub full: bool,
+}
+
+/// One series.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeriesStatus {
+    /// Its interface.
+    pub interface: String,
+    /// Its target.
+    pub target: String,
+    /// `udp` or `icmp`.
+    pub kind: &'static str,
+    /// 4 or 6.
+    pub family: u8,
+    /// The address that is probed.
+    pub address: String,
+    /// Length of a slot, ns.
+    pub interval_ns: u64,
+    /// What became known in the last second.
+    pub last_second: Second,
+    /// Since the start.
+    pub total: Second,
+    #[serde(skip)]
+    current: Second,
+}
+
+/// Counts over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Second {
+    /// Probes whose end became known.
+    pub sent: u64,
+    /// Answered.
+    pub received: u64,
+    /// Lost, in whichever direction.
+    pub lost: u64,
+    /// Never sent.
+    pub unsent: u64,
+    /// Round-trip time of the last answered one, ns.
+    pub rtt_ns: Option<u64>,
+}
+
+impl SeriesStatus {
+    pub(crate) fn new(info: &SeriesInfo) -> Self {
+        Self {
+            interface: info.interface.clone(),
+            target: info.target.clone(),
+            kind: info.kind.as_str(),
+            family: info.family,
+            address: info.address.clone(),
+            interval_ns: info.interval_ns,
+            last_second: Second::default(),
+            total: Second::default(),
+            current: Second::default(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, sample: &Sample) {
+        for s in [&mut self.current, &mut self.total] {
+            match sample.status {
+                Outcome::Unsent => s.unsent += 1,
+                Outcome::Duplicate => {}
+                status => {
+                    s.sent += 1;
+                    s.lost += u64::from(status.is_lost());
+                    s.received += u64::from(!status.is_lost());
+                    s.rtt_ns = sample.rtt_ns.or(s.rtt_ns);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn next_second(&mut self) {
+        self.last_second = std::mem::take(&mut self.current);
+    }
+}

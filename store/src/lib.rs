@@ -20,7 +20,7 @@ pub use error::{OpenError, StoreError};
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
 };
-pub use query::{Bucket, Gap};
+pub use query::{Bucket, Gap, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};
 pub use timemap::{Anchor, Segment, TimeMap};

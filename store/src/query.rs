@@ -15,6 +15,33 @@ use crate::writer::decode_summary;
 /// Up to this length a stretch is summed up from its samples, ns: exact, and fast enough.
 const EXACT_NS: u64 = 2 * HOUR_NS;
 
+/// Buckets at least this wide are filled from rollups of an hour, ns; narrower ones from finer
+/// ones, or some would stay empty between two hours.
+const COARSE_NS: u64 = 6 * HOUR_NS;
+
+/// Rollups that [`Reader::rollups`] hands out at once.
+const ROLLUP_CHUNK: usize = 16;
+
+/// The windows there are rollups of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// A minute of the monotonic clock.
+    Minute,
+    /// An hour of the monotonic clock.
+    Hour,
+}
+
+impl Window {
+    /// Its length, ns.
+    #[must_use]
+    pub const fn length_ns(self) -> u64 {
+        match self {
+            Self::Minute => MINUTE_NS,
+            Self::Hour => HOUR_NS,
+        }
+    }
+}
+
 /// One of the equal parts a stretch of time is cut into.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -49,7 +76,7 @@ impl Reader {
         let mut all = Summary::new();
         let tx = self.read()?;
         for segment in self.time_map().clip(from_ns, to_ns) {
-            visit(&tx, series, &segment, &mut |part| part.join(&mut all))?;
+            visit(&tx, series, &segment, true, &mut |part| part.join(&mut all))?;
         }
         Ok(all)
     }
@@ -83,10 +110,10 @@ impl Reader {
                 let index = (offset * count as i128 / span.max(1)).clamp(0, count as i128 - 1);
                 part.join(&mut buckets[index as usize].summary);
             };
-            if width < 2 * MINUTE_NS {
+            if width < 2 * MINUTE_NS && has_samples(&tx, series, &segment)? {
                 visit_samples(&tx, series, &segment, &mut put)?;
             } else {
-                visit(&tx, series, &segment, &mut put)?;
+                visit(&tx, series, &segment, width >= COARSE_NS, &mut put)?;
             }
         }
         Ok(buckets)
@@ -123,9 +150,38 @@ impl Reader {
                 }
                 last = Some(segment.wall_ns(end));
             };
-            visit(&tx, series, &segment, &mut see)?;
+            visit(&tx, series, &segment, false, &mut see)?;
         }
         Ok(gaps)
+    }
+
+    /// The next few rollups of `series` that begin in `[from, to)` of `boot`, ns since boot: each
+    /// with its begin. None where there are no more.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn rollups(
+        &self,
+        window: Window,
+        series: SeriesId,
+        boot: u32,
+        range: std::ops::Range<u64>,
+    ) -> Result<Vec<(u64, Summary)>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let table = match window {
+            Window::Minute => MINUTES,
+            Window::Hour => HOURS,
+        };
+        let (from, to) = ((series.0, boot, range.start), (series.0, boot, range.end));
+        let rows = self.read()?.open_table(table)?.range(from..to)?;
+        rows.take(ROLLUP_CHUNK)
+            .map(|row| {
+                let (key, bytes) = row?;
+                Ok((key.value().2, decode_summary(bytes.value())?))
+            })
+            .collect()
     }
 }
 
@@ -159,11 +215,13 @@ impl Part<'_> {
     }
 }
 
-/// Hands out, in order, the parts that together make up `segment`.
+/// Hands out, in order, the parts that together make up `segment`: by whole hours where `coarse`,
+/// else by hours only where there are no minutes any more.
 fn visit(
     tx: &ReadTransaction,
     series: SeriesId,
     segment: &Segment,
+    coarse: bool,
     put: &mut dyn FnMut(Part<'_>),
 ) -> Result<(), StoreError> {
     let rolled_until = rolled_until(tx, series, segment.boot)?;
@@ -186,8 +244,14 @@ fn visit(
     let mut at = first_whole;
     while at < last_whole {
         let hour_end = (at - at % HOUR_NS).saturating_add(HOUR_NS);
+        let has_minutes = || {
+            minutes
+                .range((series.0, segment.boot, at)..(series.0, segment.boot, hour_end))
+                .map(|mut rows| rows.next().is_some())
+        };
         if at.is_multiple_of(HOUR_NS)
             && hour_end <= last_whole
+            && (coarse || !has_minutes()?)
             && let Some(row) = hours.get((series.0, segment.boot, at))?
         {
             put(Part::Rollup(at, &decode_summary(row.value())?));

@@ -7,7 +7,7 @@ use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
     Event, Filter, OpenError, Reader, Retention, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
-    Writer, WriterOptions, recover,
+    Window, Writer, WriterOptions, recover,
 };
 use proptest::prelude::*;
 
@@ -97,6 +97,43 @@ fn samples_are_read_beside_the_writer_and_after_it_with_the_same_figures() {
     assert_eq!(r.summary(a, range.0, range.1).unwrap(), before);
     let report = r.check().unwrap();
     assert_eq!((report.series, report.samples), (2, 10_000));
+}
+
+#[test]
+fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    let gap = 5000..5900;
+    for i in (0..6 * 3600).filter(|i| !gap.contains(i)) {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    w.close().unwrap();
+    let r = Reader::open(&path).unwrap();
+    let wall = |i: u64| START_WALL_NS + (i * S) as i64;
+    let gaps = r.gaps(id, wall(0), wall(6 * 3600), 120 * S).unwrap();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!((gaps[0].from_ns, gaps[0].to_ns), (wall(4999), wall(5900)));
+    let buckets = r.buckets(id, wall(0), wall(6 * 3600), 24).unwrap();
+    let sent: Vec<u64> = buckets.iter().map(|b| b.summary.sent).collect();
+    // A bucket of 15 minutes; the gap empties most of two of them.
+    assert!(sent.iter().all(|n| *n > 0 && *n <= 900), "{sent:?}");
+    assert_eq!(sent.iter().filter(|n| **n == 900).count(), 22, "{sent:?}");
+
+    let (mut begin, mut minutes, mut rolled) = (0, 0, 0);
+    loop {
+        let rows = r.rollups(Window::Minute, id, 1, begin..u64::MAX).unwrap();
+        let Some((last, _)) = rows.last() else { break };
+        begin = last + 1;
+        minutes += rows.len();
+        rolled += rows.iter().map(|(_, s)| s.sent).sum::<u64>();
+    }
+    assert_eq!((minutes, rolled), (6 * 60 - 14, 6 * 3600 - 900));
+    assert!(
+        r.rollups(Window::Hour, id, 1, 0..Window::Hour.length_ns())
+            .is_ok_and(|rows| rows.len() == 1)
+    );
 }
 
 #[test]

@@ -35,6 +35,12 @@ pub struct SendToken {
 }
 
 impl SendToken {
+    /// The probe's number in its stream; 0 for a knock.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// The stream of its client that the datagram belongs to; `None` for a knock.
     #[must_use]
     pub const fn stream(&self) -> Option<u16> {

@@ -388,14 +388,22 @@ where
         if let Some(index) = self.sessions.iter().position(same) {
             return Ok(index);
         }
+        // A session that was never used: its welcome was lost, and the same client knocks again.
+        // Without this, lost welcomes would push out the session that it still probes in.
+        let unused = |s: &Session| {
+            s.in_use && s.key == key && s.instance == join.instance.get() && s.packets == 0
+        };
+        let idle = |s: &Session| now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
         let of_key = self
             .sessions
             .iter()
             .filter(|s| s.in_use && s.key == key)
             .count();
-        let free = |s: &Session| !s.in_use || now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
-        let place = if of_key < usize::from(self.keys[usize::from(key)].max_sessions) {
-            self.sessions.iter().position(free)
+        let place = if let Some(index) = self.sessions.iter().position(unused) {
+            Some(index)
+        } else if of_key < usize::from(self.keys[usize::from(key)].max_sessions) {
+            let free = self.sessions.iter().position(|s| !s.in_use);
+            free.or_else(|| self.sessions.iter().position(idle))
         } else {
             None
         };

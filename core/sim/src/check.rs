@@ -1,0 +1,131 @@
+//! Every sample against the truth.
+
+use bufferbane_core::sample::{Sample, Status};
+use bufferbane_core::stats::summary::Summary;
+use bufferbane_core::time::ClockSource;
+
+use crate::world::{Truth, World};
+
+/// What a check counted; a world whose samples are wrong does not get one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Probes sent.
+    pub sent: u64,
+    /// Answered, late ones included.
+    pub answered: u64,
+    /// Answered after the time-out.
+    pub late: u64,
+    /// Lost upward, and known to be.
+    pub lost_up: u64,
+    /// Lost downward, and known to be.
+    pub lost_down: u64,
+    /// Lost without a direction.
+    pub lost: u64,
+    /// Still open at the end.
+    pub pending: u64,
+    /// Answered with kernel stamps at all four points.
+    pub exact: u64,
+}
+
+impl World {
+    /// Compares every sample with what really happened.
+    ///
+    /// # Errors
+    /// The first sample that is wrong, with the truth.
+    pub fn check(&self) -> Result<Verdict, String> {
+        let mut verdict = Verdict {
+            sent: self.truth.len() as u64,
+            ..Verdict::default()
+        };
+        if self.bytes.1 > self.bytes.0 {
+            return Err(format!("amplification: {:?}", self.bytes));
+        }
+        let mut ends = vec![0u32; self.truth.len()];
+        let mut naive = Summary::new();
+        for s in self.first.iter().filter(|s| s.status != Status::Duplicate) {
+            ends[s.seq as usize] += 1;
+        }
+        for (seq, truth) in self.truth.iter().enumerate() {
+            let Some(sample) = self.last.get(&(seq as u64)) else {
+                verdict.pending += 1;
+                continue;
+            };
+            if ends[seq] != 1 {
+                return Err(format!("probe {seq} was reported {} times", ends[seq]));
+            }
+            naive.add(sample);
+            check_sample(sample, truth, &mut verdict)
+                .map_err(|why| format!("probe {seq}: {why}: {sample:?} {truth:?}"))?;
+        }
+        if verdict.pending > 4 + 4 * crate::S / 1_000_000 {
+            return Err(format!("{} probes have no end", verdict.pending));
+        }
+        if (naive.sent, naive.received) != (verdict.sent - verdict.pending, verdict.answered) {
+            return Err(format!("statistics: {naive:?} against {verdict:?}"));
+        }
+        Ok(verdict)
+    }
+}
+
+fn check_sample(s: &Sample, truth: &Truth, verdict: &mut Verdict) -> Result<(), &'static str> {
+    match s.status {
+        Status::Ok | Status::Late => {
+            verdict.answered += 1;
+            verdict.late += u64::from(s.status == Status::Late);
+            check_times(s, truth, verdict)
+        }
+        Status::LostUp => {
+            verdict.lost_up += 1;
+            if truth.arrived.is_empty() {
+                Ok(())
+            } else {
+                Err("said lost up, but it arrived")
+            }
+        }
+        Status::LostDown => {
+            verdict.lost_down += 1;
+            if truth.arrived.is_empty() {
+                return Err("said lost down, but it never arrived");
+            }
+            unanswered(truth)
+        }
+        Status::Lost => {
+            verdict.lost += 1;
+            unanswered(truth)
+        }
+        Status::Duplicate | Status::Unsent => Err("cannot be the end of a probe here"),
+    }
+}
+
+fn unanswered(truth: &Truth) -> Result<(), &'static str> {
+    if truth.echoed_shown_ns.is_empty() {
+        Ok(())
+    } else {
+        Err("said lost, but its echo came")
+    }
+}
+
+fn check_times(s: &Sample, truth: &Truth, verdict: &mut Verdict) -> Result<(), &'static str> {
+    let Some(&rx_ns) = truth.echoed_shown_ns.first() else {
+        return Err("no echo ever came");
+    };
+    let Some((remote_rx_ns, remote_tx_ns)) = truth.remote_shown_ns else {
+        return Err("the reflector never answered");
+    };
+    let kernel = ClockSource::Kernel;
+    if (s.tx_clock == kernel) && !truth.tx_told {
+        return Err("a transmit stamp that was never told");
+    }
+    let exact = s.tx_clock == kernel && s.remote_tx_clock == kernel;
+    verdict.exact += u64::from(exact);
+    let residence_ns = remote_tx_ns - remote_rx_ns;
+    let truth_ns = (rx_ns - truth.tx_shown_ns).saturating_sub(residence_ns);
+    let error_ns = s.rtt_ns.unwrap_or(0).abs_diff(truth_ns);
+    // Without the kernel's stamps the program's own are off by what this world makes them.
+    let allowed_ns = if exact { 0 } else { 160_000 };
+    if error_ns > allowed_ns {
+        Err("a wrong round-trip time")
+    } else {
+        Ok(())
+    }
+}

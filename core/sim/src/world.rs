@@ -1,0 +1,370 @@
+//! The world: events in the order of true time.
+
+use std::collections::{BTreeMap, BinaryHeap};
+
+use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
+use bufferbane_core::session::record::StreamRecord;
+use bufferbane_core::session::reflector::{KeyEntry, Reflector, Session};
+use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::clock::Clock;
+use crate::link::{Link, LinkPlan};
+use crate::{MS, S};
+
+/// What happens in a world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The way up.
+    pub up: LinkPlan,
+    /// The way down.
+    pub down: LinkPlan,
+    /// Length of a probe slot, ns.
+    pub interval_ns: u64,
+    /// Bytes of a probe.
+    pub size: u16,
+    /// How much the client's clock gains, ns per second.
+    pub client_drift_ppb: i64,
+    /// How much the reflector's does.
+    pub reflector_drift_ppb: i64,
+    /// True times at which the reflector is restarted, ns.
+    pub restarts: Vec<u64>,
+    /// Share of transmit stamps that never come, per million, at both ends.
+    pub stamp_missing_ppm: u32,
+    /// Share that come late, by up to 400 ms.
+    pub stamp_late_ppm: u32,
+}
+
+impl Default for Plan {
+    /// A quiet line, probed once a second.
+    fn default() -> Self {
+        Self {
+            up: LinkPlan::default(),
+            down: LinkPlan::default(),
+            interval_ns: S,
+            size: 128,
+            client_drift_ppb: 0,
+            reflector_drift_ppb: 0,
+            restarts: Vec::new(),
+            stamp_missing_ppm: 0,
+            stamp_late_ppm: 0,
+        }
+    }
+}
+
+/// What really became of one probe.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    /// What the client's clock showed when it left.
+    pub tx_shown_ns: u64,
+    /// Whether the client was told.
+    pub tx_told: bool,
+    /// When it arrived at the reflector, true time.
+    pub arrived: Vec<u64>,
+    /// What the reflector's clock showed when it arrived and when the echo left.
+    pub remote_shown_ns: Option<(u64, u64)>,
+    /// What the client's clock showed at each arrival of an echo.
+    pub echoed_shown_ns: Vec<u64>,
+    /// How often the reflector had been restarted when it was sent.
+    pub run: usize,
+}
+
+enum Happening {
+    /// The client may have something to do.
+    Wake,
+    /// A datagram reaches the reflector; of this probe, unless it is a knock.
+    Request(Option<u64>, Vec<u8>),
+    /// A datagram reaches the client.
+    Echo(Option<u64>, Vec<u8>),
+    /// The client hears of a transmit stamp.
+    Told(SendToken, SendOutcome),
+    /// The reflector hears of one, of its run.
+    RemoteTold(usize, SendToken, Stamp),
+    /// The reflector is restarted.
+    Restart,
+}
+
+type TestClient = Client<Vec<Slot>, Vec<LossSlot>>;
+type TestReflector = Reflector<Vec<KeyEntry>, Vec<Session>, Vec<StreamRecord>>;
+
+/// See the module.
+pub struct World {
+    plan: Plan,
+    rng: ChaCha8Rng,
+    now_ns: u64,
+    order: u64,
+    /// (true time, order, index into `happenings`), the earliest on top.
+    queue: BinaryHeap<std::cmp::Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    client_clock: Clock,
+    reflector_clock: Clock,
+    client: TestClient,
+    reflector: TestReflector,
+    up: Link,
+    down: Link,
+    run: usize,
+    wake_at_ns: u64,
+    /// What really became of each probe, by number.
+    pub truth: Vec<Truth>,
+    /// The samples as they were first reported.
+    pub first: Vec<Sample>,
+    /// The last word on each probe, by number.
+    pub last: BTreeMap<u64, Sample>,
+    /// Session events.
+    pub events: Vec<SessionEvent>,
+    /// Bytes that the reflector received and sent.
+    pub bytes: (u64, u64),
+}
+
+impl World {
+    /// A world that `seed` determines in every detail.
+    #[must_use]
+    pub fn new(plan: Plan, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let client_clock = Clock::new(rng.next_u64() % (1000 * S), plan.client_drift_ppb);
+        let key = PresharedKey {
+            id: KeyId([7; 8]),
+            secret: Secret::new([9; 32]),
+        };
+        let begin = Monotonic::from_nanos(client_clock.read(0));
+        let mut client = Client::new(key, begin, &mut rng);
+        let config = StreamConfig {
+            series: SeriesIndex(0),
+            size: plan.size,
+            interval_ns: plan.interval_ns,
+            spread_permille: 800,
+            timeout_ns: 3 * S,
+        };
+        let in_flight = (4 * S / plan.interval_ns) as usize + 16;
+        let slots = vec![Slot::default(); 2 * in_flight];
+        let added = client.add_stream(
+            config,
+            begin,
+            slots,
+            vec![LossSlot::default(); 8192],
+            &mut rng,
+        );
+        debug_assert!(added.is_ok());
+        let (up, down) = (Link::new(plan.up.clone()), Link::new(plan.down.clone()));
+        let (reflector, reflector_clock) = start_reflector(&plan, &mut rng);
+        let mut world = Self {
+            rng,
+            now_ns: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            client_clock,
+            reflector_clock,
+            client,
+            reflector,
+            up,
+            down,
+            run: 0,
+            wake_at_ns: u64::MAX,
+            truth: Vec::new(),
+            first: Vec::new(),
+            last: BTreeMap::new(),
+            events: Vec::new(),
+            bytes: (0, 0),
+            plan,
+        };
+        for at in world.plan.restarts.clone() {
+            world.at(at, Happening::Restart);
+        }
+        world.at(0, Happening::Wake);
+        world
+    }
+
+    /// Lets true time pass until `end_ns`.
+    pub fn run_until(&mut self, end_ns: u64) {
+        while let Some(&std::cmp::Reverse((at, order))) = self.queue.peek() {
+            if at > end_ns {
+                break;
+            }
+            self.queue.pop();
+            self.now_ns = at;
+            if let Some(happening) = self.happenings.remove(&order) {
+                self.happen(happening);
+            }
+            self.serve_client();
+        }
+        self.now_ns = end_ns;
+    }
+
+    fn at(&mut self, at_ns: u64, happening: Happening) {
+        self.queue.push(std::cmp::Reverse((at_ns, self.order)));
+        self.happenings.insert(self.order, happening);
+        self.order += 1;
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Wake => self.wake_at_ns = u64::MAX,
+            Happening::Request(seq, bytes) => self.reflect(seq, bytes),
+            Happening::Echo(seq, mut bytes) => {
+                let shown_ns = self.client_clock.read(self.now_ns);
+                if let Some(seq) = seq {
+                    self.truth[seq as usize].echoed_shown_ns.push(shown_ns);
+                }
+                let meta = meta(shown_ns, ([203, 0, 113, 1], 9876));
+                let now = Monotonic::from_nanos(shown_ns);
+                // What is not used is counted by the client; the check looks at samples.
+                let _ = self.client.handle_reply(now, &meta, &mut bytes);
+            }
+            Happening::Told(token, outcome) => self.client.handle_sent(token, outcome),
+            Happening::RemoteTold(run, token, stamp) => {
+                if run == self.run {
+                    self.reflector
+                        .handle_sent(token, SendOutcome::Stamped(stamp));
+                }
+            }
+            Happening::Restart => {
+                self.run += 1;
+                (self.reflector, self.reflector_clock) = start_reflector(&self.plan, &mut self.rng);
+            }
+        }
+    }
+
+    fn reflect(&mut self, seq: Option<u64>, mut bytes: Vec<u8>) {
+        let shown_ns = self.reflector_clock.read(self.now_ns);
+        let meta = meta(shown_ns, ([192, 0, 2, 1], 4000));
+        let dwell_ns = 20_000 + self.rng.next_u64() % 300_000;
+        let now = Monotonic::from_nanos(shown_ns + dwell_ns);
+        let mut out = [0; 1500];
+        self.bytes.0 += bytes.len() as u64;
+        let answer = self
+            .reflector
+            .handle_request(now, &meta, &mut bytes, &mut out, &mut self.rng);
+        if let Some(seq) = seq {
+            self.truth[seq as usize].arrived.push(self.now_ns);
+        }
+        let Ok(answer) = answer else { return };
+        self.bytes.1 += answer.len as u64;
+        // The kernel takes a little longer than the program thinks.
+        let left_ns = self.now_ns + dwell_ns + 5_000 + self.rng.next_u64() % 50_000;
+        let left_shown_ns = self.reflector_clock.read(left_ns);
+        if let Some(seq) = seq {
+            self.truth[seq as usize].remote_shown_ns = Some((shown_ns, left_shown_ns));
+        }
+        if let Some(token) = answer.token
+            && let Some(told_ns) = self.stamp_told_ns(left_ns)
+        {
+            let stamp = Stamp::kernel(Monotonic::from_nanos(left_shown_ns));
+            self.at(told_ns, Happening::RemoteTold(self.run, token, stamp));
+        }
+        for at in self.down.pass(left_ns, answer.len, &mut self.rng) {
+            self.at(at, Happening::Echo(seq, out[..answer.len].to_vec()));
+        }
+    }
+
+    /// When a transmit stamp is told, if ever.
+    fn stamp_told_ns(&mut self, left_ns: u64) -> Option<u64> {
+        let mut chance = |ppm: u32| ppm > 0 && self.rng.next_u32() % 1_000_000 < ppm;
+        if chance(self.plan.stamp_missing_ppm) {
+            return None;
+        }
+        let late = chance(self.plan.stamp_late_ppm);
+        Some(
+            left_ns
+                + if late {
+                    self.rng.next_u64() % (400 * MS)
+                } else {
+                    10_000
+                },
+        )
+    }
+
+    fn serve_client(&mut self) {
+        let shown_ns = self.client_clock.read(self.now_ns);
+        let now = Monotonic::from_nanos(shown_ns);
+        self.client.handle_timeout(now);
+        let mut out = [0; 1500];
+        while let Some((len, token)) = self.client.poll_transmit(now, &mut self.rng, &mut out) {
+            self.transmit(token, &out[..len]);
+        }
+        while let Some(o) = self.client.poll_observation() {
+            let (Observation::New(s) | Observation::Revised(s)) = o;
+            if let Observation::New(s) = o {
+                self.first.push(s);
+            }
+            if s.status != bufferbane_core::sample::Status::Duplicate {
+                self.last.insert(s.seq, s);
+            }
+        }
+        while let Some(e) = self.client.poll_event() {
+            self.events.push(e);
+        }
+        if let Some(next) = self.client.poll_timeout() {
+            let at = self.client_clock.when(next.as_nanos()).max(self.now_ns + 1);
+            if at < self.wake_at_ns {
+                self.wake_at_ns = at;
+                self.at(at, Happening::Wake);
+            }
+        }
+    }
+
+    fn transmit(&mut self, token: SendToken, bytes: &[u8]) {
+        let left_ns = self.now_ns + 1_000 + self.rng.next_u64() % 100_000;
+        let shown_ns = self.client_clock.read(left_ns);
+        let seq = token.stream().map(|_| token.seq());
+        let told = self.stamp_told_ns(left_ns);
+        if seq.is_some() {
+            self.truth.push(Truth {
+                tx_shown_ns: shown_ns,
+                tx_told: told.is_some(),
+                run: self.run,
+                ..Truth::default()
+            });
+        }
+        let stamp = SendOutcome::Stamped(Stamp::kernel(Monotonic::from_nanos(shown_ns)));
+        match told {
+            Some(at) => self.at(at, Happening::Told(token, stamp)),
+            // The driver gives up after half a second.
+            None => self.at(
+                left_ns + 500 * MS,
+                Happening::Told(token, SendOutcome::NoStamp),
+            ),
+        }
+        for at in self.up.pass(left_ns, bytes.len(), &mut self.rng) {
+            self.at(at, Happening::Request(seq, bytes.to_vec()));
+        }
+    }
+}
+
+fn start_reflector(plan: &Plan, rng: &mut ChaCha8Rng) -> (TestReflector, Clock) {
+    let key = PresharedKey {
+        id: KeyId([7; 8]),
+        secret: Secret::new([9; 32]),
+    };
+    let reflector = Reflector::new(
+        vec![KeyEntry::new(key, 0, 1000, 4)],
+        vec![Session::default(); 4],
+        vec![StreamRecord::default(); 4],
+        1000,
+        rng,
+    );
+    (
+        reflector,
+        Clock::new(rng.next_u64() % (1_000_000 * S), plan.reflector_drift_ppb),
+    )
+}
+
+fn meta(shown_ns: u64, from: ([u8; 4], u16)) -> RecvMeta {
+    RecvMeta {
+        at: Stamp {
+            at: Monotonic::from_nanos(shown_ns),
+            clock: ClockSource::Kernel,
+        },
+        from: from.into(),
+        to: None,
+        ttl: Some(60),
+        tos: Some(0),
+        socket_drops: 0,
+        truncated: false,
+    }
+}

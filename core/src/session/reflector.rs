@@ -41,6 +41,8 @@ pub struct KeyEntry {
     pub max_sessions: u16,
     knock: Secret,
     challenges: Budget,
+    answered: u64,
+    drops: DropCounters,
 }
 
 impl KeyEntry {
@@ -55,7 +57,21 @@ impl KeyEntry {
             max_sessions,
             knock,
             challenges: CHALLENGES,
+            answered: 0,
+            drops: DropCounters::default(),
         }
+    }
+
+    /// Datagrams of this key that were answered.
+    #[must_use]
+    pub const fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Datagrams that opened with this key and were dropped all the same, by reason.
+    #[must_use]
+    pub const fn drops(&self) -> &DropCounters {
+        &self.drops
     }
 }
 
@@ -153,6 +169,8 @@ pub struct Reflector<K, S, T> {
     counters: DropCounters,
     answered: u64,
     clock: ClockFacts,
+    /// Index of the key that opened the datagram at hand.
+    opened: Option<u16>,
 }
 
 impl<K, S, T> Reflector<K, S, T>
@@ -176,6 +194,7 @@ where
             counters: DropCounters::default(),
             answered: 0,
             clock: ClockFacts::default(),
+            opened: None,
         }
     }
 
@@ -184,8 +203,15 @@ where
         self.clock = clock;
     }
 
-    /// Other keys from now on. Sessions of keys that are still there go on; the others end.
-    pub fn replace_keys(&mut self, keys: K) {
+    /// Other keys from now on. Sessions and counts of keys that are still there go on; the others
+    /// end.
+    pub fn replace_keys(&mut self, mut keys: K) {
+        for k in keys.iter_mut() {
+            if let Some(old) = self.keys.iter().find(|old| old.key == k.key) {
+                k.answered = old.answered;
+                k.drops = old.drops;
+            }
+        }
         for s in self.sessions.iter_mut().filter(|s| s.in_use) {
             let old = self.keys.get(usize::from(s.key)).map(|k| &k.key);
             match keys.iter().position(|k| Some(&k.key) == old) {
@@ -252,10 +278,20 @@ where
         out: &mut [u8],
         rng: &mut impl Rng,
     ) -> Result<Answer, DropReason> {
+        self.opened = None;
         let answer = self.answer(now, meta, request, out, rng);
+        let key = self
+            .opened
+            .and_then(|index| self.keys.get_mut(usize::from(index)));
         match &answer {
-            Ok(_) => self.answered += 1,
-            Err(reason) => self.counters.count(*reason),
+            Ok(_) => {
+                self.answered += 1;
+                key.into_iter().for_each(|k| k.answered += 1);
+            }
+            Err(reason) => {
+                self.counters.count(*reason);
+                key.into_iter().for_each(|k| k.drops.count(*reason));
+            }
         }
         answer
     }
@@ -317,6 +353,7 @@ where
             self.failures.take(now.as_nanos());
         }
         let (body, _) = B::read_from_prefix(body?).map_err(|_| DropReason::Length)?;
+        self.opened = Some(index as u16);
         Ok((index as u16, body))
     }
 
@@ -472,6 +509,7 @@ where
             self.failures.take(now_ns);
         }
         let (probe, _) = Probe::read_from_prefix(body?).map_err(|_| DropReason::Length)?;
+        self.opened = Some(session.key);
         session.replay.accept(counter)?;
         if !session.budget.take(now_ns) {
             return Err(DropReason::RateLimit);

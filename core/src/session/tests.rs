@@ -361,6 +361,16 @@ fn a_captured_knock_earns_one_challenge_and_a_replayed_probe_nothing() {
         assert_eq!(knock(&mut r, &bad, 1, &mut answer), Err(reason));
     }
     assert_eq!(r.counters().get(DropReason::Seal), 1);
+    // What opened is the key's; what did not is nobody's. Both outlive a change of the limits.
+    r.replace_keys(vec![
+        KeyEntry::new(key(2), 0, 9, 9),
+        KeyEntry::new(key(1), 1, 9, 9),
+    ]);
+    let (other, mine) = (&r.keys()[0], &r.keys()[1]);
+    assert_eq!((other.answered(), mine.answered()), (0, 4));
+    assert_eq!(mine.drops().get(DropReason::Replay), 1);
+    assert_eq!(mine.drops().get(DropReason::Challenge), 2);
+    assert_eq!(mine.drops().get(DropReason::Seal), 0);
 }
 
 #[test]

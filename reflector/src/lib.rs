@@ -1,1 +1,205 @@
 //! The reflector: sealed echo with kernel timestamps.
+//!
+//! ```text
+//! sockets ─ ring ─▶ echo thread (core's responder) ─ ring ─▶ sockets
+//!                        ▲ commands      │ snapshots
+//!                        │               ▼
+//!              control: signals, control socket, systemd
+//! ```
+//!
+//! [`Running`] is the echo thread alone, for whoever wants a reflector within a program of its own;
+//! [`service`] adds what the installed service has.
+
+pub mod config;
+mod echo;
+pub mod journal;
+pub mod service;
+mod stats;
+mod tokens;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bufferbane_linux_io::{Waker, clock};
+use serde_json::Value;
+
+use config::Config;
+use echo::{Command, Echo, Started};
+use stats::Snapshot;
+
+pub use stats::to_text;
+
+/// How long the echo thread may take to answer a question, many times what it needs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A reflector that runs on a thread of its own; it ends when this is dropped.
+pub struct Running {
+    commands: SyncSender<Command>,
+    snapshots: Receiver<Box<Snapshot>>,
+    waker: Waker,
+    thread: Option<JoinHandle<Result<(), String>>>,
+    alive: Arc<AtomicU64>,
+    listen: Vec<SocketAddr>,
+    warnings: Vec<String>,
+    /// As it was started: what cannot change while it runs.
+    config: Config,
+    clients: Vec<String>,
+}
+
+impl Running {
+    /// Starts a reflector. When this returns, its ports are open.
+    ///
+    /// # Errors
+    /// One line that says what failed and what helps: no io_uring, a port that is taken.
+    pub fn start(config: &Config) -> Result<Self, String> {
+        let (commands, to_do) = sync_channel(4);
+        let (filled, snapshots) = sync_channel(4);
+        let (tell, told) = sync_channel::<Result<Started, String>>(1);
+        let alive = Arc::new(AtomicU64::new(0));
+        let (thread_config, thread_alive) = (config.clone(), Arc::clone(&alive));
+        let thread = std::thread::Builder::new()
+            .name("echo".into())
+            .spawn(move || {
+                match Echo::start(&thread_config, to_do, filled, thread_alive) {
+                    Ok((echo, started)) => {
+                        // Whoever started us waits for this.
+                        let _ = tell.send(Ok(started));
+                        echo.run()
+                    }
+                    Err(e) => {
+                        let _ = tell.send(Err(e));
+                        Ok(())
+                    }
+                }
+            })
+            .map_err(|e| format!("a thread: {e}"))?;
+        let started = told
+            .recv()
+            .map_err(|_| "the echo thread ended at its start".to_owned())??;
+        Ok(Self {
+            commands,
+            snapshots,
+            waker: started.waker,
+            thread: Some(thread),
+            alive,
+            listen: started.listen,
+            warnings: started.warnings,
+            config: config.clone(),
+            clients: config.clients.iter().map(|c| c.name.clone()).collect(),
+        })
+    }
+
+    /// The addresses it receives on, with the ports it was given where the configuration left them
+    /// open.
+    #[must_use]
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// What was left out at the start, one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How long ago the echo thread came by; it does at least twice a second.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        let seen_ns = self.alive.load(Ordering::Relaxed);
+        Duration::from_nanos(clock::now().as_nanos().saturating_sub(seen_ns))
+    }
+
+    /// Its statistics as an object of JSON.
+    ///
+    /// # Errors
+    /// Where the echo thread has ended or is stuck.
+    pub fn status(&mut self) -> Result<Value, String> {
+        // An answer that came too late for an earlier question.
+        while self.snapshots.try_recv().is_ok() {}
+        let keys = 2 * self.clients.len();
+        let room = Snapshot::with_room(keys, usize::from(self.config.limits.sessions));
+        self.command(Command::Fill(Box::new(room)))?;
+        let snapshot = self
+            .snapshots
+            .recv_timeout(PATIENCE)
+            .map_err(|_| "the echo thread does not answer".to_owned())?;
+        Ok(stats::to_json(&snapshot, &self.clients, &self.listen))
+    }
+
+    /// Takes over the clients, their keys and limits from `config` without disturbing the sessions
+    /// of those that stay. Gives what takes a restart to change, one line each.
+    ///
+    /// # Errors
+    /// Where the echo thread has ended.
+    pub fn reconfigure(&mut self, config: &Config) -> Result<Vec<String>, String> {
+        let per_client = config.limits.sessions_per_client;
+        self.command(Command::Keys(echo::keys(&config.clients, per_client)))?;
+        self.clients = config.clients.iter().map(|c| c.name.clone()).collect();
+        let (old, new) = (&self.config, config);
+        let changed = [
+            ("reflector.listen", old.listen != new.listen),
+            (
+                "reflector.control_socket",
+                old.control_socket != new.control_socket,
+            ),
+            (
+                "limits.sessions",
+                old.limits.sessions != new.limits.sessions,
+            ),
+            (
+                "limits.failed_opens_per_second",
+                old.limits.failed_opens_per_second != new.limits.failed_opens_per_second,
+            ),
+        ];
+        Ok(changed
+            .iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| format!("{key} has changed: that takes a restart"))
+            .collect())
+    }
+
+    /// Ends it and waits for that. Its ports are free some tens of milliseconds later.
+    ///
+    /// # Errors
+    /// Why it had ended before.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.end()
+    }
+
+    /// Whether the echo thread has ended by itself, which it does only where the ring fails.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn command(&self, command: Command) -> Result<(), String> {
+        self.commands
+            .try_send(command)
+            .map_err(|_| "the echo thread has ended or is stuck".to_owned())?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        // A full channel is being emptied, and one without a receiver needs no telling.
+        let _ = self.commands.send(Command::Stop);
+        self.waker.wake();
+        thread
+            .join()
+            .map_err(|_| "the echo thread panicked".to_owned())?
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Who wants to know calls `stop`.
+        let _ = self.end();
+    }
+}

@@ -1,3 +1,114 @@
-//! Entry point.
+//! Entry point of `bufferbane-reflector`.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use bufferbane_reflector::config;
+use bufferbane_reflector::{journal, service, to_text};
+
+/// Echoes the sealed probes of Bufferbane's daemons with kernel time stamps.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+#[derive(FromArgs)]
+struct Arguments {
+    /// configuration file (default: /etc/bufferbane/reflector.toml)
+    #[argh(option, default = "config::DEFAULT_FILE.into()")]
+    config: PathBuf,
+    /// read the configuration, say every mistake in it, and end
+    #[argh(switch)]
+    check: bool,
+    /// ask the running reflector for its statistics
+    #[argh(switch)]
+    status: bool,
+    /// statistics as JSON
+    #[argh(switch)]
+    json: bool,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+}
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (name, rest) = words
+        .split_first()
+        .unwrap_or((&"bufferbane-reflector", &[]));
+    let arguments = match Arguments::from_args(&[name], rest) {
+        Ok(arguments) => arguments,
+        Err(exit) if exit.status.is_ok() => {
+            println!("{}", exit.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            eprintln!("{}", exit.output.trim_end());
+            eprintln!("Run bufferbane-reflector --help for more information.");
+            return ExitCode::from(WRONG);
+        }
+    };
+    if arguments.version {
+        println!("bufferbane-reflector {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    if arguments.json && !arguments.status {
+        eprintln!("--json is for --status");
+        return ExitCode::from(WRONG);
+    }
+    if arguments.status {
+        return status(&arguments.config, arguments.json);
+    }
+    run(&arguments)
+}
+
+fn run(arguments: &Arguments) -> ExitCode {
+    let loaded = match config::load(&arguments.config) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                eprintln!("{mistake}");
+            }
+            return ExitCode::from(WRONG);
+        }
+    };
+    if arguments.check {
+        for warning in &loaded.warnings {
+            eprintln!("{warning}");
+        }
+        println!("{}: well", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    journal::init();
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    if loaded.config.clients.is_empty() {
+        log::warn!("there is no [[client]]: nobody gets an answer");
+    }
+    match service::run(&arguments.config, &loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("{why}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn status(file: &Path, json: bool) -> ExitCode {
+    let Some(socket) = config::control_socket(file) else {
+        eprintln!("{} switches the control socket off", file.display());
+        return ExitCode::from(FAILED);
+    };
+    match service::ask_status(&socket) {
+        Ok(status) if json => println!("{status:#}"),
+        Ok(status) => print!("{}", to_text(&status)),
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(FAILED);
+        }
+    }
+    ExitCode::SUCCESS
+}

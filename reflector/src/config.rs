@@ -1,0 +1,365 @@
+//! The reflector's configuration.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use bufferbane_config::{Document, Mistake, Section, keyfile, parse_address, parse_size};
+use bufferbane_core::seal::PresharedKey;
+
+/// Where the reflector looks for its configuration.
+pub const DEFAULT_FILE: &str = "/etc/bufferbane/reflector.toml";
+/// Where its control socket is by default.
+pub const DEFAULT_SOCKET: &str = "/run/bufferbane-reflector/control.sock";
+/// Its UDP port by default.
+pub const DEFAULT_PORT: u16 = 9876;
+
+/// Most sockets of one reflector.
+pub const MAX_LISTEN: usize = 16;
+
+/// What it may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of all clients together, 1 to 65535.
+    pub sessions: u16,
+    /// Sessions of one key at a time.
+    pub sessions_per_client: u16,
+    /// Datagrams per second that do not open, from everybody together.
+    pub failed_opens_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 64,
+            sessions_per_client: 16,
+            failed_opens_per_second: 1000,
+        }
+    }
+}
+
+/// Somebody who may measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub name: String,
+    /// Its keys: one, or the new and the old one.
+    pub keys: Vec<PresharedKey>,
+    /// Packets per second in each of its sessions.
+    pub max_pps: u32,
+}
+
+/// Packets per second in each session of a client by default.
+pub const DEFAULT_MAX_PPS: u32 = 1000;
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where probes are received.
+    pub listen: Vec<SocketAddr>,
+    /// Whether `listen` was written down. By default IPv6 may be missing.
+    pub listen_is_default: bool,
+    /// Where statistics are asked for; `None` is nowhere.
+    pub control_socket: Option<PathBuf>,
+    /// Limits.
+    pub limits: Limits,
+    /// Clients.
+    pub clients: Vec<Client>,
+}
+
+impl Default for Config {
+    /// What an empty file means: listening, and answering nobody.
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+                (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+            ],
+            listen_is_default: true,
+            control_socket: Some(DEFAULT_SOCKET.into()),
+            limits: Limits::default(),
+            clients: Vec::new(),
+        }
+    }
+}
+
+/// What was read: the configuration, and what deserves a word.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// Every mistake in it, one line each.
+pub fn load(path: &Path) -> Result<Loaded, Vec<String>> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        vec![format!(
+            "{name}: {e}; name another file with --config, or write this one"
+        )]
+    })?;
+    let lines = |list: Vec<Mistake>| list.iter().map(ToString::to_string).collect();
+    parse(&name, &text, path.parent().unwrap_or(Path::new("/")))
+        .map(|(config, warnings)| Loaded {
+            config,
+            warnings: lines(warnings),
+        })
+        .map_err(lines)
+}
+
+/// Where the reflector that runs with the file at `path` answers questions about itself. Reads
+/// nothing else of it, so that those can ask who may not read its keys.
+#[must_use]
+pub fn control_socket(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let doc = Document::parse("", &text);
+    read_control_socket(&doc.root().section("reflector"))
+}
+
+/// Reads `text`, which stands in `file`; key files are looked for from `base`.
+fn parse(file: &str, text: &str, base: &Path) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+    let doc = Document::parse(file, text);
+    let config = read(&doc.root(), base);
+    let warnings = doc.warnings();
+    let mistakes = doc.mistakes();
+    if mistakes.is_empty() {
+        Ok((config, warnings))
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn read(root: &Section<'_>, base: &Path) -> Config {
+    let mut config = Config::default();
+    let reflector = root.section("reflector");
+    if let Some(listen) = reflector.texts("listen") {
+        config.listen_is_default = false;
+        config.listen = read_listen(&reflector, &listen);
+    }
+    config.control_socket = read_control_socket(&reflector);
+    reflector.finish();
+    read_limits(&root.section("limits"), &mut config.limits);
+    for client in root.sections("client") {
+        if let Some(client) = read_client(&client, base, &config.clients) {
+            config.clients.push(client);
+        }
+    }
+    root.finish();
+    config
+}
+
+fn read_listen(s: &Section<'_>, texts: &[String]) -> Vec<SocketAddr> {
+    let mut listen = Vec::new();
+    if texts.is_empty() || texts.len() > MAX_LISTEN {
+        s.mistake("listen", format!("needs 1 to {MAX_LISTEN} addresses"));
+    }
+    for text in texts {
+        match parse_address(text, DEFAULT_PORT) {
+            // Port 0, any free one, is for tests.
+            Ok(address) if listen.contains(&address) && address.port() != 0 => {
+                s.mistake("listen", format!("\"{text}\" is there twice"));
+            }
+            Ok(address) => listen.push(address),
+            Err(why) => s.mistake("listen", why),
+        }
+    }
+    listen
+}
+
+/// An empty text is no socket.
+fn read_control_socket(s: &Section<'_>) -> Option<PathBuf> {
+    let path = s.parsed("control_socket", |path| Ok(path.to_owned()));
+    let path = path.unwrap_or_else(|| DEFAULT_SOCKET.into());
+    (!path.is_empty()).then(|| path.into())
+}
+
+fn read_limits(s: &Section<'_>, limits: &mut Limits) {
+    if let Some(n) = s.number("sessions", 1..=65_535) {
+        limits.sessions = n as u16;
+    }
+    if let Some(n) = s.number("sessions_per_client", 1..=65_535) {
+        limits.sessions_per_client = n as u16;
+    }
+    if let Some(n) = s.number("failed_opens_per_second", 1..=10_000_000) {
+        limits.failed_opens_per_second = n as u32;
+    }
+    s.finish();
+}
+
+fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client> {
+    let name = s.text("name");
+    match &name {
+        None => s.mistake("name", "is missing or wrong; every client needs a name"),
+        Some(n) if others.iter().any(|o| o.name == *n) => {
+            s.mistake("name", format!("\"{n}\" is there twice"));
+        }
+        Some(_) => {}
+    }
+    let (one, several) = (s.text("key_file"), s.texts("key_files"));
+    let (key, files) = match (one, several) {
+        (Some(_), Some(_)) => {
+            s.mistake(
+                "key_files",
+                "stands beside key_file; write only one of them",
+            );
+            ("key_files", Vec::new())
+        }
+        (Some(one), None) => ("key_file", vec![one]),
+        (None, Some(several)) => ("key_files", several),
+        (None, None) => ("key_file", Vec::new()),
+    };
+    if files.is_empty() || files.len() > 2 {
+        s.mistake(
+            key,
+            "one key file is needed, or two while one replaces the other; \
+             bbtool keygen makes one",
+        );
+    }
+    let mut keys: Vec<PresharedKey> = Vec::new();
+    for file in files {
+        match keyfile::read(&base.join(file)) {
+            Ok(k) => {
+                let used = others.iter().flat_map(|o| &o.keys).chain(&keys);
+                if used.clone().any(|u| u.id == k.id) {
+                    s.mistake(key, "the same key is there twice; every client has its own");
+                } else {
+                    keys.push(k);
+                }
+            }
+            Err(why) => s.mistake(key, why),
+        }
+    }
+    let max_pps = s.number("max_pps", 1..=1_000_000);
+    let rate = s.parsed("max_rate", |text| {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &text[digits.len()..];
+        let known = ["bit", "kbit", "Mbit", "Gbit"].contains(&unit);
+        match digits.parse::<u32>() {
+            Ok(_) if known => Ok(()),
+            _ => Err(format!(
+                "\"{text}\" is not a rate; write for example 100Mbit"
+            )),
+        }
+    });
+    let daily = s.parsed("daily_bytes", parse_size);
+    for (key, present) in [
+        ("max_rate", rate.is_some()),
+        ("daily_bytes", daily.is_some()),
+    ] {
+        if present {
+            s.warning(
+                key,
+                "this version runs no throughput tests and does not act on it",
+            );
+        }
+    }
+    s.finish();
+    Some(Client {
+        name: name?,
+        keys,
+        max_pps: max_pps.unwrap_or(DEFAULT_MAX_PPS.into()) as u32,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_core::seal::{KeyId, Secret};
+
+    fn key(dir: &Path, name: &str, n: u8) -> PresharedKey {
+        let key = PresharedKey {
+            id: KeyId([n; 8]),
+            secret: Secret::new([n; 32]),
+        };
+        keyfile::write_new(&dir.join(name), &key).unwrap();
+        key
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        let (config, warnings) = parse("f", "", Path::new("/")).unwrap();
+        assert_eq!((config, warnings), (Config::default(), Vec::new()));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (key(dir.path(), "a.key", 1), key(dir.path(), "b.key", 2));
+        let text = "[reflector]\nlisten = [\"127.0.0.1:7\", \"[::1]\"]\ncontrol_socket = \"\"\n\
+                    [limits]\nsessions = 5\n\
+                    [[client]]\nname = \"home\"\nkey_files = [\"a.key\", \"b.key\"]\nmax_pps = 50\n\
+                    daily_bytes = \"20GiB\"\nmax_rate = \"100Mbit\"\n";
+        let (config, warnings) = parse("f", text, dir.path()).unwrap();
+        assert_eq!(
+            config.listen,
+            [
+                "127.0.0.1:7".parse().unwrap(),
+                "[::1]:9876".parse().unwrap()
+            ]
+        );
+        assert_eq!(config.control_socket, None);
+        assert_eq!(config.limits.sessions, 5);
+        assert_eq!(config.clients.len(), 1);
+        assert_eq!(config.clients[0].keys, [a, b]);
+        assert_eq!(config.clients[0].max_pps, 50);
+        assert_eq!(warnings.len(), 2);
+    }
+
+    #[test]
+    fn everything_wrong_is_said_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        key(dir.path(), "a.key", 1);
+        let text = "[reflector]\nlisten = [\"localhost\", \"1.2.3.4:7\", \"1.2.3.4:7\"]\n\
+                    [limits]\nsession = 5\nsessions_per_client = 0\n\
+                    [[client]]\nname = \"home\"\nkey_file = \"a.key\"\n\
+                    [[client]]\nname = \"home\"\nkey_file = \"a.key\"\nmax_rate = \"fast\"\n\
+                    [[client]]\nname = \"c\"\nkey_file = \"none.key\"\n\
+                    [[client]]\nkey_file = \"x\"\nkey_files = [\"a.key\"]\n";
+        let said = parse("f.toml", text, dir.path()).unwrap_err();
+        let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+        for (place, what) in [
+            (
+                "f.toml:2:1: reflector.listen",
+                "\"localhost\" is not an address",
+            ),
+            (
+                "f.toml:2:1: reflector.listen",
+                "\"1.2.3.4:7\" is there twice",
+            ),
+            ("f.toml:4:1: limits.session", "did you mean \"sessions\"?"),
+            (
+                "f.toml:5:1: limits.sessions_per_client",
+                "1 to 65535 is allowed",
+            ),
+            ("f.toml:10:1: client.name", "twice"),
+            ("f.toml:11:1: client.key_file", "same key"),
+            ("f.toml:12:1: client.max_rate", "100Mbit"),
+            ("f.toml:15:1: client.key_file", "bbtool keygen"),
+            ("f.toml:16:1: client", "needs a name"),
+            ("f.toml:18:1: client.key_files", "only one of them"),
+        ] {
+            assert!(
+                said.iter()
+                    .any(|s| s.starts_with(place) && s.contains(what)),
+                "{place} {what} not in {said:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_may_not_read_keys_still_finds_the_control_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        let text = "[reflector]\ncontrol_socket = \"/x/y\"\n[[client]]\nkey_file = \"none\"\n";
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(control_socket(&file), Some("/x/y".into()));
+        assert_eq!(
+            control_socket(&dir.path().join("none")),
+            Some(DEFAULT_SOCKET.into())
+        );
+    }
+}

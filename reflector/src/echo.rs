@@ -1,0 +1,318 @@
+//! The echo thread: one ring, all sockets, and core's responder between them.
+//!
+//! It allocates nothing once it has started, takes no lock and touches no disk. Other threads reach
+//! it over a bounded channel and the ring's waker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use bufferbane_core::packet::{RecvMeta, SendOutcome};
+use bufferbane_core::session::record::StreamRecord;
+use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
+use bufferbane_core::stats::histogram::Histogram;
+use bufferbane_core::time::{Monotonic, Stamp};
+use bufferbane_linux_io::{
+    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SendError, SocketId, Transmit,
+    Waker, clock,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::config::{Client, Config, MAX_LISTEN};
+use crate::stats::Snapshot;
+use crate::tokens::{Sent, Tokens};
+
+/// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
+/// grant without privilege (`net.core.rmem_max`) is done without.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Streams that there is room for, per session: a stream outlives the sessions it goes through.
+const STREAMS_PER_SESSION: usize = 2;
+/// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
+const ROUND_NS: u64 = 500_000_000;
+
+/// What other threads ask of it.
+pub(crate) enum Command {
+    /// To fill this in and hand it back.
+    Fill(Box<Snapshot>),
+    /// Other keys and limits.
+    Keys(Box<[KeyEntry]>),
+    /// To end.
+    Stop,
+}
+
+/// What it tells once it has started.
+pub(crate) struct Started {
+    pub(crate) waker: Waker,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The clients' keys as core wants them.
+pub(crate) fn keys(clients: &[Client], sessions_per_client: u16) -> Box<[KeyEntry]> {
+    let entry = |(index, client): (usize, &Client)| {
+        let (index, max_pps) = (index as u16, client.max_pps);
+        let keys = client.keys.clone();
+        keys.into_iter()
+            .map(move |key| KeyEntry::new(key, index, max_pps, sessions_per_client))
+    };
+    clients.iter().enumerate().flat_map(entry).collect()
+}
+
+type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>;
+
+/// The state of the thread beside its engine.
+struct Answering {
+    responder: Responder,
+    tokens: Tokens,
+    rng: ChaCha20Rng,
+    /// Where a request is opened.
+    request: Box<[u8]>,
+    residence: Box<Histogram>,
+    /// Requests that could not be answered because the ring was full.
+    overload: u64,
+    /// By the socket's place: its own count as last seen, wrapping.
+    socket_counts: [u32; MAX_LISTEN],
+    socket_drops: u64,
+    woken: bool,
+}
+
+/// The thread.
+pub(crate) struct Echo {
+    engine: Engine,
+    answering: Answering,
+    started: Monotonic,
+    clock: ClockFacts,
+    commands: Receiver<Command>,
+    snapshots: SyncSender<Box<Snapshot>>,
+    alive: Arc<AtomicU64>,
+}
+
+impl Echo {
+    /// Opens the ring and the sockets; to be called on the thread that will [`Echo::run`].
+    pub(crate) fn start(
+        config: &Config,
+        commands: Receiver<Command>,
+        snapshots: SyncSender<Box<Snapshot>>,
+        alive: Arc<AtomicU64>,
+    ) -> Result<(Self, Started), String> {
+        let mut engine = Engine::new(&EngineOptions::reflector()).map_err(|e| e.to_string())?;
+        let (listen, warnings) = open_sockets(&mut engine, config)?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let sessions = usize::from(config.limits.sessions);
+        let responder = Reflector::new(
+            keys(&config.clients, config.limits.sessions_per_client),
+            vec![Session::default(); sessions].into_boxed_slice(),
+            vec![StreamRecord::default(); sessions * STREAMS_PER_SESSION].into_boxed_slice(),
+            config.limits.failed_opens_per_second,
+            &mut rng,
+        );
+        let started = Started {
+            waker: engine.waker(),
+            listen,
+            warnings,
+        };
+        let echo = Self {
+            engine,
+            answering: Answering {
+                responder,
+                tokens: Tokens::new(),
+                rng,
+                request: vec![0; EngineOptions::reflector().receive_buffer_bytes]
+                    .into_boxed_slice(),
+                residence: Box::default(),
+                overload: 0,
+                socket_counts: [0; MAX_LISTEN],
+                socket_drops: 0,
+                woken: false,
+            },
+            started: clock::now(),
+            clock: ClockFacts::default(),
+            commands,
+            snapshots,
+            alive,
+        };
+        Ok((echo, started))
+    }
+
+    /// Echoes until it is told to stop.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        let mut next_round = Monotonic::ZERO;
+        loop {
+            let now = clock::now();
+            if now >= next_round {
+                self.look_at_the_clock();
+                self.alive.store(now.as_nanos(), Ordering::Relaxed);
+                next_round = now.saturating_add(ROUND_NS);
+            }
+            let answering = &mut self.answering;
+            self.engine
+                .wait(next_round, &mut |out: &mut Outbox<'_>, event: Event<'_>| {
+                    answering.handle(out, event);
+                })
+                .map_err(|e| e.to_string())?;
+            if std::mem::take(&mut self.answering.woken) {
+                while let Ok(command) = self.commands.try_recv() {
+                    match command {
+                        Command::Stop => return Ok(()),
+                        Command::Keys(keys) => self.answering.responder.replace_keys(keys),
+                        Command::Fill(mut snapshot) => {
+                            self.fill(&mut snapshot);
+                            // Whoever asked may have gone.
+                            let _ = self.snapshots.try_send(snapshot);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        if self.engine.take_clock_step().is_some() {
+            self.clock.epoch = self.clock.epoch.wrapping_add(1);
+        }
+        self.clock.disciplined = clock::is_disciplined();
+        self.answering.responder.set_clock(self.clock);
+    }
+
+    fn fill(&self, s: &mut Snapshot) {
+        let a = &self.answering;
+        let now = clock::now();
+        s.now_ns = now.as_nanos();
+        s.started_ns = self.started.as_nanos();
+        s.answered = a.responder.answered();
+        s.drops = *a.responder.counters();
+        s.overload = a.overload;
+        s.socket_drops = a.socket_drops;
+        s.engine = self.engine.counters();
+        s.residence.clone_from(&a.residence);
+        s.disciplined = self.clock.disciplined;
+        s.clock_epoch = self.clock.epoch;
+        s.keys.clear();
+        let keys = a.responder.keys().iter();
+        // No more than there was room made for.
+        s.keys.extend(
+            keys.map(|k| (k.client, k.answered(), *k.drops()))
+                .take(s.keys.capacity()),
+        );
+        s.sessions.clear();
+        s.sessions
+            .extend(a.responder.sessions(now).take(s.sessions.capacity()));
+    }
+}
+
+impl Answering {
+    fn handle(&mut self, out: &mut Outbox<'_>, event: Event<'_>) {
+        match event {
+            Event::Received {
+                socket,
+                meta,
+                bytes,
+            } => self.receive(out, socket, meta, bytes),
+            Event::TxStamp { key, stamp, .. } => self.stamped(key, stamp),
+            Event::Sent {
+                key,
+                errno: Some(errno),
+                ..
+            } => {
+                if let Some(sent) = self.tokens.take(key) {
+                    let failed = SendOutcome::Failed(errno);
+                    self.responder.handle_sent(sent.token, failed);
+                }
+            }
+            Event::Wake => self.woken = true,
+            Event::Sent { errno: None, .. } | Event::SocketError { .. } => {}
+        }
+    }
+
+    fn receive(&mut self, out: &mut Outbox<'_>, socket: SocketId, meta: RecvMeta, bytes: &[u8]) {
+        if let Some(seen) = self.socket_counts.get_mut(socket.index()) {
+            self.socket_drops += u64::from(meta.socket_drops.wrapping_sub(*seen));
+            *seen = meta.socket_drops;
+        }
+        let len = bytes.len().min(self.request.len());
+        let request = &mut self.request[..len];
+        request.copy_from_slice(&bytes[..len]);
+        let arrived_ns = meta.at.at.as_nanos();
+        let transmit = Transmit {
+            // From the address that was hit, whatever the routing table would choose.
+            from: meta.to,
+            ..Transmit::new(socket, meta.from, self.tokens.next_key())
+        };
+        let meta = RecvMeta {
+            // What was lost for want of room here is as little the line's as what the socket lost.
+            socket_drops: meta.socket_drops.wrapping_add(self.overload as u32),
+            ..meta
+        };
+        let (responder, rng) = (&mut self.responder, &mut self.rng);
+        let mut token = None;
+        let queued = out.send_with(&transmit, |room| {
+            let answer = responder.handle_request(clock::now(), &meta, request, room, rng);
+            // Why there is none has been counted.
+            let answer = answer.ok()?;
+            token = answer.token;
+            Some(answer.len)
+        });
+        match queued {
+            Ok(false) => {}
+            Ok(true) => {
+                let sent = token.map(|token| Sent { token, arrived_ns });
+                if let Some(displaced) = self.tokens.sent(sent) {
+                    responder.handle_sent(displaced.token, SendOutcome::NoStamp);
+                }
+            }
+            Err(error) => {
+                self.overload += 1;
+                if let Some(token) = token {
+                    let errno = match error {
+                        SendError::Ring(errno) => errno,
+                        SendError::Full | SendError::NoSocket | SendError::TooLong => 0,
+                    };
+                    responder.handle_sent(token, SendOutcome::Failed(errno));
+                }
+            }
+        }
+    }
+
+    fn stamped(&mut self, key: u32, stamp: Stamp) {
+        if let Some(sent) = self.tokens.take(key) {
+            let stay_ns = stamp.at.as_nanos().saturating_sub(sent.arrived_ns);
+            self.residence.add(stay_ns);
+            self.responder
+                .handle_sent(sent.token, SendOutcome::Stamped(stamp));
+        }
+    }
+}
+
+/// One socket for each address. A host without IPv6 is content with the rest of the defaults.
+fn open_sockets(
+    engine: &mut Engine,
+    config: &Config,
+) -> Result<(Vec<SocketAddr>, Vec<String>), String> {
+    let (mut listen, mut warnings) = (Vec::new(), Vec::new());
+    for address in &config.listen {
+        let socket = ProbeSocket::udp(Family::of(&address.ip()))
+            .bind(*address)
+            .receive_buffer(RECEIVE_BUFFER)
+            .build();
+        match socket {
+            Ok(socket) => {
+                listen.push(socket.local_addr());
+                engine.add_socket(socket).map_err(|e| e.to_string())?;
+            }
+            Err(e)
+                if config.listen_is_default
+                    && address.is_ipv6()
+                    && !listen.is_empty()
+                    && e.source.kind() != std::io::ErrorKind::AddrInUse =>
+            {
+                warnings.push(format!("IPv6 is left out: {e}"));
+            }
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+    Ok((listen, warnings))
+}

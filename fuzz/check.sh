@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Fuzzes every target for so many seconds each (10 unless given), after the canary has shown that a
+# finding is noticed. Runs on stable Rust.
+set -euo pipefail
+cd "$(dirname "$0")"
+seconds=${1:-10}
+
+export CARGO_TARGET_DIR=$PWD/target
+fuzz() { cargo fuzz run -s none "$@"; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+mkdir "$scratch/canary"
+echo "the canary has to sing:"
+if said=$(fuzz canary "$scratch/canary" -- -max_total_time=60 -artifact_prefix="$scratch/" 2>&1); then
+    echo "the canary was not found: this harness cannot fail" >&2
+    exit 1
+fi
+grep -q "the canary sings" <<<"$said" || { echo "$said" >&2; exit 1; }
+
+for target in icmp block summary strangers session; do
+    echo "$target, for $seconds s:"
+    mkdir "$scratch/$target"
+    seeds=()
+    [ -d "corpus/$target" ] && seeds=("corpus/$target")
+    fuzz "$target" "$scratch/$target" "${seeds[@]}" -- -max_total_time="$seconds" -max_len=2048 \
+        -artifact_prefix="$scratch/" -print_final_stats=1 2>&1 | grep -E 'stat::number_of_executed|panicked|ERROR|SUMMARY' || true
+    [ "${PIPESTATUS[0]}" -eq 0 ] || { echo "$target found something" >&2; exit 1; }
+done
+echo "nothing found"

@@ -155,6 +155,32 @@ impl Reader {
         Ok(gaps)
     }
 
+    /// When the first and the last sample of `series` in `[from, to)` were sent, wall time, ns since
+    /// 1970; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn extent(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let mut extent: Option<(i64, i64)> = None;
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            let mut see = |part: Part<'_>| {
+                if let Some((first, last)) = part.first_and_last_ns() {
+                    let (first, last) = (segment.wall_ns(first), segment.wall_ns(last));
+                    extent =
+                        Some(extent.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+                }
+            };
+            visit(&tx, series, &segment, true, &mut see)?;
+        }
+        Ok(extent)
+    }
+
     /// The next few rollups of `series` that begin in `[from, to)` of `boot`, ns since boot: each
     /// with its begin. None where there are no more.
     ///

@@ -115,6 +115,11 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
     let gaps = r.gaps(id, wall(0), wall(6 * 3600), 120 * S).unwrap();
     assert_eq!(gaps.len(), 1);
     assert_eq!((gaps[0].from_ns, gaps[0].to_ns), (wall(4999), wall(5900)));
+    assert_eq!(
+        r.extent(id, wall(10), wall(6 * 3600)).unwrap(),
+        Some((wall(10), wall(6 * 3600 - 1)))
+    );
+    assert_eq!(r.extent(id, wall(5000), wall(5900)).unwrap(), None);
     let buckets = r.buckets(id, wall(0), wall(6 * 3600), 24).unwrap();
     let sent: Vec<u64> = buckets.iter().map(|b| b.summary.sent).collect();
     // A bucket of 15 minutes; the gap empties most of two of them.

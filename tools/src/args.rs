@@ -1,0 +1,365 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+/// Where the store is unless `--store` says otherwise.
+pub(crate) const DEFAULT_STORE: &str = "/var/lib/bufferbane/bufferbane.redb";
+/// Where the daemon's control socket is unless `--socket` says otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
+
+/// The store and the daemon that a command works on.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The store's file.
+    pub(crate) store: PathBuf,
+    /// The daemon's control socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// Which part of the record a command works on, as it was typed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    /// `--last`.
+    pub(crate) last: Option<String>,
+    /// `--from`.
+    pub(crate) from: Option<String>,
+    /// `--to`.
+    pub(crate) to: Option<String>,
+    /// `--interface`.
+    pub(crate) interface: Option<String>,
+    /// `--target`.
+    pub(crate) target: Option<String>,
+    /// `--utc`.
+    pub(crate) utc: bool,
+}
+
+/// A command that works on a store, with the options that all of these have.
+macro_rules! store_command {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
+        #[derive(FromArgs, Debug)]
+        $(#[$meta])*
+        pub(crate) struct $name {
+            $($(#[$field_meta])* pub(crate) $field: $type $(<$inner>)?,)*
+            /// the store's file (default /var/lib/bufferbane/bufferbane.redb)
+            #[argh(option, arg_name = "file", default = "DEFAULT_STORE.into()")]
+            store: PathBuf,
+            /// the daemon's control socket (default /run/bufferbane/control.sock)
+            #[argh(option, arg_name = "path", default = "DEFAULT_SOCKET.into()")]
+            socket: PathBuf,
+        }
+
+        impl $name {
+            /// The store and the daemon it works on.
+            pub(crate) fn place(&self) -> Place {
+                Place { store: self.store.clone(), socket: self.socket.clone() }
+            }
+        }
+    };
+}
+
+/// A command that works on a part of the record.
+macro_rules! range_command {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
+        store_command! {
+            $(#[$meta])*
+            $name {
+                $($(#[$field_meta])* $field: $type $(<$inner>)?,)*
+                /// how long back from now: 500ms 10s 5m 24h 7d
+                #[argh(option, arg_name = "duration")]
+                last: Option<String>,
+                /// begin: 2026-05-01, "2026-05-01 18:00", RFC 3339, -2h, yesterday
+                #[argh(option, arg_name = "time")]
+                from: Option<String>,
+                /// end, exclusive; as --from (default: now)
+                #[argh(option, arg_name = "time")]
+                to: Option<String>,
+                /// only this interface
+                #[argh(option, arg_name = "name")]
+                interface: Option<String>,
+                /// only this target or reflector
+                #[argh(option, arg_name = "name")]
+                target: Option<String>,
+                /// read and show times in UTC instead of the local zone
+                #[argh(switch)]
+                utc: bool,
+            }
+        }
+
+        impl $name {
+            /// The part of the record it works on.
+            pub(crate) fn selection(&self) -> Selection {
+                Selection {
+                    last: self.last.clone(),
+                    from: self.from.clone(),
+                    to: self.to.clone(),
+                    interface: self.interface.clone(),
+                    target: self.target.clone(),
+                    utc: self.utc,
+                }
+            }
+        }
+    };
+}
+
+/// Reports, charts, exports, keys and checks for Bufferbane.
+#[derive(FromArgs, Debug)]
+#[argh(
+    example = "{command_name} report --last 24h\n{command_name} chart latency --out latency.png",
+    note = "{command_name} COMMAND --help says more about each command.\n\
+            Times: 2026-05-01, \"2026-05-01 18:00\", RFC 3339, -2h, today, yesterday.\n\
+            Durations: 500ms 10s 5m 24h 7d."
+)]
+#[argh(error_code(0, "done"))]
+#[argh(error_code(1, "failed"))]
+#[argh(error_code(2, "wrong usage"))]
+#[argh(error_code(3, "no data in that range"))]
+pub(crate) struct Arguments {
+    /// print the version
+    #[argh(switch)]
+    pub(crate) version: bool,
+    #[argh(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What can be asked for.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub(crate) enum Command {
+    /// `report`.
+    Report(Report),
+    /// `chart`.
+    Chart(Chart),
+    /// `export`.
+    Export(Export),
+    /// `events`.
+    Events(Events),
+    /// `status`.
+    Status(Status),
+    /// `targets`.
+    Targets(Targets),
+    /// `keygen`.
+    Keygen(Keygen),
+    /// `doctor`.
+    Doctor(Doctor),
+    /// `store`.
+    Store(Store),
+}
+
+range_command! {
+    /// What the line did: summary, charts, events.
+    #[argh(
+        subcommand,
+        name = "report",
+        example = "{command_name} --last 24h\n\
+                   {command_name} --from yesterday --to today --format html --out report.html"
+    )]
+    Report {
+        /// text, html, md or json (default: by the name of --out, else text)
+        #[argh(option)]
+        format: Option<String>,
+        /// write to this file; html into a directory also puts each chart beside it
+        #[argh(option, arg_name = "path")]
+        out: Option<PathBuf>,
+        /// the same as --format json
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+range_command! {
+    /// Draw a chart: latency, loss, distribution or jitter.
+    #[argh(
+        subcommand,
+        name = "chart",
+        example = "{command_name} latency --last 6h --out latency.png\n\
+                   {command_name} loss --interface eth0 --format svg --theme dark > loss.svg"
+    )]
+    Chart {
+        /// latency, loss, distribution or jitter
+        #[argh(positional)]
+        kind: String,
+        /// png or svg (default: by the name of --out, else png)
+        #[argh(option)]
+        format: Option<String>,
+        /// write to this file (default: KIND.png; standard output where that is no terminal)
+        #[argh(option, arg_name = "path")]
+        out: Option<PathBuf>,
+        /// pixels across (default 1600)
+        #[argh(option)]
+        width: Option<u32>,
+        /// pixels down (default: as many as the series need)
+        #[argh(option)]
+        height: Option<u32>,
+        /// light or dark (default light)
+        #[argh(option)]
+        theme: Option<String>,
+    }
+}
+
+range_command! {
+    /// Write raw data as CSV or JSON lines.
+    #[argh(
+        subcommand,
+        name = "export",
+        example = "{command_name} --format csv --last 1h > samples.csv\n\
+                   {command_name} --what rollups --format json --from -7d --out rollups.jsonl",
+        note = "Without --last or --from everything that was recorded is written."
+    )]
+    Export {
+        /// csv or json, a line for each row (default csv)
+        #[argh(option)]
+        format: Option<String>,
+        /// samples, rollups (of a minute) or events (default samples)
+        #[argh(option)]
+        what: Option<String>,
+        /// write to this file instead of standard output
+        #[argh(option, arg_name = "path")]
+        out: Option<PathBuf>,
+        /// the same as --format json
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+range_command! {
+    /// List events.
+    #[argh(
+        subcommand,
+        name = "events",
+        example = "{command_name} --last 7d\n{command_name} --interface eth0 --json"
+    )]
+    Events {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+store_command! {
+    /// What the running daemon does right now.
+    #[argh(
+        subcommand,
+        name = "status",
+        example = "{command_name}\n{command_name} --json"
+    )]
+    Status {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+store_command! {
+    /// What is probed, and since when there is data of it.
+    #[argh(
+        subcommand,
+        name = "targets",
+        example = "{command_name}\n{command_name} --json"
+    )]
+    Targets {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+        /// show times in UTC instead of the local zone
+        #[argh(switch)]
+        utc: bool,
+    }
+}
+
+/// Make a key file, and the two configuration blocks that use it.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "keygen",
+    example = "{command_name} vienna --dir /etc/bufferbane/keys --address reflector.example.net"
+)]
+pub(crate) struct Keygen {
+    /// what to call the reflector; the file is called NAME.key
+    #[argh(positional)]
+    pub(crate) name: String,
+    /// where to put the file (default: the current directory)
+    #[argh(option, default = "\".\".into()")]
+    pub(crate) dir: PathBuf,
+    /// the reflector's host name or address, with a port if it is not 9876
+    #[argh(option, default = "\"reflector.example.net:9876\".into()")]
+    pub(crate) address: String,
+}
+
+store_command! {
+    /// Look at everything this host needs for measuring, and say what to mend.
+    #[argh(
+        subcommand,
+        name = "doctor",
+        example = "{command_name}\n{command_name} --json"
+    )]
+    Doctor {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+/// Check, shrink or prune the store.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "store",
+    example = "{command_name} check\n{command_name} prune --samples 7d"
+)]
+pub(crate) struct Store {
+    #[argh(subcommand)]
+    pub(crate) action: StoreAction,
+}
+
+/// What to do with the store.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub(crate) enum StoreAction {
+    /// `store check`.
+    Check(StoreCheck),
+    /// `store compact`.
+    Compact(StoreCompact),
+    /// `store prune`.
+    Prune(StorePrune),
+}
+
+store_command! {
+    /// Read everything in the store, and say whether it is whole.
+    #[argh(subcommand, name = "check", example = "{command_name} --store copy.redb")]
+    StoreCheck {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+    }
+}
+
+store_command! {
+    /// Make the file as small as its data allows; nobody else may have it open.
+    #[argh(subcommand, name = "compact", example = "{command_name}")]
+    StoreCompact {}
+}
+
+store_command! {
+    /// Remove old data; the daemon must not be running.
+    #[argh(
+        subcommand,
+        name = "prune",
+        example = "{command_name} --samples 7d --rollups-1m 90d\n{command_name} --samples 7d --yes"
+    )]
+    StorePrune {
+        /// keep single samples this long
+        #[argh(option, arg_name = "duration")]
+        samples: Option<String>,
+        /// keep rollups of a minute this long
+        #[argh(option, arg_name = "duration", long = "rollups-1m")]
+        rollups_1m: Option<String>,
+        /// keep rollups of an hour this long
+        #[argh(option, arg_name = "duration", long = "rollups-1h")]
+        rollups_1h: Option<String>,
+        /// do not ask
+        #[argh(switch)]
+        yes: bool,
+    }
+}

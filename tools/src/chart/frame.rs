@@ -1,0 +1,461 @@
+//! What all charts have in common: title, legend, panels with their axes, and the time below.
+
+use jiff::tz::TimeZone;
+
+use super::axis::{Scale, time_marks};
+use super::data::{Column, Track};
+use super::scene::{Anchor, Label, Scene};
+use super::text;
+use super::theme::{Rgb, Theme};
+use crate::fail::Fail;
+use crate::show;
+use crate::when::{self, Range};
+
+/// Space round everything.
+const PAD: f64 = 14.0;
+const TITLE: f64 = 17.0;
+const BODY: f64 = 12.5;
+const SMALL: f64 = 11.5;
+/// Below this a panel says nothing any more.
+const LOWEST_PANEL: f64 = 70.0;
+/// Two columns of panels need this width, and more panels than this.
+const TWO_COLUMNS: (f64, usize) = (800.0, 4);
+
+/// How a chart is to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    /// Pixels across.
+    pub(crate) width: f64,
+    /// Pixels down; as many as it takes where `None`.
+    pub(crate) height: Option<f64>,
+    /// Its colours.
+    pub(crate) theme: Theme,
+    /// The zone of its times.
+    pub(crate) zone: TimeZone,
+}
+
+/// How something looks in the legend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Swatch {
+    /// A line.
+    Line(Rgb),
+    /// A filled box.
+    Box(Rgb),
+}
+
+/// A drawing area with its axes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plot {
+    /// Left, top, right, bottom.
+    pub(crate) bounds: [f64; 4],
+    /// The values' scale.
+    pub(crate) scale: Scale,
+    /// The time at the left and right edge.
+    pub(crate) range: Range,
+}
+
+impl Plot {
+    /// The pixel column of a time.
+    pub(crate) fn x(&self, ns: i64) -> f64 {
+        let [left, _, right, _] = self.bounds;
+        let span = self.range.to_ns.abs_diff(self.range.from_ns).max(1) as f64;
+        let offset = (i128::from(ns) - i128::from(self.range.from_ns)) as f64;
+        left + (offset / span).clamp(0.0, 1.0) * (right - left)
+    }
+
+    /// The pixel row of a value.
+    pub(crate) fn y(&self, value: f64) -> f64 {
+        let [_, top, _, bottom] = self.bounds;
+        bottom - self.scale.place(value) * (bottom - top)
+    }
+
+    /// The middle of a column.
+    pub(crate) fn center(&self, c: &Column) -> f64 {
+        (self.x(c.from_ns) + self.x(c.to_ns)) / 2.0
+    }
+}
+
+/// What one panel shows, without its drawing.
+#[derive(Clone, Debug)]
+pub(crate) struct Heading {
+    /// Its name.
+    pub(crate) name: String,
+    /// More about it, where there is room.
+    pub(crate) detail: String,
+    /// Its figures, at the right.
+    pub(crate) figures: String,
+}
+
+impl Heading {
+    /// The heading of a series.
+    pub(crate) fn of(track: &Track, figures: String) -> Self {
+        let i = &track.info;
+        Self {
+            name: format!("{} → {}", i.interface, i.target),
+            detail: format!(
+                "{}{}, {}",
+                i.kind.as_str(),
+                i.family,
+                match i.size {
+                    0 => "mixed sizes".to_owned(),
+                    n => show::bytes(u64::from(n)),
+                }
+            ),
+            figures,
+        }
+    }
+}
+
+/// A chart that is being drawn.
+pub(crate) struct Frame<'a> {
+    /// The drawing.
+    pub(crate) scene: Scene,
+    /// Its look.
+    pub(crate) look: &'a Look,
+    panels: Vec<[f64; 4]>,
+    /// Width of the marks at the left of each panel.
+    left: f64,
+    has_right_axis: bool,
+    columns: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Begins a chart with `count` panels, and draws title and legend.
+    pub(crate) fn begin(
+        look: &'a Look,
+        title: &str,
+        subtitle: &str,
+        legend: &[(Swatch, &str)],
+        count: usize,
+        has_right_axis: bool,
+    ) -> Result<Self, Fail> {
+        let theme = look.theme;
+        let mut scene = Scene::new(look.width, theme.background);
+        scene.description = format!("{title}, {subtitle}");
+        let room = look.width - 2.0 * PAD;
+        let label = |x, y, text: &str, size, color| Label {
+            x,
+            y,
+            text: text.to_owned(),
+            size,
+            color,
+            anchor: Anchor::Start,
+        };
+        let mut y = PAD + TITLE / 2.0;
+        scene.text(label(PAD, y, title, TITLE, theme.text), room);
+        y += TITLE / 2.0 + 6.0 + BODY / 2.0;
+        for line in wrap(subtitle, BODY, room) {
+            scene.text(label(PAD, y, &line, BODY, theme.muted), room);
+            y += BODY + 4.0;
+        }
+        let mut x = PAD;
+        y += 6.0;
+        for (swatch, name) in legend {
+            let wide = 26.0 + text::width(name, SMALL) + 18.0;
+            if x > PAD && x + wide > look.width - PAD {
+                x = PAD;
+                y += SMALL + 6.0;
+            }
+            match swatch {
+                Swatch::Line(c) => scene.line(vec![(x, y), (x + 20.0, y)], 2.0, *c),
+                Swatch::Box(c) => scene.fill([x, y - 5.0, x + 20.0, y + 5.0], *c),
+            }
+            scene.text(
+                label(x + 26.0, y, name, SMALL, theme.muted),
+                look.width - PAD - x - 26.0,
+            );
+            x += wide;
+        }
+        let top = y + SMALL / 2.0 + 6.0;
+
+        let columns = if look.width >= TWO_COLUMNS.0 && count > TWO_COLUMNS.1 {
+            2
+        } else {
+            1
+        };
+        let rows = count.div_ceil(columns).max(1);
+        let wanted = match rows {
+            1 => 330.0,
+            2 => 230.0,
+            _ => 175.0,
+        };
+        let footer = SMALL * 2.0 + PAD;
+        let panel = match look.height {
+            Some(height) => (height - top - footer) / rows as f64,
+            None => wanted,
+        };
+        if panel < LOWEST_PANEL {
+            return Err(Fail::Usage(format!(
+                "{count} series need a height of at least {:.0} at this width; make the chart \
+                 higher, or choose with --interface and --target",
+                (top + footer + LOWEST_PANEL * rows as f64).ceil()
+            )));
+        }
+        scene.height = look
+            .height
+            .unwrap_or_else(|| (top + footer + panel * rows as f64).ceil());
+        let width = (look.width - PAD * (columns + 1) as f64) / columns as f64;
+        let panels = (0..count)
+            .map(|i| {
+                let (row, column) = (i / columns, i % columns);
+                let x = PAD + column as f64 * (width + PAD);
+                let y = top + row as f64 * panel;
+                [x, y, x + width, y + panel]
+            })
+            .collect();
+        Ok(Self {
+            scene,
+            look,
+            panels,
+            left: 0.0,
+            has_right_axis,
+            columns,
+        })
+    }
+
+    /// Leaves room at the left for all of these marks.
+    pub(crate) fn reserve(&mut self, marks: impl IntoIterator<Item = String>) {
+        for mark in marks {
+            self.left = self.left.max(text::width(&mark, SMALL) + 8.0);
+        }
+    }
+
+    /// How high the plot of a panel will be.
+    pub(crate) fn plot_height(&self) -> f64 {
+        let [_, top, _, bottom] = self.panels[0];
+        bottom - top - BODY - 20.0
+    }
+
+    /// How many marks a value axis has room for.
+    pub(crate) fn mark_count(&self) -> usize {
+        ((self.plot_height() / 34.0) as usize).clamp(2, 8)
+    }
+
+    /// Draws the heading of panel `index`, and gives its plot.
+    pub(crate) fn panel(
+        &mut self,
+        index: usize,
+        heading: &Heading,
+        scale: Scale,
+        range: Range,
+    ) -> Plot {
+        let theme = self.look.theme;
+        let [left, top, right, bottom] = self.panels[index];
+        let y = top + 6.0 + BODY / 2.0;
+        let figures = text::width(&heading.figures, SMALL).min((right - left) * 0.6);
+        self.scene.text(
+            Label {
+                x: right,
+                y,
+                text: heading.figures.clone(),
+                size: SMALL,
+                color: theme.muted,
+                anchor: Anchor::End,
+            },
+            figures + 1.0,
+        );
+        let room = right - left - figures - 14.0;
+        let mut label = Label {
+            x: left,
+            y,
+            text: heading.name.clone(),
+            size: BODY,
+            color: theme.text,
+            anchor: Anchor::Start,
+        };
+        let used = self.scene.text(label.clone(), room) + 10.0;
+        if used + text::width(&heading.detail, SMALL) <= room {
+            label.x += used;
+            label.text.clone_from(&heading.detail);
+            (label.size, label.color) = (SMALL, theme.muted);
+            self.scene.text(label, room - used);
+        }
+        let right = right - if self.has_right_axis { 40.0 } else { 6.0 };
+        Plot {
+            bounds: [left + self.left, top + BODY + 14.0, right, bottom - 6.0],
+            scale,
+            range,
+        }
+    }
+
+    /// Draws the value axis of a plot: `marks` with their labels, and their grid lines.
+    pub(crate) fn value_axis(&mut self, plot: &Plot, marks: &[(f64, String)]) {
+        let theme = self.look.theme;
+        let [left, top, right, bottom] = plot.bounds;
+        let mut last = f64::MAX;
+        for (value, text) in marks {
+            let y = plot.y(*value).round();
+            if *value > 0.0 {
+                self.scene.fill([left, y, right, y + 1.0], theme.grid);
+            }
+            // The label of a mark at the very edge may not reach into what is above.
+            if last - y < SMALL + 2.0 || y < top - 2.0 {
+                continue;
+            }
+            last = y;
+            self.scene.text(
+                Label {
+                    x: left - 6.0,
+                    y,
+                    text: text.clone(),
+                    size: SMALL,
+                    color: theme.muted,
+                    anchor: Anchor::End,
+                },
+                f64::MAX,
+            );
+        }
+        self.scene
+            .fill([left, bottom, right, bottom + 1.0], theme.axis);
+    }
+
+    /// Draws the lines of a time axis, and its labels where the panel is the lowest of its column.
+    pub(crate) fn time_axis(&mut self, plot: &Plot, index: usize) {
+        let theme = self.look.theme;
+        let [left, top, right, bottom] = plot.bounds;
+        let lowest = self.is_lowest(index);
+        let (from, to) = (plot.range.from_ns, plot.range.to_ns);
+        for (at, text) in time_marks(from, to, right - left, SMALL, &self.look.zone) {
+            let x = plot.x(at).round();
+            self.scene.fill([x, top, x + 1.0, bottom], theme.grid);
+            if !lowest {
+                continue;
+            }
+            self.scene
+                .fill([x, bottom, x + 1.0, bottom + 4.0], theme.axis);
+            // At an edge it is moved inward rather than cut.
+            let half = text::width(&text, SMALL) / 2.0;
+            let x = x.min(self.look.width - 2.0 - half).max(2.0 + half);
+            self.scene.text(
+                Label {
+                    x,
+                    y: bottom + 6.0 + SMALL / 2.0 + 2.0,
+                    text,
+                    size: SMALL,
+                    color: theme.muted,
+                    anchor: Anchor::Middle,
+                },
+                f64::MAX,
+            );
+        }
+    }
+
+    /// Whether no panel is below this one.
+    pub(crate) fn is_lowest(&self, index: usize) -> bool {
+        index + self.columns >= self.panels.len()
+    }
+
+    /// Shades the stretches of a plot without samples, and where `silent` those without answers.
+    pub(crate) fn shade(&mut self, plot: &Plot, track: &Track, columns: &[Column], silent: bool) {
+        let theme = self.look.theme;
+        let [left, top, right, bottom] = plot.bounds;
+        for (from, to, what) in blanks(plot.range, track, columns) {
+            let color = match what {
+                Blank::Unmeasured => theme.unmeasured,
+                Blank::Silent if silent => theme.silent,
+                Blank::Silent => continue,
+            };
+            // One lost probe is to be seen however long the range is.
+            let x0 = plot.x(from).min(right - 1.0);
+            let x1 = plot.x(to).max(x0 + 1.0);
+            self.scene.fill([x0.max(left), top, x1, bottom], color);
+        }
+    }
+
+    /// Says something in the middle of a plot.
+    pub(crate) fn note(&mut self, plot: &Plot, text: &str) {
+        let [left, top, right, bottom] = plot.bounds;
+        self.scene.text(
+            Label {
+                x: (left + right) / 2.0,
+                y: (top + bottom) / 2.0,
+                text: text.to_owned(),
+                size: BODY,
+                color: self.look.theme.muted,
+                anchor: Anchor::Middle,
+            },
+            right - left,
+        );
+    }
+}
+
+/// Why a stretch has no curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blank {
+    /// Nothing was recorded.
+    Unmeasured = 0,
+    /// Probes were tried, and none was answered.
+    Silent = 1,
+}
+
+/// The stretches without answers, and those without samples.
+pub(crate) fn blanks(range: Range, track: &Track, columns: &[Column]) -> Vec<(i64, i64, Blank)> {
+    // A probe leaves at a random time within its slot, so two may be nearly two slots apart.
+    let slack = track.info.interval_ns.saturating_mul(3);
+    let mut blanks: Vec<(i64, i64, Blank)> = Vec::new();
+    let mut put = |from: i64, to: i64, what: Blank| match blanks.last_mut() {
+        Some(last) if last.2 == what && last.1 >= from => last.1 = to,
+        _ => blanks.push((from, to, what)),
+    };
+    let mut end = range.from_ns;
+    for c in columns {
+        if c.from_ns > end.saturating_add_unsigned(if track.single { slack } else { 0 }) {
+            put(end, c.from_ns, Blank::Unmeasured);
+        }
+        if !c.is_measured() {
+            put(c.from_ns, c.to_ns, Blank::Unmeasured);
+        } else if c.rtt.is_none() {
+            put(c.from_ns, c.to_ns, Blank::Silent);
+        }
+        end = end.max(c.to_ns);
+    }
+    if range.to_ns > end.saturating_add_unsigned(slack) {
+        put(end, range.to_ns, Blank::Unmeasured);
+    }
+    blanks
+}
+
+/// The stretches of columns that a curve may be drawn through: broken wherever a column has no
+/// answer, and wherever columns are not next to each other.
+pub(crate) fn unbroken<'a>(
+    track: &Track,
+    columns: &'a [Column],
+    has_value: fn(&Column) -> bool,
+) -> Vec<&'a [Column]> {
+    let slack = if track.single {
+        track.info.interval_ns.saturating_mul(3)
+    } else {
+        0
+    };
+    let joined = |a: &Column, b: &Column| {
+        has_value(a) && has_value(b) && b.from_ns <= a.to_ns.saturating_add_unsigned(slack)
+    };
+    columns
+        .chunk_by(joined)
+        .filter(|run| has_value(&run[0]))
+        .collect()
+}
+
+/// Title and legend text on as many lines as `room` asks for, broken between words.
+fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if text::width(&format!("{line} {word}"), size) <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// What stands below the title of a chart over time.
+pub(crate) fn subtitle(range: Range, zone: &TimeZone) -> String {
+    format!(
+        "{} ({})",
+        when::range_label(range.from_ns, range.to_ns, zone),
+        show::stretch(range.to_ns.abs_diff(range.from_ns))
+    )
+}

@@ -1,0 +1,82 @@
+//! How much the round-trip time changes from one probe to the next (IPDV), over time.
+
+use super::axis::Scale;
+use super::data::{Column, Levels, Track};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle, unbroken};
+use super::scene::Scene;
+use crate::fail::Fail;
+use crate::show::delay;
+use crate::when::Range;
+
+/// Draws it.
+pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+    let theme = look.theme;
+    let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
+    let mut legend = vec![
+        (Swatch::Line(theme.main), "median"),
+        (Swatch::Line(theme.p95), "95th percentile"),
+        (Swatch::Box(theme.band), "median to 99th percentile"),
+    ];
+    super::blank_legend(blanks, theme, &mut legend);
+    let mut frame = Frame::begin(
+        look,
+        "Jitter: change of the round-trip time from probe to probe",
+        &subtitle(range, &look.zone),
+        &legend,
+        tracks.len(),
+        false,
+    )?;
+    let count = frame.mark_count();
+    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
+        .iter()
+        .map(|t| {
+            let top = t.coarse.iter().filter_map(|c| c.ipdv).map(|l| l.p99).max();
+            let scale = Scale::Linear(top.unwrap_or(1_000_000).max(1_000) as f64 * 1.08);
+            let marks = scale.marks(count).into_iter();
+            (scale, marks.map(|v| (v, super::delay_mark(v))).collect())
+        })
+        .collect();
+    frame.reserve(
+        scales
+            .iter()
+            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
+    );
+    for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
+        let heading = Heading::of(track, figures(track));
+        let plot = frame.panel(i, &heading, *scale, range);
+        frame.shade(&plot, track, &track.coarse, true);
+        frame.value_axis(&plot, marks);
+        frame.time_axis(&plot, i);
+        curves(&mut frame, &plot, track);
+    }
+    Ok(frame.scene)
+}
+
+fn figures(track: &Track) -> String {
+    let h = &track.whole.ipdv;
+    match (h.quantile(0.5), h.quantile(0.95), h.quantile(0.99)) {
+        (Some(p50), Some(p95), Some(p99)) => format!(
+            "median {} · p95 {} · p99 {}",
+            delay(p50),
+            delay(p95),
+            delay(p99)
+        ),
+        _ => "no two answers in a row".into(),
+    }
+}
+
+fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
+    let theme = frame.look.theme;
+    let level = |c: &Column| c.ipdv.unwrap_or_default();
+    for run in unbroken(track, &track.coarse, |c| c.ipdv.is_some()) {
+        let line = |of: fn(&Levels) -> u64| -> Vec<(f64, f64)> {
+            run.iter()
+                .map(|c| (plot.center(c), plot.y(of(&level(c)) as f64)))
+                .collect()
+        };
+        let (low, high) = (line(|l| l.p50), line(|l| l.p99));
+        super::band(&mut frame.scene, plot, run, low, high, theme.band);
+        frame.scene.line(line(|l| l.p95), 1.25, theme.p95);
+        frame.scene.line(line(|l| l.p50), 1.75, theme.main);
+    }
+}

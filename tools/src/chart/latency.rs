@@ -1,0 +1,123 @@
+//! Round-trip time over time: smallest to largest, median, 95th and 99th percentile.
+
+use super::axis::Scale;
+use super::data::{Column, Levels, Track};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle, unbroken};
+use super::scene::Scene;
+use super::theme::Rgb;
+use crate::fail::Fail;
+use crate::show::delay;
+use crate::when::Range;
+
+/// Values that a column needs before its 95th percentile is told apart from its largest.
+const FOR_P95: u64 = 20;
+/// And its 99th.
+const FOR_P99: u64 = 100;
+
+/// Draws it.
+pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+    let theme = look.theme;
+    let has = |n: u64| {
+        tracks
+            .iter()
+            .flat_map(|t| &t.fine)
+            .any(|c| c.rtt.is_some_and(|l| l.count >= n))
+    };
+    let blanks = super::blanks_of(tracks, range, |t| &t.fine);
+    let mut legend = vec![(
+        Swatch::Line(theme.main),
+        if has(2) { "median" } else { "each probe" },
+    )];
+    let mut add = |when: bool, swatch, name| {
+        if when {
+            legend.push((swatch, name));
+        }
+    };
+    add(has(FOR_P95), Swatch::Line(theme.p95), "95th percentile");
+    add(has(FOR_P99), Swatch::Line(theme.p99), "99th percentile");
+    add(has(2), Swatch::Box(theme.band), "smallest to largest");
+    super::blank_legend(blanks, theme, &mut legend);
+
+    let mut frame = Frame::begin(
+        look,
+        "Round-trip time",
+        &subtitle(range, &look.zone),
+        &legend,
+        tracks.len(),
+        false,
+    )?;
+    let count = frame.mark_count();
+    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
+        .iter()
+        .map(|t| {
+            let scale = scale(t);
+            let marks = scale.marks(count).into_iter();
+            (scale, marks.map(|v| (v, super::delay_mark(v))).collect())
+        })
+        .collect();
+    frame.reserve(
+        scales
+            .iter()
+            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
+    );
+    for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
+        let heading = Heading::of(track, figures(track, *scale));
+        let plot = frame.panel(i, &heading, *scale, range);
+        frame.shade(&plot, track, &track.fine, true);
+        frame.value_axis(&plot, marks);
+        frame.time_axis(&plot, i);
+        curves(&mut frame, &plot, track);
+    }
+    Ok(frame.scene)
+}
+
+fn figures(track: &Track, scale: Scale) -> String {
+    let rtt = &track.whole.rtt;
+    let (Some(p50), Some(p99), Some(max)) = (rtt.quantile(0.5), rtt.quantile(0.99), rtt.max())
+    else {
+        return "no answer".into();
+    };
+    let log = match scale {
+        Scale::Log(..) => " · log scale",
+        Scale::Linear(_) => "",
+    };
+    format!(
+        "median {} · p99 {} · max {}{log}",
+        delay(p50),
+        delay(p99),
+        delay(max)
+    )
+}
+
+fn scale(track: &Track) -> Scale {
+    let rtt = &track.whole.rtt;
+    match (rtt.min(), rtt.quantile(0.5), rtt.max()) {
+        (Some(min), Some(p50), Some(max)) => Scale::for_values(min as f64, p50 as f64, max as f64),
+        _ => Scale::Linear(1e6),
+    }
+}
+
+fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
+    let theme = frame.look.theme;
+    let level = |c: &Column| c.rtt.unwrap_or_default();
+    for run in unbroken(track, &track.fine, |c| c.rtt.is_some()) {
+        let line = |of: fn(&Levels) -> u64| -> Vec<(f64, f64)> {
+            run.iter()
+                .map(|c| (plot.center(c), plot.y(of(&level(c)) as f64)))
+                .collect()
+        };
+        let (low, high) = (line(|l| l.min), line(|l| l.max));
+        super::band(&mut frame.scene, plot, run, low, high, theme.band);
+        let enough = |n: u64| run.iter().all(|c| level(c).count >= n);
+        let mut put = |of: fn(&Levels) -> u64, width: f64, color: Rgb| {
+            frame.scene.line(line(of), width, color);
+        };
+        if enough(FOR_P99) {
+            put(|l| l.p99, 1.25, theme.p99);
+        }
+        if enough(FOR_P95) {
+            put(|l| l.p95, 1.25, theme.p95);
+        }
+        put(|l| l.p50, 1.75, theme.main);
+    }
+}

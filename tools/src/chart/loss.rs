@@ -1,0 +1,126 @@
+//! The share of probes lost over time, by direction.
+
+use super::axis::Scale;
+use super::data::{Column, Track};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
+use super::scene::Scene;
+use crate::fail::Fail;
+use crate::show::{count, percent};
+use crate::when::Range;
+
+/// Draws it.
+pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+    let theme = look.theme;
+    let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
+    let all = tracks.iter().map(|t| &t.whole);
+    let sum = |of: fn(&bufferbane_core::stats::summary::Summary) -> u64| -> u64 {
+        all.clone().map(of).sum()
+    };
+    let (up, down) = (sum(|s| s.lost_up), sum(|s| s.lost_down));
+    let unknown = sum(|s| s.lost) - up - down;
+    let mut legend = Vec::new();
+    for (n, color, name) in [
+        (up, theme.up, "lost on the way up"),
+        (down, theme.down, "lost on the way down"),
+        (unknown, theme.unknown, "lost, direction not known"),
+        (sum(|s| s.unsent), theme.unsent, "could not be sent"),
+    ] {
+        if n > 0 {
+            legend.push((Swatch::Box(color), name));
+        }
+    }
+    super::blank_legend([blanks[0], false], theme, &mut legend);
+    let mut frame = Frame::begin(
+        look,
+        "Lost probes",
+        &subtitle(range, &look.zone),
+        &legend,
+        tracks.len(),
+        false,
+    )?;
+    let marks_wanted = frame.mark_count();
+    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
+        .iter()
+        .map(|t| {
+            let top = t.coarse.iter().map(share).fold(0.0, f64::max);
+            let scale = Scale::Linear((top * 1.08).clamp(0.01, 1.0));
+            let marks = scale.marks(marks_wanted).into_iter();
+            (scale, marks.map(|v| (v, mark(v))).collect())
+        })
+        .collect();
+    frame.reserve(
+        scales
+            .iter()
+            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
+    );
+    for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
+        let heading = Heading::of(track, figures(track));
+        let plot = frame.panel(i, &heading, *scale, range);
+        frame.shade(&plot, track, &track.coarse, false);
+        frame.value_axis(&plot, marks);
+        frame.time_axis(&plot, i);
+        if track.whole.lost + track.whole.unsent == 0 {
+            frame.note(&plot, "nothing lost");
+        }
+        bars(&mut frame, &plot, track);
+    }
+    Ok(frame.scene)
+}
+
+/// Lost and unsent probes of all that were tried.
+fn share(c: &Column) -> f64 {
+    let tried = c.sent + c.unsent;
+    let gone = c.lost.iter().sum::<u64>() + c.unsent;
+    if tried == 0 {
+        0.0
+    } else {
+        gone as f64 / tried as f64
+    }
+}
+
+fn mark(share: f64) -> String {
+    let percent = share * 100.0;
+    let digits =
+        usize::from(percent.fract().abs() > 1e-6 && (percent - percent.round()).abs() > 1e-6);
+    format!("{percent:.digits$} %")
+}
+
+fn figures(track: &Track) -> String {
+    let s = &track.whole;
+    let mut text = format!("{} of {} lost", count(s.lost), count(s.sent));
+    if s.lost > 0 {
+        text.push_str(&format!(" ({})", percent(s.lost, s.sent)));
+        let longest = s.runs.longest();
+        if longest.packets > 1 {
+            text.push_str(&format!(" · longest run {}", count(longest.packets)));
+        }
+    }
+    if s.unsent > 0 {
+        text.push_str(&format!(" · {} not sent", count(s.unsent)));
+    }
+    text
+}
+
+fn bars(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
+    let theme = frame.look.theme;
+    let colors = [theme.up, theme.down, theme.unknown, theme.unsent];
+    for c in &track.coarse {
+        let tried = (c.sent + c.unsent) as f64;
+        let (x0, x1) = (plot.x(c.from_ns), plot.x(c.to_ns));
+        // A bar may be thin, but never too thin to see.
+        let x1 = x1.max(x0 + 1.0);
+        let mut sum = 0;
+        for (n, color) in [c.lost[0], c.lost[1], c.lost[2], c.unsent]
+            .into_iter()
+            .zip(colors)
+        {
+            if n == 0 {
+                continue;
+            }
+            let bottom = plot.y(sum as f64 / tried);
+            sum += n;
+            let top = plot.y(sum as f64 / tried).min(bottom - 1.0);
+            frame.scene.fill([x0, top, x1, bottom], color);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Charts. Each kind makes a [`scene::Scene`] of [`data::Track`]s; `paint` makes an image of that.
+
+mod axis;
+mod data;
+mod distribution;
+mod frame;
+mod jitter;
+mod latency;
+mod loss;
+mod paint;
+mod scene;
+mod text;
+mod theme;
+
+use std::path::{Path, PathBuf};
+
+use bufferbane_store::{Reader, SeriesId, SeriesInfo};
+
+use crate::args::Chart as Arguments;
+use crate::fail::Fail;
+use crate::when::{self, Range};
+use crate::{out, source};
+
+pub(crate) use data::Track;
+pub(crate) use frame::Look;
+pub(crate) use paint::{png, svg};
+pub(crate) use scene::Scene;
+pub(crate) use theme::Theme;
+
+use data::Column;
+use frame::{Blank, Plot, Swatch, blanks};
+
+/// Charts are laid out for this many pixels across and then scaled, so that text is as large beside
+/// the lines in a large image as in a small one.
+const PAGE_WIDTH: f64 = 960.0;
+/// The widest and highest image, pixels.
+const LARGEST: u32 = 8000;
+/// The smallest.
+const SMALLEST: u32 = 300;
+
+/// The kinds there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Round-trip time over time.
+    Latency,
+    /// Lost probes over time.
+    Loss,
+    /// Histogram of the round-trip time.
+    Distribution,
+    /// Its changes over time.
+    Jitter,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Latency, Self::Loss, Self::Distribution, Self::Jitter];
+
+    /// What it is called on the command line and in file names.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Loss => "loss",
+            Self::Distribution => "distribution",
+            Self::Jitter => "jitter",
+        }
+    }
+
+    fn named(name: &str) -> Result<Self, Fail> {
+        Self::ALL
+            .into_iter()
+            .find(|k| k.name() == name)
+            .ok_or_else(|| {
+                let all = Self::ALL.map(Self::name).join(", ");
+                Fail::Usage(format!("there is no chart \"{name}\"; there are {all}"))
+            })
+    }
+
+    /// Draws it.
+    pub(crate) fn draw(self, tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+        match self {
+            Self::Latency => latency::draw(tracks, range, look),
+            Self::Loss => loss::draw(tracks, range, look),
+            Self::Distribution => distribution::draw(tracks, range, look),
+            Self::Jitter => jitter::draw(tracks, range, look),
+        }
+    }
+}
+
+/// Reads every series that has something in the range, for `pixels` across.
+pub(crate) fn tracks(
+    reader: &Reader,
+    series: &[(SeriesId, SeriesInfo)],
+    range: Range,
+    pixels: usize,
+) -> Result<Vec<Track>, Fail> {
+    let mut tracks = Vec::new();
+    for one in series {
+        tracks.extend(Track::read(reader, one, range, pixels)?);
+    }
+    Ok(tracks)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Png,
+    Svg,
+}
+
+/// `bbtool chart`.
+pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
+    let kind = Kind::named(&args.kind)?;
+    let format = format(args)?;
+    let theme_name = args.theme.as_deref().unwrap_or("light");
+    let theme = Theme::named(theme_name).ok_or_else(|| {
+        Fail::Usage(format!(
+            "--theme \"{theme_name}\" is not known; light or dark"
+        ))
+    })?;
+    let width = within("--width", args.width.unwrap_or(1600))?;
+    let height = args.height.map(|h| within("--height", h)).transpose()?;
+    let selection = args.selection();
+    // A mistake in the times is told before anything is opened.
+    selection.range(when::now_ns())?;
+
+    let reader = source::open(&args.place())?;
+    let chosen = source::series(&reader, &selection)?;
+    let recorded = source::recorded(&reader)?;
+    let range = selection.range_or_day(when::now_ns(), recorded)?;
+    let page = PAGE_WIDTH.min(f64::from(width));
+    let scale = f64::from(width) / page;
+    let tracks = tracks(&reader, &chosen, range, page as usize)?;
+    if tracks.is_empty() {
+        return Err(source::nothing_there(range, recorded, selection.utc));
+    }
+    let look = Look {
+        width: page,
+        height: height.map(|h| f64::from(h) / scale),
+        theme,
+        zone: when::zone(selection.utc),
+    };
+    let mut scene = kind.draw(&tracks, range, &look)?;
+    let image = match format {
+        Format::Png => {
+            let height = (scene.height * scale).round() as u32;
+            png(&scene, width, height)?
+        }
+        Format::Svg => {
+            scene.description = crate::show::clean(&scene.description);
+            svg(&scene, Some(scale))?.into_bytes()
+        }
+    };
+    let out = match &args.out {
+        Some(path) => Some(path.clone()),
+        // Nobody wants an image in their terminal.
+        None if out::is_terminal() => Some(PathBuf::from(format!(
+            "{}.{}",
+            kind.name(),
+            if format == Format::Png { "png" } else { "svg" }
+        ))),
+        None => None,
+    };
+    out::write(out.as_deref(), &image)?;
+    if let (None, Some(path)) = (&args.out, out) {
+        out::print(&format!("{}\n", path.display()))?;
+    }
+    Ok(())
+}
+
+fn format(args: &Arguments) -> Result<Format, Fail> {
+    let by_name = args
+        .out
+        .as_deref()
+        .and_then(Path::extension)
+        .and_then(|e| e.to_str());
+    match (args.format.as_deref(), by_name) {
+        (Some("png"), _) | (None, Some("png") | None) => Ok(Format::Png),
+        (Some("svg"), _) | (None, Some("svg")) => Ok(Format::Svg),
+        (Some(other), _) => Err(Fail::Usage(format!(
+            "--format \"{other}\" is not known for charts; png or svg"
+        ))),
+        (None, Some(other)) => Err(Fail::Usage(format!(
+            "what \".{other}\" means is not known; name the file .png or .svg, or give --format"
+        ))),
+    }
+}
+
+fn within(option: &str, pixels: u32) -> Result<u32, Fail> {
+    if (SMALLEST..=LARGEST).contains(&pixels) {
+        return Ok(pixels);
+    }
+    Err(Fail::Usage(format!(
+        "{option} {pixels} is out of range; {SMALLEST} to {LARGEST} pixels are allowed"
+    )))
+}
+
+/// The label of a duration on an axis, ns: `0`, `250 µs`, `20 ms`, `1.5 s`.
+fn delay_mark(ns: f64) -> String {
+    let (value, unit) = match ns {
+        v if v < 0.5 => return "0".into(),
+        v if v < 999.5 => (v, "ns"),
+        v if v < 999_500.0 => (v / 1e3, "µs"),
+        v if v < 999_500_000.0 => (v / 1e6, "ms"),
+        v => (v / 1e9, "s"),
+    };
+    // As many digits as it has.
+    let mut text = format!("{value:.3}");
+    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    format!("{text} {unit}")
+}
+
+/// Which kinds of blanks occur anywhere.
+fn blanks_of(tracks: &[Track], range: Range, columns: fn(&Track) -> &Vec<Column>) -> [bool; 2] {
+    let mut found = [false; 2];
+    for t in tracks {
+        for (_, _, what) in blanks(range, t, columns(t)) {
+            found[what as usize] = true;
+        }
+    }
+    found
+}
+
+/// Adds what blanks look like.
+fn blank_legend(found: [bool; 2], theme: Theme, legend: &mut Vec<(Swatch, &'static str)>) {
+    if found[Blank::Silent as usize] {
+        legend.push((Swatch::Box(theme.silent), "no answer"));
+    }
+    if found[Blank::Unmeasured as usize] {
+        legend.push((Swatch::Box(theme.unmeasured), "not measured"));
+    }
+}
+
+/// Fills between two curves; a column alone becomes a bar as wide as it is.
+fn band(
+    scene: &mut Scene,
+    plot: &Plot,
+    run: &[Column],
+    low: Vec<(f64, f64)>,
+    high: Vec<(f64, f64)>,
+    color: theme::Rgb,
+) {
+    if let ([column], [(_, low)], [(_, high)]) = (run, low.as_slice(), high.as_slice()) {
+        if (low - high).abs() > 0.5 {
+            let (x0, x1) = (plot.x(column.from_ns), plot.x(column.to_ns));
+            scene.fill([x0, *high, x1.max(x0 + 1.0), *low], color);
+        }
+        return;
+    }
+    let flat = low.iter().zip(&high).all(|(l, h)| (l.1 - h.1).abs() < 0.25);
+    if !flat {
+        scene.area(
+            high.into_iter().chain(low.into_iter().rev()).collect(),
+            color,
+        );
+    }
+}

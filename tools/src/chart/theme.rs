@@ -1,0 +1,89 @@
+//! Colours: told apart by people with any kind of colour blindness, after Okabe and Ito, and by
+//! their lightness where that is all there is (a grey print).
+
+/// Red, green, blue.
+pub(crate) type Rgb = (u8, u8, u8);
+
+/// The colours of one theme.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Theme {
+    /// Behind everything.
+    pub(crate) background: Rgb,
+    /// Text.
+    pub(crate) text: Rgb,
+    /// Text of lesser weight.
+    pub(crate) muted: Rgb,
+    /// Lines of the grid.
+    pub(crate) grid: Rgb,
+    /// Axes.
+    pub(crate) axis: Rgb,
+    /// The curve that matters most.
+    pub(crate) main: Rgb,
+    /// From the smallest to the largest.
+    pub(crate) band: Rgb,
+    /// The 95th percentile.
+    pub(crate) p95: Rgb,
+    /// The 99th.
+    pub(crate) p99: Rgb,
+    /// Lost on the way up.
+    pub(crate) up: Rgb,
+    /// Lost on the way down.
+    pub(crate) down: Rgb,
+    /// Lost in an unknown direction.
+    pub(crate) unknown: Rgb,
+    /// Not sent.
+    pub(crate) unsent: Rgb,
+    /// Behind times without answers.
+    pub(crate) silent: Rgb,
+    /// Behind times without samples.
+    pub(crate) unmeasured: Rgb,
+}
+
+impl Theme {
+    /// Dark on white.
+    pub(crate) const LIGHT: Self = Self {
+        background: (255, 255, 255),
+        text: (27, 31, 36),
+        muted: (87, 96, 106),
+        grid: (228, 231, 235),
+        axis: (140, 149, 159),
+        main: (0, 90, 150),
+        band: (203, 225, 241),
+        p95: (222, 143, 5),
+        p99: (176, 58, 0),
+        up: (213, 94, 0),
+        down: (0, 114, 178),
+        unknown: (130, 137, 145),
+        unsent: (204, 121, 167),
+        silent: (250, 214, 196),
+        unmeasured: (240, 241, 243),
+    };
+
+    /// Light on near black.
+    pub(crate) const DARK: Self = Self {
+        background: (20, 24, 29),
+        text: (230, 233, 236),
+        muted: (154, 164, 174),
+        grid: (42, 49, 57),
+        axis: (98, 108, 118),
+        main: (120, 196, 240),
+        band: (32, 66, 90),
+        p95: (240, 180, 60),
+        p99: (244, 124, 70),
+        up: (240, 124, 50),
+        down: (86, 180, 233),
+        unknown: (150, 158, 166),
+        unsent: (214, 140, 184),
+        silent: (92, 44, 24),
+        unmeasured: (33, 38, 44),
+    };
+
+    /// The theme of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "light" => Some(Self::LIGHT),
+            "dark" => Some(Self::DARK),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! `bbtool doctor`: everything this host needs for measuring, each line with its remedy.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bufferbane_linux_io::netlink::{Interface, Netlink};
+use bufferbane_linux_io::{Family, clock, host, support};
+use bufferbane_store::{OpenError, Reader};
+use serde::Serialize;
+
+use crate::args::Doctor as Arguments;
+use crate::control::{self, ControlError};
+use crate::fail::Fail;
+use crate::show::{bytes, clean, delay};
+use crate::{out, when};
+
+/// The oldest kernel that works: major, minor.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+/// A clock that may be off by more than this deserves a word, ns.
+const CLOCK_ERROR_NS: u64 = 1_000_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Line {
+    verdict: Verdict,
+    what: String,
+    found: String,
+    remedy: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Line>);
+
+impl Findings {
+    fn put(&mut self, verdict: Verdict, what: &str, found: impl Into<String>, remedy: &str) {
+        self.0.push(Line {
+            verdict,
+            what: what.to_owned(),
+            found: clean(&found.into()).replace('\u{a0}', " "),
+            remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+        });
+    }
+
+    fn ok(&mut self, what: &str, found: impl Into<String>) {
+        self.put(Verdict::Ok, what, found, "");
+    }
+}
+
+/// `bbtool doctor`.
+pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
+    let mut f = Findings::default();
+    kernel(&mut f);
+    ring(&mut f);
+    privileges(&mut f);
+    interfaces(&mut f);
+    wall_clock(&mut f);
+    let place = args.place();
+    let runs = daemon(&mut f, &place.socket);
+    store(&mut f, &place.store, runs);
+    let failed = f.0.iter().filter(|l| l.verdict == Verdict::Fail).count();
+    if args.json {
+        out::print_json(&f.0)?;
+    } else {
+        out::print(&text(&f.0))?;
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(Fail::Failed(format!("{n} of {} checks failed", f.0.len()))),
+    }
+}
+
+fn text(lines: &[Line]) -> String {
+    let width = lines
+        .iter()
+        .map(|l| l.what.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out = String::new();
+    for l in lines {
+        let verdict = match l.verdict {
+            Verdict::Ok => "ok  ",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+        };
+        out.push_str(&format!("{verdict}  {:width$}  {}", l.what, l.found));
+        if let Some(remedy) = &l.remedy {
+            out.push_str(&format!("; {remedy}"));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn kernel(f: &mut Findings) {
+    let release = support::kernel_release();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|n| n.parse::<u32>().ok());
+    let version = (numbers.next(), numbers.next());
+    match version {
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_KERNEL => {
+            f.ok("kernel", format!("Linux {release}"));
+        }
+        (Some(_), Some(_)) => f.put(
+            Verdict::Fail,
+            "kernel",
+            format!("Linux {release} is too old"),
+            "6.1 or later is needed",
+        ),
+        _ => f.put(
+            Verdict::Warn,
+            "kernel",
+            format!("Linux {release}"),
+            "6.1 or later is needed",
+        ),
+    }
+}
+
+fn ring(f: &mut Findings) {
+    match support::check() {
+        Ok(features) => {
+            f.ok("io_uring", "works");
+            for line in features.list() {
+                let what = format!("io_uring: {}", line.name);
+                if line.available {
+                    f.ok(&what, "yes");
+                } else {
+                    // Nothing is wrong: a newer kernel would only be a little better.
+                    f.ok(
+                        &what,
+                        format!("not before Linux {}; {}", line.since, line.fallback),
+                    );
+                }
+            }
+        }
+        // The text says what to do.
+        Err(e) => f.put(Verdict::Fail, "io_uring", e.to_string(), ""),
+    }
+}
+
+fn privileges(f: &mut Findings) {
+    for (family, name) in [(Family::V4, "ICMP sockets"), (Family::V6, "ICMPv6 sockets")] {
+        let access = host::icmp_access(family);
+        match (access.ping, access.raw) {
+            (true, true) => f.ok(name, "ping and raw sockets work"),
+            (true, false) => f.ok(name, "ping sockets work"),
+            (false, true) => f.ok(name, "raw sockets work"),
+            (false, false) => f.put(
+                if family == Family::V4 {
+                    Verdict::Fail
+                } else {
+                    Verdict::Warn
+                },
+                name,
+                "neither ping nor raw sockets work for this user",
+                "sysctl -w net.ipv4.ping_group_range=\"0 2147483647\", or give the service \
+                 CAP_NET_RAW",
+            ),
+        }
+    }
+    match host::capabilities() {
+        Ok(caps) => {
+            let has = [
+                (caps.net_raw, "CAP_NET_RAW"),
+                (caps.net_admin, "CAP_NET_ADMIN"),
+                (caps.sys_nice, "CAP_SYS_NICE"),
+                (caps.ipc_lock, "CAP_IPC_LOCK"),
+            ];
+            let names = |wanted: bool| {
+                let names: Vec<&str> = has
+                    .iter()
+                    .filter(|(h, _)| *h == wanted)
+                    .map(|h| h.1)
+                    .collect();
+                names.join(", ")
+            };
+            if has.iter().all(|(h, _)| *h) {
+                f.ok("capabilities", names(true));
+            } else {
+                f.put(
+                    Verdict::Warn,
+                    "capabilities",
+                    format!("this user lacks {}", names(false)),
+                    "the service gets them from its unit; try sudo bbtool doctor",
+                );
+            }
+        }
+        Err(e) => f.put(
+            Verdict::Warn,
+            "capabilities",
+            format!("cannot be read: {e}"),
+            "",
+        ),
+    }
+}
+
+fn interfaces(f: &mut Findings) {
+    let all = Netlink::open().and_then(|mut n| Ok((n.interfaces()?, n.default_routes()?)));
+    let (interfaces, routes) = match all {
+        Ok(all) => all,
+        Err(e) => {
+            return f.put(
+                Verdict::Fail,
+                "interfaces",
+                format!("cannot be listed: {e}"),
+                "",
+            );
+        }
+    };
+    if routes.is_empty() {
+        f.put(
+            Verdict::Warn,
+            "default route",
+            "there is none",
+            "without one only interfaces that are configured by name are probed",
+        );
+    } else {
+        let mut names: Vec<&str> = routes
+            .iter()
+            .filter_map(|r| interfaces.iter().find(|i| i.index == r.interface))
+            .map(|i| i.name.as_str())
+            .collect();
+        names.dedup();
+        f.ok("default route", names.join(", "));
+    }
+    for i in interfaces.iter().filter(|i| i.up) {
+        stamps(f, i);
+    }
+}
+
+fn stamps(f: &mut Findings, i: &Interface) {
+    let what = format!("time stamps: {}", i.name);
+    match host::stamp_support(&i.name) {
+        Ok(s) if s.hardware_transmit && s.hardware_receive => {
+            f.ok(&what, "kernel and network card")
+        }
+        Ok(s) if s.software_transmit && s.software_receive => f.ok(&what, "kernel"),
+        Ok(s) if s.software_receive => f.put(
+            Verdict::Warn,
+            &what,
+            "the kernel stamps what arrives, but not what leaves",
+            "the driver cannot; departures are stamped by the program, which costs accuracy",
+        ),
+        Ok(_) => f.put(
+            Verdict::Warn,
+            &what,
+            "none from the driver",
+            "times are the program's own, which costs accuracy",
+        ),
+        Err(e) => f.put(
+            Verdict::Warn,
+            &what,
+            format!("the driver does not say: {e}"),
+            "",
+        ),
+    }
+}
+
+fn wall_clock(f: &mut Findings) {
+    let d = clock::discipline();
+    let zone = when::zone(false);
+    let now = format!(
+        "{} {}",
+        when::civil(when::now_ns(), &zone),
+        when::zone_label(when::now_ns(), &zone)
+    );
+    if !d.synchronised {
+        f.put(
+            Verdict::Warn,
+            "clock",
+            format!("{now}, not synchronised"),
+            "run an NTP client (systemd-timesyncd, chrony); round-trip times do not need it, dates do",
+        );
+    } else if d.maximum_error_ns > CLOCK_ERROR_NS {
+        f.put(
+            Verdict::Warn,
+            "clock",
+            format!(
+                "{now}, synchronised, but may be off by {}",
+                delay(d.maximum_error_ns)
+            ),
+            "look at the NTP client",
+        );
+    } else {
+        f.ok(
+            "clock",
+            format!("{now}, synchronised within {}", delay(d.maximum_error_ns)),
+        );
+    }
+}
+
+/// Gives whether a daemon runs there.
+fn daemon(f: &mut Findings, socket: &Path) -> bool {
+    let what = "daemon";
+    match control::ask(socket, "status", Duration::from_secs(5)) {
+        Ok(answer) => {
+            let status = &answer["status"];
+            let version = status["version"].as_str().unwrap_or("of unknown version");
+            f.ok(
+                what,
+                format!("{version} runs and answers at {}", socket.display()),
+            );
+            for trouble in status["troubles"].as_array().into_iter().flatten() {
+                f.put(
+                    Verdict::Warn,
+                    "daemon",
+                    trouble.as_str().unwrap_or_default(),
+                    "",
+                );
+            }
+            true
+        }
+        Err(ControlError::Absent) => {
+            f.put(
+                Verdict::Warn,
+                what,
+                format!("does not run, or not with {}", socket.display()),
+                "systemctl start bufferbaned, or name its socket with --socket",
+            );
+            false
+        }
+        Err(e) => {
+            f.put(Verdict::Fail, what, e.to_string(), "");
+            true
+        }
+    }
+}
+
+fn store(f: &mut Findings, path: &Path, runs: bool) {
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    match Reader::open(path) {
+        Ok(_) => f.ok("store", format!("{}, {}", path.display(), bytes(size))),
+        Err(OpenError::Missing(_)) if !runs => f.put(
+            Verdict::Warn,
+            "store",
+            format!("{} is not there yet", path.display()),
+            "bufferbaned makes it; name another with --store",
+        ),
+        Err(OpenError::NeedsRecovery(_)) => f.put(
+            Verdict::Warn,
+            "store",
+            format!("{} was not closed cleanly", path.display()),
+            "bufferbaned, or the next bbtool report, repairs it",
+        ),
+        Err(e) => f.put(Verdict::Fail, "store", e.to_string(), ""),
+    }
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
+    if let Ok(stat) = nix::sys::statvfs::statvfs(dir.unwrap_or(Path::new("."))) {
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        const LITTLE: u64 = 200 << 20;
+        if free < LITTLE {
+            f.put(
+                Verdict::Warn,
+                "disk",
+                format!("{} free", bytes(free)),
+                "recording stops at retention.min_free (100 MiB); make room",
+            );
+        } else {
+            f.ok("disk", format!("{} free", bytes(free)));
+        }
+    }
+}

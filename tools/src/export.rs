@@ -1,0 +1,539 @@
+//! `bbtool export`: raw data, row by row.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+
+use bufferbane_core::stats::summary::Summary;
+use bufferbane_core::time::ClockSource;
+use bufferbane_store::{Filter, Reader, Row, Segment, SeriesId, SeriesInfo, Window};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::args::Export as Arguments;
+use crate::fail::Fail;
+use crate::report::{self, Event};
+use crate::when::{self, Range};
+use crate::{out, source};
+
+/// Columns of `--what samples`.
+const SAMPLES: [&str; 28] = [
+    "time_ns",
+    "interface",
+    "target",
+    "kind",
+    "seq",
+    "size",
+    "dscp",
+    "status",
+    "rtt_ns",
+    "raw_up_ns",
+    "raw_down_ns",
+    "queue_up_ns",
+    "queue_down_ns",
+    "send_late_ns",
+    "tx_clock",
+    "rx_clock",
+    "remote_rx_clock",
+    "remote_tx_clock",
+    "err_ns",
+    "errno",
+    "flags",
+    "dscp_seen",
+    "ecn_seen",
+    "ttl_up",
+    "ttl_down",
+    "boot",
+    "mono_ns",
+    "test",
+];
+
+/// Columns of `--what rollups`.
+const ROLLUPS: [&str; 36] = [
+    "time_ns",
+    "window_ns",
+    "interface",
+    "target",
+    "kind",
+    "family",
+    "dscp",
+    "size",
+    "interval_ns",
+    "sent",
+    "received",
+    "lost",
+    "lost_up",
+    "lost_down",
+    "late",
+    "duplicated",
+    "reordered",
+    "unsent",
+    "rtt_min_ns",
+    "rtt_p50_ns",
+    "rtt_p90_ns",
+    "rtt_p95_ns",
+    "rtt_p99_ns",
+    "rtt_p999_ns",
+    "rtt_max_ns",
+    "rtt_mean_ns",
+    "rtt_stddev_ns",
+    "ipdv_p50_ns",
+    "ipdv_p95_ns",
+    "ipdv_p99_ns",
+    "ipdv_max_ns",
+    "loss_runs",
+    "longest_run",
+    "longest_run_ns",
+    "boot",
+    "mono_ns",
+];
+
+/// Columns of `--what events`.
+const EVENTS: [&str; 10] = [
+    "id",
+    "kind",
+    "severity",
+    "interface",
+    "target",
+    "direction",
+    "start_ns",
+    "end_ns",
+    "values",
+    "text",
+];
+
+/// One field of a row.
+enum Field<'a> {
+    /// Not known.
+    Empty,
+    Unsigned(u64),
+    Signed(i64),
+    Text(&'a str),
+    Owned(String),
+    Values(&'a serde_json::Map<String, serde_json::Value>),
+}
+
+impl From<Option<u64>> for Field<'_> {
+    fn from(v: Option<u64>) -> Self {
+        v.map_or(Self::Empty, Self::Unsigned)
+    }
+}
+
+impl From<Option<u8>> for Field<'_> {
+    fn from(v: Option<u8>) -> Self {
+        v.map_or(Self::Empty, |v| Self::Unsigned(u64::from(v)))
+    }
+}
+
+impl From<Option<i64>> for Field<'_> {
+    fn from(v: Option<i64>) -> Self {
+        v.map_or(Self::Empty, Self::Signed)
+    }
+}
+
+impl From<ClockSource> for Field<'_> {
+    fn from(v: ClockSource) -> Self {
+        match v {
+            ClockSource::None => Self::Empty,
+            v => Self::Text(v.as_str()),
+        }
+    }
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Empty => to.serialize_none(),
+            Self::Unsigned(v) => to.serialize_u64(*v),
+            Self::Signed(v) => to.serialize_i64(*v),
+            Self::Text(v) => to.serialize_str(v),
+            Self::Owned(v) => to.serialize_str(v),
+            Self::Values(v) => v.serialize(to),
+        }
+    }
+}
+
+/// Fields under the names of their columns.
+struct Record<'a>(&'a [&'a str], &'a [Field<'a>]);
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.0.len()))?;
+        for (name, field) in self.0.iter().zip(self.1) {
+            map.serialize_entry(name, field)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Csv,
+    Json,
+}
+
+/// Writes rows of one kind.
+struct Table<'a> {
+    out: Box<dyn Write>,
+    format: Format,
+    columns: &'a [&'a str],
+}
+
+impl<'a> Table<'a> {
+    fn begin(
+        mut out: Box<dyn Write>,
+        format: Format,
+        columns: &'a [&'a str],
+    ) -> Result<Self, Fail> {
+        if format == Format::Csv {
+            writeln!(out, "{}", columns.join(","))?;
+        }
+        Ok(Self {
+            out,
+            format,
+            columns,
+        })
+    }
+
+    fn row(&mut self, fields: &[Field<'_>]) -> Result<(), Fail> {
+        debug_assert_eq!(fields.len(), self.columns.len());
+        match self.format {
+            Format::Json => {
+                serde_json::to_writer(&mut self.out, &Record(self.columns, fields))?;
+            }
+            Format::Csv => {
+                for (i, field) in fields.iter().enumerate() {
+                    if i > 0 {
+                        self.out.write_all(b",")?;
+                    }
+                    match field {
+                        Field::Empty => {}
+                        Field::Unsigned(v) => write!(self.out, "{v}")?,
+                        Field::Signed(v) => write!(self.out, "{v}")?,
+                        Field::Text(v) => quoted(&mut self.out, v)?,
+                        Field::Owned(v) => quoted(&mut self.out, v)?,
+                        Field::Values(v) => {
+                            quoted(&mut self.out, &serde_json::to_string(v)?)?;
+                        }
+                    }
+                }
+            }
+        }
+        self.out.write_all(b"\n")?;
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), Fail> {
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+/// A text as RFC 4180 has it: in quotes where it has to be.
+fn quoted(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
+    if text.contains([',', '"', '\n', '\r']) || text.starts_with(' ') || text.ends_with(' ') {
+        write!(out, "\"{}\"", text.replace('"', "\"\""))
+    } else {
+        out.write_all(text.as_bytes())
+    }
+}
+
+/// `bbtool export`.
+pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
+    let format = match (args.format.as_deref(), args.json) {
+        (None | Some("csv"), false) => Format::Csv,
+        (Some("json"), _) | (None, true) => Format::Json,
+        (Some("csv"), true) => {
+            return Err(Fail::Usage(
+                "--json and --format csv contradict each other".into(),
+            ));
+        }
+        (Some(other), _) => {
+            return Err(Fail::Usage(format!(
+                "--format \"{other}\" is not known for exports; csv or json"
+            )));
+        }
+    };
+    let what = args.what.as_deref().unwrap_or("samples");
+    if !["samples", "rollups", "events"].contains(&what) {
+        return Err(Fail::Usage(format!(
+            "--what \"{what}\" is not known; samples, rollups or events"
+        )));
+    }
+    let selection = args.selection();
+    let asked = selection.range(when::now_ns())?;
+    let reader = source::open(&args.place())?;
+    let open = || out::writer(args.out.as_deref());
+    if what == "events" {
+        let range = report::range_of_events(&selection, &reader, when::now_ns())?;
+        let events = report::events(&reader, &selection, range)?;
+        return self::events(&events, Table::begin(open()?, format, &EVENTS)?);
+    }
+    let series = source::series(&reader, &selection)?;
+    let recorded = source::recorded(&reader)?;
+    let whole = Range {
+        from_ns: recorded.0,
+        to_ns: recorded.1,
+        begin_typed: false,
+    };
+    let range = asked.unwrap_or(whole);
+    // Nothing is outside of what was recorded, and looking for it takes time.
+    let clipped = Range {
+        from_ns: range.from_ns.max(recorded.0),
+        to_ns: range.to_ns.min(recorded.1),
+        ..range
+    };
+    let nothing = || source::nothing_there(range, recorded, selection.utc);
+    if clipped.from_ns >= clipped.to_ns {
+        return Err(nothing());
+    }
+    let series: BTreeMap<SeriesId, SeriesInfo> = series.into_iter().collect();
+    let wrote = if what == "samples" {
+        samples(&reader, &series, clipped, || {
+            Table::begin(open()?, format, &SAMPLES)
+        })?
+    } else {
+        rollups(&reader, &series, clipped, || {
+            Table::begin(open()?, format, &ROLLUPS)
+        })?
+    };
+    if wrote { Ok(()) } else { Err(nothing()) }
+}
+
+/// Writes all samples. Gives whether there were any; where not, nothing is opened or written.
+fn samples<'a>(
+    reader: &Reader,
+    series: &BTreeMap<SeriesId, SeriesInfo>,
+    range: Range,
+    begin: impl FnOnce() -> Result<Table<'a>, Fail>,
+) -> Result<bool, Fail> {
+    let boots = reader.boots()?;
+    let filter = Filter {
+        from_ns: range.from_ns,
+        to_ns: range.to_ns,
+        series: series.keys().copied().collect(),
+    };
+    let mut rows = reader.samples(&filter).peekable();
+    if rows.peek().is_none() {
+        return Ok(false);
+    }
+    let mut table = begin()?;
+    for row in rows {
+        let row = row?;
+        if let Some(info) = series.get(&row.series) {
+            table.row(&sample(&row, info, boots.get(&row.boot)))?;
+        }
+    }
+    table.end()?;
+    Ok(true)
+}
+
+fn sample<'a>(row: &Row, info: &'a SeriesInfo, boot: Option<&'a String>) -> [Field<'a>; 28] {
+    let s = &row.sample;
+    let unsent = s.status == bufferbane_core::sample::Status::Unsent;
+    [
+        Field::Signed(row.wall_ns),
+        Field::Text(&info.interface),
+        Field::Text(&info.target),
+        Field::Text(info.kind.as_str()),
+        Field::Unsigned(s.seq),
+        Field::Unsigned(u64::from(s.size)),
+        Field::Unsigned(u64::from(info.dscp)),
+        Field::Text(s.status.as_str()),
+        s.rtt_ns.into(),
+        s.raw_up_ns.into(),
+        s.raw_down_ns.into(),
+        Field::Empty,
+        Field::Empty,
+        Field::Signed(s.send_late_ns),
+        s.tx_clock.into(),
+        s.rx_clock.into(),
+        s.remote_rx_clock.into(),
+        s.remote_tx_clock.into(),
+        Field::Empty,
+        unsent.then_some(u64::from(s.errno)).into(),
+        Field::Owned(s.flags.letters().collect()),
+        s.tos_seen.map(|t| t >> 2).into(),
+        s.tos_seen.map(|t| t & 3).into(),
+        s.ttl_up.into(),
+        s.ttl_down.into(),
+        boot.map_or(Field::Empty, |b| Field::Text(b)),
+        Field::Unsigned(s.sent.as_nanos()),
+        Field::Empty,
+    ]
+}
+
+/// Goes through the rollups of one series, a few in memory at a time.
+struct Cursor {
+    series: SeriesId,
+    next_ns: u64,
+    done: bool,
+    rows: VecDeque<(u64, Summary)>,
+}
+
+impl Cursor {
+    fn fill(&mut self, reader: &Reader, segment: &Segment) -> Result<(), Fail> {
+        if self.rows.is_empty() && !self.done {
+            let rest = self.next_ns..segment.to_ns;
+            self.rows = reader
+                .rollups(Window::Minute, self.series, segment.boot, rest)?
+                .into();
+            match self.rows.back() {
+                Some((last, _)) => self.next_ns = last + 1,
+                None => self.done = true,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes all rollups of a minute. Gives whether there were any.
+fn rollups<'a>(
+    reader: &Reader,
+    series: &BTreeMap<SeriesId, SeriesInfo>,
+    range: Range,
+    begin: impl FnOnce() -> Result<Table<'a>, Fail>,
+) -> Result<bool, Fail> {
+    let boots = reader.boots()?;
+    let mut begin = Some(begin);
+    let mut table: Option<Table<'a>> = None;
+    for segment in reader.time_map().clip(range.from_ns, range.to_ns) {
+        let mut cursors: Vec<Cursor> = series
+            .keys()
+            .map(|id| Cursor {
+                series: *id,
+                next_ns: segment.from_ns,
+                done: false,
+                rows: VecDeque::new(),
+            })
+            .collect();
+        loop {
+            for c in &mut cursors {
+                c.fill(reader, &segment)?;
+            }
+            let earliest = cursors
+                .iter_mut()
+                .filter(|c| !c.rows.is_empty())
+                .min_by_key(|c| c.rows.front().map(|(at, _)| *at));
+            let Some(cursor) = earliest else { break };
+            let Some((at, summary)) = cursor.rows.pop_front() else {
+                break;
+            };
+            let Some(info) = series.get(&cursor.series) else {
+                continue;
+            };
+            if let Some(begin) = begin.take() {
+                table = Some(begin()?);
+            }
+            if let Some(table) = &mut table {
+                let boot = boots.get(&segment.boot);
+                table.row(&rollup(segment.wall_ns(at), at, &summary, info, boot))?;
+            }
+        }
+    }
+    match table {
+        Some(table) => {
+            table.end()?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+fn rollup<'a>(
+    wall_ns: i64,
+    mono_ns: u64,
+    s: &Summary,
+    info: &'a SeriesInfo,
+    boot: Option<&'a String>,
+) -> [Field<'a>; 36] {
+    let n = |v: u64| Field::Unsigned(v);
+    let rtt = report::spread(&s.rtt, &s.rtt_moments);
+    let directed = info.kind == bufferbane_store::SeriesKind::Udp;
+    let longest = s.runs.longest();
+    [
+        Field::Signed(wall_ns),
+        n(Window::Minute.length_ns()),
+        Field::Text(&info.interface),
+        Field::Text(&info.target),
+        Field::Text(info.kind.as_str()),
+        n(u64::from(info.family)),
+        n(u64::from(info.dscp)),
+        n(u64::from(info.size)),
+        n(info.interval_ns),
+        n(s.sent),
+        n(s.received),
+        n(s.lost),
+        directed.then_some(s.lost_up).into(),
+        directed.then_some(s.lost_down).into(),
+        n(s.late),
+        n(s.duplicated),
+        n(s.reordered),
+        n(s.unsent),
+        rtt.min.into(),
+        rtt.p50.into(),
+        rtt.p90.into(),
+        rtt.p95.into(),
+        rtt.p99.into(),
+        rtt.p999.into(),
+        rtt.max.into(),
+        rtt.mean.into(),
+        rtt.stddev.into(),
+        s.ipdv.quantile(0.5).into(),
+        s.ipdv.quantile(0.95).into(),
+        s.ipdv.quantile(0.99).into(),
+        s.ipdv.max().into(),
+        n(s.runs.count()),
+        n(longest.packets),
+        n(longest.duration_ns()),
+        boot.map_or(Field::Empty, |b| Field::Text(b)),
+        n(mono_ns),
+    ]
+}
+
+fn events(events: &[Event], mut table: Table<'_>) -> Result<(), Fail> {
+    for e in events {
+        // As the report writes them.
+        let word = |v: serde_json::Value| match v {
+            serde_json::Value::String(s) => Field::Owned(s),
+            _ => Field::Empty,
+        };
+        table.row(&[
+            Field::Unsigned(e.id),
+            Field::Text(&e.kind),
+            word(serde_json::to_value(e.severity)?),
+            Field::Text(&e.interface),
+            e.target.as_deref().map_or(Field::Empty, Field::Text),
+            word(serde_json::to_value(e.direction)?),
+            e.start.map(|t| t.0).into(),
+            e.end.map(|t| t.0).into(),
+            Field::Values(&e.values),
+            Field::Text(&e.text),
+        ])?;
+    }
+    table.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_the_documented_one() {
+        assert_eq!(
+            SAMPLES.join(","),
+            "time_ns,interface,target,kind,seq,size,dscp,status,rtt_ns,raw_up_ns,raw_down_ns,\
+             queue_up_ns,queue_down_ns,send_late_ns,tx_clock,rx_clock,remote_rx_clock,\
+             remote_tx_clock,err_ns,errno,flags,dscp_seen,ecn_seen,ttl_up,ttl_down,boot,mono_ns,test"
+        );
+    }
+
+    #[test]
+    fn texts_are_quoted_where_they_have_to_be() {
+        let quote = |t: &str| {
+            let mut out = Vec::new();
+            quoted(&mut out, t).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(quote("eth0"), "eth0");
+        assert_eq!(quote("a,\"b\"\nc"), "\"a,\"\"b\"\"\nc\"");
+    }
+}

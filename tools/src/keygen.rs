@@ -1,0 +1,113 @@
+//! `bbtool keygen`: a key file, and the two configuration blocks that use it.
+
+use bufferbane_config::keyfile;
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+
+use crate::args::Keygen as Arguments;
+use crate::fail::Fail;
+use crate::out;
+
+/// The longest name, characters.
+const LONGEST_NAME: usize = 64;
+
+/// `bbtool keygen`.
+pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
+    let name = args.name.as_str();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty()
+        || name.len() > LONGEST_NAME
+        || name.starts_with(['.', '-'])
+        || !name.chars().all(fits)
+    {
+        return Err(Fail::Usage(format!(
+            "\"{}\" cannot be a name; letters, digits, . _ and - are allowed, {LONGEST_NAME} at most",
+            crate::show::clean(name)
+        )));
+    }
+    let dir = std::fs::canonicalize(&args.dir)
+        .map_err(|e| Fail::of(args.dir.display(), format!("{e}; make the directory first")))?;
+    let path = dir.join(format!("{name}.key"));
+    let (mut id, mut secret) = ([0; 8], [0; 32]);
+    for bytes in [&mut id[..], &mut secret[..]] {
+        getrandom::fill(bytes).map_err(|e| Fail::of("no random bytes", e))?;
+    }
+    let key = PresharedKey {
+        id: KeyId(id),
+        secret: Secret::new(secret),
+    };
+    keyfile::write_new(&path, &key).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Fail::Failed(format!(
+            "{} exists and is left as it is; choose another name, or remove it first",
+            path.display()
+        )),
+        _ => Fail::of(path.display(), e),
+    })?;
+    let file = toml_text(&path.to_string_lossy());
+    out::print(&format!(
+        "# Key written to {}. Copy it to the reflector's host, for example with scp -p, and let\n\
+         # nobody else read it.\n\
+         \n\
+         # For bufferbaned.toml on the router:\n\
+         [[reflector]]\n\
+         name = {name}\n\
+         address = {address}\n\
+         key_file = {file}\n\
+         \n\
+         # For reflector.toml on the other host:\n\
+         [[client]]\n\
+         name = {name}\n\
+         key_file = {file}\n",
+        crate::show::clean(&path.display().to_string()),
+        name = toml_text(name),
+        address = toml_text(&with_port(&args.address)),
+    ))
+}
+
+/// The address with the port that reflectors have unless it says otherwise.
+fn with_port(address: &str) -> String {
+    const PORT: u16 = 9876;
+    let bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let has_port = !bare_v6
+        && address
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match (bare_v6, has_port) {
+        (true, _) => format!("[{address}]:{PORT}"),
+        (_, true) => address.to_owned(),
+        _ => format!("{address}:{PORT}"),
+    }
+}
+
+/// A TOML basic string.
+fn toml_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_get_their_port() {
+        for (typed, meant) in [
+            ("reflector.example.net", "reflector.example.net:9876"),
+            ("reflector.example.net:7", "reflector.example.net:7"),
+            ("192.0.2.1", "192.0.2.1:9876"),
+            ("2001:db8::1", "[2001:db8::1]:9876"),
+            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(with_port(typed), meant);
+        }
+        assert_eq!(toml_text("a\"\\\n"), "\"a\\\"\\\\\\u000A\"");
+    }
+}

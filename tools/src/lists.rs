@@ -1,0 +1,225 @@
+//! `bbtool events`, `status` and `targets`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::args::{Events, Status, Targets};
+use crate::control::{self, ControlError};
+use crate::fail::Fail;
+use crate::show::{bytes, clean, count, millis_or_dash, percent, stretch, table};
+use crate::{out, report, source, when};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// `bbtool events`.
+pub(crate) fn events(args: &Events) -> Result<(), Fail> {
+    let selection = args.selection();
+    selection.range(when::now_ns())?;
+    let reader = source::open(&args.place())?;
+    let range = report::range_of_events(&selection, &reader, when::now_ns())?;
+    let events = report::events(&reader, &selection, range)?;
+    if args.json {
+        return out::print_json(&events);
+    }
+    if events.is_empty() {
+        return out::print("no events\n");
+    }
+    let zone = when::zone(selection.utc);
+    let mut text = String::new();
+    for e in &events {
+        text.push_str(report::event_line(e, &zone).trim_start());
+        text.push('\n');
+    }
+    out::print(&text.replace('\u{a0}', " "))
+}
+
+/// `bbtool status`.
+pub(crate) fn status(args: &Status) -> Result<(), Fail> {
+    let answer = control::ask(&args.place().socket, "status", PATIENCE)
+        .map_err(|e| Fail::Failed(e.to_string()))?;
+    let status = &answer["status"];
+    if args.json {
+        return out::print_json(status);
+    }
+    out::print(&status_text(status).replace('\u{a0}', " "))
+}
+
+/// A text of the answer, without what would steer a terminal.
+fn text(v: &Value) -> String {
+    clean(v.as_str().unwrap_or("–"))
+}
+
+fn number(v: &Value) -> u64 {
+    v.as_u64().unwrap_or(0)
+}
+
+fn status_text(status: &Value) -> String {
+    let store = &status["store"];
+    let full = if store["full"].as_bool() == Some(true) {
+        "; THE DISK IS FULL, nothing is being recorded"
+    } else {
+        ""
+    };
+    let uptime_ns = number(&status["uptime_s"]).saturating_mul(SECOND_NS);
+    let mut out = format!(
+        "bufferbaned {}, up {}, CPU {} ({}), {} resident\n\
+         store {}: {}, {} samples not yet durable, {} lost to ourselves{full}\n\
+         {} reports wait for the recorder\n",
+        text(&status["version"]),
+        stretch(uptime_ns),
+        stretch(number(&status["cpu_ns"])),
+        percent(number(&status["cpu_ns"]), uptime_ns),
+        bytes(number(&status["resident_bytes"])),
+        text(&store["path"]),
+        bytes(number(&store["file_bytes"])),
+        count(number(&store["uncommitted_samples"])),
+        count(number(&store["dropped_samples"])),
+        count(number(&status["queue_length"])),
+    );
+    for trouble in status["troubles"].as_array().into_iter().flatten() {
+        out.push_str(&format!("trouble: {}\n", text(trouble)));
+    }
+    let drops: Vec<String> = status["drops"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, n)| number(n) > 0)
+        .map(|(reason, n)| format!("{} {}", count(number(n)), clean(reason)))
+        .collect();
+    if !drops.is_empty() {
+        out.push_str(&format!("datagrams not used: {}\n", drops.join(", ")));
+    }
+    let rows: Vec<Vec<String>> = status["series"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|s| {
+            let (now, all) = (&s["last_second"], &s["total"]);
+            vec![
+                text(&s["interface"]),
+                text(&s["target"]),
+                format!("{}{}", text(&s["kind"]), number(&s["family"])),
+                text(&s["address"]),
+                stretch(number(&s["interval_ns"])),
+                millis_or_dash(now["rtt_ns"].as_u64()),
+                format!("{}/{}", number(&now["received"]), number(&now["sent"])),
+                count(number(&all["sent"])),
+                percent(number(&all["lost"]), number(&all["sent"])),
+                count(number(&all["unsent"])),
+            ]
+        })
+        .collect();
+    let headings = [
+        "over", "to", "by", "address", "every", "RTT ms", "last s", "sent", "lost", "unsent",
+    ];
+    out.push('\n');
+    out.push_str(&table(&headings, &rows, 4));
+    out
+}
+
+/// `bbtool targets`.
+pub(crate) fn targets(args: &Targets) -> Result<(), Fail> {
+    let place = args.place();
+    let running = match control::ask(&place.socket, "targets", PATIENCE) {
+        Ok(answer) => answer["targets"].as_array().cloned(),
+        Err(ControlError::Absent) => None,
+        Err(e) => {
+            out::warn(&format!("what is probed now is not known: {e}"));
+            None
+        }
+    };
+    let reader = source::open(&place)?;
+    let series = source::series(&reader, &crate::args::Selection::default())?;
+    let mut targets = Vec::new();
+    for (id, info) in &series {
+        let extent = reader.extent(*id, i64::MIN, i64::MAX)?;
+        let probed = running.as_ref().map(|all| {
+            all.iter().any(|t| {
+                t["interface"] == info.interface.as_str()
+                    && t["target"] == info.target.as_str()
+                    && t["kind"] == info.kind.as_str()
+                    && t["family"] == info.family
+                    && t["address"] == info.address.as_str()
+                    && t["interval_ns"] == info.interval_ns
+            })
+        });
+        targets.push(json!({
+            "interface": info.interface,
+            "interface_kind": info.interface_kind,
+            "target": info.target,
+            "kind": info.kind.as_str(),
+            "family": info.family,
+            "address": info.address,
+            "dscp": info.dscp,
+            "size": info.size,
+            "interval_ns": info.interval_ns,
+            "first": extent.map(|e| when::rfc3339(e.0)),
+            "last": extent.map(|e| when::rfc3339(e.1)),
+            "probed_now": probed,
+        }));
+    }
+    if args.json {
+        return out::print_json(&targets);
+    }
+    let zone = when::zone(args.utc);
+    let mut rows = Vec::new();
+    for ((id, info), target) in series.iter().zip(&targets) {
+        let extent = reader.extent(*id, i64::MIN, i64::MAX)?;
+        let time = |t: Option<i64>| t.map_or_else(|| "–".into(), |t| when::civil(t, &zone));
+        rows.push(vec![
+            clean(&info.interface),
+            clean(&info.target),
+            format!("{}{}", info.kind.as_str(), info.family),
+            clean(&info.address),
+            match target["probed_now"].as_bool() {
+                Some(true) => "yes".into(),
+                Some(false) => "no".into(),
+                None => "–".into(),
+            },
+            stretch(info.interval_ns),
+            time(extent.map(|e| e.0)),
+            time(extent.map(|e| e.1)),
+        ]);
+    }
+    let headings = [
+        "over", "to", "by", "address", "probed", "every", "first", "last",
+    ];
+    out::print(&table(&headings, &rows, 5).replace('\u{a0}', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_shown_even_where_parts_are_missing() {
+        let said = status_text(&json!({
+            "version": "0.1.0", "uptime_s": 7200, "cpu_ns": 7_200_000_000u64,
+            "resident_bytes": 9_437_184, "queue_length": 0,
+            "series": [{
+                "interface": "eth0", "target": "vie\u{1b}nna", "kind": "udp", "family": 4,
+                "address": "192.0.2.1:9876", "interval_ns": 50_000_000,
+                "last_second": {"sent": 20, "received": 19, "lost": 1, "unsent": 0, "rtt_ns": 23_400_000},
+                "total": {"sent": 144_000, "received": 143_900, "lost": 100, "unsent": 0, "rtt_ns": null},
+            }],
+            "store": {"path": "/x", "file_bytes": 5_000_000, "full": true},
+            "troubles": ["wlan0: no such interface"],
+            "drops": {"seal": 3, "length": 0},
+        }))
+        .replace('\u{a0}', " ");
+        for part in [
+            "up 2 h, CPU 7.2 s (0.100 %), 9.0 MiB resident",
+            "THE DISK IS FULL",
+            "trouble: wlan0",
+            "not used: 3 seal\n",
+            "vie\u{fffd}nna",
+            "23.40   19/20  144 000",
+        ] {
+            assert!(said.contains(part), "{part}:\n{said}");
+        }
+        assert!(status_text(&json!({})).contains("bufferbaned –"));
+    }
+}

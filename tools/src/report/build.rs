@@ -1,0 +1,362 @@
+//! From the store to a [`Report`].
+
+use bufferbane_core::stats::histogram::Histogram;
+use bufferbane_core::stats::loss_runs::{LENGTH_CLASSES, LossRuns};
+use bufferbane_core::stats::moments::Moments;
+use bufferbane_core::stats::summary::{ClockCounts, Summary};
+use bufferbane_core::time::ClockSource;
+use bufferbane_store::{Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
+
+use super::model::{
+    Event, Gap, Health, LossRuns as Runs, Report, RunClass, SCHEMA, SendLate, Series, Spread,
+    Stamps, Time, Timestamps,
+};
+use crate::args::Selection;
+use crate::fail::Fail;
+use crate::source;
+use crate::when::{self, Range};
+
+/// Shorter stretches without a sample than this are not told, ns.
+const SHORTEST_GAP_NS: u64 = 2_000_000_000;
+/// In a longer range than this gaps are looked for in rollups, ns; see [`shortest_gap_ns`].
+const FINE_RANGE_NS: u64 = 7_200_000_000_000;
+/// What rollups of a minute can hide, ns.
+const COARSE_GAP_NS: u64 = 120_000_000_000;
+
+/// A report with the series it is about.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The report.
+    pub(crate) report: Report,
+    /// The series in the order of the report's.
+    pub(crate) series: Vec<(SeriesId, SeriesInfo)>,
+    /// What it covers.
+    pub(crate) range: Range,
+}
+
+/// Makes the report of what was asked for.
+pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Result<Built, Fail> {
+    let chosen = source::series(reader, selection)?;
+    let recorded = source::recorded(reader)?;
+    let range = selection.range_or_day(now_ns, recorded)?;
+    let (mut series, mut ids) = (Vec::new(), Vec::new());
+    for (id, info) in chosen {
+        let summary = reader.summary(id, range.from_ns, range.to_ns)?;
+        if summary.is_empty() {
+            continue;
+        }
+        let gaps = gaps(reader, id, &info, range)?;
+        series.push(one(&info, &summary, gaps));
+        ids.push((id, info));
+    }
+    if series.is_empty() {
+        return Err(source::nothing_there(range, recorded, selection.utc));
+    }
+    let health = health(reader, range, &series)?;
+    let report = Report {
+        schema: SCHEMA,
+        generated: Time(now_ns),
+        from: Time(range.from_ns),
+        to: Time(range.to_ns),
+        host: host(),
+        verdicts: Vec::new(),
+        series,
+        throughput: Vec::new(),
+        bufferbloat: Vec::new(),
+        health,
+        clock: Vec::new(),
+        load: Vec::new(),
+        capacity: Vec::new(),
+        cable: None,
+        events: events(reader, selection, range)?,
+    };
+    Ok(Built {
+        report,
+        series: ids,
+        range,
+    })
+}
+
+fn host() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+}
+
+fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
+    // Only the far end's own counts give a loss its direction.
+    let directed = info.kind == SeriesKind::Udp;
+    Series {
+        interface: info.interface.clone(),
+        interface_kind: info.interface_kind.clone(),
+        target: info.target.clone(),
+        kind: info.kind.as_str(),
+        interval_ns: info.interval_ns,
+        sent: s.sent,
+        received: s.received,
+        lost: s.lost,
+        lost_up: directed.then_some(s.lost_up),
+        lost_down: directed.then_some(s.lost_down),
+        late: s.late,
+        duplicated: s.duplicated,
+        reordered: s.reordered,
+        unsent: s.unsent,
+        family: info.family,
+        dscp: info.dscp,
+        size: info.size,
+        rtt_ns: spread(&s.rtt, &s.rtt_moments),
+        ipdv_ns: spread(&s.ipdv, &moments(&s.ipdv)),
+        queue_up_ns: None,
+        queue_down_ns: None,
+        timestamps: Timestamps {
+            tx: stamps(&s.tx_clocks),
+            rx: stamps(&s.rx_clocks),
+            remote_rx: stamps(&s.remote_rx_clocks),
+            remote_tx: stamps(&s.remote_tx_clocks),
+        },
+        loss_runs: runs(&s.runs),
+        gaps,
+    }
+}
+
+/// A histogram and the moments of the same values.
+pub(crate) fn spread(h: &Histogram, moments: &Moments) -> Spread {
+    let whole = |v: f64| v.round() as u64;
+    Spread {
+        min: h.min(),
+        p50: h.quantile(0.5),
+        p90: h.quantile(0.9),
+        p95: h.quantile(0.95),
+        p99: h.quantile(0.99),
+        p999: h.quantile(0.999),
+        max: h.max(),
+        mean: moments.mean_ns().map(whole),
+        stddev: moments.variance().map(f64::sqrt).map(whole),
+    }
+}
+
+/// Moments from a histogram, as exact as its buckets: within 1 %.
+pub(crate) fn moments(h: &Histogram) -> Moments {
+    let mut all = Moments::new();
+    let (Some(min), Some(max)) = (h.min(), h.max()) else {
+        return all;
+    };
+    let mut count = 0u64;
+    let mut sum = 0.0;
+    for (low, high, n) in h.iter() {
+        count += u64::from(n);
+        sum += middle(low, high, min, max) * f64::from(n);
+    }
+    let mean = sum / count as f64;
+    let squares: f64 = h
+        .iter()
+        .map(|(low, high, n)| (middle(low, high, min, max) - mean).powi(2) * f64::from(n))
+        .sum();
+    // Two values with the same mean and variance stand for all.
+    let deviation = (squares / count as f64).sqrt();
+    all.add(mean - deviation);
+    all.add(mean + deviation);
+    all
+}
+
+fn middle(low: u64, high: u64, min: u64, max: u64) -> f64 {
+    (low + (high - low) / 2).clamp(min, max) as f64
+}
+
+fn stamps(counts: &ClockCounts) -> Stamps {
+    let of = |c: ClockSource| counts[c as usize];
+    Stamps {
+        nic: of(ClockSource::Nic),
+        kernel: of(ClockSource::Kernel),
+        user: of(ClockSource::User),
+        none: of(ClockSource::None),
+    }
+}
+
+fn runs(runs: &LossRuns) -> Runs {
+    let longest = runs.longest();
+    let histogram = runs
+        .length_classes()
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(|(i, &count)| RunClass {
+            from: 1 << i,
+            to: (i + 1 < LENGTH_CLASSES).then(|| (1 << (i + 1)) - 1),
+            count: u64::from(count),
+        })
+        .collect();
+    Runs {
+        count: runs.count(),
+        longest: longest.packets,
+        longest_ns: longest.duration_ns(),
+        histogram,
+    }
+}
+
+/// Gaps shorter than this are not told: a few slots; and in a long range what rollups can hide.
+fn shortest_gap_ns(info: &SeriesInfo, range: Range) -> u64 {
+    let fine = SHORTEST_GAP_NS.max(info.interval_ns.saturating_mul(3));
+    if range.to_ns.abs_diff(range.from_ns) > FINE_RANGE_NS {
+        fine.max(COARSE_GAP_NS)
+    } else {
+        fine
+    }
+}
+
+fn gaps(
+    reader: &Reader,
+    id: SeriesId,
+    info: &SeriesInfo,
+    range: Range,
+) -> Result<Vec<Gap>, StoreError> {
+    let shortest = shortest_gap_ns(info, range);
+    let mut gaps: Vec<Gap> = reader
+        .gaps(id, range.from_ns, range.to_ns, shortest)?
+        .into_iter()
+        .map(|g| Gap::new(g.from_ns, g.to_ns))
+        .collect();
+    // Before the first and after the last sample nothing was recorded either.
+    if let Some((first, last)) = reader.extent(id, range.from_ns, range.to_ns)? {
+        if first.abs_diff(range.from_ns) > shortest {
+            gaps.insert(0, Gap::new(range.from_ns, first));
+        }
+        if range.to_ns.abs_diff(last) > shortest {
+            gaps.push(Gap::new(last, range.to_ns));
+        }
+    }
+    Ok(gaps)
+}
+
+fn health(reader: &Reader, range: Range, series: &[Series]) -> Result<Health, StoreError> {
+    let rows = reader.health(range.from_ns, range.to_ns)?;
+    let known = !rows.is_empty();
+    let sum = |of: fn(&bufferbane_store::Health) -> u64| {
+        known.then(|| rows.iter().map(|(_, h)| of(h)).sum::<u64>())
+    };
+    let middle = |which: usize| {
+        let mut all: Vec<u64> = rows.iter().map(|(_, h)| h.send_late_ns[which]).collect();
+        all.sort_unstable();
+        all.get(all.len().saturating_sub(1) / 2).copied()
+    };
+    let (cpu, wall) = (sum(|h| h.cpu_ns), sum(|h| h.wall_ns));
+    Ok(Health {
+        send_late_ns: SendLate {
+            p50: middle(0),
+            p99: middle(1),
+            max: rows.iter().map(|(_, h)| h.send_late_ns[2]).max(),
+        },
+        dropped_samples: sum(|h| h.dropped_samples),
+        socket_drops: sum(|h| h.socket_drops),
+        skipped_slots: sum(|h| h.skipped_slots),
+        cpu_share: match (cpu, wall) {
+            (Some(cpu), Some(wall)) if wall > 0 => Some(cpu as f64 / wall as f64),
+            _ => None,
+        },
+        reflector_overload: None,
+        gaps: common_gaps(series),
+    })
+}
+
+/// The stretches that lie in a gap of every series.
+fn common_gaps(series: &[Series]) -> Vec<Gap> {
+    let mut common = match series.first() {
+        Some(s) => s.gaps.clone(),
+        None => return Vec::new(),
+    };
+    for s in &series[1..] {
+        let mut both = Vec::new();
+        for a in &common {
+            for b in &s.gaps {
+                let (from, to) = (a.from.max(b.from), a.to.min(b.to));
+                if to.0.saturating_sub(from.0) >= SHORTEST_GAP_NS.cast_signed() {
+                    both.push(Gap::new(from.0, to.0));
+                }
+            }
+        }
+        common = both;
+    }
+    common
+}
+
+/// The events of the range and selection, by their begin.
+pub(crate) fn events(
+    reader: &Reader,
+    selection: &Selection,
+    range: Range,
+) -> Result<Vec<Event>, StoreError> {
+    let map = reader.time_map();
+    let mut events: Vec<Event> = reader
+        .events(range.from_ns, range.to_ns)?
+        .into_iter()
+        // What concerns the host concerns every interface and target.
+        .filter(|(_, e)| {
+            selection
+                .interface
+                .as_ref()
+                .is_none_or(|i| e.interface.is_empty() || *i == e.interface)
+                && selection
+                    .target
+                    .as_ref()
+                    .is_none_or(|t| e.target.as_ref().is_none_or(|of| of == t))
+        })
+        .map(|(id, e)| Event {
+            id: id.0,
+            start: map.wall_ns(e.boot, e.start_ns).map(Time),
+            end: e.end_ns.and_then(|at| map.wall_ns(e.boot, at)).map(Time),
+            kind: e.kind,
+            severity: e.severity,
+            interface: e.interface,
+            target: e.target,
+            direction: e.direction,
+            values: e.values,
+            text: e.text,
+        })
+        .collect();
+    events.sort_by_key(|e| (e.start, e.id));
+    Ok(events)
+}
+
+/// The last day, for commands that list what happened.
+pub(crate) fn range_of_events(
+    selection: &Selection,
+    reader: &Reader,
+    now_ns: i64,
+) -> Result<Range, Fail> {
+    match selection.range(now_ns)? {
+        Some(range) => Ok(range),
+        None => {
+            let begin = reader.span()?.map_or(0, |s| s.0);
+            Ok(Range {
+                from_ns: begin.min(now_ns),
+                to_ns: when::now_ns().max(now_ns).saturating_add(1),
+                begin_typed: false,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn moments_of_a_histogram_are_those_of_its_values(
+            values in proptest::collection::vec(1_000u64..1_000_000_000, 1..200),
+        ) {
+            let (mut h, mut truth) = (Histogram::new(), Moments::new());
+            for v in &values {
+                h.add(*v);
+                truth.add(*v as f64);
+            }
+            let said = moments(&h);
+            let (mean, true_mean) = (said.mean_ns().unwrap(), truth.mean_ns().unwrap());
+            prop_assert!((mean - true_mean).abs() <= true_mean * 0.01);
+            let deviation = |m: &Moments| m.variance().unwrap().sqrt();
+            prop_assert!((deviation(&said) - deviation(&truth)).abs() <= true_mean * 0.02 + 1.0);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The report as one page that needs nothing beside itself, and can be mailed, read on a phone and
+//! printed.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+
+use super::build::Built;
+use super::model::{Event, Report, Series};
+use super::words;
+use crate::chart::{self, Kind, Look, Theme, Track};
+use crate::fail::Fail;
+use crate::show::{clean, count, millis_or_dash, percent, stretch};
+use crate::when;
+
+/// Width of the charts on a large screen and on paper, pixels.
+pub(crate) const WIDE: f64 = 960.0;
+/// On a phone.
+const NARROW: f64 = 362.0;
+
+const STYLE: &str = include_str!("style.css");
+
+/// Text that HTML makes nothing of, wherever it stands.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The page.
+pub(crate) fn render(built: &Built, tracks: &[Track], zone: &TimeZone) -> Result<String, Fail> {
+    let report = &built.report;
+    let mut page = String::with_capacity(1 << 20);
+    let title = format!("Bufferbane report, {}", report.host);
+    push(
+        &mut page,
+        format_args!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+             style-src 'unsafe-inline'\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+             <body>\n<main>\n<h1>{0}</h1>\n<p class=\"range\">{1}</p>\n",
+            escape(&title),
+            escape(&words::range(report, zone))
+        ),
+    );
+    facts(&mut page, report, zone);
+    summary(&mut page, report);
+    page.push_str("<h2>Charts</h2>\n");
+    charts(&mut page, built, tracks, zone)?;
+    gaps(&mut page, report, zone);
+    events(&mut page, report, zone);
+    measurement(&mut page, report);
+    push(
+        &mut page,
+        format_args!(
+            "<footer>Made by bbtool {} at {}, times in {}.</footer>\n</main>\n</body>\n</html>\n",
+            env!("CARGO_PKG_VERSION"),
+            when::civil(report.generated.0, zone),
+            when::zone_label(report.generated.0, zone)
+        ),
+    );
+    Ok(page)
+}
+
+/// Writing to a string cannot fail.
+fn push(page: &mut String, what: std::fmt::Arguments<'_>) {
+    let _ = page.write_fmt(what);
+}
+
+fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
+    push(
+        page,
+        format_args!(
+            "<section class=\"facts\">\n<strong>{}</strong>\n<ul>\n",
+            words::NO_VERDICT
+        ),
+    );
+    for fact in words::facts(report, zone) {
+        push(page, format_args!("<li>{}</li>\n", escape(&fact)));
+    }
+    page.push_str("</ul>\n</section>\n");
+}
+
+/// A table whose cells say on a phone what their column is.
+struct Table<'a> {
+    page: &'a mut String,
+    headings: &'a [&'a str],
+}
+
+impl<'a> Table<'a> {
+    fn begin(page: &'a mut String, class: &str, headings: &'a [&'a str]) -> Self {
+        push(page, format_args!("<table class=\"{class}\">\n<thead><tr>"));
+        for h in headings {
+            push(page, format_args!("<th>{h}</th>"));
+        }
+        page.push_str("</tr></thead>\n<tbody>\n");
+        Self { page, headings }
+    }
+
+    /// A row of cells that are HTML already.
+    fn row(&mut self, class: &str, cells: &[String]) {
+        push(self.page, format_args!("<tr class=\"{class}\">"));
+        for (cell, heading) in cells.iter().zip(self.headings) {
+            push(
+                self.page,
+                format_args!("<td data-label=\"{heading}\">{cell}</td>"),
+            );
+        }
+        self.page.push_str("</tr>\n");
+    }
+
+    fn end(self) {
+        self.page.push_str("</tbody>\n</table>\n");
+    }
+}
+
+fn summary(page: &mut String, report: &Report) {
+    page.push_str("<h2>Summary</h2>\n");
+    let headings = [
+        "Series",
+        "Sent",
+        "Received",
+        "Lost",
+        "up",
+        "down",
+        "Longest run",
+        "RTT median",
+        "p95",
+        "p99",
+        "max ms",
+    ];
+    let mut table = Table::begin(page, "figures", &headings);
+    for s in &report.series {
+        table.row("", &cells(s));
+    }
+    table.end();
+    page.push_str(
+        "<p class=\"note\">RTT in milliseconds. A dash says that it is not known: only probes to a \
+         reflector tell which way a packet was lost.</p>\n",
+    );
+}
+
+fn cells(s: &Series) -> Vec<String> {
+    let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
+    let longest = match s.loss_runs.longest {
+        0 => "–".into(),
+        n => format!(
+            "{}<small>{}</small>",
+            count(n),
+            if n > 1 {
+                stretch(s.loss_runs.longest_ns)
+            } else {
+                String::new()
+            }
+        ),
+    };
+    let odd = words::oddities(s);
+    let odd = if odd.is_empty() {
+        String::new()
+    } else {
+        format!("<small>{}</small>", odd.join(", "))
+    };
+    vec![
+        format!(
+            "{}<small>{}</small>{odd}",
+            escape(&s.name()),
+            escape(&s.probing())
+        ),
+        count(s.sent),
+        count(s.received),
+        format!(
+            "{}<small>{}</small>",
+            percent(s.lost, s.sent),
+            count(s.lost)
+        ),
+        direction(s.lost_up),
+        direction(s.lost_down),
+        longest,
+        millis_or_dash(s.rtt_ns.p50),
+        millis_or_dash(s.rtt_ns.p95),
+        millis_or_dash(s.rtt_ns.p99),
+        millis_or_dash(s.rtt_ns.max),
+    ]
+}
+
+fn charts(page: &mut String, built: &Built, tracks: &[Track], zone: &TimeZone) -> Result<(), Fail> {
+    for kind in Kind::ALL {
+        push(page, format_args!("<figure id=\"{}\">\n", kind.name()));
+        for (class, width) in [("wide", WIDE), ("narrow", NARROW)] {
+            let look = Look {
+                width,
+                height: None,
+                theme: Theme::LIGHT,
+                zone: zone.clone(),
+            };
+            let scene = kind.draw(tracks, built.range, &look)?;
+            let svg = chart::svg(&scene, None)?;
+            push(page, format_args!("<div class=\"{class}\">\n{svg}</div>\n"));
+        }
+        page.push_str("</figure>\n");
+    }
+    Ok(())
+}
+
+fn gaps(page: &mut String, report: &Report, zone: &TimeZone) {
+    if report.series.iter().all(|s| s.gaps.is_empty()) {
+        return;
+    }
+    page.push_str("<h2>Not measured</h2>\n");
+    let mut table = Table::begin(page, "", &["Series", "From", "To", "For"]);
+    for s in &report.series {
+        for g in &s.gaps {
+            table.row(
+                "",
+                &[
+                    escape(&s.name()),
+                    when::civil(g.from.0, zone),
+                    when::civil(g.to.0, zone),
+                    stretch(g.duration_ns),
+                ],
+            );
+        }
+    }
+    table.end();
+}
+
+fn events(page: &mut String, report: &Report, zone: &TimeZone) {
+    page.push_str("<h2>Events</h2>\n");
+    if report.events.is_empty() {
+        page.push_str("<p>None.</p>\n");
+        return;
+    }
+    let mut table = Table::begin(
+        page,
+        "words",
+        &["Begin", "Kind", "For", "Where", "What happened"],
+    );
+    for e in &report.events {
+        let severity = format!("{:?}", e.severity).to_lowercase();
+        table.row(&severity, &event(e, zone));
+    }
+    table.end();
+}
+
+fn event(e: &Event, zone: &TimeZone) -> Vec<String> {
+    let begin = e
+        .start
+        .map_or_else(|| "unknown".into(), |t| when::civil(t.0, zone));
+    let length = match (e.start, e.end) {
+        (Some(a), Some(b)) if b > a => stretch(a.0.abs_diff(b.0)),
+        (_, None) => "still going on".into(),
+        _ => "–".into(),
+    };
+    let place: Vec<&str> = [Some(e.interface.as_str()), e.target.as_deref()]
+        .into_iter()
+        .flatten()
+        .filter(|p| !p.is_empty())
+        .collect();
+    vec![
+        begin,
+        escape(&e.kind),
+        length,
+        escape(if place.is_empty() { "this host" } else { "" }) + &escape(&place.join(" → ")),
+        escape(&e.text),
+    ]
+}
+
+fn measurement(page: &mut String, report: &Report) {
+    page.push_str("<h2>How it was measured</h2>\n<ul class=\"plain\">\n");
+    for line in words::health(report) {
+        push(page, format_args!("<li>{}</li>\n", escape(&line)));
+    }
+    page.push_str("</ul>\n");
+    push(
+        page,
+        format_args!("<p class=\"note\">{}</p>\n", words::HOW_MEASURED),
+    );
+    let mut table = Table::begin(page, "words", &["Series", "Probes", "Time stamps by"]);
+    for s in &report.series {
+        table.row(
+            "",
+            &[
+                escape(&s.name()),
+                escape(&s.probing()),
+                escape(&words::stamps_of(s)),
+            ],
+        );
+    }
+    table.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_stays_text() {
+        assert_eq!(
+            escape("<script>alert('x')</script>&\"\u{7}"),
+            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;\u{fffd}"
+        );
+    }
+}

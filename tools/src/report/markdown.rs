@@ -1,0 +1,98 @@
+//! The report as Markdown, for an issue or a ticket.
+
+use jiff::tz::TimeZone;
+
+use super::model::Report;
+use super::{text, words};
+use crate::show::{clean, count, millis_or_dash, percent, stretch};
+use crate::when;
+
+/// The report as Markdown.
+pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
+    let mut out = format!(
+        "# Bufferbane report, {}\n\n{}\n\n",
+        escape(&report.host),
+        words::range(report, zone)
+    );
+    out.push_str(&format!("**{}**\n\n", words::NO_VERDICT));
+    for fact in words::facts(report, zone) {
+        out.push_str(&format!("- {}\n", escape(&fact)));
+    }
+    out.push_str(
+        "\n| over | to | by | sent | lost | up | down | median ms | p95 | p99 | max | longest run |\n\
+         |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for s in &report.series {
+        let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
+        out.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            escape(&s.interface),
+            escape(&s.target),
+            s.probing(),
+            count(s.sent),
+            percent(s.lost, s.sent),
+            direction(s.lost_up),
+            direction(s.lost_down),
+            millis_or_dash(s.rtt_ns.p50),
+            millis_or_dash(s.rtt_ns.p95),
+            millis_or_dash(s.rtt_ns.p99),
+            millis_or_dash(s.rtt_ns.max),
+            s.loss_runs.longest
+        ));
+    }
+    let gaps: Vec<String> = report
+        .series
+        .iter()
+        .flat_map(|s| s.gaps.iter().map(move |g| (s, g)))
+        .map(|(s, g)| {
+            format!(
+                "- {}: {} to {} ({})\n",
+                escape(&s.name()),
+                when::civil(g.from.0, zone),
+                when::civil(g.to.0, zone),
+                stretch(g.duration_ns)
+            )
+        })
+        .collect();
+    if !gaps.is_empty() {
+        out.push_str(&format!("\n## Not measured\n\n{}", gaps.concat()));
+    }
+    out.push_str("\n## Events\n\n");
+    if report.events.is_empty() {
+        out.push_str("None.\n");
+    }
+    for event in &report.events {
+        out.push_str(&format!(
+            "- {}\n",
+            escape(text::event_line(event, zone).trim())
+        ));
+    }
+    out.push_str("\n## The measurement itself\n\n");
+    for line in words::health(report) {
+        out.push_str(&format!("- {line}\n"));
+    }
+    for s in &report.series {
+        out.push_str(&format!(
+            "- {}: stamped as {}\n",
+            escape(&s.name()),
+            words::stamps_of(s)
+        ));
+    }
+    out.push_str(&format!("\n{}\n", words::HOW_MEASURED));
+    out
+}
+
+/// Text that Markdown, and HTML within it, makes nothing of.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        if matches!(
+            c,
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' | '~' | '!'
+        ) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}

@@ -1,0 +1,188 @@
+//! The report for a terminal, at most 100 columns wide.
+
+use jiff::tz::TimeZone;
+
+use super::model::{Event, Report, Series};
+use super::words;
+use crate::show::{clean, count, cut, millis_or_dash, percent, stretch, table};
+use crate::when;
+
+/// Widest line.
+const WIDTH: usize = 98;
+/// Most gaps of one series that are listed.
+const MOST_GAPS: usize = 5;
+
+/// The report as text.
+pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
+    let mut out = format!(
+        "Bufferbane report, {}\n{}\n\n",
+        clean(&report.host),
+        words::range(report, zone)
+    );
+    for line in words::facts(report, zone) {
+        out.push_str(&wrap(&line, 0));
+    }
+    out.push_str(&format!("{}\n\n", words::NO_VERDICT));
+    out.push_str(&summary(report));
+    out.push_str(&series_details(report, zone));
+    out.push_str("\nEvents\n");
+    if report.events.is_empty() {
+        out.push_str("  none\n");
+    }
+    for event in &report.events {
+        out.push_str(&wrap(&event_line(event, zone), 2));
+    }
+    out.push_str("\nThe measurement itself\n");
+    for line in words::health(report) {
+        out.push_str(&wrap(&format!("  {line}"), 2));
+    }
+    for series in &report.series {
+        let line = format!(
+            "  {}, {}: stamped as {}",
+            series.name(),
+            series.probing(),
+            words::stamps_of(series)
+        );
+        out.push_str(&wrap(&line, 4));
+    }
+    out.push_str(&wrap(&format!("  {}", words::HOW_MEASURED), 2));
+    // What keeps numbers and units together on a page only gets in the way of grep.
+    out.replace('\u{a0}', " ")
+}
+
+fn summary(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .series
+        .iter()
+        .map(|s| {
+            let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
+            vec![
+                cut(&clean(&s.interface), 12),
+                cut(&clean(&s.target), 14),
+                format!("{}{}", s.kind, s.family),
+                count(s.sent),
+                percent(s.lost, s.sent),
+                direction(s.lost_up),
+                direction(s.lost_down),
+                millis_or_dash(s.rtt_ns.p50),
+                millis_or_dash(s.rtt_ns.p95),
+                millis_or_dash(s.rtt_ns.p99),
+                millis_or_dash(s.rtt_ns.max),
+            ]
+        })
+        .collect();
+    let headings = [
+        "over", "to", "by", "sent", "lost", "up", "down", "median", "p95", "p99", "max ms",
+    ];
+    table(&headings, &rows, 3)
+}
+
+/// What does not fit into the table: runs, gaps and oddities.
+fn series_details(report: &Report, zone: &TimeZone) -> String {
+    let mut out = String::new();
+    for s in &report.series {
+        let details = details(s, zone);
+        if !details.is_empty() {
+            out.push_str(&wrap(&format!("{}: {}", s.name(), details.join("; ")), 2));
+        }
+    }
+    if out.is_empty() {
+        out
+    } else {
+        format!("\n{out}")
+    }
+}
+
+fn details(s: &Series, zone: &TimeZone) -> Vec<String> {
+    let mut details = Vec::new();
+    if s.lost > 0 {
+        details.push(format!("lost {}", words::loss_of(s)));
+        if s.loss_runs.longest > 1 {
+            details.push(format!(
+                "longest run {} within {}",
+                count(s.loss_runs.longest),
+                stretch(s.loss_runs.longest_ns)
+            ));
+        }
+    }
+    details.extend(words::oddities(s));
+    for gap in s.gaps.iter().take(MOST_GAPS) {
+        details.push(format!(
+            "not measured {} to {} ({})",
+            when::civil(gap.from.0, zone),
+            when::civil(gap.to.0, zone),
+            stretch(gap.duration_ns)
+        ));
+    }
+    if s.gaps.len() > MOST_GAPS {
+        details.push(format!("and {} gaps more", s.gaps.len() - MOST_GAPS));
+    }
+    details
+}
+
+/// An event on one line.
+pub(crate) fn event_line(event: &Event, zone: &TimeZone) -> String {
+    let time = |t: Option<super::model::Time>| t.map(|t| when::civil(t.0, zone));
+    let start = time(event.start).unwrap_or_else(|| "at an unknown time".into());
+    let length = match (event.start, event.end) {
+        (Some(a), Some(b)) if b > a => format!(", {}", stretch(a.0.abs_diff(b.0))),
+        (_, None) => ", still going on".into(),
+        _ => String::new(),
+    };
+    let place = [Some(event.interface.as_str()), event.target.as_deref()];
+    let place: Vec<&str> = place
+        .into_iter()
+        .flatten()
+        .filter(|p| !p.is_empty())
+        .collect();
+    let place = if place.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", clean(&place.join(" → ")))
+    };
+    format!(
+        "  {start}{length}  {:?} {}{place}: {}",
+        event.severity,
+        clean(&event.kind),
+        clean(&event.text)
+    )
+}
+
+/// Lines no longer than [`WIDTH`], the further ones indented.
+fn wrap(text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let room = line.chars().count() + 1 + word.chars().count() <= WIDTH;
+        if !line.trim().is_empty() && !room {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = " ".repeat(indent);
+            line.push_str(word);
+            continue;
+        }
+        if !line.is_empty() || (out.is_empty() && word.is_empty()) {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_wrapped_and_keep_their_indent() {
+        let text = wrap(&format!("  {}", "word ".repeat(40).trim()), 4);
+        for (i, line) in text.lines().enumerate() {
+            assert!(line.chars().count() <= WIDTH);
+            let indent = if i == 0 { "  word" } else { "    word" };
+            assert!(line.starts_with(indent), "{line:?}");
+        }
+        assert_eq!(wrap("short", 2), "short\n");
+    }
+}

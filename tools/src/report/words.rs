@@ -1,0 +1,232 @@
+//! What every format for people says in the same words.
+
+use jiff::tz::TimeZone;
+
+use super::model::{Report, Series, Stamps};
+use crate::show::{count, delay, percent, plural, stretch};
+use crate::when;
+
+/// What a report without verdicts says in their place.
+pub(crate) const NO_VERDICT: &str =
+    "No verdict: this report states what was measured and judges nothing.";
+
+/// Most names or gaps that a sentence spells out.
+const MOST_NAMED: usize = 3;
+
+/// The range, and how long it is.
+pub(crate) fn range(report: &Report, zone: &TimeZone) -> String {
+    format!(
+        "{} ({})",
+        when::range_label(report.from.0, report.to.0, zone),
+        stretch(report.to.0.abs_diff(report.from.0))
+    )
+}
+
+/// What was measured, a sentence each: the facts that a person looks for first.
+pub(crate) fn facts(report: &Report, zone: &TimeZone) -> Vec<String> {
+    let series = &report.series;
+    let mut facts = vec![measured(report)];
+    facts.push(losses(series));
+    if let Some(s) = series
+        .iter()
+        .filter(|s| s.loss_runs.longest > 1)
+        .max_by_key(|s| s.loss_runs.longest_ns)
+    {
+        facts.push(format!(
+            "Longest run of losses: {} in a row within {}, {}.",
+            plural(s.loss_runs.longest, "probe", "probes"),
+            stretch(s.loss_runs.longest_ns),
+            s.name()
+        ));
+    }
+    let unsent: u64 = series.iter().map(|s| s.unsent).sum();
+    if unsent > 0 {
+        facts.push(format!(
+            "{} could not be sent at all.",
+            plural(unsent, "probe", "probes")
+        ));
+    }
+    let gaps = &report.health.gaps;
+    if !gaps.is_empty() {
+        let total: u64 = gaps.iter().map(|g| g.duration_ns).sum();
+        let mut named: Vec<String> = gaps
+            .iter()
+            .take(MOST_NAMED)
+            .map(|g| format!("from {}", when::range_label(g.from.0, g.to.0, zone)))
+            .collect();
+        if gaps.len() > MOST_NAMED {
+            named.push(format!("and {} more times", gaps.len() - MOST_NAMED));
+        }
+        facts.push(format!(
+            "Nothing was recorded for {} in all: {}.",
+            stretch(total),
+            named.join(", ")
+        ));
+    }
+    facts
+}
+
+fn measured(report: &Report) -> String {
+    let distinct = |of: fn(&Series) -> &str| {
+        let mut names: Vec<&str> = report.series.iter().map(of).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.len() as u64
+    };
+    let sent: u64 = report.series.iter().map(|s| s.sent).sum();
+    format!(
+        "{} sent over {} to {}.",
+        plural(sent, "probe", "probes"),
+        plural(distinct(|s| &s.interface), "interface", "interfaces"),
+        plural(distinct(|s| &s.target), "target", "targets")
+    )
+}
+
+fn losses(series: &[Series]) -> String {
+    let (sent, lost) = series
+        .iter()
+        .fold((0, 0), |(s, l), x| (s + x.sent, l + x.lost));
+    if lost == 0 {
+        return "Every probe was answered.".into();
+    }
+    let mut text = format!(
+        "{} lost ({}).",
+        plural(lost, "probe was", "probes were"),
+        percent(lost, sent)
+    );
+    let directed: Vec<&Series> = series.iter().filter(|s| s.lost_up.is_some()).collect();
+    let (up, down, of) = directed.iter().fold((0, 0, 0), |(u, d, n), s| {
+        (
+            u + s.lost_up.unwrap_or(0),
+            d + s.lost_down.unwrap_or(0),
+            n + s.lost,
+        )
+    });
+    if of > 0 {
+        let unknown = of.saturating_sub(up + down);
+        text.push_str(&format!(
+            " Where the direction can be told: {} up, {} down",
+            count(up),
+            count(down)
+        ));
+        if unknown > 0 {
+            text.push_str(&format!(", {} still unknown", count(unknown)));
+        }
+        text.push('.');
+    }
+    text
+}
+
+/// A series' losses with their directions: `43 (0.06 %): 40 up, 3 down`.
+pub(crate) fn loss_of(s: &Series) -> String {
+    let mut text = format!("{} ({})", count(s.lost), percent(s.lost, s.sent));
+    if let (Some(up), Some(down)) = (s.lost_up, s.lost_down)
+        && s.lost > 0
+    {
+        text.push_str(&format!(": {} up, {} down", count(up), count(down)));
+        let unknown = s.lost.saturating_sub(up + down);
+        if unknown > 0 {
+            text.push_str(&format!(", {} unknown", count(unknown)));
+        }
+    }
+    text
+}
+
+/// What else happened to probes of a series, nothing where nothing did.
+pub(crate) fn oddities(s: &Series) -> Vec<String> {
+    [
+        (s.late, "late"),
+        (s.duplicated, "duplicated"),
+        (s.reordered, "reordered"),
+        (s.unsent, "not sent"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| format!("{} {what}", count(n)))
+    .collect()
+}
+
+/// Who took the time stamps of a series, in a sentence.
+pub(crate) fn stamps_of(s: &Series) -> String {
+    let t = &s.timestamps;
+    let near = format!("sent {}, received {}", clocks(&t.tx), clocks(&t.rx));
+    if s.kind == "udp" {
+        format!(
+            "{near}; far end: received {}, sent {}",
+            clocks(&t.remote_rx),
+            clocks(&t.remote_tx)
+        )
+    } else {
+        near
+    }
+}
+
+fn clocks(s: &Stamps) -> String {
+    let all = [
+        (s.nic, "network card"),
+        (s.kernel, "kernel"),
+        (s.user, "program"),
+        (s.none, "none"),
+    ];
+    let total: u64 = all.iter().map(|(n, _)| n).sum();
+    let used: Vec<String> = all
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, name)| match n {
+            n if n == total => name.to_owned(),
+            n => format!("{name} {}", percent(n, total)),
+        })
+        .collect();
+    if used.is_empty() {
+        "–".into()
+    } else {
+        used.join(" + ")
+    }
+}
+
+/// What is to be known about the daemon itself.
+pub(crate) fn health(report: &Report) -> Vec<String> {
+    let h = &report.health;
+    let mut lines = Vec::new();
+    if let (Some(p50), Some(p99), Some(max)) =
+        (h.send_late_ns.p50, h.send_late_ns.p99, h.send_late_ns.max)
+    {
+        lines.push(format!(
+            "Probes left {} after their time in the middle, {} at the 99th percentile (of a typical \
+             minute), {} at worst.",
+            delay(p50),
+            delay(p99),
+            delay(max)
+        ));
+    }
+    if let (Some(dropped), Some(drops), Some(skipped)) =
+        (h.dropped_samples, h.socket_drops, h.skipped_slots)
+    {
+        lines.push(if dropped + drops + skipped == 0 {
+            "Nothing was lost to the measuring host itself.".into()
+        } else {
+            format!(
+                "Lost to the measuring host itself: {}, {}, {}.",
+                plural(dropped, "sample", "samples"),
+                plural(drops, "datagram", "datagrams"),
+                plural(skipped, "slot", "slots")
+            )
+        });
+    }
+    if let Some(share) = h.cpu_share {
+        lines.push(format!(
+            "The daemon used {:.2}\u{a0}% of one processor core.",
+            share * 100.0
+        ));
+    }
+    if lines.is_empty() {
+        lines.push("The daemon recorded nothing about itself in this time.".into());
+    }
+    lines
+}
+
+/// How to read the figures.
+pub(crate) const HOW_MEASURED: &str = "Round-trip times do not include the time that a reflector \
+held the packet, wherever both of its stamps are known. Percentiles are within 1 % (nearest rank), \
+minimum and maximum exact. A probe counts as lost when no answer came before the time-out and none \
+came later; loss has a direction only where the far end counts what it receives.";

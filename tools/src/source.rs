@@ -1,0 +1,150 @@
+//! Opening the store: beside a running daemon or without one, for the same figures.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bufferbane_store::{OpenError, Reader, SeriesId, SeriesInfo, recover};
+
+use crate::args::{DEFAULT_STORE, Place, Selection};
+use crate::control::{self, ControlError};
+use crate::fail::Fail;
+use crate::out::warn;
+use crate::when;
+
+/// How long the daemon may take to commit.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the store for reading. A running daemon is asked first to commit what it holds, so that
+/// nothing is missing; after an unclean end without a daemon the file is repaired.
+pub(crate) fn open(place: &Place) -> Result<Reader, Fail> {
+    match control::ask(&place.socket, "commit", COMMIT_PATIENCE) {
+        Ok(_) | Err(ControlError::Absent) => {}
+        Err(e) => warn(&format!("the last minute may be missing: {e}")),
+    }
+    match Reader::open(&place.store) {
+        Err(OpenError::NeedsRecovery(_)) => repair(place),
+        other => other.map_err(|e| explain(&place.store, e)),
+    }
+}
+
+fn repair(place: &Place) -> Result<Reader, Fail> {
+    if place.store == Path::new(DEFAULT_STORE)
+        && let Some(state) = unit_state()
+        && state != "inactive"
+        && state != "failed"
+    {
+        return Err(Fail::Failed(format!(
+            "{}: the daemon did not end cleanly before, and repairs the file now (bufferbaned.service \
+             is {state}); try again in a minute",
+            place.store.display()
+        )));
+    }
+    warn("the daemon did not end cleanly; repairing the store");
+    match recover(&place.store) {
+        // Between the two attempts a daemon may have come up, and repairs it itself.
+        Ok(()) | Err(OpenError::Busy(_)) => {}
+        Err(e) => return Err(explain(&place.store, e)),
+    }
+    Reader::open(&place.store).map_err(|e| explain(&place.store, e))
+}
+
+/// What systemd says of the daemon's unit; `None` where there is no systemd to ask.
+fn unit_state() -> Option<String> {
+    let output = Command::new("systemctl")
+        .args([
+            "show",
+            "--property=ActiveState",
+            "--value",
+            "bufferbaned.service",
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
+    let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!state.is_empty()).then_some(state)
+}
+
+fn explain(path: &Path, error: OpenError) -> Fail {
+    match &error {
+        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Fail::Failed(format!(
+                "{}: this user may not read it; join the group bufferbane (usermod -aG bufferbane \
+                 USER, then log in again), or use sudo",
+                path.display()
+            ))
+        }
+        _ => error.into(),
+    }
+}
+
+/// The series that were asked for, in the order people read them.
+pub(crate) fn series(
+    reader: &Reader,
+    selection: &Selection,
+) -> Result<Vec<(SeriesId, SeriesInfo)>, Fail> {
+    let all = reader.series()?;
+    let wanted = |what: &Option<String>, name: &str| what.as_ref().is_none_or(|w| w == name);
+    let mut chosen: Vec<(SeriesId, SeriesInfo)> = all
+        .iter()
+        .filter(|(_, i)| {
+            wanted(&selection.interface, &i.interface) && wanted(&selection.target, &i.target)
+        })
+        .map(|(id, i)| (*id, i.clone()))
+        .collect();
+    if chosen.is_empty() {
+        return Err(nothing_of(selection, &all));
+    }
+    chosen.sort_by(|(a_id, a), (b_id, b)| {
+        let key = |i: &SeriesInfo| (i.interface.clone(), i.target.clone());
+        let fine = |i: &SeriesInfo| (i.kind, i.family, i.dscp, i.size, i.interval_ns);
+        (key(a), fine(a), a_id).cmp(&(key(b), fine(b), b_id))
+    });
+    Ok(chosen)
+}
+
+fn nothing_of(selection: &Selection, all: &BTreeMap<SeriesId, SeriesInfo>) -> Fail {
+    if all.is_empty() {
+        return Fail::NoData("nothing has been recorded yet".into());
+    }
+    let names = |of: fn(&SeriesInfo) -> &str| {
+        let mut names: Vec<&str> = all.values().map(of).collect();
+        names.sort_unstable();
+        names.dedup();
+        crate::show::clean(&names.join(", "))
+    };
+    let asked = [
+        selection
+            .interface
+            .as_ref()
+            .map(|i| format!("interface \"{i}\"")),
+        selection.target.as_ref().map(|t| format!("target \"{t}\"")),
+    ];
+    let asked: Vec<String> = asked.into_iter().flatten().collect();
+    Fail::NoData(format!(
+        "there is no data of {}; the store has the interfaces {} and the targets {}",
+        asked.join(" with "),
+        names(|i| &i.interface),
+        names(|i| &i.target)
+    ))
+}
+
+/// The whole stretch of time there is data of.
+pub(crate) fn recorded(reader: &Reader) -> Result<(i64, i64), Fail> {
+    reader
+        .span()?
+        .ok_or_else(|| Fail::NoData("nothing has been recorded yet".into()))
+}
+
+/// There is nothing in the range that was asked for; says where there is something.
+pub(crate) fn nothing_there(range: when::Range, recorded: (i64, i64), utc: bool) -> Fail {
+    let zone = when::zone(utc);
+    Fail::NoData(format!(
+        "no data from {}; the store has data from {}",
+        when::range_label(range.from_ns, range.to_ns, &zone),
+        when::range_label(recorded.0, recorded.1, &zone)
+    ))
+}

@@ -1,0 +1,156 @@
+//! `bbtool store`: check, compact, prune.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use bufferbane_store::{OpenError, Reader, Retention, Trust, Writer, WriterOptions, compact};
+use serde_json::json;
+
+use crate::args::{StoreAction, StoreCheck, StorePrune};
+use crate::fail::Fail;
+use crate::show::{bytes, count, stretch};
+use crate::{out, source, when};
+
+/// `bbtool store`.
+pub(crate) fn run(action: &StoreAction) -> Result<(), Fail> {
+    match action {
+        StoreAction::Check(args) => check(args),
+        StoreAction::Compact(args) => shrink(&args.place().store),
+        StoreAction::Prune(args) => prune(args),
+    }
+}
+
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
+}
+
+fn check(args: &StoreCheck) -> Result<(), Fail> {
+    let place = args.place();
+    let reader = source::open(&place)?;
+    let report = reader
+        .check()
+        .map_err(|e| Fail::Failed(format!("{}: damaged: {e}", place.store.display())))?;
+    let span = reader.span()?;
+    if args.json {
+        return out::print_json(&json!({
+            "path": place.store.display().to_string(),
+            "whole": true,
+            "file_bytes": file_bytes(&place.store),
+            "series": report.series,
+            "blocks": report.blocks,
+            "samples": report.samples,
+            "rollups": report.rollups,
+            "events": report.events,
+            "first": span.map(|s| when::rfc3339(s.0)),
+            "last": span.map(|s| when::rfc3339(s.1)),
+        }));
+    }
+    let per_sample = match report.samples {
+        0 => String::new(),
+        n => format!(
+            " ({:.1} bytes of file for each)",
+            file_bytes(&place.store) as f64 / n as f64
+        ),
+    };
+    let zone = when::zone(false);
+    let text = format!(
+        "{}: whole\n{} in the file\n{} series\n{} samples in {} blocks{per_sample}\n{} rollups\n\
+         {} events\n{}\n",
+        place.store.display(),
+        bytes(file_bytes(&place.store)),
+        count(report.series),
+        count(report.samples),
+        count(report.blocks),
+        count(report.rollups),
+        count(report.events),
+        span.map_or_else(
+            || "nothing recorded yet".to_owned(),
+            |s| when::range_label(s.0, s.1, &zone)
+        ),
+    );
+    out::print(&text.replace('\u{a0}', " "))
+}
+
+fn shrink(path: &Path) -> Result<(), Fail> {
+    let before = file_bytes(path);
+    compact(path)?;
+    let text = format!(
+        "{} before, {} now\n",
+        bytes(before),
+        bytes(file_bytes(path))
+    );
+    out::print(&text.replace('\u{a0}', " "))
+}
+
+fn prune(args: &StorePrune) -> Result<(), Fail> {
+    let keep = |option: &str, typed: &Option<String>| -> Result<Option<u64>, Fail> {
+        typed
+            .as_ref()
+            .map(|t| match t.as_str() {
+                "forever" => Ok(None),
+                t => when::duration(t)
+                    .map(|ns| Some(ns.unsigned_abs()))
+                    .map_err(|e| Fail::Usage(format!("{option}: {e}"))),
+            })
+            .transpose()
+            .map(Option::flatten)
+    };
+    let retention = Retention {
+        samples_ns: keep("--samples", &args.samples)?,
+        minutes_ns: keep("--rollups-1m", &args.rollups_1m)?,
+        hours_ns: keep("--rollups-1h", &args.rollups_1h)?,
+        max_bytes: None,
+    };
+    let kept = [
+        ("samples", retention.samples_ns),
+        ("rollups of a minute", retention.minutes_ns),
+        ("rollups of an hour", retention.hours_ns),
+    ];
+    let planned: Vec<String> = kept
+        .iter()
+        .filter_map(|(what, ns)| ns.map(|ns| format!("{what} older than {}", stretch(ns))))
+        .collect();
+    if planned.is_empty() {
+        return Err(Fail::Usage(
+            "say what to keep how long: --samples, --rollups-1m, --rollups-1h".into(),
+        ));
+    }
+    let path = args.place().store;
+    // Refused before anything is asked, and without making a file where there is none.
+    match Reader::open(&path) {
+        Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let what = planned.join(", ").replace('\u{a0}', " ");
+    if !args.yes && !confirmed(&format!("Remove {what} from {}?", path.display()))? {
+        return Err(Fail::Failed("nothing was removed".into()));
+    }
+    let options = WriterOptions {
+        // Removing is what makes room.
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    };
+    let mut writer = Writer::open(&path, options)?;
+    let gone = writer.enforce_retention(&retention, when::now_ns(), Trust::Plausible)?;
+    writer.close()?;
+    out::print(&format!(
+        "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour\n",
+        gone.blocks, gone.minutes, gone.hours
+    ))
+}
+
+/// Asks a person; without one the answer is no.
+fn confirmed(question: &str) -> Result<bool, Fail> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Fail::Usage(format!(
+            "{question} There is nobody to ask here; say --yes to mean it"
+        )));
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

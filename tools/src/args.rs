@@ -145,6 +145,26 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// `store`.
     Store(Store),
+    /// `demo`.
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+}
+
+/// A reflector, a daemon and a report on this host, without configuration or root.
+#[cfg(feature = "demo")]
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "demo",
+    example = "{command_name} --seconds 20 --out bufferbane-demo"
+)]
+pub(crate) struct Demo {
+    /// how long to probe, seconds (default 20)
+    #[argh(option, arg_name = "n", default = "20")]
+    pub(crate) seconds: u64,
+    /// where the report is written (default bufferbane-demo)
+    #[argh(option, arg_name = "dir", default = "\"bufferbane-demo\".into()")]
+    pub(crate) out: PathBuf,
 }
 
 range_command! {

@@ -7,6 +7,8 @@
 mod args;
 mod chart;
 mod control;
+#[cfg(feature = "demo")]
+mod demo;
 mod doctor;
 mod export;
 mod fail;
@@ -72,5 +74,7 @@ fn run() -> Result<(), Fail> {
         Some(Command::Keygen(a)) => keygen::run(a),
         Some(Command::Doctor(a)) => doctor::run(a),
         Some(Command::Store(a)) => store::run(&a.action),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(a)) => demo::run(a),
     }
 }

@@ -151,6 +151,9 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
         .expect("no panic")
         .expect("the reflector ran to the end");
 
+    if let Some(keep) = std::env::var_os("BUFFERBANE_KEEP_STORE") {
+        std::fs::copy(dir.path().join("s.redb"), keep).expect("a place to keep the store");
+    }
     let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
     let (from_ns, to_ns) = reader.span().expect("readable").expect("samples");
     // What was in flight at the end has no sample; the first second is left to the session.

@@ -281,8 +281,6 @@ impl Keeper {
                 }
                 let order = Order::Session(id, w.interface.clone(), w.target.clone());
                 self.order(order);
-                let begin = self.lost_fact(w);
-                self.order(begin);
                 (Prober::Session(Box::new(client)), tos, in_flight)
             }
         };
@@ -297,18 +295,6 @@ impl Keeper {
                 trouble: None,
             },
         );
-    }
-
-    /// A reflector counts as lost until it has answered for the first time.
-    fn lost_fact(&self, w: &Wanted) -> Order {
-        let fact = Fact {
-            kind: "reflector_lost",
-            severity: Severity::Warning,
-            interface: w.interface.clone(),
-            target: Some(w.target.clone()),
-            text: format!("{} has not answered through {} yet", w.target, w.interface),
-        };
-        Order::Begin(format!("reflector_lost {} {}", w.interface, w.target), fact)
     }
 
     /// Opens or closes a unit's socket as interface and route demand.

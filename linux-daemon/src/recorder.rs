@@ -85,6 +85,8 @@ pub(crate) struct Recorder {
     writer: Option<Writer>,
     ids: HashMap<SeriesIndex, (SeriesInfo, Option<SeriesId>)>,
     sessions: HashMap<u32, (String, String)>,
+    /// Where each session's reflector sees us.
+    addresses: HashMap<u32, std::net::SocketAddr>,
     live: BTreeMap<SeriesIndex, SeriesStatus>,
     open_events: HashMap<String, (EventId, Event)>,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
@@ -119,6 +121,7 @@ impl Recorder {
             writer: None,
             ids: HashMap::new(),
             sessions: HashMap::new(),
+            addresses: HashMap::new(),
             live: BTreeMap::new(),
             open_events: HashMap::new(),
             waiting_facts: Vec::new(),
@@ -325,14 +328,14 @@ impl Recorder {
                 );
             }
             SessionEvent::AddressSeen(address) => {
+                let before = self.addresses.insert(unit, address);
                 let text = format!("{target} sees {interface} at {address}");
                 log::info!("{text}");
-                self.fact(
-                    at,
-                    None,
-                    fact("address_change", Severity::Info, text),
-                    false,
-                );
+                if let Some(before) = before {
+                    let text = format!("{text}, before that at {before}");
+                    let fact = fact("address_change", Severity::Info, text);
+                    self.fact(at, None, fact, false);
+                }
             }
             SessionEvent::RemoteDrops(n) => {
                 let text = format!("{target} dropped {n} packets itself: it is overloaded");

@@ -31,6 +31,8 @@ const OVERLAP_NS: u64 = 10_000_000_000;
 /// Without an echo for this long while probes go out, the reflector counts as lost and is knocked
 /// at, ns; at slow rates after three intervals.
 const SILENCE_NS: u64 = 1_000_000_000;
+/// How long a reflector may take to answer for the first time before it counts as lost, ns.
+const FIRST_PATIENCE_NS: u64 = 3_000_000_000;
 /// A knock that is not answered is repeated after this, ns, and then ever more slowly.
 const FIRST_RETRY_NS: u64 = 300_000_000;
 const LAST_RETRY_NS: u64 = 1_500_000_000;
@@ -302,7 +304,14 @@ where
                 s.run = (at < to).then_some((at, to, received));
             }
         }
-        let Some(session) = &self.session else { return };
+        let Some(session) = &self.session else {
+            // A reflector that answers at once was never lost.
+            if !self.silent && now.saturating_since(self.heard_at) > FIRST_PATIENCE_NS {
+                self.silent = true;
+                self.event(SessionEvent::Lost);
+            }
+            return;
+        };
         if self.before.is_some() && now.saturating_since(session.since) > OVERLAP_NS {
             self.before = None;
         }

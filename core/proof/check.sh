@@ -17,9 +17,8 @@ if ! grep -q "no global memory allocator found" <<<"$said"; then
     exit 1
 fi
 
-for target in thumbv7em-none-eabihf; do
-    echo "core builds for $target, which has no std:"
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target"
-    cargo build --quiet --manifest-path ../Cargo.toml --package bufferbane-core --target "$target"
-done
+target=thumbv7em-none-eabihf
+echo "core builds for $target, which has no std:"
+rustup target list --installed | grep -qx "$target" || rustup target add "$target"
+cargo build --quiet --manifest-path ../Cargo.toml --package bufferbane-core --target "$target"
 echo "core is no_std and allocates nothing"

@@ -212,8 +212,9 @@ pub enum Observation {
     /// A probe's end, or a further copy of a reply.
     New(Sample),
     /// More became known of a probe that was reported as lost: which way it was lost
-    /// ([`Flags::DIRECTION_LATER`]), or that it was answered after all ([`Status::Late`]). Takes
-    /// the place of the sample with the same series and number.
+    /// ([`Flags::DIRECTION_LATER`]), or that it was answered after all: [`Status::Late`], or
+    /// [`Status::Ok`] where the reply had arrived in time and the driver was late. Takes the place of
+    /// the sample with the same series and number.
     Revised(Sample),
 }
 

@@ -124,7 +124,7 @@ fn drops_json(drops: &DropCounters) -> Value {
     )
 }
 
-/// The same for people: what [`to_json`] made, in lines.
+/// The same for people: what `to_json` made, in lines.
 #[must_use]
 pub fn to_text(status: &Value) -> String {
     let number = |v: &Value| v.as_u64().unwrap_or(0);

@@ -262,6 +262,10 @@ where
         let timeout_ns = self.config.timeout_ns;
         let newest = self.newest_answered;
         let slot = self.slot_mut(seq).ok_or(DropReason::Unmatched)?;
+        // The stamps decide, not when the driver got round to it: after a stall of this program the
+        // time-out may be noticed before a reply that had arrived in time.
+        let late = facts.rx.at.saturating_since(slot.tx.at) > timeout_ns;
+        let status = if late { Status::Late } else { Status::Ok };
         match slot.state {
             State::Free => return Err(DropReason::Unmatched),
             State::Ended(Status::Unsent) | State::Reported(Status::Unsent) => {
@@ -280,7 +284,7 @@ where
                 if newest.is_some_and(|n| n > seq) {
                     slot.flags = slot.flags.with(Flags::REORDERED);
                 }
-                if facts.rx.at.saturating_since(slot.tx.at) > timeout_ns {
+                if late {
                     self.end(seq, Status::Late);
                 } else {
                     slot.state = State::Answered;
@@ -288,16 +292,16 @@ where
                 }
             }
             State::Ended(_) => {
-                // Timed out a moment ago and not yet polled: it is reported once, as late.
+                // Timed out a moment ago and not yet polled: it is reported once.
                 slot.take_reply(facts);
-                slot.state = State::Ended(Status::Late);
+                slot.state = State::Ended(status);
             }
             State::Reported(_) => {
                 slot.take_reply(facts);
-                slot.state = State::Reported(Status::Late);
+                slot.state = State::Reported(status);
                 let slot = *slot;
                 self.losses.forget(seq);
-                self.push_extra(|config| Observation::Revised(slot.sample(config, Status::Late)));
+                self.push_extra(|config| Observation::Revised(slot.sample(config, status)));
             }
         }
         if newest.is_none_or(|n| n < seq) {

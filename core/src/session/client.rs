@@ -82,6 +82,8 @@ struct Session {
     keys: SessionKeys,
     since: Monotonic,
     next_counter: u64,
+    /// The highest counter of an echo: what an older one says of the present is out of date.
+    newest_echo: Option<u64>,
 }
 
 /// Where knocking has got to.
@@ -507,6 +509,7 @@ where
                 .session_keys(&welcome.client_random, &welcome.server_random),
             since: now,
             next_counter: 0,
+            newest_echo: None,
         };
         let first = self.boot.is_none();
         if self
@@ -559,26 +562,47 @@ where
             // A knock that was only meant to find the reflector again is not needed any more.
             self.knock = Knock::Idle;
         }
+        let seq = reply.seq.get();
+        let index = usize::from(reply.stream.get());
+        if self.is_newest(number, header.counter.get()) {
+            self.take_present(&reply);
+        }
+        let stream = self.streams.get_mut(index).ok_or(DropReason::Field)?;
+        stream.take_reply(meta, &reply, seq)
+    }
+
+    /// Whether the echo with `counter` in session `number` is the latest so far, in the order in
+    /// which they were sent.
+    fn is_newest(&mut self, number: u32, counter: u64) -> bool {
+        let session = self.session.as_mut().filter(|s| s.number == number);
+        session.is_some_and(|s| {
+            let newest = s.newest_echo.is_none_or(|n| n < counter);
+            if newest {
+                s.newest_echo = Some(counter);
+            }
+            newest
+        })
+    }
+
+    /// What an echo says of the reflector and of our address as they are now.
+    fn take_present(&mut self, reply: &Reply) {
         let address = address_from_bytes(reply.address, reply.port.get());
         if self.address.replace(address) != Some(address) {
             self.event(SessionEvent::AddressSeen(address));
         }
         let drops = reply.socket_drops.get();
-        let dropped = self
-            .remote_drops
-            .replace(drops)
-            .map_or(0, |d| drops.wrapping_sub(d));
-        let seq = reply.seq.get();
-        let index = usize::from(reply.stream.get());
-        // Late news of an older echo must not look like a change; only growth counts.
-        if dropped > 0 && dropped < u32::MAX / 2 {
-            self.event(SessionEvent::RemoteDrops(dropped));
-            for s in &mut self.streams {
-                s.believe_from = s.flight.next_seq();
-            }
+        let before = self.remote_drops.replace(drops);
+        // Among the first count there may be drops of the probes before it.
+        let rise = drops.wrapping_sub(before.unwrap_or(0));
+        if rise == 0 || rise >= u32::MAX / 2 {
+            return;
         }
-        let stream = self.streams.get_mut(index).ok_or(DropReason::Field)?;
-        stream.take_reply(meta, &reply, seq)
+        if before.is_some() {
+            self.event(SessionEvent::RemoteDrops(rise));
+        }
+        for s in &mut self.streams {
+            s.believe_from = s.flight.next_seq();
+        }
     }
 
     fn event(&mut self, event: SessionEvent) {

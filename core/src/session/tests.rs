@@ -66,6 +66,10 @@ struct World {
     /// (arrives at, upward, bytes)
     wire: VecDeque<(u64, bool, Vec<u8>)>,
     port: u16,
+    /// What the reflector's socket has dropped so far.
+    drops: u32,
+    /// Every answer of this millisecond comes 200 ms later than the others.
+    straggler_ms: Option<u64>,
     fate: Fate,
     samples: Vec<Sample>,
     events: Vec<SessionEvent>,
@@ -100,6 +104,8 @@ impl World {
             reflector: reflector(9, 4),
             wire: VecDeque::new(),
             port: 1000,
+            drops: 0,
+            straggler_ms: None,
             fate,
             samples: Vec::new(),
             events: Vec::new(),
@@ -130,7 +136,8 @@ impl World {
             self.wire = rest.into();
             for (_, up, mut bytes) in due {
                 if up {
-                    let m = meta(remote_now.as_nanos(), [192, 0, 2, 7], self.port);
+                    let mut m = meta(remote_now.as_nanos(), [192, 0, 2, 7], self.port);
+                    m.socket_drops = self.drops;
                     let answer = self.reflector.handle_request(
                         remote_now.saturating_add(MS / 2),
                         &m,
@@ -147,8 +154,10 @@ impl World {
                                 .handle_sent(token, SendOutcome::Stamped(left));
                         }
                         if !(self.fate)(self.now_ms).1 {
+                            let is_straggler =
+                                self.straggler_ms.take_if(|from| *from <= now_ms).is_some();
                             self.wire.push_back((
-                                self.now_ms + 11,
+                                now_ms + if is_straggler { 211 } else { 11 },
                                 false,
                                 out[..answer.len].to_vec(),
                             ));
@@ -268,6 +277,55 @@ fn another_address_interrupts_nothing() {
             .contains(&SessionEvent::AddressSeen(([192, 0, 2, 7], 2000).into()))
     );
     assert!(w.statuses(1_000, 5_500).iter().all(|s| *s == Status::Ok));
+}
+
+#[test]
+fn an_overtaken_answer_says_nothing_of_the_present() {
+    let mut w = World::new(|_| (false, false));
+    w.run_until(3_000);
+    w.straggler_ms = Some(3_000);
+    w.run_until(3_080);
+    assert_eq!(w.straggler_ms, None);
+    // The straggler was sent before the address changed and the far end's socket overflowed.
+    (w.port, w.drops) = (2000, 80);
+    w.run_until(6_000);
+    assert!(w.samples.iter().any(|s| s.rtt_ns == Some(230 * MS)));
+    let addresses = w.events.iter();
+    let addresses = addresses.filter(|e| matches!(e, SessionEvent::AddressSeen(_)));
+    assert_eq!(addresses.count(), 2, "{:?}", w.events);
+    let told: u32 = w
+        .events
+        .iter()
+        .map(|e| match e {
+            SessionEvent::RemoteDrops(n) => *n,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(told, 80);
+}
+
+#[test]
+fn an_answer_that_came_in_time_is_not_late_because_the_driver_was() {
+    let mut w = World::new(|_| (false, false));
+    w.run_until(3_000);
+    while w.wire.iter().all(|(_, up, _)| *up) {
+        w.run_until(w.now_ms + 1);
+    }
+    // The driver stands still for longer than the time-out, and then looks at the clock first.
+    let arrived = w.now_ms + 25;
+    let before = w.samples.len();
+    w.now_ms += 5_000;
+    let now = Monotonic::from_nanos(w.now_ms * MS);
+    w.client.handle_timeout(now);
+    let answers: Vec<_> = w.wire.drain(..).filter(|(_, up, _)| !up).collect();
+    for (_, _, mut bytes) in answers {
+        let m = meta(arrived * MS, [203, 0, 113, 1], 9876);
+        w.client.handle_reply(now, &m, &mut bytes).unwrap();
+    }
+    w.run_until(w.now_ms + 1);
+    let told = &w.samples[before..];
+    assert!(told.iter().any(|s| s.status == Status::Ok), "{told:?}");
+    assert!(told.iter().all(|s| s.status != Status::Late), "{told:?}");
 }
 
 #[test]

@@ -93,6 +93,11 @@ impl Column {
         }
     }
 
+    /// Probes that were tried and came to nothing.
+    pub(crate) fn gone(&self) -> u64 {
+        self.lost.iter().sum::<u64>() + self.unsent
+    }
+
     /// Whether anything was tried in it.
     pub(crate) const fn is_measured(&self) -> bool {
         self.sent + self.unsent > 0
@@ -100,6 +105,18 @@ impl Column {
 }
 
 impl Track {
+    /// Whether the typical column has at least this many answers.
+    pub(crate) fn has_typically(&self, answers: u64) -> bool {
+        let (enough, all) = self
+            .fine
+            .iter()
+            .filter_map(|c| c.rtt)
+            .fold((0, 0), |(e, n), l| {
+                (e + u64::from(l.count >= answers), n + 1)
+            });
+        enough * 2 > all
+    }
+
     /// A series in columns for `pixels` across; `None` where it has nothing in the range.
     pub(crate) fn read(
         reader: &Reader,

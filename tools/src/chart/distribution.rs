@@ -9,11 +9,13 @@ use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
 use super::scene::{Anchor, Label, Scene};
 use super::text;
 use crate::fail::Fail;
-use crate::show::{count, delay};
+use crate::show::delay;
 use crate::when::Range;
 
 /// A bar is about this wide.
 const BAR: f64 = 7.0;
+/// Octaves that the widest bucket of a histogram spans: log2(1 + 1/64).
+const WIDEST_BUCKET: f64 = 0.0224;
 const SIZE: f64 = 11.5;
 const MARKED: [(f64, &str); 3] = [(0.5, "median"), (0.95, "p95"), (0.99, "p99")];
 
@@ -39,7 +41,7 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
     frame.reserve(["100 %".to_owned()]);
     for (i, track) in tracks.iter().enumerate() {
         let h = &track.whole.rtt;
-        let heading = Heading::of(track, format!("{} answers", count(h.count())));
+        let heading = Heading::of(track, figures(h));
         // Each panel has a value axis of its own below it, and percentiles above.
         let mut plot = frame.panel(i, &heading, Scale::Linear(1.0), range);
         plot.bounds[3] -= SIZE + 8.0;
@@ -71,6 +73,18 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
         cumulative(&mut frame, &plot, &values, h);
     }
     Ok(frame.scene)
+}
+
+fn figures(h: &Histogram) -> String {
+    match (h.quantile(0.5), h.quantile(0.95), h.quantile(0.99)) {
+        (Some(p50), Some(p95), Some(p99)) => format!(
+            "median {} · p95 {} · p99 {}",
+            delay(p50),
+            delay(p95),
+            delay(p99)
+        ),
+        _ => "no answer".into(),
+    }
 }
 
 fn share_mark(share: f64) -> String {
@@ -113,7 +127,7 @@ impl Values {
         let theme = frame.look.theme;
         let [_, top, _, bottom] = plot.bounds;
         let mut end = f64::MIN;
-        for (value, is_round) in self.marks() {
+        for (value, has_label) in self.marks() {
             let x = self.x(value).round();
             frame.scene.fill([x, top, x + 1.0, bottom], theme.grid);
             frame
@@ -121,8 +135,7 @@ impl Values {
                 .fill([x, bottom, x + 1.0, bottom + 4.0], theme.axis);
             let text = super::delay_mark(value);
             let half = text::width(&text, SIZE) / 2.0;
-            // The rounder of two neighbours that are too near was put first.
-            if !is_round || x - half < end + 8.0 || x + half > frame.look.width - 2.0 {
+            if !has_label || x - half < end + 8.0 || x + half > frame.look.width - 2.0 {
                 continue;
             }
             end = x + half;
@@ -156,55 +169,43 @@ impl Values {
         }
         let first = self.low.log10().floor() as i32;
         let last = self.high.log10().ceil() as i32;
+        let (steps, labelled): (&[f64], usize) = match decades {
+            d if d < 1.2 => (&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 9),
+            d if d < 3.0 => (&[1.0, 2.0, 5.0], 3),
+            _ => (&[1.0, 2.0, 5.0], 1),
+        };
         (first..=last)
-            .flat_map(|e| [1.0, 2.0, 5.0].map(|m| (m * 10f64.powi(e), m)))
+            .flat_map(|e| {
+                let steps = steps.iter().enumerate();
+                steps.map(move |(i, m)| (m * 10f64.powi(e), i < labelled))
+            })
             .filter(|(v, _)| (self.low..=self.high).contains(v))
-            .map(|(v, m)| (v, decades < 3.0 || (m - 1.0).abs() < 1e-9))
             .collect()
     }
 }
 
-/// Bars of whole histogram buckets: lower edge, upper edge, share.
+/// Bars equally wide on the logarithmic axis: lower edge, upper edge, share. What lies in a bucket
+/// of the histogram is spread evenly over it.
 fn bars(h: &Histogram, plot: &Plot, values: &Values) -> Vec<(f64, f64, f64)> {
     let width = plot.bounds[2] - plot.bounds[0];
-    let wanted = (width / BAR).max(4.0);
-    // Buckets are as wide as 1/64 of an octave; a bar is a whole number of them.
     let octaves = (values.high / values.low).log2();
-    let per_bar = ((octaves * 64.0 / wanted).ceil() as u64).max(1);
-    let mut bars: Vec<(u64, f64, f64, u64)> = Vec::new();
+    // Never narrower than the histogram's buckets, which would comb it.
+    let count = (width / BAR).min(octaves / WIDEST_BUCKET).max(4.0) as usize;
+    let edge = |i: usize| values.low * 2f64.powf(octaves * i as f64 / count as f64);
+    let mut bars: Vec<(f64, f64, f64)> = (0..count).map(|i| (edge(i), edge(i + 1), 0.0)).collect();
+    let (min, max) = (h.min().unwrap_or(0) as f64, h.max().unwrap_or(0) as f64);
     for (low, high, n) in h.iter() {
-        let index = bucket_number(low) / per_bar;
-        match bars.last_mut() {
-            Some(b) if b.0 == index => {
-                b.2 = high as f64;
-                b.3 += u64::from(n);
+        let low = (low as f64).max(min);
+        let high = (high as f64).min(max + 1.0).max(low + 1.0);
+        let share = f64::from(n) / h.count() as f64;
+        for bar in &mut bars {
+            let overlap = high.min(bar.1) - low.max(bar.0);
+            if overlap > 0.0 {
+                bar.2 += share * overlap / (high - low);
             }
-            _ => bars.push((index, low as f64, high as f64, u64::from(n))),
         }
     }
-    bars.into_iter()
-        .map(|(index, low, _, n)| {
-            // The whole bar, not only the buckets in it that have something.
-            let begin = bucket_begin(index * per_bar).min(low);
-            let end = bucket_begin((index + 1) * per_bar);
-            (begin, end, n as f64 / h.count() as f64)
-        })
-        .collect()
-}
-
-/// How many buckets of 1/64 octave, each octave cut evenly, lie below a value.
-fn bucket_number(ns: u64) -> u64 {
-    if ns == 0 {
-        return 0;
-    }
-    let octave = u64::from(ns.ilog2());
-    octave * 64 + ((ns as f64 / (1u64 << octave) as f64 - 1.0) * 64.0) as u64
-}
-
-/// The inverse of [`bucket_number`].
-fn bucket_begin(number: u64) -> f64 {
-    let octave = 2f64.powi((number / 64) as i32);
-    octave * (1.0 + (number % 64) as f64 / 64.0)
+    bars
 }
 
 /// The share of answers that were at most as long, with its own axis at the right.
@@ -244,8 +245,7 @@ fn percentiles(frame: &mut Frame<'_>, plot: &Plot, values: &Values, h: &Histogra
     for ((q, name), color) in MARKED.into_iter().zip([theme.main, theme.p95, theme.p99]) {
         let Some(value) = h.quantile(q) else { continue };
         let x = values.x(value as f64);
-        let text = format!("{name} {}", delay(value));
-        let half = text::width(&text, SIZE) / 2.0;
+        let half = text::width(name, SIZE) / 2.0;
         let center = x.max(left + half).min(right - half);
         // The lower of two rows where there is room, else the upper, else no label.
         let row = ends.iter().position(|end| center - half > end + 8.0);
@@ -257,7 +257,7 @@ fn percentiles(frame: &mut Frame<'_>, plot: &Plot, values: &Values, h: &Histogra
                     Label {
                         x: center,
                         y,
-                        text,
+                        text: name.to_owned(),
                         size: SIZE,
                         color: theme.text,
                         anchor: Anchor::Middle,

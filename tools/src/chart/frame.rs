@@ -41,6 +41,8 @@ pub(crate) enum Swatch {
     Line(Rgb),
     /// A filled box.
     Box(Rgb),
+    /// A bar that is cut off at the top: the bar's colour, and the notch's.
+    Notch(Rgb, Rgb),
 }
 
 /// A drawing area with its axes.
@@ -159,6 +161,12 @@ impl<'a> Frame<'a> {
             match swatch {
                 Swatch::Line(c) => scene.line(vec![(x, y), (x + 20.0, y)], 2.0, *c),
                 Swatch::Box(c) => scene.fill([x, y - 5.0, x + 20.0, y + 5.0], *c),
+                Swatch::Notch(bar, notch) => {
+                    scene.fill([x, y - 5.0, x + 20.0, y + 5.0], *bar);
+                    let corners =
+                        vec![(x + 5.0, y - 5.0), (x + 15.0, y - 5.0), (x + 10.0, y + 2.0)];
+                    scene.area(corners, *notch);
+                }
             }
             scene.text(
                 label(x + 26.0, y, name, SMALL, theme.muted),
@@ -223,7 +231,7 @@ impl<'a> Frame<'a> {
     /// How high the plot of a panel will be.
     pub(crate) fn plot_height(&self) -> f64 {
         let [_, top, _, bottom] = self.panels[0];
-        bottom - top - BODY - 20.0
+        bottom - top - BODY - 23.0
     }
 
     /// How many marks a value axis has room for.
@@ -242,19 +250,7 @@ impl<'a> Frame<'a> {
         let theme = self.look.theme;
         let [left, top, right, bottom] = self.panels[index];
         let y = top + 6.0 + BODY / 2.0;
-        let figures = text::width(&heading.figures, SMALL).min((right - left) * 0.6);
-        self.scene.text(
-            Label {
-                x: right,
-                y,
-                text: heading.figures.clone(),
-                size: SMALL,
-                color: theme.muted,
-                anchor: Anchor::End,
-            },
-            figures + 1.0,
-        );
-        let room = right - left - figures - 14.0;
+        // The name first, then the figures, and the details in what is left between them.
         let mut label = Label {
             x: left,
             y,
@@ -263,16 +259,23 @@ impl<'a> Frame<'a> {
             color: theme.text,
             anchor: Anchor::Start,
         };
-        let used = self.scene.text(label.clone(), room) + 10.0;
-        if used + text::width(&heading.detail, SMALL) <= room {
-            label.x += used;
-            label.text.clone_from(&heading.detail);
-            (label.size, label.color) = (SMALL, theme.muted);
-            self.scene.text(label, room - used);
+        let wide = right - left;
+        let figures = text::width(&heading.figures, SMALL);
+        let name_room = (wide - figures - 14.0).max(wide * 0.4);
+        let used = self.scene.text(label.clone(), name_room) + 12.0;
+        label.x += used;
+        label.text.clone_from(&heading.detail);
+        (label.size, label.color) = (SMALL, theme.muted);
+        if used + text::width(&heading.detail, SMALL) + 14.0 + figures <= wide {
+            self.scene.text(label.clone(), f64::MAX);
         }
+        label.x = right;
+        label.text.clone_from(&heading.figures);
+        label.anchor = Anchor::End;
+        self.scene.text(label, wide - used);
         let right = right - if self.has_right_axis { 40.0 } else { 6.0 };
         Plot {
-            bounds: [left + self.left, top + BODY + 14.0, right, bottom - 6.0],
+            bounds: [left + self.left, top + BODY + 17.0, right, bottom - 6.0],
             scale,
             range,
         }

@@ -74,8 +74,8 @@ fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
                 .map(|c| (plot.center(c), plot.y(of(&level(c)) as f64)))
                 .collect()
         };
-        let (low, high) = (line(|l| l.p50), line(|l| l.p99));
-        super::band(&mut frame.scene, plot, run, low, high, theme.band);
+        let edges = |c: &Column| (plot.y(level(c).p50 as f64), plot.y(level(c).p99 as f64));
+        super::band(&mut frame.scene, plot, run, edges, theme.band);
         frame.scene.line(line(|l| l.p95), 1.25, theme.p95);
         frame.scene.line(line(|l| l.p50), 1.75, theme.main);
     }

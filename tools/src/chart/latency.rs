@@ -17,12 +17,7 @@ const FOR_P99: u64 = 100;
 /// Draws it.
 pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
     let theme = look.theme;
-    let has = |n: u64| {
-        tracks
-            .iter()
-            .flat_map(|t| &t.fine)
-            .any(|c| c.rtt.is_some_and(|l| l.count >= n))
-    };
+    let has = |n: u64| tracks.iter().any(|t| t.has_typically(n));
     let blanks = super::blanks_of(tracks, range, |t| &t.fine);
     let mut legend = vec![(
         Swatch::Line(theme.main),
@@ -106,16 +101,17 @@ fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
                 .map(|c| (plot.center(c), plot.y(of(&level(c)) as f64)))
                 .collect()
         };
-        let (low, high) = (line(|l| l.min), line(|l| l.max));
-        super::band(&mut frame.scene, plot, run, low, high, theme.band);
-        let enough = |n: u64| run.iter().all(|c| level(c).count >= n);
+        if !track.single {
+            let edges = |c: &Column| (plot.y(level(c).min as f64), plot.y(level(c).max as f64));
+            super::band(&mut frame.scene, plot, run, edges, theme.band);
+        }
         let mut put = |of: fn(&Levels) -> u64, width: f64, color: Rgb| {
             frame.scene.line(line(of), width, color);
         };
-        if enough(FOR_P99) {
+        if track.has_typically(FOR_P99) {
             put(|l| l.p99, 1.25, theme.p99);
         }
-        if enough(FOR_P95) {
+        if track.has_typically(FOR_P95) {
             put(|l| l.p95, 1.25, theme.p95);
         }
         put(|l| l.p50, 1.75, theme.main);

@@ -8,6 +8,9 @@ use crate::fail::Fail;
 use crate::show::{count, percent};
 use crate::when::Range;
 
+/// What loses more than this is not seen as scattered loss any more.
+const OUTAGE: f64 = 0.5;
+
 /// Draws it.
 pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
     let theme = look.theme;
@@ -30,6 +33,15 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
         }
     }
     super::blank_legend([blanks[0], false], theme, &mut legend);
+    if tracks
+        .iter()
+        .any(|t| t.coarse.iter().any(|c| share(c) > highest(t)))
+    {
+        legend.push((
+            Swatch::Notch(theme.unknown, theme.background),
+            "goes on up to 100 %",
+        ));
+    }
     let mut frame = Frame::begin(
         look,
         "Lost probes",
@@ -42,8 +54,7 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
     let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
         .iter()
         .map(|t| {
-            let top = t.coarse.iter().map(share).fold(0.0, f64::max);
-            let scale = Scale::Linear((top * 1.08).clamp(0.01, 1.0));
+            let scale = Scale::Linear(highest(t));
             let marks = scale.marks(marks_wanted).into_iter();
             (scale, marks.map(|v| (v, mark(v))).collect())
         })
@@ -69,13 +80,25 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
 
 /// Lost and unsent probes of all that were tried.
 fn share(c: &Column) -> f64 {
-    let tried = c.sent + c.unsent;
-    let gone = c.lost.iter().sum::<u64>() + c.unsent;
-    if tried == 0 {
-        0.0
-    } else {
-        gone as f64 / tried as f64
+    match c.sent + c.unsent {
+        0 => 0.0,
+        tried => c.gone() as f64 / tried as f64,
     }
+}
+
+/// The top of the axis: outages are cut off where they would press everything else to the ground.
+fn highest(track: &Track) -> f64 {
+    let largest = |below: f64| {
+        let shares = track.coarse.iter().map(share);
+        shares.filter(|s| *s < below).fold(0.0, f64::max)
+    };
+    let (most, rest) = (largest(f64::MAX), largest(OUTAGE));
+    let top = if rest > 0.0 && rest < most / 4.0 {
+        rest
+    } else {
+        most
+    };
+    (top * 1.08).clamp(0.01, 1.0)
 }
 
 fn mark(share: f64) -> String {
@@ -104,12 +127,13 @@ fn figures(track: &Track) -> String {
 fn bars(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
     let theme = frame.look.theme;
     let colors = [theme.up, theme.down, theme.unknown, theme.unsent];
+    let [_, top, _, bottom] = plot.bounds;
     for c in &track.coarse {
-        let tried = (c.sent + c.unsent) as f64;
         let (x0, x1) = (plot.x(c.from_ns), plot.x(c.to_ns));
         // A bar may be thin, but never too thin to see.
         let x1 = x1.max(x0 + 1.0);
-        let mut sum = 0;
+        let (gone, height) = (c.gone() as f64, bottom - plot.y(share(c)));
+        let mut below = 0;
         for (n, color) in [c.lost[0], c.lost[1], c.lost[2], c.unsent]
             .into_iter()
             .zip(colors)
@@ -117,10 +141,28 @@ fn bars(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
             if n == 0 {
                 continue;
             }
-            let bottom = plot.y(sum as f64 / tried);
-            sum += n;
-            let top = plot.y(sum as f64 / tried).min(bottom - 1.0);
-            frame.scene.fill([x0, top, x1, bottom], color);
+            // Of a bar that is cut off the parts keep their proportions.
+            let y = |n: u64| bottom - height * n as f64 / gone;
+            let low = y(below);
+            below += n;
+            frame
+                .scene
+                .fill([x0, y(below).min(low - 1.0), x1, low], color);
         }
     }
+    for run in track
+        .coarse
+        .chunk_by(|a, b| is_cut(plot, a) == is_cut(plot, b))
+    {
+        if !is_cut(plot, &run[0]) {
+            continue;
+        }
+        let x = (plot.x(run[0].from_ns) + plot.x(run[run.len() - 1].to_ns)) / 2.0;
+        let notch = vec![(x - 6.0, top), (x + 6.0, top), (x, top + 9.0)];
+        frame.scene.area(notch, theme.background);
+    }
+}
+
+fn is_cut(plot: &Plot, c: &Column) -> bool {
+    matches!(plot.scale, Scale::Linear(high) if share(c) > high)
 }

@@ -229,27 +229,25 @@ fn blank_legend(found: [bool; 2], theme: Theme, legend: &mut Vec<(Swatch, &'stat
     }
 }
 
-/// Fills between two curves; a column alone becomes a bar as wide as it is.
+/// Fills from one edge to another, column by column: nothing is made up between them.
 fn band(
     scene: &mut Scene,
     plot: &Plot,
     run: &[Column],
-    low: Vec<(f64, f64)>,
-    high: Vec<(f64, f64)>,
+    edges: impl Fn(&Column) -> (f64, f64),
     color: theme::Rgb,
 ) {
-    if let ([column], [(_, low)], [(_, high)]) = (run, low.as_slice(), high.as_slice()) {
-        if (low - high).abs() > 0.5 {
-            let (x0, x1) = (plot.x(column.from_ns), plot.x(column.to_ns));
-            scene.fill([x0, *high, x1.max(x0 + 1.0), *low], color);
-        }
-        return;
+    let (mut low, mut high) = (Vec::new(), Vec::new());
+    for c in run {
+        let (x0, x1) = (plot.x(c.from_ns), plot.x(c.to_ns));
+        let (bottom, top) = edges(c);
+        // Never too thin to see.
+        let top = top.min(bottom - 0.5);
+        low.extend([(x0, bottom), (x1.max(x0 + 1.0), bottom)]);
+        high.extend([(x0, top), (x1.max(x0 + 1.0), top)]);
     }
-    let flat = low.iter().zip(&high).all(|(l, h)| (l.1 - h.1).abs() < 0.25);
-    if !flat {
-        scene.area(
-            high.into_iter().chain(low.into_iter().rev()).collect(),
-            color,
-        );
-    }
+    scene.area(
+        high.into_iter().chain(low.into_iter().rev()).collect(),
+        color,
+    );
 }

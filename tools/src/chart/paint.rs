@@ -19,9 +19,9 @@ const LINE_PER_EM: f64 = 1.24;
 /// What a backend needs to be told differently.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Medium {
-    /// Rectangles include their last row and column; the joints of long thick paths go astray.
+    /// The joints of long thick paths go astray.
     Bitmap,
-    /// Rectangles end at their edges.
+    /// Nothing.
     Svg,
 }
 
@@ -42,11 +42,7 @@ fn shapes<B: DrawingBackend>(
     // A rectangle of a step at least, however thin it is.
     let rectangle = |[x0, y0, x1, y1]: [f64; 4]| {
         let (x0, y0) = (at(x0), at(y0));
-        let (x1, y1) = (at(x1).max(x0 + 1), at(y1).max(y0 + 1));
-        match medium {
-            Medium::Bitmap => ((x0, y0), (x1 - 1, y1 - 1)),
-            Medium::Svg => ((x0, y0), (x1, y1)),
-        }
+        ((x0, y0), (at(x1).max(x0 + 1), at(y1).max(y0 + 1)))
     };
     let page = rectangle([0.0, 0.0, scene.width, scene.height]);
     let paper = color(scene.background).filled();

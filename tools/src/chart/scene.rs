@@ -119,13 +119,4 @@ impl Scene {
         self.shapes.push(Shape::Text(label));
         width
     }
-
-    /// All texts.
-    #[cfg(test)]
-    pub(crate) fn labels(&self) -> impl Iterator<Item = &Label> {
-        self.shapes.iter().filter_map(|s| match s {
-            Shape::Text(l) => Some(l),
-            _ => None,
-        })
-    }
 }

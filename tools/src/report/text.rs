@@ -150,23 +150,23 @@ pub(crate) fn event_line(event: &Event, zone: &TimeZone) -> String {
 
 /// Lines no longer than [`WIDTH`], the further ones indented.
 fn wrap(text: &str, indent: usize) -> String {
-    let mut out = String::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        let room = line.chars().count() + 1 + word.chars().count() <= WIDTH;
-        if !line.trim().is_empty() && !room {
-            out.push_str(line.trim_end());
+    let words = text.trim_start();
+    let mut line = " ".repeat(text.len() - words.len());
+    let (mut out, mut is_first) = (String::new(), true);
+    for word in words.split(' ') {
+        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(&line);
             out.push('\n');
             line = " ".repeat(indent);
-            line.push_str(word);
-            continue;
+            is_first = true;
         }
-        if !line.is_empty() || (out.is_empty() && word.is_empty()) {
+        if !is_first {
             line.push(' ');
         }
         line.push_str(word);
+        is_first = false;
     }
-    out.push_str(line.trim_end());
+    out.push_str(&line);
     out.push('\n');
     out
 }

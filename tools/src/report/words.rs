@@ -209,7 +209,7 @@ pub(crate) fn health(report: &Report) -> Vec<String> {
                 "Lost to the measuring host itself: {}, {}, {}.",
                 plural(dropped, "sample", "samples"),
                 plural(drops, "datagram", "datagrams"),
-                plural(skipped, "slot", "slots")
+                plural(skipped, "slot without a probe", "slots without a probe")
             )
         });
     }

@@ -1,6 +1,6 @@
 //! Stores to test with: plausible lines, the same every time.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 use std::path::Path;
 use std::process::{Command, Output};

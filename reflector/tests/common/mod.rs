@@ -1,0 +1,143 @@
+//! A client over an ordinary socket, with stamps of its own clock.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bufferbane_config::keyfile;
+use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::packet::{RecvMeta, SendOutcome};
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
+use bufferbane_core::time::Stamp;
+use bufferbane_linux_io::clock;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+pub const MS: u64 = 1_000_000;
+
+pub fn key(n: u8) -> PresharedKey {
+    PresharedKey {
+        id: KeyId([n; 8]),
+        secret: Secret::new([n ^ 0x55; 32]),
+    }
+}
+
+pub fn key_file(dir: &Path, n: u8) -> PathBuf {
+    let path = dir.join(format!("{n}.key"));
+    keyfile::write_new(&path, &key(n)).unwrap();
+    path
+}
+
+pub struct Prober {
+    client: Client<Vec<Slot>, Vec<LossSlot>>,
+    socket: UdpSocket,
+    rng: ChaCha20Rng,
+    pub samples: Vec<Sample>,
+    pub events: Vec<SessionEvent>,
+}
+
+impl Prober {
+    /// 200 probes a second of 200 bytes, each given up after 300 ms.
+    pub fn new(key: PresharedKey, to: SocketAddr) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let now = clock::now();
+        let mut client = Client::new(key, now, &mut rng);
+        let config = StreamConfig {
+            series: SeriesIndex(0),
+            size: 200,
+            interval_ns: 5 * MS,
+            spread_permille: 500,
+            timeout_ns: 300 * MS,
+        };
+        client
+            .add_stream(
+                config,
+                now,
+                vec![Slot::default(); 512],
+                vec![LossSlot::default(); 512],
+                &mut rng,
+            )
+            .unwrap();
+        let own: SocketAddr = if to.is_ipv6() {
+            "[::1]:0".parse().unwrap()
+        } else {
+            "127.0.0.1:0".parse().unwrap()
+        };
+        let socket = UdpSocket::bind(own).unwrap();
+        socket.connect(to).unwrap();
+        Self {
+            client,
+            socket,
+            rng,
+            samples: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    pub fn own_address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    pub fn is_answering(&self) -> bool {
+        self.client.is_answering()
+    }
+
+    /// Probes for as long.
+    pub fn run(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut bytes = [0; 2048];
+        while Instant::now() < end {
+            let now = clock::now();
+            self.client.handle_timeout(now);
+            while let Some((len, token)) = self.client.poll_transmit(now, &mut self.rng, &mut bytes)
+            {
+                // Refused while the far end is away.
+                let _ = self.socket.send(&bytes[..len]);
+                let left = Stamp::user(clock::now());
+                self.client.handle_sent(token, SendOutcome::Stamped(left));
+            }
+            self.socket
+                .set_read_timeout(Some(Duration::from_millis(1)))
+                .unwrap();
+            match self.socket.recv_from(&mut bytes) {
+                Ok((len, from)) => {
+                    let meta = RecvMeta {
+                        at: Stamp::user(clock::now()),
+                        from,
+                        to: None,
+                        ttl: Some(64),
+                        tos: Some(0),
+                        socket_drops: 0,
+                        truncated: false,
+                    };
+                    let _ = self
+                        .client
+                        .handle_reply(clock::now(), &meta, &mut bytes[..len]);
+                }
+                Err(e) => assert!(
+                    matches!(
+                        e.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused
+                    ),
+                    "{e}"
+                ),
+            }
+            while let Some(o) = self.client.poll_observation() {
+                match o {
+                    Observation::New(s) => self.samples.push(s),
+                    Observation::Revised(s) => {
+                        *self.samples.iter_mut().find(|x| x.seq == s.seq).unwrap() = s;
+                    }
+                }
+            }
+            while let Some(e) = self.client.poll_event() {
+                self.events.push(e);
+            }
+        }
+    }
+}

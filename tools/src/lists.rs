@@ -211,7 +211,7 @@ mod tests {
         }))
         .replace('\u{a0}', " ");
         for part in [
-            "up 2 h, CPU 7.2 s (0.100 %), 9.0 MiB resident",
+            "up 2 h, CPU 7.2 s (0.10 %), 9.0 MiB resident",
             "THE DISK IS FULL",
             "trouble: wlan0",
             "not used: 3 seal\n",

@@ -1,14 +1,15 @@
 //! The write side: samples go in one by one, and into the file in batches.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bufferbane_core::record;
 use bufferbane_core::sample::{Sample, Status};
 use bufferbane_core::stats::summary::{MAX_ENCODED, Summary};
 use bufferbane_core::time::Monotonic;
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::buffer::{Buffer, Stored};
@@ -106,10 +107,6 @@ impl Writer {
     fn load(&mut self) -> Result<(), StoreError> {
         let tx = self.database()?.begin_write()?;
         {
-            let mut meta = tx.open_table(META)?;
-            if meta.get("schema")?.is_none() {
-                meta.insert("schema", SCHEMA)?;
-            }
             for row in tx.open_table(SERIES)?.iter()? {
                 let (id, json) = row?;
                 let info: SeriesInfo = from_json(json.value())?;
@@ -122,12 +119,6 @@ impl Writer {
                 Some(row) => tail::decode(row.value())?,
                 None => Vec::new(),
             };
-            for table in [BLOCKS, MINUTES, HOURS] {
-                tx.open_table(table)?;
-            }
-            tx.open_table(BOOTS)?;
-            tx.open_table(ANCHORS)?;
-            tx.open_table(HEALTH)?;
             for mut part in parts {
                 close_part(&tx, &mut part)?;
             }
@@ -513,7 +504,7 @@ pub(crate) fn check_foreign(path: &Path) -> Result<bool, OpenError> {
     };
     let mut file = match File::open(path) {
         Ok(f) => f,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
         Err(e) => return Err(io(e)),
     };
     if file.metadata().map_err(io)?.len() == 0 {
@@ -567,19 +558,91 @@ pub(crate) fn open_read_only(path: &Path) -> Result<redb::ReadOnlyDatabase, Open
 }
 
 pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
-    let exists = check_foreign(path)?;
-    if exists {
-        // A look that changes nothing first; after an unclean end only a writer can look.
-        match open_read_only(path) {
-            Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
-            Err(e) => return Err(e),
-        }
+    if !check_foreign(path)? {
+        make(path)?;
+    }
+    // A look that changes nothing first; after an unclean end only a writer can look.
+    match open_read_only(path) {
+        Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
+        Err(e) => return Err(e),
     }
     let db = builder().create(path).map_err(|e| OpenError::of(path, e))?;
-    if exists {
-        check_schema(path, &db)?;
-    }
+    check_schema(path, &db)?;
     Ok(db)
+}
+
+/// Makes an empty store. It gets its name when it is whole: one that a power cut left half made
+/// could not be told from another program's file, and would be refused for ever.
+fn make(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let corrupt = |why: String| OpenError::Corrupt {
+        path: path.to_path_buf(),
+        why,
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let unnamed = PathBuf::from(name);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&unnamed)
+        .map_err(io)?;
+    // What a killed one left is made anew; what another is making now is not touched.
+    file.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => OpenError::Busy(path.to_path_buf()),
+        TryLockError::Error(e) => io(e),
+    })?;
+    file.set_len(0).map_err(io)?;
+    let scrap = |path: &Path| match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(io(e)),
+        _ => Ok(()),
+    };
+    let made = || -> Result<(), OpenError> {
+        let db = FileBackend::new(file)
+            .and_then(|file| builder().create_with_backend(file))
+            .map_err(|e| OpenError::of(path, e))?;
+        write_tables(&db).map_err(|e| corrupt(e.to_string()))?;
+        db.close().map_err(|e| OpenError::of(path, e))?;
+        // An empty file in its place holds nothing that could be lost.
+        if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
+            scrap(path)?;
+        }
+        // Unlike a renaming, a link never replaces what another has made meanwhile.
+        match std::fs::hard_link(&unnamed, path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            // Some file systems have no links.
+            Err(_) => std::fs::rename(&unnamed, path).map_err(io)?,
+        }
+        let dir = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let dir = File::open(dir.unwrap_or(Path::new("."))).map_err(io)?;
+        dir.sync_all().map_err(io)
+    };
+    let result = made();
+    let scrapped = scrap(&unnamed);
+    result.and(scrapped)
+}
+
+/// Every table, so that readers find each from the beginning.
+fn write_tables(db: &Database) -> Result<(), StoreError> {
+    let tx = db.begin_write()?;
+    tx.open_table(META)?.insert("schema", SCHEMA)?;
+    for table in [BLOCKS, MINUTES, HOURS] {
+        tx.open_table(table)?;
+    }
+    tx.open_table(BOOTS)?;
+    tx.open_table(ANCHORS)?;
+    tx.open_table(SERIES)?;
+    tx.open_table(EVENTS)?;
+    tx.open_table(HEALTH)?;
+    tx.open_table(TAIL)?;
+    tx.commit()?;
+    Ok(())
 }
 
 /// Puts what a run before left unsealed into blocks and rollups.

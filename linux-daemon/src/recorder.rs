@@ -30,8 +30,10 @@ const MINUTE_NS: u64 = 60 * SECOND_NS;
 const RETENTION_NS: u64 = 3600 * SECOND_NS;
 /// Between two tries while the disk is full, ns.
 const FULL_RETRY_NS: u64 = 5 * SECOND_NS;
-/// Between two commits that readers ask for, ns.
+/// Between two commits that readers ask for, ns, in the long run: each wears the flash.
 const FORCED_NS: u64 = 10 * SECOND_NS;
+/// So many may come at once before that.
+const FORCED_AT_ONCE: u64 = 6;
 /// Reports kept while the store is being repaired.
 const BACKLOG: usize = 500_000;
 /// An unset clock shows a time before this, ns since 1970: 2026-01-01.
@@ -98,7 +100,10 @@ pub(crate) struct Recorder {
     trust: Trust,
     commit_at: Monotonic,
     commit_soon: bool,
-    forced_at: Option<Monotonic>,
+    /// Who waits for a commit.
+    commit_waits: Vec<SyncSender<Result<(), String>>>,
+    /// When readers would have used up their commits at one every [`FORCED_NS`].
+    forced_until: Monotonic,
     retention_at: Monotonic,
     second_at: Monotonic,
 }
@@ -132,7 +137,8 @@ impl Recorder {
             send_late: Histogram::new(),
             trust: Trust::None,
             commit_soon: false,
-            forced_at: None,
+            commit_waits: Vec::new(),
+            forced_until: now,
             retention_at: now.saturating_add(MINUTE_NS),
             second_at: now,
         }
@@ -214,18 +220,8 @@ impl Recorder {
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
             Order::Commit(answer) => {
-                let now = clock::now();
-                let too_soon = self
-                    .forced_at
-                    .is_some_and(|t| now.saturating_since(t) < FORCED_NS);
-                self.take_reports();
-                let result = if too_soon {
-                    Ok(())
-                } else {
-                    self.forced_at = Some(now);
-                    self.commit(now)
-                };
-                drop(answer.try_send(result));
+                self.commit_waits.push(answer);
+                self.commit_for_readers(clock::now());
             }
             Order::Settings(settings) => self.settings = settings,
             Order::Stop => return true,
@@ -413,6 +409,7 @@ impl Recorder {
         {
             log::error!("{e}");
         }
+        self.commit_for_readers(now);
         if now >= self.retention_at {
             self.retention_at = now.saturating_add(RETENTION_NS);
             self.retain();
@@ -510,6 +507,21 @@ impl Recorder {
                 text: format!("{dropped} samples were dropped: the recorder did not keep up"),
             };
             self.fact(now, None, fact, false);
+        }
+    }
+
+    /// Commits for those who asked, as soon as that is not too often.
+    fn commit_for_readers(&mut self, now: Monotonic) {
+        let ahead = self.forced_until.saturating_since(now);
+        if self.commit_waits.is_empty() || ahead > (FORCED_AT_ONCE - 1) * FORCED_NS {
+            return;
+        }
+        self.forced_until = self.forced_until.max(now).saturating_add(FORCED_NS);
+        self.take_reports();
+        let result = self.commit(now);
+        for answer in self.commit_waits.drain(..) {
+            // Whoever has not waited needs no answer.
+            let _ = answer.try_send(result.clone());
         }
     }
 

@@ -13,8 +13,8 @@ use crate::fail::Fail;
 use crate::out::warn;
 use crate::when;
 
-/// How long the daemon may take to commit.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the daemon may take to commit; it lets those wait 10 s who ask too often.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Opens the store for reading. A running daemon is asked first to commit what it holds, so that
 /// nothing is missing; after an unclean end without a daemon the file is repaired.

@@ -18,5 +18,5 @@ mod recorder;
 mod service;
 mod status;
 
-pub use service::{Daemon, StartError, watch_signals};
+pub use service::{Daemon, Signals, StartError};
 pub use status::{Second, SeriesStatus, Status, StoreStatus};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbaned::{Daemon, config, watch_signals};
+use bufferbaned::{Daemon, Signals, config};
 
 mod logging;
 
@@ -57,6 +57,13 @@ fn main() -> ExitCode {
         println!("the configuration is right");
         return ExitCode::SUCCESS;
     }
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(e) => {
+            log::error!("signals cannot be watched: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut daemon = match Daemon::start(loaded.config, file.clone()) {
         Ok(daemon) => daemon,
         Err(e) => {
@@ -65,12 +72,9 @@ fn main() -> ExitCode {
         }
     };
     log::info!("bufferbaned {} is ready", env!("CARGO_PKG_VERSION"));
-    match watch_signals(&mut daemon, file.as_deref()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            log::error!("signals cannot be watched: {e}");
-            ExitCode::FAILURE
-        }
+    if signals.obey(&mut daemon, file.as_deref()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

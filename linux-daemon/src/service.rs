@@ -276,33 +276,44 @@ fn join<T>(name: &str, thread: Option<JoinHandle<T>>) -> Option<T> {
     result.ok()
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads the configuration again. Gives whether it
-/// ended because it was told to.
-///
-/// # Errors
-/// When signals cannot be watched.
-pub fn watch_signals(daemon: &mut Daemon, file: Option<&Path>) -> std::io::Result<bool> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    notify::ready();
-    loop {
-        for signal in signals.pending() {
-            if signal != SIGHUP {
-                notify::stopping();
+/// The signals that the daemon acts on.
+#[derive(Debug)]
+pub struct Signals(signal_hook::iterator::Signals);
+
+impl Signals {
+    /// Catches them from now on. To be called before the daemon is started: one that comes while it
+    /// starts is acted on when it has, and does not end it half-way.
+    ///
+    /// # Errors
+    /// When signals cannot be watched.
+    pub fn catch() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).map(Self)
+    }
+
+    /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads the configuration again. Gives whether
+    /// it ended because it was told to.
+    pub fn obey(mut self, daemon: &mut Daemon, file: Option<&Path>) -> bool {
+        notify::ready();
+        loop {
+            for signal in self.0.pending() {
+                if signal != signal_hook::consts::SIGHUP {
+                    notify::stopping();
+                    daemon.stop();
+                    return true;
+                }
+                notify::reloading();
+                match daemon.reload(file) {
+                    Ok(()) => log::info!("the configuration was read again"),
+                    Err(why) => log::error!("the old configuration goes on: {why}"),
+                }
+                notify::ready();
+            }
+            if !daemon.is_running() {
                 daemon.stop();
-                return Ok(true);
+                return false;
             }
-            notify::reloading();
-            match daemon.reload(file) {
-                Ok(()) => log::info!("the configuration was read again"),
-                Err(why) => log::error!("the old configuration goes on: {why}"),
-            }
-            notify::ready();
+            std::thread::sleep(Duration::from_millis(50));
         }
-        if !daemon.is_running() {
-            daemon.stop();
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

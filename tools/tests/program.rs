@@ -1,0 +1,254 @@
+//! `bbtool` as people and programs use it, on a store with a known line in it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{Line, S, bbtool};
+use serde_json::Value;
+
+/// Two series at 5 Hz for ten minutes, with a gap and an outage.
+struct Given {
+    dir: tempfile::TempDir,
+    store: PathBuf,
+}
+
+impl Given {
+    fn new(change: impl FnOnce(&mut Line)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("s.redb");
+        let mut line = Line::new(2, S / 5, 600 * S);
+        change(&mut line);
+        line.write(&store);
+        Self { dir, store }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs it; it has to end well.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = bbtool(&self.store, args);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{args:?}: {}",
+            errors(&output)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const ALL: [&str; 4] = ["--from", "2026-05-01 17:59", "--to", "2026-05-01 18:11"];
+
+fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [command, &ALL, more].concat()
+}
+
+/// The export's rows by the names in its header.
+fn csv(text: &str) -> Vec<BTreeMap<&str, &str>> {
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    lines
+        .map(|l| header.iter().copied().zip(l.split(',')).collect())
+        .collect()
+}
+
+#[test]
+fn the_report_counts_what_the_export_lists() {
+    let given = Given::new(|_| {});
+    let report = given.json(&with(&["report"], &["--format", "json"]));
+    assert_eq!(report["schema"], "bufferbane.report/1");
+    let text = given.ok(&with(&["export"], &["--format", "csv"]));
+    assert_eq!(
+        text.lines().next().unwrap(),
+        "time_ns,interface,target,kind,seq,size,dscp,status,rtt_ns,raw_up_ns,raw_down_ns,\
+         queue_up_ns,queue_down_ns,send_late_ns,tx_clock,rx_clock,remote_rx_clock,\
+         remote_tx_clock,err_ns,errno,flags,dscp_seen,ecn_seen,ttl_up,ttl_down,boot,mono_ns,test"
+    );
+    let rows = csv(&text);
+    let times: Vec<i64> = rows.iter().map(|r| r["time_ns"].parse().unwrap()).collect();
+    assert!(times.is_sorted());
+    let series = report["series"].as_array().unwrap();
+    assert_eq!(series.len(), 2);
+    for s in series {
+        let own = || rows.iter().filter(|r| s["target"] == r["target"]);
+        let of = |status: &[&str]| own().filter(|r| status.contains(&r["status"])).count() as u64;
+        assert!(of(&["ok"]) > 2500);
+        assert_eq!(s["sent"], own().count() as u64);
+        assert_eq!(s["late"], of(&["late"]));
+        let lost = of(&["lost", "lost_up", "lost_down"]);
+        assert!(lost > 30);
+        assert_eq!(s["lost"], lost, "{s}");
+        if s["kind"] == "udp" {
+            assert_eq!(s["lost_up"], of(&["lost_up"]));
+            assert_eq!(s["lost_down"], of(&["lost_down"]));
+        } else {
+            assert!(s["lost_up"].is_null() && s["lost_down"].is_null());
+        }
+        let mut rtt: Vec<u64> = own()
+            .filter(|r| r["status"] == "ok")
+            .map(|r| r["rtt_ns"].parse().unwrap())
+            .collect();
+        rtt.sort_unstable();
+        let near = |told: &Value, exact: u64| {
+            let told = told.as_u64().unwrap();
+            assert!(
+                told.abs_diff(exact) * 100 <= exact,
+                "{told} for {exact}: {s}"
+            );
+        };
+        near(&s["rtt_ns"]["p50"], rtt[rtt.len() / 2]);
+        near(&s["rtt_ns"]["p99"], rtt[rtt.len() * 99 / 100]);
+        near(&s["rtt_ns"]["min"], rtt[0]);
+    }
+    // JSON lines say the same as CSV.
+    let lines = given.ok(&with(&["export"], &["--format", "json"]));
+    assert_eq!(lines.lines().count(), rows.len());
+    for (line, row) in lines.lines().zip(&rows) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["seq"].to_string(), row["seq"]);
+        assert_eq!(line["rtt_ns"].as_u64(), row["rtt_ns"].parse().ok());
+        assert_eq!(line["status"], row["status"]);
+    }
+}
+
+#[test]
+fn the_page_is_one_file_that_loads_nothing() {
+    let given = Given::new(|l| l.event_text = "<script>alert(1)</script> & more".into());
+    let page = given.path("r.html");
+    let to = page.to_str().unwrap();
+    given.ok(&with(&["report"], &["--format", "html", "--out", to]));
+    let page = std::fs::read_to_string(&page).unwrap();
+    assert!(!page.contains("<script"), "hostile text is text");
+    for loads in [
+        "src=\"http",
+        "href=\"http",
+        "src='",
+        "@import",
+        "url(http",
+        "<link",
+    ] {
+        assert!(!page.contains(loads), "{loads}");
+    }
+    for shows in ["vienna", "gateway", "Lost probes", "<svg", "alert(1)"] {
+        assert!(page.contains(shows), "{shows}");
+    }
+}
+
+#[test]
+fn every_chart_is_drawn_in_both_formats() {
+    let given = Given::new(|_| {});
+    for kind in ["latency", "jitter", "loss", "distribution"] {
+        for (format, begin) in [("png", &b"\x89PNG"[..]), ("svg", b"<svg")] {
+            let file = given.path(&format!("{kind}.{format}"));
+            let to = file.to_str().unwrap();
+            given.ok(&with(
+                &["chart", kind],
+                &["--format", format, "--out", to, "--width", "700"],
+            ));
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(bytes.starts_with(begin) && bytes.len() > 4000, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_was_not_closed_is_read_all_the_same() {
+    let given = Given::new(|l| l.close = false);
+    let report = given.json(&with(&["report"], &["--format", "json"]));
+    assert!(report["series"][0]["sent"].as_u64() > Some(2500));
+    assert!(given.ok(&["store", "check"]).contains(": whole\n"));
+}
+
+#[test]
+fn lists_are_for_people_and_for_programs() {
+    let given = Given::new(|_| {});
+    let events = given.json(&with(&["events"], &["--json"]));
+    let events = events.as_array().unwrap();
+    assert!(events.iter().any(|e| e["text"] == "the cable was pulled"));
+    assert!(given.ok(&with(&["events"], &[])).contains("cable"));
+    let targets = given.json(&["targets", "--json"]);
+    assert_eq!(targets.as_array().unwrap().len(), 2);
+    assert!(given.ok(&["targets"]).contains("vienna"));
+}
+
+#[test]
+fn usage_data_and_failure_have_exit_codes_of_their_own() {
+    let given = Given::new(|_| {});
+    let fails = |args: &[&str], code: i32, says: &str| {
+        let output = bbtool(&given.store, args);
+        let said = errors(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    };
+    fails(&["report", "--last", "5 bananas"], 2, "5 bananas");
+    fails(&["report", "--format", "pdf"], 2, "pdf");
+    fails(&["chart", "pie"], 2, "pie");
+    fails(&["rapport"], 2, "rapport");
+    fails(
+        &["report", "--from", "2020-01-01", "--to", "2020-01-02"],
+        3,
+        "",
+    );
+    fails(&["status"], 1, "");
+    let missing = bbtool(Path::new("/nonexistent/s.redb"), &["report"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(errors(&missing).contains("/nonexistent/s.redb"));
+    // A foreign file is not touched.
+    let foreign = given.path("foreign");
+    std::fs::write(&foreign, "a letter to my provider").unwrap();
+    let output = bbtool(&foreign, &["report"]);
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    assert_eq!(
+        std::fs::read_to_string(&foreign).unwrap(),
+        "a letter to my provider"
+    );
+}
+
+#[test]
+fn old_data_goes_only_when_somebody_says_yes() {
+    let given = Given::new(|_| {});
+    let rows = || bbtool(&given.store, &with(&["export"], &[])).stdout.len();
+    let sent = || {
+        let report = given.json(&with(&["report"], &["--format", "json"]));
+        report["series"][0]["sent"].as_u64().unwrap()
+    };
+    let before = (rows(), sent());
+    let asked = bbtool(&given.store, &["store", "prune", "--samples", "1d"]);
+    assert_ne!(asked.status.code(), Some(0), "{}", errors(&asked));
+    assert_eq!((rows(), sent()), before);
+    given.ok(&["store", "prune", "--samples", "1d", "--yes"]);
+    // The samples are gone; what they came to stays in the summaries.
+    assert_eq!(rows(), 0);
+    assert_eq!(sent(), before.1);
+    given.ok(&["store", "compact"]);
+    assert_eq!(sent(), before.1);
+}
+
+#[test]
+fn a_new_key_is_private_and_its_blocks_name_it() {
+    let given = Given::new(|_| {});
+    let dir = given.dir.path().to_str().unwrap();
+    let said = given.ok(&["keygen", "vienna", "--dir", dir]);
+    assert!(said.contains("[[reflector]]") && said.contains("[[client]]"));
+    let file = given.path("vienna.key");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let key = std::fs::read(&file).unwrap();
+    let again = bbtool(&given.store, &["keygen", "vienna", "--dir", dir]);
+    assert_ne!(again.status.code(), Some(0));
+    assert_eq!(std::fs::read(&file).unwrap(), key, "never overwritten");
+}

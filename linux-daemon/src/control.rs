@@ -44,12 +44,15 @@ pub(crate) fn serve(
     stop: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let listener = bind(path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let path = path.to_owned();
     std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
-            // Where a second ring cannot be had, the same runtime works without one.
-            tokio_uring::start(async move {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
                 let listener = match UnixListener::from_std(listener) {
                     Ok(l) => l,
                     Err(e) => return log::error!("{}: {e}", path.display()),

@@ -6,6 +6,7 @@
 //!   wan1 ──veth── c1 ══ Link                      ══ s1 ──veth── lan1
 //! ```
 
+pub mod bench;
 pub mod home;
 pub mod link;
 pub mod matching;

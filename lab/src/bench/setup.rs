@@ -1,0 +1,163 @@
+//! Configurations, keys and directories for the services as processes of their own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bufferbane_config::keyfile;
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Fail;
+use super::child::{Program, ours};
+use crate::netns::Namespace;
+
+/// How long a service may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A temporary directory with one key in it.
+#[derive(Debug)]
+pub struct Bench {
+    dir: TempDir,
+}
+
+impl Bench {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn new() -> Result<Self, Fail> {
+        let dir = tempfile::Builder::new()
+            .prefix("bufferbane-lab-")
+            .tempdir()
+            .map_err(|e| Fail::of("a temporary directory", e))?;
+        let bench = Self { dir };
+        keyfile::write_new(&bench.path("lab.key"), &key()).map_err(|e| Fail::of("lab.key", e))?;
+        Ok(bench)
+    }
+
+    /// The path of `name` within.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the reflector of this project, which listens at `listen`.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub fn reflector(
+        &self,
+        listen: SocketAddr,
+        inside: Option<&Namespace>,
+        cpu: Option<usize>,
+    ) -> Result<Program, Fail> {
+        let text = format!(
+            "[reflector]\nlisten = [\"{listen}\"]\ncontrol_socket = \"{}\"\n\
+             [[client]]\nname = \"lab\"\nkey_file = \"lab.key\"\nmax_pps = 1000000\n",
+            self.path("reflector.sock").display()
+        );
+        self.service("bufferbane-reflector", &text, inside, cpu, "reflector.sock")
+    }
+
+    /// Starts the daemon of this project. `text` is its configuration without the store and the
+    /// control socket.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub fn daemon(&self, text: &str, inside: Option<&Namespace>) -> Result<Program, Fail> {
+        let text = format!(
+            "[daemon]\nstore = \"{}\"\ncontrol_socket = \"{}\"\n{text}",
+            self.store().display(),
+            self.path("daemon.sock").display()
+        );
+        self.service("bufferbaned", &text, inside, None, "daemon.sock")
+    }
+
+    /// The store of the daemon.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path("store.redb")
+    }
+
+    /// Asks the service behind the control socket `socket` for its status.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn status(&self, socket: &str) -> Result<Value, Fail> {
+        let failed = |e: &dyn std::fmt::Display| Fail::of(format!("status over {socket}"), e);
+        let mut stream = UnixStream::connect(self.path(socket)).map_err(|e| failed(&e))?;
+        let patience = stream.set_read_timeout(Some(PATIENCE));
+        patience
+            .and_then(|()| stream.write_all(b"{\"cmd\":\"status\"}\n"))
+            .map_err(|e| failed(&e))?;
+        let mut line = String::new();
+        BufReader::new(stream)
+            .read_line(&mut line)
+            .map_err(|e| failed(&e))?;
+        serde_json::from_str(&line).map_err(|e| failed(&e))
+    }
+
+    fn service(
+        &self,
+        name: &str,
+        text: &str,
+        inside: Option<&Namespace>,
+        cpu: Option<usize>,
+        socket: &str,
+    ) -> Result<Program, Fail> {
+        let file = self.path(&format!("{name}.toml"));
+        std::fs::write(&file, text).map_err(|e| Fail::of(file.display(), e))?;
+        let log = self.path(&format!("{name}.log"));
+        let args = ["--config".as_ref(), file.as_os_str()];
+        let mut program = Program::start(&ours(name)?, &args, inside, cpu, &log)?;
+        wait_until(|| !program.runs() || UnixStream::connect(self.path(socket)).is_ok());
+        if program.runs() && UnixStream::connect(self.path(socket)).is_ok() {
+            return Ok(program);
+        }
+        Err(Fail::of(
+            format!("{name} did not become ready"),
+            last_line(&log),
+        ))
+    }
+}
+
+/// The key in a bench's directory. It opens nothing but what runs for the benchmark.
+#[must_use]
+pub fn key() -> PresharedKey {
+    PresharedKey {
+        id: KeyId(*b"benchmrk"),
+        secret: Secret::new([42; 32]),
+    }
+}
+
+/// Waits until `done` says so, or patience is at its end.
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !done() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A UDP port of this host's loopback that nobody has at present.
+///
+/// # Errors
+/// Where there is none.
+pub fn free_port() -> Result<u16, Fail> {
+    UdpSocket::bind(("127.0.0.1", 0))
+        .and_then(|s| s.local_addr())
+        .map(|a| a.port())
+        .map_err(|e| Fail::of("a free UDP port", e))
+}
+
+/// What a program said last.
+#[must_use]
+pub fn last_line(log: &Path) -> String {
+    std::fs::read_to_string(log)
+        .ok()
+        .and_then(|t| t.lines().last().map(str::to_owned))
+        .unwrap_or_else(|| "it said nothing".to_owned())
+}

@@ -1,0 +1,84 @@
+//! `cargo run --release -p bufferbane-lab -- <command>`: the benchmarks.
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use bufferbane_lab::bench::{Fail, cost, store};
+
+/// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
+/// network namespaces made for it.
+#[derive(FromArgs)]
+struct Args {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    StoreBench(StoreBench),
+    Cost(Cost),
+}
+
+/// Bytes per sample and write rate of our store against SQLite with a row for each sample.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "store-bench",
+    note = "Example: bufferbane-lab store-bench --hours 24"
+)]
+struct StoreBench {
+    /// hours of samples, 1 to 240 (default: 24)
+    #[argh(option, default = "24")]
+    hours: u64,
+    /// seed of the samples (default: 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+}
+
+/// CPU time and memory of the daemon with ten series on loopback.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "cost",
+    note = "Example: bufferbane-lab cost --seconds 60"
+)]
+struct Cost {
+    /// how long it is measured, 5 to 86400 (default: 30)
+    #[argh(option, default = "30")]
+    seconds: u64,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => {
+            eprintln!("{fail}");
+            ExitCode::from(fail.code())
+        }
+    }
+}
+
+fn run() -> Result<(), Fail> {
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.into_string())
+        .collect::<Result<_, _>>()
+        .map_err(|a| Fail::Usage(format!("\"{}\" is not UTF-8", a.display())))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let args = match Args::from_args(&["bufferbane-lab"], &words) {
+        Ok(args) => args,
+        Err(exit) if exit.status.is_ok() => {
+            print!("{}", exit.output);
+            return Ok(());
+        }
+        Err(exit) => return Err(Fail::Usage(exit.output.trim_end().to_owned())),
+    };
+    match args.command {
+        Command::StoreBench(a) => store::run(store::Options {
+            hours: a.hours,
+            seed: a.seed,
+        }),
+        Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
+    }
+}

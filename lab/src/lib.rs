@@ -11,6 +11,7 @@ pub mod home;
 pub mod link;
 pub mod matching;
 pub mod netns;
+pub mod synth;
 
 /// Says loudly that a test is left out, and why; in CI that is a failure.
 ///

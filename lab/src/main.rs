@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 use bufferbane_lab::bench::{Fail, cost, store};
+use bufferbane_lab::synth;
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
 /// network namespaces made for it.
@@ -18,6 +19,7 @@ struct Args {
 enum Command {
     StoreBench(StoreBench),
     Cost(Cost),
+    Synth(Synth),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -49,6 +51,31 @@ struct Cost {
     seconds: u64,
 }
 
+/// A plausible store of any size, with what happened in it beside it as JSON.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "synth",
+    note = "Example: bufferbane-lab synth --days 30 --series 8 --hz 1 month.redb"
+)]
+struct Synth {
+    /// days of samples, from 2026-05-01 00:00 UTC (default: 1)
+    #[argh(option, default = "1.0")]
+    days: f64,
+    /// series, four to an interface (default: 8)
+    #[argh(option, default = "8")]
+    series: u64,
+    /// probes of each series a second (default: 1)
+    #[argh(option, default = "1.0")]
+    hz: f64,
+    /// seed of everything (default: 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+    /// the file to make; OUT.json beside it says what happened
+    #[argh(positional)]
+    out: std::path::PathBuf,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,6 +105,13 @@ fn run() -> Result<(), Fail> {
         Command::StoreBench(a) => store::run(store::Options {
             hours: a.hours,
             seed: a.seed,
+        }),
+        Command::Synth(a) => synth::run(&synth::Options {
+            days: a.days,
+            series: a.series,
+            hz: a.hz,
+            seed: a.seed,
+            out: a.out,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }

@@ -24,6 +24,7 @@ mod sys;
 mod tag;
 mod waker;
 
+pub mod admission;
 pub mod clock;
 pub mod counters;
 pub mod host;

@@ -22,6 +22,7 @@ pub mod drop_reason;
 pub mod flight;
 pub mod icmp;
 pub mod limits;
+pub mod load;
 pub mod packet;
 pub mod record;
 pub mod sample;

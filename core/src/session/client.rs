@@ -1,5 +1,7 @@
 //! The prober's side of a session: it knocks, probes, and matches the echoes.
 
+mod orders;
+
 use core::net::SocketAddr;
 use core::ops::DerefMut;
 
@@ -279,7 +281,10 @@ where
             Kind::Challenge => self.challenged(now, datagram),
             Kind::Welcome => self.welcomed(now, datagram),
             Kind::Reply => self.replied(now, meta, datagram),
-            Kind::Hello | Kind::Join | Kind::Probe => Err(DropReason::Type),
+            // Reports are opened by `open_report`.
+            Kind::Hello | Kind::Join | Kind::Probe | Kind::Order | Kind::Report | Kind::Stream => {
+                Err(DropReason::Type)
+            }
         }
     }
 

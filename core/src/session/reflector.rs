@@ -1,5 +1,9 @@
 //! The responder: answers what opens, remembers what arrived, and is silent to everybody else.
 
+mod orders;
+
+pub use orders::OrderFrom;
+
 use core::net::SocketAddr;
 use core::ops::DerefMut;
 
@@ -324,7 +328,13 @@ where
             Kind::Hello => self.challenge(now, meta, request, out, rng),
             Kind::Join => self.welcome(now, meta, request, out, rng),
             Kind::Probe => self.echo(now, meta, request, out),
-            Kind::Challenge | Kind::Welcome | Kind::Reply => Err(DropReason::Type),
+            // Orders are opened by `open_order`: what they ask for is the driver's to do.
+            Kind::Challenge
+            | Kind::Welcome
+            | Kind::Reply
+            | Kind::Order
+            | Kind::Report
+            | Kind::Stream => Err(DropReason::Type),
         }
     }
 

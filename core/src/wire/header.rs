@@ -28,6 +28,12 @@ pub enum Kind {
     Probe = 16,
     /// Reflector: its echo.
     Reply = 17,
+    /// Client: what it wants of a throughput test.
+    Order = 32,
+    /// Reflector: how far the test is.
+    Report = 33,
+    /// Client: the token that a TCP stream begins with; never a datagram.
+    Stream = 34,
 }
 
 impl Kind {
@@ -39,6 +45,9 @@ impl Kind {
             4 => Self::Welcome,
             16 => Self::Probe,
             17 => Self::Reply,
+            32 => Self::Order,
+            33 => Self::Report,
+            34 => Self::Stream,
             _ => return None,
         })
     }

@@ -3,4 +3,5 @@
 pub mod header;
 pub mod icmp;
 pub mod knock;
+pub mod load;
 pub mod probe;

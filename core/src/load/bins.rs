@@ -1,0 +1,144 @@
+//! What was received, in bins of 100 ms.
+
+use heapless::Vec;
+
+use super::MAX_LOAD_NS;
+use crate::time::Monotonic;
+use crate::wire::load::BIN_NS;
+
+/// Bins of the longest test, and of what trickles in after it.
+pub const MAX_BINS: usize = (MAX_LOAD_NS / BIN_NS) as usize + 100;
+
+/// Bytes per bin of 100 ms. Bin 0 begins with [`Bins::begin`] or the first byte; what comes after the
+/// last bin is in the total only.
+#[derive(Clone, Debug, Default)]
+pub struct Bins {
+    begun: Option<Monotonic>,
+    bytes: Vec<u32, MAX_BINS>,
+    total: u64,
+}
+
+impl Bins {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            begun: None,
+            bytes: Vec::new(),
+            total: 0,
+        }
+    }
+
+    /// Bin 0 begins at `now`, unless it has begun.
+    pub fn begin(&mut self, now: Monotonic) {
+        self.begun.get_or_insert(now);
+    }
+
+    /// `bytes` came at `now`; earlier than the first counts as with it.
+    pub fn add(&mut self, now: Monotonic, bytes: u64) {
+        let begun = *self.begun.get_or_insert(now);
+        self.total = self.total.saturating_add(bytes);
+        let index = (now.saturating_since(begun) / BIN_NS) as usize;
+        if index >= MAX_BINS {
+            return;
+        }
+        while self.bytes.len() <= index {
+            // There is room: the index was looked at.
+            let _ = self.bytes.push(0);
+        }
+        let bin = &mut self.bytes[index];
+        *bin = bin.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// When bin 0 began.
+    #[must_use]
+    pub const fn begun(&self) -> Option<Monotonic> {
+        self.begun
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The bins so far; the last one may still grow.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u32] {
+        &self.bytes
+    }
+
+    /// How many bins are over at `now`: those that will not grow any more, empty ones included.
+    #[must_use]
+    pub fn complete(&self, now: Monotonic) -> usize {
+        let over = self
+            .begun
+            .map_or(0, |b| (now.saturating_since(b) / BIN_NS) as usize);
+        over.min(MAX_BINS)
+    }
+
+    /// Bytes in bin `index`: 0 where nothing came.
+    #[must_use]
+    pub fn get(&self, index: usize) -> u32 {
+        self.bytes.get(index).copied().unwrap_or(0)
+    }
+}
+
+/// Mean rate over `bins`, bit/s; `None` of none.
+#[must_use]
+pub fn mean_bps(bins: &[u32]) -> Option<u64> {
+    let bytes: u64 = bins.iter().map(|b| u64::from(*b)).sum();
+    let ns = BIN_NS.checked_mul(bins.len() as u64).filter(|n| *n > 0)?;
+    u64::try_from(u128::from(bytes) * 8_000_000_000 / u128::from(ns)).ok()
+}
+
+/// Rate that `quantile` (0 to 1) of `bins` do not exceed, bit/s; sorts them.
+#[must_use]
+pub fn quantile_bps(bins: &mut [u32], quantile: f64) -> Option<u64> {
+    bins.sort_unstable();
+    let last = bins.len().checked_sub(1)?;
+    // Nearest rank.
+    let index = (quantile.clamp(0.0, 1.0) * last as f64 + 0.5) as usize;
+    Some(u64::from(bins[index.min(last)]) * 8 * (1_000_000_000 / BIN_NS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_between_bins(steps in proptest::collection::vec((0u64..300_000_000, 0u64..100_000), 1..200)) {
+            let mut bins = Bins::new();
+            let (mut at, mut sum) = (5, 0);
+            for (step, bytes) in steps {
+                at += step;
+                sum += bytes;
+                bins.add(Monotonic::from_nanos(at), bytes);
+            }
+            prop_assert_eq!(bins.total(), sum);
+            prop_assert_eq!(bins.as_slice().iter().map(|b| u64::from(*b)).sum::<u64>(), sum);
+            prop_assert_eq!(bins.complete(Monotonic::from_nanos(at)) + 1 >= bins.as_slice().len(), true);
+        }
+    }
+
+    #[test]
+    fn what_comes_after_the_last_bin_is_in_the_total() {
+        let mut bins = Bins::new();
+        bins.add(Monotonic::ZERO, 1);
+        bins.add(Monotonic::MAX, 2);
+        assert_eq!((bins.total(), bins.as_slice()), (3, &[1][..]));
+        assert_eq!(bins.complete(Monotonic::MAX), MAX_BINS);
+    }
+
+    #[test]
+    fn rates_are_bits_per_second() {
+        let mut bins = [125_000, 250_000, 0, 125_000];
+        assert_eq!(mean_bps(&bins), Some(10_000_000));
+        assert_eq!(quantile_bps(&mut bins, 0.0), Some(0));
+        assert_eq!(quantile_bps(&mut bins, 1.0), Some(20_000_000));
+        assert_eq!(mean_bps(&[]), None);
+        assert_eq!(quantile_bps(&mut [], 0.5), None);
+    }
+}

@@ -1,0 +1,439 @@
+//! The reflector's side: who may test when, and what its streams have carried.
+
+use heapless::Vec;
+use rand_core::Rng;
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
+
+use super::bins::{Bins, MAX_BINS};
+use super::{MAX_LOAD_NS, MAX_STREAMS, open_token, token_handle};
+use crate::drop_reason::DropReason;
+use crate::seal::Secret;
+use crate::time::Monotonic;
+use crate::wire::load::{
+    BIN_NS, EndReason, OP_OPEN, OP_POLL, OP_STOP, Order, REPORT_BINS, Report, TOKEN_LEN, TestState,
+};
+
+/// Tests that are remembered: those that run, and those that have ended and may still be asked
+/// about.
+pub const MAX_TESTS: usize = 16;
+/// A test ends when its client has been silent for this long, ns.
+pub const SILENCE_NS: u64 = 5_000_000_000;
+/// From the grant on a test may last its streams' time and this, ns: phases without streams.
+const SLACK_NS: u64 = 30_000_000_000;
+/// Streams are ended this long after the time that was asked for, ns: what is queued trickles in.
+const LINGER_NS: u64 = 3_000_000_000;
+/// What has ended is remembered for this long, ns.
+const REMEMBER_NS: u64 = 30_000_000_000;
+/// Longest time a client is told to wait before it asks again, ms.
+const LONGEST_WAIT_MS: u32 = 60_000;
+
+/// What the reflector allows in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Tests at a time; 0 is none at all, [`MAX_TESTS`] the most.
+    pub concurrent: u8,
+    /// Streams of one test in both directions.
+    pub streams: u8,
+}
+
+/// What the driver knows about who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Which client.
+    pub client: u16,
+    /// How many bytes it may still move today; `None` is any number.
+    pub bytes_left: Option<u64>,
+    /// Whether this host has the congestion control that the order asks for.
+    pub congestion_known: bool,
+    /// TCP port of the streams.
+    pub port: u16,
+}
+
+/// Names a test between this and its driver; never used twice by one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TestHandle(pub u32);
+
+/// A stream whose token was good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its test.
+    pub test: TestHandle,
+    /// Whose it is.
+    pub client: u16,
+    /// Its number within the test.
+    pub stream: u8,
+    /// Whether the client sends; otherwise the reflector does.
+    pub up: bool,
+    /// DSCP of what the reflector sends.
+    pub dscp: u8,
+    /// Congestion control of what the reflector sends, zeros behind it.
+    pub congestion: [u8; 16],
+}
+
+/// What TCP says of the streams that the reflector sends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderFacts {
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Mean smoothed round-trip time, µs.
+    pub rtt_us: u32,
+    /// Sum of congestion windows, bytes.
+    pub cwnd_bytes: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Test {
+    handle: TestHandle,
+    client: u16,
+    name: u64,
+    secret: Secret,
+    order: Order,
+    granted: Monotonic,
+    heard: Monotonic,
+    /// When the first stream came.
+    begun: Option<Monotonic>,
+    ended: Option<(Monotonic, EndReason)>,
+    /// The driver has been told of the end.
+    told: bool,
+    used_tokens: u32,
+    bytes_left: Option<u64>,
+    bins: Bins,
+    sent: u64,
+    /// Sum of in-band times, 100 µs, and how many: for each bin.
+    in_band: Vec<(u32, u16), MAX_BINS>,
+    facts: SenderFacts,
+}
+
+/// All tests of a reflector.
+#[derive(Debug)]
+pub struct Host {
+    limits: HostLimits,
+    tests: Vec<Test, MAX_TESTS>,
+    next_handle: u32,
+}
+
+impl Host {
+    /// Without tests.
+    #[must_use]
+    pub const fn new(limits: HostLimits) -> Self {
+        Self {
+            limits,
+            tests: Vec::new(),
+            next_handle: 1,
+        }
+    }
+
+    /// Other limits from now on; tests that run are not disturbed.
+    pub const fn set_limits(&mut self, limits: HostLimits) {
+        self.limits = limits;
+    }
+
+    /// Answers an order.
+    ///
+    /// # Errors
+    /// [`DropReason::Field`] where it asks for what there is not.
+    pub fn handle_order(
+        &mut self,
+        now: Monotonic,
+        asker: &Asker,
+        order: &Order,
+        rng: &mut impl Rng,
+    ) -> Result<Report, DropReason> {
+        self.handle_timeout(now);
+        let mut report = empty_report(order);
+        let name = order.test.get();
+        let known = self
+            .tests
+            .iter()
+            .position(|t| t.client == asker.client && t.name == name);
+        match (order.op, known) {
+            (OP_OPEN, None) => match self.open(now, asker, order, rng) {
+                Ok(test) => test.fill(now, asker.port, &mut report),
+                Err((state, reason, wait_ms)) => {
+                    report.state = state as u8;
+                    report.reason = reason as u8;
+                    report.wait_ms = U32::new(wait_ms);
+                }
+            },
+            (OP_POLL | OP_STOP, None) => report.state = TestState::Unknown as u8,
+            (OP_OPEN | OP_POLL | OP_STOP, Some(index)) => {
+                let test = &mut self.tests[index];
+                test.heard = now;
+                if order.op == OP_STOP {
+                    test.end(now, EndReason::None);
+                }
+                report.first_bin = order.first_bin;
+                test.fill(now, asker.port, &mut report);
+            }
+            _ => return Err(DropReason::Field),
+        }
+        Ok(report)
+    }
+
+    /// Begins a test, or says why not: state, reason, and how long to wait, ms.
+    fn open(
+        &mut self,
+        now: Monotonic,
+        asker: &Asker,
+        order: &Order,
+        rng: &mut impl Rng,
+    ) -> Result<&mut Test, (TestState, EndReason, u32)> {
+        let refuse = |reason| (TestState::Refused, reason, 0);
+        let streams = usize::from(order.streams_up) + usize::from(order.streams_down);
+        if self.limits.concurrent == 0 {
+            return Err(refuse(EndReason::Off));
+        }
+        if streams == 0 || streams > MAX_STREAMS.min(usize::from(self.limits.streams)) {
+            return Err(refuse(EndReason::Streams));
+        }
+        if !asker.congestion_known {
+            return Err(refuse(EndReason::Congestion));
+        }
+        if asker.bytes_left == Some(0) {
+            return Err(refuse(EndReason::DailyBytes));
+        }
+        let busy = |wait_ms| (TestState::Busy, EndReason::None, wait_ms);
+        let running = self.tests.iter().filter(|t| t.ended.is_none());
+        if running.clone().count() >= usize::from(self.limits.concurrent) {
+            let soonest = running.map(|t| t.last_end().saturating_since(now)).min();
+            let ms = u32::try_from(soonest.unwrap_or(0) / 1_000_000).unwrap_or(u32::MAX);
+            return Err(busy(ms.clamp(100, LONGEST_WAIT_MS)));
+        }
+        if self.tests.is_full() {
+            // What ended first is asked about least.
+            let ended = self.tests.iter().enumerate();
+            let oldest = ended
+                .filter_map(|(i, t)| t.ended.filter(|_| t.told).map(|(at, _)| (at, i)))
+                .min();
+            let (_, index) = oldest.ok_or(busy(1000))?;
+            self.tests.swap_remove(index);
+        }
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
+        let handle = TestHandle(self.next_handle);
+        self.next_handle = self.next_handle.wrapping_add(1);
+        let test = Test {
+            handle,
+            client: asker.client,
+            name: order.test.get(),
+            secret: Secret::new(secret),
+            order: *order,
+            granted: now,
+            heard: now,
+            begun: None,
+            ended: None,
+            told: false,
+            used_tokens: 0,
+            bytes_left: asker.bytes_left,
+            bins: Bins::new(),
+            sent: 0,
+            in_band: Vec::new(),
+            facts: SenderFacts::default(),
+        };
+        // There is room: it was made above.
+        let _ = self.tests.push(test);
+        self.tests.last_mut().ok_or(busy(1000))
+    }
+
+    /// A TCP stream began with these bytes: whether it belongs to a test.
+    ///
+    /// # Errors
+    /// Why it does not: no such test, sealed otherwise, or a token that was used before
+    /// ([`DropReason::Replay`]).
+    pub fn admit(
+        &mut self,
+        now: Monotonic,
+        token: &[u8; TOKEN_LEN],
+    ) -> Result<Admitted, DropReason> {
+        let handle = TestHandle(token_handle(token)?);
+        let test = self
+            .tests
+            .iter_mut()
+            .find(|t| t.handle == handle && t.ended.is_none())
+            .ok_or(DropReason::UnknownSession)?;
+        let stream = open_token(&test.secret, *token)?;
+        if stream >= test.order.streams_up + test.order.streams_down {
+            return Err(DropReason::Field);
+        }
+        let bit = 1u32 << stream;
+        if test.used_tokens & bit != 0 {
+            return Err(DropReason::Replay);
+        }
+        test.used_tokens |= bit;
+        if test.begun.is_none() {
+            test.begun = Some(now);
+            test.bins.begin(now);
+        }
+        let up = stream < test.order.streams_up;
+        let of_down = stream.saturating_sub(test.order.streams_up);
+        Ok(Admitted {
+            test: handle,
+            client: test.client,
+            stream,
+            up,
+            dscp: test.order.dscp[usize::from(of_down % 8)] & 0x3f,
+            congestion: test.order.congestion,
+        })
+    }
+
+    /// `bytes` came through a stream of `test`.
+    pub fn received(&mut self, test: TestHandle, now: Monotonic, bytes: u64) {
+        if let Some(t) = self.running(test) {
+            t.bins.add(now, bytes);
+            t.spend(now, bytes);
+        }
+    }
+
+    /// `bytes` were handed to the kernel for a stream of `test`.
+    pub fn sent(&mut self, test: TestHandle, now: Monotonic, bytes: u64) {
+        if let Some(t) = self.running(test) {
+            t.sent = t.sent.saturating_add(bytes);
+            t.spend(now, bytes);
+        }
+    }
+
+    /// A count that the client sent back at `now` says that a byte took `delay_ns`.
+    pub fn in_band(&mut self, test: TestHandle, now: Monotonic, delay_ns: u64) {
+        let Some(t) = self.running(test) else { return };
+        let Some(begun) = t.begun else { return };
+        let index = (now.saturating_since(begun) / BIN_NS) as usize;
+        while t.in_band.len() <= index && t.in_band.push((0, 0)).is_ok() {}
+        if let Some((sum, count)) = t.in_band.get_mut(index) {
+            let units = u32::try_from(delay_ns / 100_000).unwrap_or(u32::MAX);
+            *sum = sum.saturating_add(units);
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// What TCP says of the streams that the reflector sends on.
+    pub fn set_facts(&mut self, test: TestHandle, facts: SenderFacts) {
+        if let Some(t) = self.running(test) {
+            t.facts = facts;
+        }
+    }
+
+    /// Ends what has lasted too long or whose client is silent, and forgets what ended long ago.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        for t in &mut self.tests {
+            if now.saturating_since(t.heard) >= SILENCE_NS {
+                t.end(now, EndReason::Silence);
+            } else if now >= t.last_end() {
+                t.end(now, EndReason::Time);
+            }
+        }
+        self.tests.retain(|t| {
+            !t.told
+                || t.ended
+                    .is_none_or(|(at, _)| now.saturating_since(at) < REMEMBER_NS)
+        });
+    }
+
+    /// When [`Host::handle_timeout`] is next needed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Monotonic> {
+        let running = self.tests.iter().filter(|t| t.ended.is_none());
+        running
+            .map(|t| t.last_end().min(t.heard.saturating_add(SILENCE_NS)))
+            .min()
+    }
+
+    /// A test that has ended since this was last asked: its streams are to be closed. With it, whose
+    /// it was and how many bytes it moved.
+    pub fn poll_ended(&mut self) -> Option<(TestHandle, u16, u64)> {
+        let ended = self.tests.iter_mut();
+        let t = ended.into_iter().find(|t| t.ended.is_some() && !t.told)?;
+        t.told = true;
+        Some((t.handle, t.client, t.bins.total().saturating_add(t.sent)))
+    }
+
+    /// How many tests run.
+    #[must_use]
+    pub fn running_tests(&self) -> usize {
+        self.tests.iter().filter(|t| t.ended.is_none()).count()
+    }
+
+    fn running(&mut self, handle: TestHandle) -> Option<&mut Test> {
+        let mut tests = self.tests.iter_mut();
+        tests.find(|t| t.handle == handle && t.ended.is_none())
+    }
+}
+
+impl Test {
+    fn time_ns(&self) -> u64 {
+        (u64::from(self.order.time_ms.get()) * 1_000_000).min(MAX_LOAD_NS)
+    }
+
+    /// When it ends at the latest.
+    fn last_end(&self) -> Monotonic {
+        let waiting = self.granted.saturating_add(self.time_ns() + SLACK_NS);
+        match self.begun {
+            Some(begun) => waiting.min(begun.saturating_add(self.time_ns() + LINGER_NS)),
+            None => waiting,
+        }
+    }
+
+    fn end(&mut self, now: Monotonic, reason: EndReason) {
+        self.ended.get_or_insert((now, reason));
+    }
+
+    fn spend(&mut self, now: Monotonic, bytes: u64) {
+        if let Some(left) = &mut self.bytes_left {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.end(now, EndReason::DailyBytes);
+            }
+        }
+    }
+
+    fn fill(&self, now: Monotonic, port: u16, report: &mut Report) {
+        let (at, state, reason) = match self.ended {
+            Some((at, reason)) => (at, TestState::Ended, reason),
+            None => (now, TestState::Granted, EndReason::None),
+        };
+        report.state = state as u8;
+        report.reason = reason as u8;
+        report.port = U16::new(port);
+        report.handle = U32::new(self.handle.0);
+        report.secret = *self.secret.reveal();
+        report.received = U64::new(self.bins.total());
+        report.sent = U64::new(self.sent);
+        report.retransmits = U32::new(self.facts.retransmits);
+        report.rtt_us = U32::new(self.facts.rtt_us);
+        report.cwnd_bytes = U32::new(self.facts.cwnd_bytes);
+        // After the end the last bin does not grow any more either.
+        let extra = usize::from(self.ended.is_some() && self.begun.is_some());
+        let complete = (self.bins.complete(at) + extra).min(MAX_BINS);
+        let first = report.first_bin.get() as usize;
+        let count = complete.saturating_sub(first).min(REPORT_BINS);
+        report.bins = U16::new(count as u16);
+        for i in 0..count {
+            report.bytes[i] = U32::new(self.bins.get(first + i));
+            let (sum, n) = self.in_band.get(first + i).copied().unwrap_or((0, 0));
+            let mean = sum.checked_div(u32::from(n)).map_or(0, |m| m.max(1));
+            report.in_band[i] = U16::new(u16::try_from(mean).unwrap_or(u16::MAX));
+        }
+    }
+}
+
+fn empty_report(order: &Order) -> Report {
+    Report {
+        state: 0,
+        reason: 0,
+        port: U16::ZERO,
+        number: order.number,
+        test: order.test,
+        wait_ms: U32::ZERO,
+        handle: U32::ZERO,
+        secret: [0; 32],
+        received: U64::ZERO,
+        sent: U64::ZERO,
+        retransmits: U32::ZERO,
+        rtt_us: U32::ZERO,
+        cwnd_bytes: U32::ZERO,
+        first_bin: order.first_bin,
+        bins: U16::ZERO,
+        reserved: U16::ZERO,
+        bytes: [U32::ZERO; REPORT_BINS],
+        in_band: [U16::ZERO; REPORT_BINS],
+    }
+}

@@ -1,0 +1,194 @@
+//! The bodies of orders and reports, by which a throughput test is negotiated and read, and the
+//! first bytes of its TCP streams; docs/protocol.md draws them.
+
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::header::{SessionHeader, TAG_LEN};
+
+/// Bytes of an order and of its report on the wire. Both are as long, so that no report is larger
+/// than what asked for it.
+pub const ORDER_LEN: usize = 512;
+/// Bytes of a body: what of a datagram is neither header nor tag.
+pub const BODY_LEN: usize = ORDER_LEN - SessionHeader::LEN - TAG_LEN;
+/// Bins in one report.
+pub const REPORT_BINS: usize = 60;
+/// Length of a bin, ns.
+pub const BIN_NS: u64 = 100_000_000;
+
+/// [`Order::op`]: begin the test, or say why not.
+pub const OP_OPEN: u8 = 1;
+/// [`Order::op`]: say how far it is.
+pub const OP_POLL: u8 = 2;
+/// [`Order::op`]: end it.
+pub const OP_STOP: u8 = 3;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Order {
+    /// One of `OP_*`.
+    pub op: u8,
+    /// TCP streams from the client.
+    pub streams_up: u8,
+    /// TCP streams to the client.
+    pub streams_down: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Counts the client's orders; the report brings it back.
+    pub number: U32,
+    /// Random, the client's own name of the test.
+    pub test: U64,
+    /// How long streams may run, ms.
+    pub time_ms: U32,
+    /// The first bin that is asked for.
+    pub first_bin: U32,
+    /// DSCP of the reflector's stream *i* is entry *i* modulo 8.
+    pub dscp: [u8; 8],
+    /// Congestion control of the reflector's streams, ASCII, zeros behind it.
+    pub congestion: [u8; 16],
+}
+
+/// Where a test has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TestState {
+    /// Streams are awaited or run.
+    Granted = 1,
+    /// Others are being tested; to be asked again.
+    Busy = 2,
+    /// It will not be.
+    Refused = 3,
+    /// It is over.
+    Ended = 4,
+    /// There is no such test.
+    Unknown = 5,
+}
+
+impl TestState {
+    /// The state with this number on the wire.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            1 => Self::Granted,
+            2 => Self::Busy,
+            3 => Self::Refused,
+            4 => Self::Ended,
+            5 => Self::Unknown,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a test was refused or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EndReason {
+    /// It has not, or the client said so.
+    None = 0,
+    /// This reflector runs no tests.
+    Off = 1,
+    /// The client's bytes of the day are used up.
+    DailyBytes = 2,
+    /// The reflector does not have that congestion control.
+    Congestion = 3,
+    /// More streams than are allowed, or none.
+    Streams = 4,
+    /// It lasted as long as it may.
+    Time = 5,
+    /// Nothing was heard from the client.
+    Silence = 6,
+}
+
+impl EndReason {
+    /// The reason with this number on the wire.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            0 => Self::None,
+            1 => Self::Off,
+            2 => Self::DailyBytes,
+            3 => Self::Congestion,
+            4 => Self::Streams,
+            5 => Self::Time,
+            6 => Self::Silence,
+            _ => return None,
+        })
+    }
+
+    /// What a person is told.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "it was ended",
+            Self::Off => "the reflector runs no throughput tests (limits.concurrent_tests is 0)",
+            Self::DailyBytes => "the bytes that the reflector allows this client a day are used up",
+            Self::Congestion => "the reflector's kernel does not have that congestion control",
+            Self::Streams => "the reflector does not allow that number of streams",
+            Self::Time => "it lasted as long as the reflector allows",
+            Self::Silence => "the reflector heard nothing from this client any more",
+        }
+    }
+}
+
+/// What the reflector answers.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Report {
+    /// A [`TestState`].
+    pub state: u8,
+    /// An [`EndReason`].
+    pub reason: u8,
+    /// Where the streams are to connect to.
+    pub port: U16,
+    /// Number of the order.
+    pub number: U32,
+    /// The client's name of the test.
+    pub test: U64,
+    /// How long to wait before asking again, ms.
+    pub wait_ms: U32,
+    /// The reflector's name of the test, which its tokens bear.
+    pub handle: U32,
+    /// Seals the tokens of this test.
+    pub secret: [u8; 32],
+    /// Bytes received through its streams, tokens not counted.
+    pub received: U64,
+    /// Bytes handed to the kernel for its streams.
+    pub sent: U64,
+    /// Segments that the reflector's streams sent again.
+    pub retransmits: U32,
+    /// Mean of their smoothed round-trip times, µs.
+    pub rtt_us: U32,
+    /// Sum of their congestion windows, bytes.
+    pub cwnd_bytes: U32,
+    /// Number of the first bin that follows.
+    pub first_bin: U32,
+    /// How many follow.
+    pub bins: U16,
+    /// Zero.
+    pub reserved: U16,
+    /// Bytes received in each bin of 100 ms; bin 0 begins when the first stream has come.
+    pub bytes: [U32; REPORT_BINS],
+    /// Mean time from when a byte was handed to the reflector's kernel until the client's count of
+    /// received bytes that includes it came back, for counts that came in that bin, 100 µs;
+    /// 0: none came.
+    pub in_band: [U16; REPORT_BINS],
+}
+
+const _: () = assert!(size_of::<Order>() <= BODY_LEN && size_of::<Report>() <= BODY_LEN);
+
+/// The body of the token that a TCP stream begins with.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Token {
+    /// Number of the stream within its test; those from the client first.
+    pub stream: u8,
+    /// Zero.
+    pub reserved: [u8; 15],
+}
+
+/// Bytes of a token as it stands at the begin of a stream.
+pub const TOKEN_LEN: usize = SessionHeader::LEN + size_of::<Token>() + TAG_LEN;
+
+/// A receiver's note to the sender of a stream: all bytes received so far, big-endian.
+pub const NOTE_LEN: usize = 8;

@@ -11,7 +11,9 @@ pub mod home;
 pub mod link;
 pub mod matching;
 pub mod netns;
+mod offload;
 pub mod synth;
+mod userns;
 
 /// Says loudly that a test is left out, and why; in CI that is a failure.
 ///

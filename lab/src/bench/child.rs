@@ -50,12 +50,7 @@ impl Program {
         let name = program.display().to_string();
         let failed = |e: std::io::Error| Fail::of(&name, e);
         let mut command = match inside {
-            // `ip` becomes the program, so its process is ours to measure and to end.
-            Some(ns) => {
-                let mut c = Command::new("ip");
-                c.args(["netns", "exec", ns.name()]).arg(program);
-                c
-            }
+            Some(ns) => ns.command(program),
             None => Command::new(program),
         };
         command

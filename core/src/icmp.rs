@@ -56,7 +56,7 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         let flight = FlightConfig {
             series: config.series,
             timeout_ns: config.timeout_ns,
-            late_after_ns: config.interval_ns,
+            interval_ns: config.interval_ns,
             interleaved: false,
         };
         Self {
@@ -147,7 +147,7 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Status;
+    use crate::sample::{Flags, Status};
     use crate::time::Stamp;
     use crate::wire::icmp::checksum;
     use rand_chacha::ChaCha8Rng;
@@ -209,5 +209,35 @@ mod tests {
             (Status::Ok, Some(20_000_000), 64)
         );
         assert_eq!(p.poll_timeout(), Some(start.saturating_add(1_000_000_000)));
+    }
+
+    #[test]
+    fn after_a_stall_one_probe_leaves_late_and_says_so() {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let config = IcmpConfig {
+            series: SeriesIndex(1),
+            version: Version::V4,
+            framing: Framing::Message,
+            size: 64,
+            interval_ns: 50_000_000,
+            spread_permille: 0,
+            timeout_ns: 1_000_000_000,
+        };
+        let start = Monotonic::ZERO;
+        let mut p = IcmpProber::new(config, start, vec![Slot::default(); 64], &mut rng);
+        let mut out = [0; 100];
+        // In its slot, then after a stall of two seconds, then in its slot again.
+        for at in [0, 2_007_000_000, 2_050_000_000] {
+            let now = Monotonic::from_nanos(at);
+            let (_, token) = p.poll_transmit(now, &mut rng, &mut out).unwrap();
+            p.handle_sent(token, SendOutcome::Stamped(Stamp::kernel(now)));
+            assert!(p.poll_transmit(now, &mut rng, &mut out).is_none(), "{at}");
+        }
+        assert_eq!(p.skipped_slots(), 39);
+        p.handle_timeout(Monotonic::from_nanos(10_000_000_000));
+        let late = core::iter::from_fn(|| p.poll_observation()).map(|o| match o {
+            Observation::New(s) | Observation::Revised(s) => s.flags.contains(Flags::SENT_LATE),
+        });
+        assert!(late.eq([false, true, false]));
     }
 }

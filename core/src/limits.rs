@@ -17,6 +17,10 @@ pub const MAX_INTERVAL_NS: u64 = 3_600_000_000_000;
 /// A probe that has no answer after this long is lost, ns. Late answers are still recognised.
 pub const DEFAULT_TIMEOUT_NS: u64 = 3_000_000_000;
 
+/// A probe that leaves this much after its deadline is marked as sent late, ns; on fast streams,
+/// one that leaves a whole slot late. An idle host is later than this once in thousands of probes.
+pub const SENT_LATE_NS: u64 = 5_000_000;
+
 /// Most samples in one packed block of the store.
 pub const MAX_BLOCK_SAMPLES: usize = 2048;
 

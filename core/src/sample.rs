@@ -90,7 +90,8 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// `R`: its reply came after the reply to a later probe.
     pub const REORDERED: Self = Self(1);
-    /// `L`: it left later than its slot allowed; see [`Sample::send_late_ns`].
+    /// `L`: it left more than [`crate::limits::SENT_LATE_NS`], or more than a slot, after its
+    /// deadline; see [`Sample::send_late_ns`].
     pub const SENT_LATE: Self = Self(2);
     /// `M`: the direction of its loss was learned after it had been recorded as lost.
     pub const DIRECTION_LATER: Self = Self(4);

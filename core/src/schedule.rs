@@ -62,14 +62,20 @@ impl Slots {
         self.skipped
     }
 
-    /// The present slot has been served at `now`: moves on to the next one. Slots that have ended
-    /// meanwhile are skipped and counted: a stall is followed by one late probe, never by a burst.
+    /// The present slot has been served at `now`: moves on to the next one whose deadline is to come.
+    /// Those that have passed meanwhile are skipped and counted: a stall is followed by one late
+    /// probe, never by a second at the same time, let alone a burst.
     pub fn advance(&mut self, now: Monotonic, rng: &mut impl Rng) {
         let next = self.slot.saturating_add(1);
         let current = now.saturating_since(self.origin) / self.interval_ns;
         self.slot = next.max(current);
-        self.skipped = self.skipped.saturating_add(self.slot - next);
         self.place(rng);
+        if self.deadline <= now {
+            // It passed while the one before was late; the slot after it has not begun.
+            self.slot = self.slot.saturating_add(1);
+            self.place(rng);
+        }
+        self.skipped = self.skipped.saturating_add(self.slot - next);
     }
 
     fn place(&mut self, rng: &mut impl Rng) {
@@ -109,10 +115,11 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut s = Slots::new(Monotonic::ZERO, 1_000, 0, &mut rng);
         s.advance(Monotonic::from_nanos(10_500), &mut rng);
-        assert_eq!(s.deadline(), Monotonic::from_nanos(10_000));
-        assert_eq!(s.skipped(), 9);
-        s.advance(Monotonic::from_nanos(10_600), &mut rng);
         assert_eq!(s.deadline(), Monotonic::from_nanos(11_000));
+        assert_eq!(s.skipped(), 10);
+        s.advance(Monotonic::from_nanos(11_100), &mut rng);
+        assert_eq!(s.deadline(), Monotonic::from_nanos(12_000));
+        assert_eq!(s.skipped(), 10);
     }
 
     proptest! {
@@ -125,7 +132,7 @@ mod tests {
             for step in steps {
                 now = now.max(s.deadline()).saturating_add(step);
                 s.advance(now, &mut rng);
-                prop_assert!(s.deadline() >= last);
+                prop_assert!(s.deadline() >= last && s.deadline() > now);
                 last = s.deadline();
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bufferbaned::Daemon;
 use bufferbaned::config::{Config, FamilyChoice, Place, Target};
+use bufferbaned::pacing::Pacing;
 
 /// The thread that must not allocate any more; 0 while every thread may.
 static FROZEN: AtomicI32 = AtomicI32::new(0);
@@ -72,6 +73,12 @@ fn the_probe_thread_allocates_nothing_once_it_runs() {
             target("self", "127.0.0.1"),
             target("nowhere", "192.0.2.1"),
         ]),
+        // Scheduled as a busy router's would be; spinning must allocate as little.
+        pacing: Pacing {
+            priority: 10,
+            cpu: Some(0),
+            wake_early_ns: 100_000,
+        },
         ..Config::default()
     };
     config.keep.min_free_bytes = 0;
@@ -86,6 +93,14 @@ fn the_probe_thread_allocates_nothing_once_it_runs() {
     };
     let before = count(&daemon);
     let probe = thread_named("probe").expect("a thread named probe");
+    if nix::unistd::geteuid().is_root() {
+        let only = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(probe));
+        let only = only.expect("the thread's processors");
+        assert!((1..8).all(|cpu| !only.is_set(cpu).unwrap_or(false)));
+        // SAFETY: passes a number only.
+        let policy = unsafe { libc::sched_getscheduler(probe) };
+        assert_eq!(policy, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK);
+    }
     FROZEN.store(probe, Ordering::Relaxed);
     std::thread::sleep(Duration::from_secs(4));
     let after = count(&daemon);

@@ -8,6 +8,8 @@ use bufferbane_core::limits::{
 };
 use bufferbane_core::seal::PresharedKey;
 
+use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
+
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_FILE: &str = "/etc/bufferbane/bufferbaned.toml";
 /// Where its store is by default.
@@ -109,6 +111,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// The most that a power cut can cost, ns.
     pub commit_interval_ns: u64,
+    /// How the probe thread is scheduled.
+    pub pacing: Pacing,
     /// Retention.
     pub keep: Keep,
     /// The interfaces to probe from; none is the default route's.
@@ -126,6 +130,7 @@ impl Default for Config {
             store: DEFAULT_STORE.into(),
             control_socket: DEFAULT_SOCKET.into(),
             commit_interval_ns: 60 * SECOND_NS,
+            pacing: Pacing::default(),
             keep: Keep {
                 samples_ns: Some(30 * DAY_NS),
                 minutes_ns: Some(400 * DAY_NS),
@@ -192,6 +197,7 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
     if let Some(ns) = daemon.duration_ns("commit_interval", SECOND_NS..=3600 * SECOND_NS) {
         config.commit_interval_ns = ns;
     }
+    config.pacing = read_pacing(&daemon);
     if daemon.text("timezone").is_some_and(|z| z != "auto") {
         daemon.warning(
             "timezone",
@@ -224,6 +230,18 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
     }
     root.finish();
     config
+}
+
+fn read_pacing(daemon: &Section<'_>) -> Pacing {
+    Pacing {
+        priority: daemon
+            .number("realtime_priority", 0..=MAX_PRIORITY.into())
+            .unwrap_or(0) as u8,
+        cpu: daemon.number("cpu", 0..=1023).map(|n| n as u16),
+        wake_early_ns: daemon
+            .duration_ns("wake_early", 0..=MAX_WAKE_EARLY_NS)
+            .unwrap_or(0),
+    }
 }
 
 fn read_retention(s: &Section<'_>, keep: &mut Keep) {
@@ -491,6 +509,19 @@ mod tests {
             parse("f", "", Path::new("/")).unwrap().config,
             Config::default()
         );
+    }
+
+    #[test]
+    fn the_probe_threads_scheduling_is_read_and_bounded() {
+        let text = "[daemon]\nrealtime_priority = 20\ncpu = 1\nwake_early = \"150us\"\n";
+        let pacing = parse("f", text, Path::new("/")).unwrap().config.pacing;
+        assert_eq!(
+            (pacing.priority, pacing.cpu, pacing.wake_early_ns),
+            (20, Some(1), 150_000)
+        );
+        let said = mistakes("[daemon]\nrealtime_priority = 99\nwake_early = \"1s\"\n");
+        assert!(said[0].contains("0 to 50 is allowed"), "{said:?}");
+        assert!(said[1].contains("0s to 2ms is allowed"), "{said:?}");
     }
 
     #[test]

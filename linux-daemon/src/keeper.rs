@@ -112,6 +112,7 @@ impl Keeper {
 
     /// Keeps until it is told to stop, or the others are gone.
     pub(crate) fn run(mut self, mut watch: Watch) {
+        self.tell(Command::Pace(self.config.pacing));
         loop {
             self.review();
             let until = Instant::now() + REVIEW;
@@ -119,6 +120,9 @@ impl Keeper {
                 while self.retired.pop().is_ok() {}
                 match self.requests.try_recv() {
                     Ok(Request::Config(config)) => {
+                        if config.pacing != self.config.pacing {
+                            self.tell(Command::Pace(config.pacing));
+                        }
                         self.config = *config;
                         break;
                     }

@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 mod keeper;
 mod notify;
+pub mod pacing;
 mod plan;
 mod probe;
 mod recorder;

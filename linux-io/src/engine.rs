@@ -111,6 +111,12 @@ impl Engine {
         self.waker.clone()
     }
 
+    /// Wakes this much before a deadline from now on and spins until it, ns; see
+    /// [`EngineOptions::spin_ns`].
+    pub const fn set_spin_ns(&mut self, spin_ns: u64) {
+        self.spin_ns = spin_ns;
+    }
+
     /// The wall clock's last step, once; noticed while waiting.
     pub const fn take_clock_step(&mut self) -> Option<ClockStep> {
         self.timeline.take_step()

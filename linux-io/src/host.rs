@@ -176,6 +176,27 @@ pub fn run_realtime(priority: u8) -> io::Result<()> {
     sys::check(result as libc::c_int).map(drop)
 }
 
+/// Gives the calling thread ordinary scheduling again.
+pub fn run_ordinary() -> io::Result<()> {
+    let parameters: libc::c_int = 0;
+    // SAFETY: 0 is the calling thread; the parameters live until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_OTHER,
+            &raw const parameters,
+        )
+    };
+    sys::check(result as libc::c_int).map(drop)
+}
+
+/// Lets the calling thread run on every CPU; the kernel leaves out those it may not use.
+pub fn run_anywhere() -> io::Result<()> {
+    let all: Vec<usize> = (0..libc::CPU_SETSIZE as usize).collect();
+    run_on(&all)
+}
+
 /// Keeps the calling thread on these CPUs.
 pub fn run_on(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: cpu_set_t is an array of integers, for which zero is a valid value.
@@ -244,10 +265,11 @@ mod tests {
     fn a_thread_can_be_pinned_and_slack_set() {
         std::thread::spawn(|| {
             run_on(&[0]).unwrap();
+            run_anywhere().unwrap();
             set_timer_slack(1).unwrap();
             assert!(run_on(&[1 << 20]).is_err());
             match run_realtime(10) {
-                Ok(()) => println!("real-time scheduling granted"),
+                Ok(()) => run_ordinary().unwrap(),
                 Err(e) => assert_eq!(e.raw_os_error(), Some(libc::EPERM)),
             }
         })

@@ -23,6 +23,7 @@ pub use losses::LossSlot;
 use losses::Losses;
 
 use crate::drop_reason::DropReason;
+use crate::limits::SENT_LATE_NS;
 use crate::packet::SendOutcome;
 use crate::sample::{Flags, Observation, Sample, SeriesIndex, Status};
 use crate::time::{ClockSource, Monotonic, Stamp, signed_difference_ns};
@@ -42,8 +43,9 @@ pub struct FlightConfig {
     pub series: SeriesIndex,
     /// A request without an answer after this long is lost, ns.
     pub timeout_ns: u64,
-    /// A request that leaves this much after its deadline is marked [`Flags::SENT_LATE`], ns.
-    pub late_after_ns: u64,
+    /// Length of a slot, ns. A request that leaves this much after its deadline, or
+    /// [`SENT_LATE_NS`] where that is less, is marked [`Flags::SENT_LATE`].
+    pub interval_ns: u64,
     /// Whether the far end tells its transmit time in later replies (interleaved mode, RFC 9769).
     pub interleaved: bool,
 }
@@ -229,7 +231,7 @@ where
 
     /// What became of sending request `seq`.
     pub fn on_sent(&mut self, seq: u64, outcome: SendOutcome) {
-        let late_after_ns = self.config.late_after_ns;
+        let late_after_ns = self.config.interval_ns.min(SENT_LATE_NS);
         let Some(slot) = self.slot_mut(seq) else {
             return;
         };
@@ -237,11 +239,12 @@ where
             SendOutcome::Stamped(stamp) => {
                 slot.tx = stamp;
                 slot.tx_final = true;
-                if stamp.at.signed_since(slot.deadline) > late_after_ns as i64 {
-                    slot.flags = slot.flags.with(Flags::SENT_LATE);
-                }
+                slot.mark_late(late_after_ns);
             }
-            SendOutcome::NoStamp => slot.tx_final = true,
+            SendOutcome::NoStamp => {
+                slot.tx_final = true;
+                slot.mark_late(late_after_ns);
+            }
             SendOutcome::Failed(errno) => {
                 slot.tx_final = true;
                 if slot.state == State::Waiting {
@@ -566,6 +569,12 @@ impl Heard {
 }
 
 impl Slot {
+    fn mark_late(&mut self, late_after_ns: u64) {
+        if self.tx.at.signed_since(self.deadline) > late_after_ns as i64 {
+            self.flags = self.flags.with(Flags::SENT_LATE);
+        }
+    }
+
     fn take_reply(&mut self, facts: &ReplyFacts) {
         self.rx = Some(facts.rx);
         self.ttl_down = facts.ttl_down;

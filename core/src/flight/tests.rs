@@ -10,7 +10,7 @@ fn flight(interleaved: bool) -> Flight<Vec<Slot>, Vec<LossSlot>> {
     let config = FlightConfig {
         series: SeriesIndex(3),
         timeout_ns: 100 * MS,
-        late_after_ns: 5 * MS,
+        interval_ns: 10 * MS,
         interleaved,
     };
     Flight::new(

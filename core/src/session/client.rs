@@ -189,7 +189,7 @@ where
         let flight = FlightConfig {
             series: config.series,
             timeout_ns: config.timeout_ns,
-            late_after_ns: config.interval_ns,
+            interval_ns: config.interval_ns,
             interleaved: true,
         };
         let stream = Stream {

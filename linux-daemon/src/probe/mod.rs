@@ -21,6 +21,8 @@ use bufferbane_linux_io::{
 use rand_chacha::ChaCha12Rng;
 use rtrb::{Consumer, Producer};
 
+use crate::pacing::Pacing;
+
 pub(crate) use unit::{Prober, Unit};
 
 /// Reports that may wait for the recorder: minutes of an ordinary configuration.
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Open(u32, Box<ProbeSocket>),
     /// It cannot send at present: the errno that says why.
     Close(u32, i32),
+    /// Be scheduled so from now on.
+    Pace(Pacing),
     /// End.
     Stop,
 }
@@ -93,6 +97,7 @@ pub(crate) struct ProbeThread {
     queues: Queues,
     health: Health,
     health_at: Monotonic,
+    pacing: Pacing,
     rng: ChaCha12Rng,
 }
 
@@ -111,6 +116,7 @@ impl ProbeThread {
             queues,
             health: Health::default(),
             health_at: clock::now(),
+            pacing: Pacing::default(),
             rng,
         })
     }
@@ -172,9 +178,19 @@ impl ProbeThread {
                 }
             }
             Command::Close(id, errno) => self.close(id, errno),
+            Command::Pace(pacing) => self.pace(pacing),
             Command::Stop => return false,
         }
         true
+    }
+
+    /// Scheduled anew, which happens at the start and when the configuration changes.
+    fn pace(&mut self, pacing: Pacing) {
+        let before = std::mem::replace(&mut self.pacing, pacing);
+        for line in pacing.apply(before) {
+            log::warn!("{line}");
+        }
+        self.engine.set_spin_ns(pacing.wake_early_ns);
     }
 
     fn close(&mut self, id: u32, errno: i32) {

@@ -58,7 +58,12 @@ impl Engine {
                 self.ring.timer_fired(tag);
                 Ok(0)
             }
-            Op::Ignored => Ok(0),
+            Op::Ignored
+            | Op::Accept
+            | Op::StreamOpen
+            | Op::StreamSend
+            | Op::StreamReceive
+            | Op::StreamNote => Ok(0),
         }
     }
 

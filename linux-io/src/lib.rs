@@ -5,6 +5,7 @@
 //! absolute deadlines. Kernel stamps arrive already on the monotonic line ([`timeline`]).
 
 mod buffers;
+mod bulk;
 mod card;
 mod cmsg;
 mod complete;
@@ -30,8 +31,10 @@ pub mod counters;
 pub mod host;
 pub mod netlink;
 pub mod support;
+pub mod tcp;
 pub mod timeline;
 
+pub use bulk::{Bulk, BulkEvent, Role, StreamId};
 pub use engine::Engine;
 pub use event::{EngineCounters, ErrorOrigin, Event, SocketId};
 pub use options::{EngineOptions, StartError};

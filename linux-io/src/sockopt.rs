@@ -82,7 +82,7 @@ pub(crate) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()
 }
 
 /// Sets an option whose value is these bytes.
-fn set_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     // SAFETY: `value` is readable for its whole length, which is what the kernel is told; the
     // kernel checks the descriptor.
     let result = unsafe {

@@ -10,6 +10,10 @@ pub(crate) const SCM_TS_OPT_ID: libc::c_int = 81;
 pub(crate) const SO_RXQ_OVFL: libc::c_int = 40;
 /// `SO_RCVBUFFORCE`: a receive buffer beyond `net.core.rmem_max`, with `CAP_NET_ADMIN`.
 pub(crate) const SO_RCVBUFFORCE: libc::c_int = 33;
+/// `SO_MAX_PACING_RATE`: bytes per second that a socket may send.
+pub(crate) const SO_MAX_PACING_RATE: libc::c_int = 47;
+/// `TCP_NOTSENT_LOWAT`: unsent bytes at which a TCP socket counts as full.
+pub(crate) const TCP_NOTSENT_LOWAT: libc::c_int = 25;
 /// `ICMP_FILTER` at level `SOL_RAW`: a set bit drops that ICMP type.
 pub(crate) const ICMP_FILTER: libc::c_int = 1;
 /// `ICMPV6_FILTER` at level `SOL_ICMPV6` (its value in the kernel, `ICMP6_FILTER` elsewhere).

@@ -20,6 +20,16 @@ pub(crate) enum Op {
     Timer = 7,
     /// Nobody waits for it: cancellations, timer updates.
     Ignored = 8,
+    /// Multishot accept of a listening socket.
+    Accept = 9,
+    /// Connecting a stream, or writing its first bytes.
+    StreamOpen = 10,
+    /// Handing a stream's bytes over.
+    StreamSend = 11,
+    /// Receiving a stream's bytes.
+    StreamReceive = 12,
+    /// Writing a note of a stream's receiver.
+    StreamNote = 13,
 }
 
 /// An operation, its place in a table, that place's generation, and 32 bits of the operation's own.
@@ -63,6 +73,11 @@ impl Tag {
             6 => Op::Waker,
             7 => Op::Timer,
             8 => Op::Ignored,
+            9 => Op::Accept,
+            10 => Op::StreamOpen,
+            11 => Op::StreamSend,
+            12 => Op::StreamReceive,
+            13 => Op::StreamNote,
             _ => return None,
         };
         Some(Self {
@@ -81,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_survive_packing(op in 1u64..=8, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
+        fn tags_survive_packing(op in 1u64..=13, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
             let op = Tag::unpack(op << 60).unwrap().op;
             let tag = Tag::new(op, index, generation, key);
             prop_assert_eq!(Tag::unpack(tag.pack()), Some(tag));

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! socket ─ packet ─▶ decode ─▶ match ─▶ Sample ─▶ windows, histograms ─▶ events
-//!                   (wire,    (flight)  (sample)  (stats, record)
+//!                   (wire,    (flight)  (sample)  (clock, stats, record)
 //!                    seal,
 //!                    session)
 //! ```
@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod clock;
 pub mod drop_reason;
 pub mod flight;
 pub mod icmp;

@@ -16,9 +16,11 @@ use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Sessi
 use bufferbane_core::time::{Monotonic, Stamp};
 use bufferbane_core::wire::header::{Kind, KnockHeader, SessionHeader};
 use bufferbane_core::wire::knock::{Challenge, Cookie, Hello, Join, Welcome};
+use bufferbane_core::wire::load::{Order, REPORT_BINS, Report, Token};
 use bufferbane_core::wire::probe::{Probe, Reply};
 use rand_core::TryRng;
 use zerocopy::IntoBytes;
+use zerocopy::byteorder::network_endian::{U16, U32};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
 
@@ -43,6 +45,13 @@ impl Section {
 
     fn array<const N: usize>(&self, field: &str) -> [u8; N] {
         self.bytes(field).try_into().expect("as many bytes")
+    }
+
+    /// As many bytes, with the zeros that were left out.
+    fn padded<const N: usize>(&self, field: &str) -> [u8; N] {
+        let mut bytes = self.bytes(field);
+        bytes.resize(N, 0);
+        bytes.try_into().expect("as many bytes")
     }
 
     fn number<T: TryFrom<u64>>(&self, field: &str) -> T {
@@ -131,9 +140,18 @@ fn plain(s: &Section, key_id: [u8; 8]) -> (Kind, Vec<u8>, Vec<u8>, Nonce, usize)
         }
         "probe" => (Kind::Probe, probe(s).as_bytes().to_vec()),
         "reply" => (Kind::Reply, reply(s).as_bytes().to_vec()),
+        "order" => (Kind::Order, order(s).as_bytes().to_vec()),
+        "report" => (Kind::Report, report(s).as_bytes().to_vec()),
+        "stream" => {
+            let body = Token {
+                stream: s.number("stream"),
+                reserved: [0; 15],
+            };
+            (Kind::Stream, body.as_bytes().to_vec())
+        }
         _ => panic!("[{}] is no message", s.name),
     };
-    if let Kind::Probe | Kind::Reply = kind {
+    if s.fields.contains_key("counter") {
         let counter = s.number("counter");
         let header = SessionHeader::new(kind, s.number("session"), counter);
         let header = header.as_bytes().to_vec();
@@ -189,6 +207,48 @@ fn reply(s: &Section) -> Reply {
     }
 }
 
+fn order(s: &Section) -> Order {
+    Order {
+        op: s.number("op"),
+        streams_up: s.number("streams_up"),
+        streams_down: s.number("streams_down"),
+        reserved: 0,
+        number: s.number::<u32>("number").into(),
+        test: s.number::<u64>("test").into(),
+        time_ms: s.number::<u32>("time_ms").into(),
+        first_bin: s.number::<u32>("first_bin").into(),
+        dscp: s.array("dscp"),
+        congestion: s.padded("congestion"),
+    }
+}
+
+fn report(s: &Section) -> Report {
+    let bytes: [u8; 4 * REPORT_BINS] = s.padded("bytes");
+    let in_band: [u8; 2 * REPORT_BINS] = s.padded("in_band");
+    Report {
+        state: s.number("state"),
+        reason: s.number("reason"),
+        port: s.number::<u16>("port").into(),
+        number: s.number::<u32>("number").into(),
+        test: s.number::<u64>("test").into(),
+        wait_ms: s.number::<u32>("wait_ms").into(),
+        handle: s.number::<u32>("handle").into(),
+        secret: s.array("secret"),
+        received: s.number::<u64>("received").into(),
+        sent: s.number::<u64>("sent").into(),
+        retransmits: s.number::<u32>("retransmits").into(),
+        rtt_us: s.number::<u32>("rtt_us").into(),
+        cwnd_bytes: s.number::<u32>("cwnd_bytes").into(),
+        first_bin: s.number::<u32>("first_bin").into(),
+        bins: s.number::<u16>("bins").into(),
+        reserved: 0.into(),
+        bytes: std::array::from_fn(|i| U32::from_bytes(bytes[4 * i..][..4].try_into().unwrap())),
+        in_band: std::array::from_fn(|i| {
+            U16::from_bytes(in_band[2 * i..][..2].try_into().unwrap())
+        }),
+    }
+}
+
 #[test]
 fn every_message_is_sealed_and_opened_as_the_vectors_have_it() {
     let all = sections();
@@ -204,12 +264,14 @@ fn every_message_is_sealed_and_opened_as_the_vectors_have_it() {
     assert_eq!(down.reveal()[..], session.bytes("down_key"));
     let other = |s: &&Section| !["key", "cookie", "session"].contains(&s.name.as_str());
     let messages: Vec<&Section> = all.iter().filter(other).collect();
-    assert_eq!(messages.len(), 10);
+    assert_eq!(messages.len(), 13);
+    let test = Secret::new(find(&all, "report").array("secret"));
     for s in messages {
         let (kind, header, body, nonce, len) = plain(s, psk.id.0);
         let key = match kind {
-            Kind::Probe => &up,
-            Kind::Reply => &down,
+            Kind::Probe | Kind::Order => &up,
+            Kind::Reply | Kind::Report => &down,
+            Kind::Stream => &test,
             _ => &knock,
         };
         let mut datagram = header.clone();

@@ -91,7 +91,19 @@ def hkdf(salt, secret, info):
 # --- docs/protocol.md
 
 # The fields of each body in order: an integer of so many bytes, or bytes.
-TYPES = {"hello": 1, "challenge": 2, "join": 3, "welcome": 4, "probe": 16, "reply": 17}
+TYPES = {
+    "hello": 1,
+    "challenge": 2,
+    "join": 3,
+    "welcome": 4,
+    "probe": 16,
+    "reply": 17,
+    "order": 32,
+    "report": 33,
+    "stream": 34,
+}
+# Whose key seals what is not sealed with the knock key.
+KEYS = {"probe": "up", "reply": "down", "order": "up", "report": "down", "stream": "test"}
 BODIES = {
     "hello": [("client_random", 32), ("zeros", 48)],
     "challenge": [("client_random", 32), ("cookie_time_ns", 8), ("cookie_hash", 16)],
@@ -141,8 +153,42 @@ BODIES = {
         ("port", 2),
         ("zeros", 2),
     ],
+    "order": [
+        ("op", 1),
+        ("streams_up", 1),
+        ("streams_down", 1),
+        ("zeros", 1),
+        ("number", 4),
+        ("test", 8),
+        ("time_ms", 4),
+        ("first_bin", 4),
+        ("dscp", 8),
+        ("congestion", 16),
+    ],
+    "report": [
+        ("state", 1),
+        ("reason", 1),
+        ("port", 2),
+        ("number", 4),
+        ("test", 8),
+        ("wait_ms", 4),
+        ("handle", 4),
+        ("secret", 32),
+        ("received", 8),
+        ("sent", 8),
+        ("retransmits", 4),
+        ("rtt_us", 4),
+        ("cwnd_bytes", 4),
+        ("first_bin", 4),
+        ("bins", 2),
+        ("zeros", 2),
+        ("bytes", 240),
+        ("in_band", 120),
+    ],
+    "stream": [("stream", 1), ("zeros", 15)],
 }
 BYTES = {"client_random", "server_random", "cookie_hash", "address"}
+BYTES |= {"dscp", "congestion", "secret", "bytes", "in_band"}
 
 
 def derive(section, all_sections):
@@ -169,7 +215,8 @@ def datagram(kind, fields, keys, key_id):
         if name == "zeros":
             body += bytes(length)
         elif name in BYTES:
-            body += bytes.fromhex(fields[name])
+            value = bytes.fromhex(fields[name])
+            body += value + bytes(length - len(value))
         else:
             body += int(fields[name], 0).to_bytes(length, "big")
     header = b"BFBN" + bytes([1, TYPES[kind], 0, 0])
@@ -179,7 +226,7 @@ def datagram(kind, fields, keys, key_id):
     counter = int(fields["counter"], 0).to_bytes(8, "big")
     body += bytes(int(fields["size"], 0) - 20 - len(body) - 16)
     header += int(fields["session"], 0).to_bytes(4, "big") + counter
-    return seal(keys["up" if kind == "probe" else "down"], bytes(4) + counter, header, body)
+    return seal(keys[KEYS[kind]], bytes(4) + counter, header, body)
 
 
 def sections(text):
@@ -231,6 +278,8 @@ def fill(text):
             want.append({"hash": cookie})
         else:
             kind = name.split()[0]
+            if "secret" in fields:
+                keys["test"] = bytes.fromhex(fields["secret"])
             if "cookie_hash" in fields:
                 fields["cookie_hash"] = cookie
             want.append({"cookie_hash": fields.get("cookie_hash"), "datagram": datagram(kind, fields, keys, key_id).hex()})

@@ -30,6 +30,7 @@ pub mod sample;
 pub mod schedule;
 pub mod seal;
 pub mod session;
+pub mod stamp;
 pub mod stats;
 pub mod time;
 pub mod varint;

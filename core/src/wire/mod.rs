@@ -5,3 +5,4 @@ pub mod icmp;
 pub mod knock;
 pub mod load;
 pub mod probe;
+pub mod stamp;

@@ -63,6 +63,8 @@ fn reflector_config() -> bufferbane_reflector::config::Config {
             name: "home".into(),
             keys: vec![key()],
             max_pps: 1000,
+            max_rate_bps: None,
+            daily_bytes: None,
         }],
         ..bufferbane_reflector::config::Config::default()
     }

@@ -33,14 +33,16 @@ const LARGEST_CHUNK: u32 = 1 << 20;
 /// And at least: what a slow stream carries in some tens of milliseconds.
 const SMALLEST_CHUNK: u32 = 2 << 10;
 const FIRST_CHUNK: u32 = 16 << 10;
-/// A chunk that took longer than this was too large for the stream's rate, ns.
-const SLOW_CHUNK_NS: u64 = 20_000_000;
-/// One that took less was too small, ns.
-const FAST_CHUNK_NS: u64 = 4_000_000;
+/// How often a stream's chunk is fitted to its rate, ns.
+const FIT_NS: u64 = 20_000_000;
+/// A chunk is what the stream carries in this time, ns; twice that may wait unsent in the socket.
+const CHUNK_NS: u64 = 10_000_000;
 /// Between two notes of a receiver, ns.
 const NOTE_NS: u64 = 50_000_000;
 /// How far a receiver with a limited rate may be ahead of it, ns.
 const AHEAD_NS: u64 = 5_000_000;
+/// Whoever has connected and not shown a token after this is closed, ns.
+const GREETING_NS: u64 = 3_000_000_000;
 /// Completions taken at a time.
 const BATCH: usize = 256;
 /// Room for what a stream receives that is looked at.
@@ -140,7 +142,10 @@ struct Stream {
     /// Bytes sent or received so far.
     offset: u64,
     chunk: u32,
-    handed: Monotonic,
+    /// When the chunk was last fitted to the rate, and the offset then.
+    fitted: (Monotonic, u64),
+    /// When it was accepted.
+    accepted: Monotonic,
     /// Bytes per second that may be received; 0 is any number.
     limit: u64,
     /// When more may be received.
@@ -330,10 +335,19 @@ impl Bulk {
         Ok(())
     }
 
-    /// Lets limited receivers go on whose time has come; gives when the next one's comes.
+    /// Lets limited receivers go on whose time has come, and closes whoever has connected and says
+    /// nothing; gives when that is next needed.
     fn resume(&mut self, now: Monotonic, until: Monotonic) -> Result<Monotonic, EngineError> {
         let mut until = until;
         for index in 0..self.streams.len() {
+            if self.streams[index].stage == Stage::Greeting {
+                let end = self.streams[index].accepted.saturating_add(GREETING_NS);
+                if end <= now {
+                    self.end(index);
+                } else {
+                    until = until.min(end);
+                }
+            }
             if !self.streams[index].paused {
                 continue;
             }
@@ -377,7 +391,8 @@ impl Bulk {
                 }
                 return Ok(());
             }
-            _ => {}
+            Op::StreamOpen | Op::StreamSend | Op::StreamReceive | Op::StreamNote => {}
+            _ => return Ok(()),
         }
         let index = usize::from(tag.index);
         if index >= self.streams.len() || self.streams[index].generation != tag.generation {
@@ -436,13 +451,18 @@ impl Bulk {
         let Some(index) = self.place(socket, Stage::Greeting) else {
             return Ok(());
         };
-        self.streams[index].from = from;
+        let stream = &mut self.streams[index];
+        stream.from = from;
+        stream.accepted = clock::now();
         self.look(index)
     }
 
     fn run(&mut self, index: usize, role: Role) -> Result<(), EngineError> {
         match role {
             Role::Send => {
+                let stream = &mut self.streams[index];
+                stream.fitted = (clock::now(), 0);
+                stream.limit_unsent();
                 self.look(index)?;
                 self.hand_over(index)
             }
@@ -452,8 +472,7 @@ impl Bulk {
 
     /// Hands the next chunk to the kernel.
     fn hand_over(&mut self, index: usize) -> Result<(), EngineError> {
-        let stream = &mut self.streams[index];
-        stream.handed = clock::now();
+        let stream = &self.streams[index];
         let entry = opcode::Send::new(stream.fd(), self.bytes.as_ptr(), stream.chunk)
             .flags(libc::MSG_NOSIGNAL);
         self.push(index, Op::StreamSend, entry.build())
@@ -475,19 +494,7 @@ impl Bulk {
             bytes: bytes.into(),
             offset: stream.offset,
         });
-        let took_ns = now.saturating_since(stream.handed);
-        let before = stream.chunk;
-        if took_ns > SLOW_CHUNK_NS {
-            stream.chunk = (stream.chunk / 2).max(SMALLEST_CHUNK);
-        } else if took_ns < FAST_CHUNK_NS && bytes == stream.chunk {
-            stream.chunk = (stream.chunk * 2).min(LARGEST_CHUNK);
-        }
-        if stream.chunk != before
-            && let Some(socket) = &stream.socket
-        {
-            // Without, more waits in the socket: the stream works all the same.
-            let _ = tcp::set_unsent_limit(socket.as_raw_fd(), 2 * stream.chunk);
-        }
+        stream.fit_chunk(now);
         self.hand_over(index)
     }
 
@@ -689,7 +696,8 @@ impl Stream {
             noted: Monotonic::ZERO,
             offset: 0,
             chunk: FIRST_CHUNK,
-            handed: Monotonic::ZERO,
+            fitted: (Monotonic::ZERO, 0),
+            accepted: Monotonic::ZERO,
             limit: 0,
             next: Monotonic::ZERO,
             paused: false,
@@ -698,6 +706,32 @@ impl Stream {
 
     fn fd(&self) -> Fd {
         Fd(self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+    }
+
+    /// Fits the chunk to what was carried since that was last done.
+    fn fit_chunk(&mut self, now: Monotonic) {
+        let (since, from) = self.fitted;
+        let took_ns = now.saturating_since(since);
+        if took_ns < FIT_NS {
+            return;
+        }
+        self.fitted = (now, self.offset);
+        let fit = u128::from(self.offset - from) * u128::from(CHUNK_NS) / u128::from(took_ns);
+        let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+        let fit = fit.clamp(SMALLEST_CHUNK, LARGEST_CHUNK);
+        // Small changes are not worth a system call.
+        if fit > self.chunk + self.chunk / 4 || fit < self.chunk - self.chunk / 4 {
+            self.chunk = fit;
+            self.limit_unsent();
+        }
+    }
+
+    /// What waits unsent is this host's and not the line's: no more of it than keeps the line busy.
+    fn limit_unsent(&self) {
+        if let Some(socket) = &self.socket {
+            // Without, more waits in the socket: the stream works all the same.
+            let _ = tcp::set_unsent_limit(socket.as_raw_fd(), 2 * self.chunk);
+        }
     }
 
     /// Frees the place once nothing is pending any more.

@@ -25,6 +25,10 @@ pub struct Limits {
     pub sessions_per_client: u16,
     /// Datagrams per second that do not open, from everybody together.
     pub failed_opens_per_second: u32,
+    /// Throughput tests at a time, 0 to 16; 0 switches them off.
+    pub concurrent_tests: u8,
+    /// TCP streams of one test, both directions together, 1 to 32.
+    pub test_streams: u8,
 }
 
 impl Default for Limits {
@@ -33,6 +37,8 @@ impl Default for Limits {
             sessions: 64,
             sessions_per_client: 16,
             failed_opens_per_second: 1000,
+            concurrent_tests: 1,
+            test_streams: 32,
         }
     }
 }
@@ -46,6 +52,11 @@ pub struct Client {
     pub keys: Vec<PresharedKey>,
     /// Packets per second in each of its sessions.
     pub max_pps: u32,
+    /// How fast its tests may be in each direction, bit/s; `None` is any rate.
+    pub max_rate_bps: Option<u64>,
+    /// How many bytes its tests may move in 24 hours, both directions together; `None` is any
+    /// number.
+    pub daily_bytes: Option<u64>,
 }
 
 /// Packets per second in each session of a client by default.
@@ -187,6 +198,12 @@ fn read_limits(s: &Section<'_>, limits: &mut Limits) {
     if let Some(n) = s.number("failed_opens_per_second", 1..=10_000_000) {
         limits.failed_opens_per_second = n as u32;
     }
+    if let Some(n) = s.number("concurrent_tests", 0..=16) {
+        limits.concurrent_tests = n as u8;
+    }
+    if let Some(n) = s.number("test_streams", 1..=32) {
+        limits.test_streams = n as u8;
+    }
     s.finish();
 }
 
@@ -234,35 +251,31 @@ fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client
         }
     }
     let max_pps = s.number("max_pps", 1..=1_000_000);
-    let rate = s.parsed("max_rate", |text| {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = &text[digits.len()..];
-        let known = ["bit", "kbit", "Mbit", "Gbit"].contains(&unit);
-        match digits.parse::<u32>() {
-            Ok(_) if known => Ok(()),
-            _ => Err(format!(
-                "\"{text}\" is not a rate; write for example 100Mbit"
-            )),
-        }
-    });
-    let daily = s.parsed("daily_bytes", parse_size);
-    for (key, present) in [
-        ("max_rate", rate.is_some()),
-        ("daily_bytes", daily.is_some()),
-    ] {
-        if present {
-            s.warning(
-                key,
-                "this version runs no throughput tests and does not act on it",
-            );
-        }
-    }
+    let max_rate_bps = s.parsed("max_rate", parse_rate);
+    let daily_bytes = s.parsed("daily_bytes", parse_size);
     s.finish();
     Some(Client {
         name: name?,
         keys,
         max_pps: max_pps.unwrap_or(DEFAULT_MAX_PPS.into()) as u32,
+        max_rate_bps,
+        daily_bytes,
     })
+}
+
+/// Reads `100Mbit` and the like as bit/s.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "bit" => 1,
+        "kbit" => 1_000,
+        "Mbit" => 1_000_000,
+        "Gbit" => 1_000_000_000,
+        _ => 0,
+    };
+    let rate = digits.parse::<u32>().ok().map(|n| u64::from(n) * unit);
+    rate.filter(|r| *r > 0)
+        .ok_or_else(|| format!("\"{text}\" is not a rate; write for example 100Mbit"))
 }
 
 #[cfg(test)]
@@ -306,7 +319,10 @@ mod tests {
         assert_eq!(config.clients.len(), 1);
         assert_eq!(config.clients[0].keys, [a, b]);
         assert_eq!(config.clients[0].max_pps, 50);
-        assert_eq!(warnings.len(), 2);
+        assert_eq!(config.clients[0].max_rate_bps, Some(100_000_000));
+        assert_eq!(config.clients[0].daily_bytes, Some(20 << 30));
+        assert_eq!(config.limits.concurrent_tests, 1);
+        assert_eq!(warnings, []);
     }
 
     #[test]

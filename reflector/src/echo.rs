@@ -13,6 +13,7 @@ use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::{Monotonic, Stamp};
+use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SendError, SocketId, Transmit,
     Waker, clock,
@@ -22,6 +23,7 @@ use rand_core::SeedableRng;
 
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::stats::Snapshot;
+use crate::streams::{Asked, Told, Way};
 use crate::tokens::{Sent, Tokens};
 
 /// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
@@ -40,6 +42,13 @@ pub(crate) enum Command {
     Keys(Box<[KeyEntry]>),
     /// To end.
     Stop,
+}
+
+/// How it reaches the streams thread.
+pub(crate) struct Mail {
+    pub(crate) asked: SyncSender<Asked>,
+    pub(crate) told: Receiver<Told>,
+    pub(crate) streams: Waker,
 }
 
 /// What it tells once it has started.
@@ -76,6 +85,7 @@ struct Answering {
     socket_counts: [u32; MAX_LISTEN],
     socket_drops: u64,
     woken: bool,
+    mail: Mail,
 }
 
 /// The thread.
@@ -96,6 +106,7 @@ impl Echo {
         commands: Receiver<Command>,
         snapshots: SyncSender<Box<Snapshot>>,
         alive: Arc<AtomicU64>,
+        mail: Mail,
     ) -> Result<(Self, Started), String> {
         let mut engine = Engine::new(&EngineOptions::reflector()).map_err(|e| e.to_string())?;
         let (listen, warnings) = open_sockets(&mut engine, config)?;
@@ -128,6 +139,7 @@ impl Echo {
                 socket_counts: [0; MAX_LISTEN],
                 socket_drops: 0,
                 woken: false,
+                mail,
             },
             started: clock::now(),
             clock: ClockFacts::default(),
@@ -155,6 +167,7 @@ impl Echo {
                 })
                 .map_err(|e| e.to_string())?;
             if std::mem::take(&mut self.answering.woken) {
+                self.answering.send_reports(&mut self.engine.outbox());
                 while let Ok(command) = self.commands.try_recv() {
                     match command {
                         Command::Stop => return Ok(()),
@@ -236,6 +249,9 @@ impl Answering {
         let len = bytes.len().min(self.request.len());
         let request = &mut self.request[..len];
         request.copy_from_slice(&bytes[..len]);
+        if Prefix::kind_of(request) == Ok(Kind::Order) {
+            return self.pass_on(socket, &meta, len);
+        }
         let arrived_ns = meta.at.at.as_nanos();
         let transmit = Transmit {
             // From the address that was hit, whatever the routing table would choose.
@@ -273,6 +289,46 @@ impl Answering {
                     };
                     responder.handle_sent(token, SendOutcome::Failed(errno));
                 }
+            }
+        }
+    }
+
+    /// Hands an order to the streams thread; one that finds no room there is asked again.
+    fn pass_on(&mut self, socket: SocketId, meta: &RecvMeta, len: usize) {
+        let request = &mut self.request[..len];
+        // Why it does not open has been counted.
+        let Ok((from, order)) = self.responder.open_order(clock::now(), meta, request) else {
+            return;
+        };
+        let way = Way {
+            socket,
+            peer: meta.from,
+            local: meta.to,
+        };
+        if self.mail.asked.try_send(Asked { from, order, way }).is_ok() {
+            self.mail.streams.wake();
+        } else {
+            self.overload += 1;
+        }
+    }
+
+    /// Seals and sends what the streams thread has to say.
+    fn send_reports(&mut self, out: &mut Outbox<'_>) {
+        while let Ok(told) = self.mail.told.try_recv() {
+            let Some(datagram) = self.responder.write_report(told.to, &told.report) else {
+                continue;
+            };
+            let transmit = Transmit {
+                from: told.way.local,
+                ..Transmit::new(told.way.socket, told.way.peer, self.tokens.next_key())
+            };
+            if out.send(&transmit, &datagram).is_ok() {
+                if let Some(displaced) = self.tokens.sent(None) {
+                    self.responder
+                        .handle_sent(displaced.token, SendOutcome::NoStamp);
+                }
+            } else {
+                self.overload += 1;
             }
         }
     }

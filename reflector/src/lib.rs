@@ -15,12 +15,13 @@ mod echo;
 pub mod journal;
 pub mod service;
 mod stats;
+mod streams;
 mod tokens;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ use bufferbane_linux_io::{Waker, clock};
 use serde_json::Value;
 
 use config::Config;
-use echo::{Command, Echo, Started};
+use echo::{Command, Echo, Mail, Started};
 use stats::Snapshot;
+use streams::{Streams, TestCounts};
 
 pub use stats::to_text;
 
@@ -42,12 +44,29 @@ pub struct Running {
     snapshots: Receiver<Box<Snapshot>>,
     waker: Waker,
     thread: Option<JoinHandle<Result<(), String>>>,
+    streams: Option<StreamsThread>,
     alive: Arc<AtomicU64>,
     listen: Vec<SocketAddr>,
     warnings: Vec<String>,
     /// As it was started: what cannot change while it runs.
     config: Config,
     clients: Vec<String>,
+}
+
+/// The streams thread as others reach it.
+struct StreamsThread {
+    commands: SyncSender<streams::Command>,
+    waker: Waker,
+    counts: Arc<Mutex<TestCounts>>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl StreamsThread {
+    fn tell(&self, command: streams::Command) {
+        // Where it has ended, so does everything.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
 }
 
 impl Running {
@@ -58,13 +77,14 @@ impl Running {
     pub fn start(config: &Config) -> Result<Self, String> {
         let (commands, to_do) = sync_channel(4);
         let (filled, snapshots) = sync_channel(4);
+        let (streams, mail) = start_streams(config)?;
         let (tell, told) = sync_channel::<Result<Started, String>>(1);
         let alive = Arc::new(AtomicU64::new(0));
         let (thread_config, thread_alive) = (config.clone(), Arc::clone(&alive));
         let thread = std::thread::Builder::new()
             .name("echo".into())
             .spawn(move || {
-                match Echo::start(&thread_config, to_do, filled, thread_alive) {
+                match Echo::start(&thread_config, to_do, filled, thread_alive, mail) {
                     Ok((echo, started)) => {
                         // Whoever started us waits for this.
                         let _ = tell.send(Ok(started));
@@ -80,11 +100,14 @@ impl Running {
         let started = told
             .recv()
             .map_err(|_| "the echo thread ended at its start".to_owned())??;
+        let begin = streams::Command::Begin(started.listen.clone(), started.waker.clone());
+        streams.tell(begin);
         Ok(Self {
             commands,
             snapshots,
             waker: started.waker,
             thread: Some(thread),
+            streams: Some(streams),
             alive,
             listen: started.listen,
             warnings: started.warnings,
@@ -127,7 +150,13 @@ impl Running {
             .snapshots
             .recv_timeout(PATIENCE)
             .map_err(|_| "the echo thread does not answer".to_owned())?;
-        Ok(stats::to_json(&snapshot, &self.clients, &self.listen))
+        let mut status = stats::to_json(&snapshot, &self.clients, &self.listen);
+        if let Some(streams) = &self.streams
+            && let Ok(counts) = streams.counts.lock()
+        {
+            status["tests"] = stats::tests_json(&counts);
+        }
+        Ok(status)
     }
 
     /// Takes over the clients, their keys and limits from `config` without disturbing the sessions
@@ -138,6 +167,10 @@ impl Running {
     pub fn reconfigure(&mut self, config: &Config) -> Result<Vec<String>, String> {
         let per_client = config.limits.sessions_per_client;
         self.command(Command::Keys(echo::keys(&config.clients, per_client)))?;
+        if let Some(streams) = &self.streams {
+            let clients = streams::allowances(&config.clients);
+            streams.tell(streams::Command::Clients(clients, streams::limits(config)));
+        }
         self.clients = config.clients.iter().map(|c| c.name.clone()).collect();
         let (old, new) = (&self.config, config);
         let changed = [
@@ -185,6 +218,13 @@ impl Running {
     }
 
     fn end(&mut self) -> Result<(), String> {
+        if let Some(streams) = self.streams.take() {
+            streams.tell(streams::Command::Stop);
+            streams
+                .thread
+                .join()
+                .map_err(|_| "the streams thread panicked".to_owned())??;
+        }
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
@@ -195,6 +235,54 @@ impl Running {
             .join()
             .map_err(|_| "the echo thread panicked".to_owned())?
     }
+}
+
+/// Starts the streams thread; gives the echo thread's end of the mail between them.
+fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
+    let (commands, to_do) = sync_channel(4);
+    let (asked_in, asked) = sync_channel(streams::MAIL);
+    let (told, told_out) = sync_channel(streams::MAIL);
+    let counts = Arc::new(Mutex::new(TestCounts::default()));
+    let ends = streams::Ends {
+        commands: to_do,
+        asked,
+        told,
+        counts: Arc::clone(&counts),
+    };
+    let (clients, limits) = (
+        streams::allowances(&config.clients),
+        streams::limits(config),
+    );
+    let (tell, told) = sync_channel::<Result<Waker, String>>(1);
+    let thread = std::thread::Builder::new()
+        .name("streams".into())
+        .spawn(move || match Streams::new(clients, limits, ends) {
+            Ok(streams) => {
+                // Whoever started us waits for this.
+                let _ = tell.send(Ok(streams.waker()));
+                streams.run()
+            }
+            Err(e) => {
+                let _ = tell.send(Err(e));
+                Ok(())
+            }
+        })
+        .map_err(|e| format!("a thread: {e}"))?;
+    let waker = told
+        .recv()
+        .map_err(|_| "the streams thread ended at its start".to_owned())??;
+    let mail = Mail {
+        asked: asked_in,
+        told: told_out,
+        streams: waker.clone(),
+    };
+    let streams = StreamsThread {
+        commands,
+        waker,
+        counts,
+        thread,
+    };
+    Ok((streams, mail))
 }
 
 impl Drop for Running {

@@ -8,6 +8,8 @@ use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_linux_io::EngineCounters;
 use serde_json::{Map, Value, json};
 
+use crate::streams::TestCounts;
+
 /// The echo thread's counts at one moment, plain, with room made beforehand: filling it in
 /// allocates nothing.
 #[derive(Clone, Debug)]
@@ -79,6 +81,20 @@ pub(crate) fn to_json(s: &Snapshot, clients: &[String], listen: &[SocketAddr]) -
         },
         "clock": { "disciplined": s.disciplined, "epoch": s.clock_epoch },
         "clients": clients,
+    })
+}
+
+/// What the streams thread counts, as an object of JSON.
+pub(crate) fn tests_json(c: &TestCounts) -> Value {
+    json!({
+        "running": c.running,
+        "granted": c.granted,
+        "busy": c.busy,
+        "refused": c.refused,
+        "bytes_received": c.received,
+        "bytes_sent": c.sent,
+        "streams_dropped": drops_json(&c.drops),
+        "trouble": c.trouble,
     })
 }
 
@@ -166,6 +182,20 @@ pub fn to_text(status: &Value) -> String {
             micros(&residence["max"])
         ),
     ];
+    let tests = &status["tests"];
+    if tests.is_object() {
+        lines.push(format!(
+            "tests: {} running, {} granted, {} told to wait, {} refused; {} bytes in, {} bytes \
+             out; streams turned away: {}",
+            number(&tests["running"]),
+            number(&tests["granted"]),
+            number(&tests["busy"]),
+            number(&tests["refused"]),
+            number(&tests["bytes_received"]),
+            number(&tests["bytes_sent"]),
+            list(&tests["streams_dropped"])
+        ));
+    }
     for client in status["clients"].as_array().into_iter().flatten() {
         lines.push(format!(
             "client {}: {} answered; dropped: {}",

@@ -23,6 +23,8 @@ fn config(listen: &[&str], clients: &[u8]) -> Config {
                 name: format!("client-{n}"),
                 keys: vec![key(*n)],
                 max_pps: 1000,
+                max_rate_bps: None,
+                daily_bytes: None,
             })
             .collect(),
         ..Config::default()

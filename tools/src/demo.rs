@@ -38,6 +38,8 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             name: "demo".into(),
             keys: vec![key.clone()],
             max_pps: reflector::DEFAULT_MAX_PPS,
+            max_rate_bps: None,
+            daily_bytes: None,
         }],
         ..reflector::Config::default()
     };

@@ -64,6 +64,8 @@ pub struct Admitted {
     pub stream: u8,
     /// Whether the client sends; otherwise the reflector does.
     pub up: bool,
+    /// Streams of its test in the same direction, itself included.
+    pub siblings: u8,
     /// DSCP of what the reflector sends.
     pub dscp: u8,
     /// Congestion control of what the reflector sends, zeros behind it.
@@ -271,6 +273,11 @@ impl Host {
             client: test.client,
             stream,
             up,
+            siblings: if up {
+                test.order.streams_up
+            } else {
+                test.order.streams_down
+            },
             dscp: test.order.dscp[usize::from(of_down % 8)] & 0x3f,
             congestion: test.order.congestion,
         })
@@ -326,6 +333,13 @@ impl Host {
                 || t.ended
                     .is_none_or(|(at, _)| now.saturating_since(at) < REMEMBER_NS)
         });
+    }
+
+    /// Ends every test.
+    pub fn end_all(&mut self, now: Monotonic) {
+        self.tests
+            .iter_mut()
+            .for_each(|t| t.end(now, EndReason::None));
     }
 
     /// When [`Host::handle_timeout`] is next needed.

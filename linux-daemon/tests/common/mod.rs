@@ -47,6 +47,8 @@ impl Place {
                 name: "child".into(),
                 keys: vec![key],
                 max_pps: 10_000,
+                max_rate_bps: None,
+                daily_bytes: None,
             }],
             ..reflector::Config::default()
         })

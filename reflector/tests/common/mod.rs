@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use bufferbane_config::keyfile;
 use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::load::guest::Guest;
 use bufferbane_core::packet::{RecvMeta, SendOutcome};
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
 use bufferbane_core::time::Stamp;
+use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_linux_io::clock;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -39,6 +41,8 @@ pub struct Prober {
     rng: ChaCha20Rng,
     pub samples: Vec<Sample>,
     pub events: Vec<SessionEvent>,
+    /// Asks for a throughput test beside probing.
+    pub guest: Option<Guest>,
 }
 
 impl Prober {
@@ -76,6 +80,7 @@ impl Prober {
             rng,
             samples: Vec::new(),
             events: Vec::new(),
+            guest: None,
         }
     }
 
@@ -101,10 +106,26 @@ impl Prober {
                 let left = Stamp::user(clock::now());
                 self.client.handle_sent(token, SendOutcome::Stamped(left));
             }
+            if let Some(guest) = &mut self.guest
+                && self.client.is_answering()
+            {
+                guest.handle_timeout(now);
+                if let Some(order) = guest.poll_order(now)
+                    && let Some(datagram) = self.client.write_order(&order)
+                {
+                    let _ = self.socket.send(&datagram);
+                }
+            }
             self.socket
                 .set_read_timeout(Some(Duration::from_millis(1)))
                 .unwrap();
             match self.socket.recv_from(&mut bytes) {
+                Ok((len, _)) if Prefix::kind_of(&bytes[..len]) == Ok(Kind::Report) => {
+                    let report = self.client.open_report(clock::now(), &mut bytes[..len]);
+                    if let (Some(guest), Ok(report)) = (&mut self.guest, report) {
+                        let _ = guest.handle_report(clock::now(), &report);
+                    }
+                }
                 Ok((len, from)) => {
                     let meta = RecvMeta {
                         at: Stamp::user(clock::now()),

@@ -1,0 +1,485 @@
+//! The streams thread: throughput tests on a ring of their own, so that they disturb no echo.
+//!
+//! The echo thread hands over orders as it opens them, and sends the reports on them. This thread
+//! listens for TCP, silent to every address from which no test was granted; what begins with a good
+//! token is counted or filled, everything else is closed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bufferbane_core::drop_reason::{DropCounters, DropReason};
+use bufferbane_core::load::host::{Admitted, Asker, Host, HostLimits, SenderFacts, TestHandle};
+use bufferbane_core::load::marks::Marks;
+use bufferbane_core::session::reflector::OrderFrom;
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::wire::load::{Order, Report, TOKEN_LEN, TestState};
+use bufferbane_linux_io::admission::{self, Prefix};
+use bufferbane_linux_io::tcp::{self, TcpListening};
+use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, SocketId, StreamId, Waker, clock};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::config::{Client, Config};
+
+/// Streams that there is room for, of all tests and of those that have not shown a token yet.
+const STREAMS: u16 = 256;
+/// Orders that wait between the threads, and reports.
+pub(crate) const MAIL: usize = 64;
+/// How often TCP is asked about the streams that this end sends on, ns.
+const FACTS_NS: u64 = 100_000_000;
+/// The thread comes by at least this often, ns.
+const ROUND_NS: u64 = 1_000_000_000;
+/// A client's bytes count for this long, ns.
+const DAY_NS: u64 = 24 * 3_600_000_000_000;
+
+/// An order, and where its report goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) from: OrderFrom,
+    pub(crate) order: Order,
+    pub(crate) way: Way,
+}
+
+/// Where a datagram came from, and where it was received.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) socket: SocketId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// A report to be sealed and sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) to: OrderFrom,
+    pub(crate) report: Report,
+    pub(crate) way: Way,
+}
+
+/// What other threads ask of it.
+pub(crate) enum Command {
+    /// To listen at these addresses and send reports by this waker's thread.
+    Begin(Vec<SocketAddr>, Waker),
+    /// Other clients and limits.
+    Clients(Vec<Allowance>, HostLimits),
+    /// To end.
+    Stop,
+}
+
+/// What a client may do here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    name: String,
+    max_rate_bps: Option<u64>,
+    daily_bytes: Option<u64>,
+}
+
+/// The clients' allowances.
+pub(crate) fn allowances(clients: &[Client]) -> Vec<Allowance> {
+    let one = |c: &Client| Allowance {
+        name: c.name.clone(),
+        max_rate_bps: c.max_rate_bps,
+        daily_bytes: c.daily_bytes,
+    };
+    clients.iter().map(one).collect()
+}
+
+/// The limits on tests in all.
+pub(crate) fn limits(config: &Config) -> HostLimits {
+    HostLimits {
+        concurrent: config.limits.concurrent_tests,
+        streams: config.limits.test_streams,
+    }
+}
+
+/// What it counts, since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestCounts {
+    /// Tests that run now.
+    pub(crate) running: u64,
+    /// Tests that were granted.
+    pub(crate) granted: u64,
+    /// Orders that were told to wait.
+    pub(crate) busy: u64,
+    /// Orders that were refused.
+    pub(crate) refused: u64,
+    /// Bytes received through streams.
+    pub(crate) received: u64,
+    /// Bytes handed to the kernel for streams.
+    pub(crate) sent: u64,
+    /// TCP streams that were closed for want of a good token, by reason.
+    pub(crate) drops: DropCounters,
+    /// Why it does not listen; empty where it does.
+    pub(crate) trouble: String,
+}
+
+/// What the thread begins with.
+pub(crate) struct Ends {
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) asked: Receiver<Asked>,
+    pub(crate) told: SyncSender<Told>,
+    pub(crate) counts: Arc<Mutex<TestCounts>>,
+}
+
+/// A stream that showed a good token.
+struct Owned {
+    admitted: Admitted,
+    marks: Box<Marks>,
+}
+
+/// See the module.
+pub(crate) struct Streams {
+    bulk: Bulk,
+    host: Host,
+    ends: Ends,
+    echo: Option<Waker>,
+    clients: Vec<Allowance>,
+    limits: HostLimits,
+    owned: HashMap<StreamId, Owned>,
+    /// Who may connect, for which test.
+    admitted: Vec<(TestHandle, IpAddr)>,
+    /// By client's name: since when its bytes count, and how many those are.
+    spent: HashMap<String, (Monotonic, u64)>,
+    counts: TestCounts,
+    rng: ChaCha20Rng,
+}
+
+impl Streams {
+    /// Makes the ring; to be called on the thread that will [`Streams::run`].
+    pub(crate) fn new(
+        clients: Vec<Allowance>,
+        limits: HostLimits,
+        ends: Ends,
+    ) -> Result<Self, String> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let bulk = Bulk::new(STREAMS, |b| rng.fill_bytes(b)).map_err(|e| e.to_string())?;
+        Ok(Self {
+            bulk,
+            host: Host::new(limits),
+            ends,
+            echo: None,
+            clients,
+            limits,
+            owned: HashMap::new(),
+            admitted: Vec::new(),
+            spent: HashMap::new(),
+            counts: TestCounts::default(),
+            rng,
+        })
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        self.bulk.waker()
+    }
+
+    /// Runs tests until it is told to stop.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        let mut events = Vec::new();
+        let mut facts_at = Monotonic::ZERO;
+        loop {
+            let now = clock::now();
+            let busy = self.host.running_tests() > 0;
+            let round = if busy { FACTS_NS } else { ROUND_NS };
+            let until = now.saturating_add(round);
+            let until = self.host.poll_timeout().map_or(until, |t| t.min(until));
+            self.bulk
+                .wait(until, &mut events)
+                .map_err(|e| e.to_string())?;
+            let now = clock::now();
+            for event in events.drain(..) {
+                self.handle(now, event)?;
+            }
+            if !self.obey() {
+                return Ok(());
+            }
+            while let Ok(asked) = self.ends.asked.try_recv() {
+                self.answer(clock::now(), &asked);
+                facts_at = now;
+            }
+            self.host.handle_timeout(now);
+            self.end_tests();
+            if now >= facts_at {
+                facts_at = now.saturating_add(FACTS_NS);
+                self.ask_tcp();
+                self.counts.running = self.host.running_tests() as u64;
+                if let Ok(mut counts) = self.ends.counts.lock() {
+                    counts.clone_from(&self.counts);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.ends.commands.recv_timeout(Duration::ZERO) {
+                Ok(Command::Begin(listen, waker)) => {
+                    self.echo = Some(waker);
+                    self.listen(&listen);
+                }
+                Ok(Command::Clients(clients, limits)) => {
+                    self.host.set_limits(limits);
+                    let names = |c: &[Allowance]| c.iter().map(|a| a.name.clone()).collect();
+                    let (old, new): (Vec<_>, Vec<_>) = (names(&self.clients), names(&clients));
+                    if old != new {
+                        // Clients have other numbers now: nobody's test goes on as another's.
+                        self.host.end_all(clock::now());
+                    }
+                    self.clients = clients;
+                    self.limits = limits;
+                }
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    /// Listens; without that no test is granted.
+    fn listen(&mut self, addresses: &[SocketAddr]) {
+        for address in addresses {
+            let listening = TcpListening::new(*address).map_err(|e| e.to_string());
+            let listening = listening.and_then(|l| self.bulk.listen(l).map_err(|e| e.to_string()));
+            if let Err(why) = listening {
+                log::warn!("no throughput tests through {address}: {why}");
+                self.counts.trouble = why;
+            }
+        }
+    }
+
+    fn port_for(&self, way: &Way) -> Option<u16> {
+        let family = Family::of(&way.peer.ip());
+        let mut listeners = self.bulk.listeners().iter();
+        let listener = listeners.find(|l| l.family() == family)?;
+        Some(listener.local_addr().port())
+    }
+
+    fn answer(&mut self, now: Monotonic, asked: &Asked) {
+        let client = asked.from.client;
+        let Some(allowance) = self.clients.get(usize::from(client)) else {
+            return;
+        };
+        let port = self.port_for(&asked.way);
+        let asker = Asker {
+            client,
+            bytes_left: allowance.daily_bytes.map(|daily| {
+                let spent = self.spent.get(&allowance.name);
+                let counts = spent.filter(|(since, _)| now.saturating_since(*since) < DAY_NS);
+                daily.saturating_sub(counts.map_or(0, |(_, bytes)| *bytes))
+            }),
+            congestion_known: congestion(&asked.order.congestion)
+                .is_some_and(|name| tcp::check_congestion(name).is_ok()),
+            port: port.unwrap_or(0),
+        };
+        if port.is_none() {
+            self.host.set_limits(HostLimits {
+                concurrent: 0,
+                ..self.limits
+            });
+        }
+        let report = self
+            .host
+            .handle_order(now, &asker, &asked.order, &mut self.rng);
+        self.host.set_limits(self.limits);
+        let Ok(report) = report else { return };
+        match TestState::from_u8(report.state) {
+            Some(TestState::Granted) => {
+                let test = TestHandle(report.handle.get());
+                let entry = (test, asked.way.peer.ip());
+                if !self.admitted.contains(&entry) {
+                    self.counts.granted +=
+                        u64::from(!self.admitted.iter().any(|(t, _)| *t == test));
+                    self.admitted.push(entry);
+                    self.admit();
+                }
+            }
+            Some(TestState::Busy) => self.counts.busy += 1,
+            Some(TestState::Refused) => self.counts.refused += 1,
+            _ => {}
+        }
+        let told = Told {
+            to: asked.from,
+            report,
+            way: asked.way,
+        };
+        // A report that finds no room is asked for again.
+        if self.ends.told.try_send(told).is_ok()
+            && let Some(waker) = &self.echo
+        {
+            waker.wake();
+        }
+    }
+
+    /// Lets those connect to whom a test was granted, and nobody else.
+    fn admit(&self) {
+        let prefixes: Vec<Prefix> = self
+            .admitted
+            .iter()
+            .map(|(_, ip)| Prefix::only(*ip))
+            .collect();
+        for listener in self.bulk.listeners() {
+            if let Err(e) = admission::admit(listener, listener.family(), &prefixes) {
+                log::error!("who may connect to {}: {e}", listener.local_addr());
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Monotonic, event: BulkEvent) -> Result<(), String> {
+        match event {
+            BulkEvent::Arrived(stream, _, token) => self.arrived(now, stream, &token)?,
+            BulkEvent::Sent {
+                stream,
+                bytes,
+                offset,
+            } => {
+                if let Some(o) = self.owned.get_mut(&stream) {
+                    o.marks.handed_over(offset, now);
+                    self.host.sent(o.admitted.test, now, bytes);
+                    self.counts.sent += bytes;
+                }
+            }
+            BulkEvent::Received { stream, bytes } => {
+                if let Some(o) = self.owned.get(&stream) {
+                    self.host.received(o.admitted.test, now, bytes);
+                    self.counts.received += bytes;
+                }
+            }
+            BulkEvent::Note { stream, received } => {
+                if let Some(o) = self.owned.get_mut(&stream)
+                    && let Some(delay_ns) = o.marks.received(received, now)
+                {
+                    self.host.in_band(o.admitted.test, now, delay_ns);
+                }
+            }
+            BulkEvent::Ended(stream, _) => drop(self.owned.remove(&stream)),
+            BulkEvent::Connected(_) | BulkEvent::Wake => {}
+        }
+        Ok(())
+    }
+
+    fn arrived(
+        &mut self,
+        now: Monotonic,
+        stream: StreamId,
+        token: &[u8; TOKEN_LEN],
+    ) -> Result<(), String> {
+        let admitted = match self.host.admit(now, token) {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.turn_away(stream, reason);
+                return Ok(());
+            }
+        };
+        let name = congestion(&admitted.congestion).unwrap_or_default();
+        if let Err(e) = self.bulk.configure(stream, admitted.dscp, name) {
+            log::warn!("a stream of a test: {e}");
+            self.turn_away(stream, DropReason::Field);
+            return Ok(());
+        }
+        let client = self.clients.get(usize::from(admitted.client));
+        if let Some(rate_bps) = client.and_then(|c| c.max_rate_bps) {
+            let share = rate_bps / 8 / u64::from(admitted.siblings.max(1));
+            self.bulk.limit(stream, share.max(1));
+        }
+        let role = if admitted.up {
+            Role::Receive
+        } else {
+            Role::Send
+        };
+        self.bulk
+            .begin(stream, role, &[])
+            .map_err(|e| e.to_string())?;
+        let marks = Box::new(Marks::new());
+        self.owned.insert(stream, Owned { admitted, marks });
+        Ok(())
+    }
+
+    fn turn_away(&mut self, stream: StreamId, reason: DropReason) {
+        self.counts.drops.count(reason);
+        self.bulk.close(stream);
+    }
+
+    /// Closes the streams of tests that are over.
+    fn end_tests(&mut self) {
+        let mut ended = false;
+        while let Some((test, client, bytes)) = self.host.poll_ended() {
+            ended = true;
+            let bulk = &mut self.bulk;
+            self.owned.retain(|stream, owned| {
+                let stays = owned.admitted.test != test;
+                if !stays {
+                    bulk.close(*stream);
+                }
+                stays
+            });
+            self.admitted.retain(|(t, _)| *t != test);
+            if let Some(allowance) = self.clients.get(usize::from(client)) {
+                let now = clock::now();
+                let spent = self.spent.entry(allowance.name.clone());
+                let spent = spent.or_insert((now, 0));
+                if now.saturating_since(spent.0) >= DAY_NS {
+                    *spent = (now, 0);
+                }
+                spent.1 = spent.1.saturating_add(bytes);
+            }
+        }
+        if ended {
+            self.admit();
+        }
+    }
+
+    /// What TCP says of the streams that this end sends on, summed up for each test.
+    fn ask_tcp(&mut self) {
+        let mut sums: HashMap<TestHandle, (u32, u32, u64, u32)> = HashMap::new();
+        for (stream, owned) in self.owned.iter().filter(|(_, o)| !o.admitted.up) {
+            if let Some(facts) = self.bulk.facts(*stream) {
+                let sum = sums.entry(owned.admitted.test).or_default();
+                sum.0 = sum.0.saturating_add(facts.retransmits);
+                sum.1 = sum.1.saturating_add(facts.cwnd_bytes);
+                sum.2 += u64::from(facts.rtt_us);
+                sum.3 += 1;
+            }
+        }
+        for (test, (retransmits, cwnd_bytes, rtt, n)) in sums {
+            let facts = SenderFacts {
+                retransmits,
+                cwnd_bytes,
+                rtt_us: u32::try_from(rtt / u64::from(n)).unwrap_or(u32::MAX),
+            };
+            self.host.set_facts(test, facts);
+        }
+    }
+}
+
+/// The name before the zeros, if it can be one.
+fn congestion(bytes: &[u8; 16]) -> Option<&str> {
+    let len = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    let name = std::str::from_utf8(&bytes[..len]).ok()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::congestion;
+
+    #[test]
+    fn only_what_can_be_a_name_is_asked_of_the_kernel() {
+        let bytes = |s: &str| {
+            let mut b = [0; 16];
+            b[..s.len()].copy_from_slice(s.as_bytes());
+            b
+        };
+        assert_eq!(congestion(&bytes("cubic")), Some("cubic"));
+        assert_eq!(
+            congestion(&bytes("sixteen_letters_")),
+            Some("sixteen_letters_")
+        );
+        for bad in ["", "a b", "../x", "ü"] {
+            assert_eq!(congestion(&bytes(bad)), None, "{bad}");
+        }
+    }
+}

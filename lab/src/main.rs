@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{Fail, cost, store};
+use bufferbane_lab::bench::{Fail, cost, echo, store};
 use bufferbane_lab::synth;
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
@@ -20,6 +20,7 @@ enum Command {
     StoreBench(StoreBench),
     Cost(Cost),
     Synth(Synth),
+    ReflectorBench(ReflectorBench),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -76,6 +77,26 @@ struct Synth {
     out: std::path::PathBuf,
 }
 
+/// Echoes per second of the reflector on one core against plain loops and Debian's irtt server, its
+/// residence time, and the memory of 10 000 sessions.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "reflector-bench",
+    note = "Example: bufferbane-lab reflector-bench --rounds 5"
+)]
+struct ReflectorBench {
+    /// rounds of everything, 1 to 99 (default: 5)
+    #[argh(option, default = "5")]
+    rounds: u64,
+    /// how long each round of each program takes, 50 to 10000 ms (default: 600)
+    #[argh(option, default = "600")]
+    round_ms: u64,
+    /// bytes of UDP payload, 128 to 1452 (default: 172)
+    #[argh(option, default = "172")]
+    size: u64,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,6 +133,11 @@ fn run() -> Result<(), Fail> {
             hz: a.hz,
             seed: a.seed,
             out: a.out,
+        }),
+        Command::ReflectorBench(a) => echo::run(echo::Options {
+            rounds: a.rounds,
+            round_ms: a.round_ms,
+            size: a.size,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }

@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod cost;
+pub mod echo;
 pub mod samples;
 pub mod setup;
 pub mod store;

@@ -45,7 +45,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// Starts the reflector of this project, which listens at `listen`.
+    /// Starts the reflector of this project, which listens at `listen` and knows [`key`].
     ///
     /// # Errors
     /// Where it does not become ready.
@@ -55,9 +55,46 @@ impl Bench {
         inside: Option<&Namespace>,
         cpu: Option<usize>,
     ) -> Result<Program, Fail> {
+        let client = "[[client]]\nname = \"lab\"\nkey_file = \"lab.key\"\nmax_pps = 1000000\n";
+        self.reflector_with(listen, client, inside, cpu)
+    }
+
+    /// Starts the same with room for so many sessions of each of `clients`, whose keys are
+    /// [`key_number`] from 0 on; on `cpu`, where given.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub fn reflector_for(
+        &self,
+        listen: SocketAddr,
+        clients: usize,
+        sessions_each: usize,
+        cpu: Option<usize>,
+    ) -> Result<Program, Fail> {
+        let sessions = clients * sessions_each;
+        let mut text =
+            format!("[limits]\nsessions = {sessions}\nsessions_per_client = {sessions_each}\n");
+        for i in 0..clients {
+            let file = self.path(&format!("{i}.key"));
+            if !file.exists() {
+                keyfile::write_new(&file, &key_number(i)).map_err(|e| Fail::of("a key file", e))?;
+            }
+            text.push_str(&format!(
+                "[[client]]\nname = \"client{i}\"\nkey_file = \"{i}.key\"\nmax_pps = 1000000\n"
+            ));
+        }
+        self.reflector_with(listen, &text, None, cpu)
+    }
+
+    fn reflector_with(
+        &self,
+        listen: SocketAddr,
+        clients: &str,
+        inside: Option<&Namespace>,
+        cpu: Option<usize>,
+    ) -> Result<Program, Fail> {
         let text = format!(
-            "[reflector]\nlisten = [\"{listen}\"]\ncontrol_socket = \"{}\"\n\
-             [[client]]\nname = \"lab\"\nkey_file = \"lab.key\"\nmax_pps = 1000000\n",
+            "[reflector]\nlisten = [\"{listen}\"]\ncontrol_socket = \"{}\"\n{clients}",
             self.path("reflector.sock").display()
         );
         self.service("bufferbane-reflector", &text, inside, cpu, "reflector.sock")
@@ -131,6 +168,19 @@ pub fn key() -> PresharedKey {
     PresharedKey {
         id: KeyId(*b"benchmrk"),
         secret: Secret::new([42; 32]),
+    }
+}
+
+/// The key of client `number` where there are many.
+#[must_use]
+pub fn key_number(number: usize) -> PresharedKey {
+    let mut id = *b"bench000";
+    id[4..].copy_from_slice(&(number as u32).to_be_bytes());
+    let mut secret = [42; 32];
+    secret[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    PresharedKey {
+        id: KeyId(id),
+        secret: Secret::new(secret),
     }
 }
 

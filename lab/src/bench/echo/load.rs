@@ -1,0 +1,319 @@
+//! The load: some clients on one thread, with everything that they will send made beforehand.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use bufferbane_core::seal::PresharedKey;
+use bufferbane_linux_io::{counters, host};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use super::super::Fail;
+use super::irtt::Connection;
+use super::session::Session;
+
+/// Most datagrams in one call.
+const BATCH: usize = 64;
+/// Without an echo for this long, what is outstanding counts as lost.
+const SILENCE: Duration = Duration::from_millis(20);
+/// One echo in so many is opened.
+pub(super) const OPENED: u64 = 1024;
+
+/// Who is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// Whatever comes back will do.
+    Plain,
+    /// The sealed protocol.
+    Ours,
+    /// irtt's.
+    Irtt,
+}
+
+#[derive(Debug)]
+enum Talk {
+    Plain,
+    Ours(Session),
+    Irtt(Connection),
+}
+
+/// One client: a socket, and what it sends next.
+#[derive(Debug)]
+struct Client {
+    socket: UdpSocket,
+    talk: Talk,
+    datagrams: Vec<u8>,
+    next: usize,
+    outstanding: usize,
+}
+
+/// How the load is made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// How many clients there are.
+    pub(super) clients: usize,
+    /// How many datagrams each sends in a row.
+    pub(super) train: usize,
+    /// How many of each may be without an answer.
+    pub(super) window: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) echoes: u64,
+    pub(super) lost: u64,
+    pub(super) wall_ns: u64,
+    /// Of the thread that made the load.
+    pub(super) cpu_ns: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Load {
+    clients: Vec<Client>,
+    shape: Shape,
+    size: usize,
+    room: Room,
+    opened: u64,
+}
+
+impl Load {
+    /// Connects the clients to `to`, with a key for each where keys are spoken of.
+    pub(super) fn new(
+        to: SocketAddr,
+        speech: Speech,
+        shape: Shape,
+        size: usize,
+        keys: &[PresharedKey],
+    ) -> Result<Self, Fail> {
+        let mut rng = ChaCha8Rng::seed_from_u64(u64::from(to.port()) ^ shape.clients as u64);
+        let clients = (0..shape.clients).map(|i| {
+            let socket = connected(to)?;
+            let talk = match speech {
+                Speech::Plain => Talk::Plain,
+                Speech::Ours => {
+                    Talk::Ours(Session::knock(&socket, &keys[i % keys.len()], &mut rng)?)
+                }
+                Speech::Irtt => Talk::Irtt(Connection::open(&socket, size)?),
+            };
+            Ok(Client {
+                socket,
+                talk,
+                datagrams: Vec::new(),
+                next: 0,
+                outstanding: 0,
+            })
+        });
+        Ok(Self {
+            clients: clients.collect::<Result<_, Fail>>()?,
+            shape,
+            size,
+            room: Room::new(),
+            opened: 0,
+        })
+    }
+
+    /// Makes `count` datagrams for the clients together.
+    pub(super) fn prepare(&mut self, count: usize) {
+        let each = count
+            .div_ceil(self.clients.len())
+            .next_multiple_of(self.shape.train);
+        for client in &mut self.clients {
+            client.next = 0;
+            client.datagrams.resize(each * self.size, 0);
+            for datagram in client.datagrams.chunks_exact_mut(self.size) {
+                match &mut client.talk {
+                    Talk::Plain => {}
+                    Talk::Ours(session) => session.probe(datagram),
+                    Talk::Irtt(connection) => connection.request(datagram),
+                }
+            }
+        }
+    }
+
+    /// Sends as fast as echoes come back for `time`, or until everything is sent.
+    pub(super) fn run(&mut self, time: Duration) -> Result<Outcome, Fail> {
+        self.drive(time, None)
+    }
+
+    /// Sends one datagram every `period_ns`, whatever comes back.
+    pub(super) fn run_paced(&mut self, time: Duration, period_ns: u64) -> Result<Outcome, Fail> {
+        self.drive(time, Some(period_ns))
+    }
+
+    fn drive(&mut self, time: Duration, period_ns: Option<u64>) -> Result<Outcome, Fail> {
+        let cpu = || counters::thread_cpu_ns().map_err(|e| Fail::of("CPU time of the load", e));
+        let mut outcome = Outcome::default();
+        let cpu_before_ns = cpu()?;
+        let begun = Instant::now();
+        let mut last_echo = begun;
+        let mut sent = 0u64;
+        let mut turn = 0;
+        loop {
+            let now = Instant::now();
+            let elapsed = now - begun;
+            if elapsed >= time {
+                break;
+            }
+            let index = turn % self.clients.len();
+            turn += 1;
+            let client = &mut self.clients[index];
+            let count = self.room.receive(client, self.size, &mut self.opened)?;
+            if count > 0 {
+                outcome.echoes += count as u64;
+                last_echo = now;
+            } else if period_ns.is_none() && now - last_echo > SILENCE {
+                for client in &mut self.clients {
+                    outcome.lost += std::mem::take(&mut client.outstanding) as u64;
+                }
+                last_echo = now;
+                continue;
+            }
+            let wanted = match period_ns {
+                None => match self.shape.window.saturating_sub(client.outstanding) {
+                    free if free >= self.shape.train => free - free % self.shape.train,
+                    _ => 0,
+                },
+                Some(period_ns) => {
+                    (elapsed.as_nanos() as u64 / period_ns).saturating_sub(sent) as usize
+                }
+            };
+            if wanted > 0 {
+                let done = self.room.send(client, self.size, wanted.min(BATCH));
+                sent += done as u64;
+                if done == 0 && client.next * self.size >= client.datagrams.len() {
+                    break;
+                }
+            }
+        }
+        outcome.wall_ns = begun.elapsed().as_nanos() as u64;
+        outcome.cpu_ns = cpu()? - cpu_before_ns;
+        // What is still on its way must not be counted in the next round.
+        std::thread::sleep(SILENCE);
+        for client in &mut self.clients {
+            while self.room.receive(client, self.size, &mut self.opened)? > 0 {}
+            if period_ns.is_some() {
+                outcome.lost += client.outstanding as u64;
+            }
+            client.outstanding = 0;
+        }
+        Ok(outcome)
+    }
+
+    /// How many echoes were opened and found right.
+    pub(super) const fn opened(&self) -> u64 {
+        self.opened
+    }
+}
+
+/// A socket on loopback that talks to `to` only.
+pub(super) fn connected(to: SocketAddr) -> Result<UdpSocket, Fail> {
+    let open = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(to)?;
+        // For the knocks; under load it never blocks.
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+        Ok(socket)
+    };
+    open().map_err(|e: std::io::Error| Fail::of("a socket on loopback", e))
+}
+
+/// Keeps this thread on `cpu`.
+pub(super) fn stay_on(cpu: usize) -> Result<(), Fail> {
+    host::run_on(&[cpu]).map_err(|e| Fail::of(format!("running on CPU {cpu}"), e))
+}
+
+/// Room for a batch.
+#[derive(Debug)]
+struct Room {
+    received: Box<[[u8; 2048]; BATCH]>,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            received: Box::new([[0; 2048]; BATCH]),
+        }
+    }
+
+    /// Takes what has come for `client`: how many echoes.
+    fn receive(
+        &mut self,
+        client: &mut Client,
+        size: usize,
+        opened: &mut u64,
+    ) -> Result<usize, Fail> {
+        // SAFETY: all zeros is a valid value of both.
+        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { std::mem::zeroed() };
+        for (i, buffer) in self.received.iter_mut().enumerate() {
+            vectors[i].iov_base = buffer.as_mut_ptr().cast();
+            vectors[i].iov_len = buffer.len();
+            messages[i].msg_hdr.msg_iov = &raw mut vectors[i];
+            messages[i].msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: each message points to a buffer that lives until the call returns, with its size.
+        let count = unsafe {
+            libc::recvmmsg(
+                client.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        for (message, buffer) in messages[..count].iter().zip(self.received.iter()) {
+            let datagram = &buffer[..message.msg_len as usize];
+            let right = datagram.len() == size
+                && match &client.talk {
+                    Talk::Plain => true,
+                    Talk::Ours(session) if (*opened).is_multiple_of(OPENED) => {
+                        session.opens(datagram)
+                    }
+                    Talk::Ours(session) => session.is_echo(datagram),
+                    Talk::Irtt(connection) => connection.is_echo(datagram),
+                };
+            if !right {
+                return Err(Fail::Failed(
+                    "an answer is not the echo that was asked for".into(),
+                ));
+            }
+            *opened += 1;
+        }
+        client.outstanding = client.outstanding.saturating_sub(count);
+        Ok(count)
+    }
+
+    /// Sends up to `count` of what `client` has ready: how many left.
+    fn send(&mut self, client: &mut Client, size: usize, count: usize) -> usize {
+        // SAFETY: all zeros is a valid value of both.
+        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { std::mem::zeroed() };
+        let ready = client.datagrams[client.next * size..].chunks_exact_mut(size);
+        let mut filled = 0;
+        for (i, datagram) in ready.take(count).enumerate() {
+            vectors[i].iov_base = datagram.as_mut_ptr().cast();
+            vectors[i].iov_len = size;
+            messages[i].msg_hdr.msg_iov = &raw mut vectors[i];
+            messages[i].msg_hdr.msg_iovlen = 1;
+            filled += 1;
+        }
+        // SAFETY: each message points to a datagram that lives until the call returns, with its size.
+        let sent = unsafe {
+            libc::sendmmsg(
+                client.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                filled as u32,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        let sent = usize::try_from(sent).unwrap_or(0);
+        client.next += sent;
+        client.outstanding += sent;
+        sent
+    }
+}

@@ -1,0 +1,286 @@
+//! `reflector-bench`: echoes per second of the reflector on one core, against plain loops and irtt.
+//!
+//! Everybody answers the same number of clients and bytes from one CPU; the load comes from another,
+//! made beforehand, and says how busy it was. Rounds alternate; ratios are taken within a round.
+
+mod answer;
+mod irtt;
+mod load;
+mod session;
+
+use std::time::Duration;
+
+use bufferbane_core::limits::{MAX_DATAGRAM, MIN_PROBE_SIZE};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use self::answer::{Answerer, Kind};
+use self::load::{Load, Shape, connected, stay_on};
+use self::session::Session;
+use super::setup::{Bench, key_number};
+use super::{Fail, median, within};
+
+/// How the reflector is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Rounds of everything.
+    pub rounds: u64,
+    /// How long each takes, ms.
+    pub round_ms: u64,
+    /// Bytes of each datagram.
+    pub size: u64,
+}
+
+/// The load runs here.
+const LOAD_CPU: usize = 1;
+/// More echoes than anybody here gives in a second.
+const MOST_PER_SECOND: u64 = 600_000;
+const CLIENTS: usize = 100;
+const SHAPES: [(&str, Shape); 3] = [
+    (
+        "one client, one by one",
+        Shape {
+            clients: 1,
+            train: 1,
+            window: 64,
+        },
+    ),
+    (
+        "a hundred clients, one by one",
+        Shape {
+            clients: CLIENTS,
+            train: 1,
+            window: 2,
+        },
+    ),
+    (
+        "eight clients, trains of 32",
+        Shape {
+            clients: 8,
+            train: 32,
+            window: 64,
+        },
+    ),
+];
+/// Sessions of the memory test: so many keys, and so many sessions of each, which is what a key may
+/// have challenges for at once.
+const MANY_KEYS: usize = 200;
+const SESSIONS_PER_KEY: usize = 50;
+
+/// One kind of answerer in one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    per_second: f64,
+    per_cpu_second: f64,
+    busy: f64,
+    load_busy: f64,
+    lost: f64,
+}
+
+/// Runs it and prints the result.
+///
+/// # Errors
+/// What could not be done.
+pub fn run(options: Options) -> Result<(), Fail> {
+    within("--rounds", options.rounds, 1..=99)?;
+    within("--round-ms", options.round_ms, 50..=10_000)?;
+    within(
+        "--size",
+        options.size,
+        MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64,
+    )?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores <= LOAD_CPU {
+        return Err(Fail::Failed(format!(
+            "this machine has {cores} CPU; load and reflector need one each"
+        )));
+    }
+    // The thread that makes the load is not the one that waits for programs to start.
+    let work = std::thread::spawn(move || {
+        stay_on(LOAD_CPU)?;
+        measure(options)
+    });
+    work.join()
+        .map_err(|_| Fail::Failed("the load panicked".into()))?
+}
+
+fn measure(options: Options) -> Result<(), Fail> {
+    let size = options.size as usize;
+    println!(
+        "Echoes of {size}-byte datagrams over loopback; who answers has CPU {}, the load CPU {LOAD_CPU}. \
+         Medians of {} alternating rounds of {} ms.",
+        answer::CPU,
+        options.rounds,
+        options.round_ms
+    );
+    let mut capacity = 0.0;
+    for (name, shape) in SHAPES {
+        let rounds = of_shape(options, shape)?;
+        println!(
+            "\n{name}\n  {:<26}{:>10}{:>15}{:>13}{:>10}{:>9}{:>8}{:>11}{:>8}",
+            "",
+            "echoes/s",
+            "per CPU second",
+            "CPU/echo µs",
+            "to plain",
+            "to irtt",
+            "busy",
+            "load busy",
+            "lost %"
+        );
+        for (k, kind) in Kind::ALL.iter().enumerate() {
+            let of = |pick: &dyn Fn(&[Round; 4]) -> f64| {
+                median(&rounds.iter().map(pick).collect::<Vec<_>>())
+            };
+            let per_cpu = of(&|r| r[k].per_cpu_second);
+            let to = |other: Kind| {
+                let o = Kind::ALL.iter().position(|&x| x == other).unwrap_or(0);
+                of(&|r| r[k].per_cpu_second / r[o].per_cpu_second)
+            };
+            println!(
+                "  {:<26}{:>10.0}{:>15.0}{:>13.2}{:>10.2}{:>9.2}{:>8.2}{:>11.2}{:>8.2}",
+                kind.as_str(),
+                of(&|r| r[k].per_second),
+                per_cpu,
+                1e6 / per_cpu,
+                to(Kind::Plain),
+                to(Kind::Irtt),
+                of(&|r| r[k].busy),
+                of(&|r| r[k].load_busy),
+                of(&|r| r[k].lost) * 100.0,
+            );
+            if *kind == Kind::Ours && shape.clients == CLIENTS {
+                capacity = of(&|r| r[k].per_second);
+            }
+        }
+    }
+    residence(options, capacity)?;
+    memory()
+}
+
+/// All rounds of one shape.
+fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; 4]>, Fail> {
+    let bench = Bench::new()?;
+    let keys: Vec<_> = (0..shape.clients).map(key_number).collect();
+    let size = options.size as usize;
+    let mut pairs = Vec::new();
+    for kind in Kind::ALL {
+        let answerer = Answerer::start(kind, &bench, shape.clients)?;
+        let load = Load::new(answerer.at, kind.speech(), shape, size, &keys)?;
+        pairs.push((answerer, load));
+    }
+    let time = Duration::from_millis(options.round_ms);
+    let most = (MOST_PER_SECOND * options.round_ms / 1000) as usize;
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds {
+        let mut round = [Round::default(); 4];
+        for ((answerer, load), round) in pairs.iter_mut().zip(&mut round) {
+            load.prepare(most);
+            let before_ns = answerer.cpu_ns()?;
+            let outcome = load.run(time)?;
+            let cpu_ns = (answerer.cpu_ns()? - before_ns).max(1) as f64;
+            let wall_ns = outcome.wall_ns.max(1) as f64;
+            let echoes = outcome.echoes as f64;
+            if outcome.echoes == 0 {
+                return Err(Fail::Failed("nothing was echoed".into()));
+            }
+            *round = Round {
+                per_second: echoes / wall_ns * 1e9,
+                per_cpu_second: echoes / cpu_ns * 1e9,
+                busy: cpu_ns / wall_ns,
+                load_busy: outcome.cpu_ns as f64 / wall_ns,
+                lost: outcome.lost as f64 / (echoes + outcome.lost as f64),
+            };
+        }
+        rounds.push(round);
+    }
+    Ok(rounds)
+}
+
+/// How long a probe stays in the reflector at half of what it can do.
+fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
+    let bench = Bench::new()?;
+    let shape = Shape {
+        clients: CLIENTS,
+        train: 1,
+        window: 2,
+    };
+    let keys: Vec<_> = (0..CLIENTS).map(key_number).collect();
+    let answerer = Answerer::start(Kind::Ours, &bench, CLIENTS)?;
+    let mut load = Load::new(
+        answerer.at,
+        Kind::Ours.speech(),
+        shape,
+        options.size as usize,
+        &keys,
+    )?;
+    let period_ns = (2e9 / capacity.max(1.0)) as u64;
+    let time = Duration::from_millis(options.round_ms * options.rounds);
+    load.prepare((time.as_nanos() as u64 / period_ns) as usize * 2);
+    let before_ns = answerer.cpu_ns()?;
+    let outcome = load.run_paced(time, period_ns)?;
+    let busy = (answerer.cpu_ns()? - before_ns) as f64 / outcome.wall_ns as f64;
+    let status = bench.status("reflector.sock")?;
+    let residence = &status["residence_ns"];
+    let micros = |key: &str| {
+        residence[key]
+            .as_f64()
+            .map(|ns| ns / 1000.0)
+            .ok_or_else(|| {
+                Fail::Failed(format!("the reflector's status has no residence_ns.{key}"))
+            })
+    };
+    println!(
+        "\nresidence at half of that, {CLIENTS} clients, {:.0} echoes/s, busy {busy:.2}: p50 {:.1} µs, p99 {:.1} µs, \
+         max {:.1} µs, by the kernel's stamps of {:.0} % of the echoes; {} lost, {} opened and found right",
+        outcome.echoes as f64 / outcome.wall_ns as f64 * 1e9,
+        micros("p50")?,
+        micros("p99")?,
+        micros("max")?,
+        residence["count"].as_f64().unwrap_or(0.0) / outcome.echoes.max(1) as f64 * 100.0,
+        outcome.lost,
+        load.opened().div_ceil(load::OPENED),
+    );
+    Ok(())
+}
+
+/// What sessions cost.
+fn memory() -> Result<(), Fail> {
+    let bench = Bench::new()?;
+    let at = ([127, 0, 0, 1], super::setup::free_port()?).into();
+    let program = bench.reflector_for(at, MANY_KEYS, SESSIONS_PER_KEY, Some(answer::CPU))?;
+    let before = program.memory()?;
+    let socket = connected(at)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut datagram = [0; MIN_PROBE_SIZE];
+    let mut answer = [0; 2048];
+    for n in 0..MANY_KEYS * SESSIONS_PER_KEY {
+        let mut session = Session::knock(&socket, &key_number(n % MANY_KEYS), &mut rng)?;
+        // A session that is used has a stream as well.
+        session.probe(&mut datagram);
+        let echoed = socket
+            .send(&datagram)
+            .and_then(|_| socket.recv(&mut answer));
+        match echoed {
+            Ok(len) if session.opens(&answer[..len]) => {}
+            Ok(_) => {
+                return Err(Fail::Failed(
+                    "an answer is not the echo that was asked for".into(),
+                ));
+            }
+            Err(e) => return Err(Fail::of(format!("session {n} of the memory test"), e)),
+        }
+    }
+    let after = program.memory()?;
+    let status = bench.status("reflector.sock")?;
+    let sessions = status["sessions"].as_u64();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "\nmemory with room for {} sessions: {:.1} MiB resident when none is there, {:.1} MiB with {}",
+        MANY_KEYS * SESSIONS_PER_KEY,
+        mib(before.resident_bytes),
+        mib(after.resident_bytes),
+        sessions.unwrap_or(0),
+    );
+    Ok(())
+}

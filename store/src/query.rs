@@ -119,8 +119,43 @@ impl Reader {
         Ok(buckets)
     }
 
-    /// The stretches of `[from, to)` through which `series` recorded nothing for longer than
-    /// `longer_than_ns`.
+    /// `[from, to)` of wall time cut where the rollups of an hour are: a part for each hour of the
+    /// monotonic clock in which anything was recorded, shorter only at both ends. What these say is
+    /// as exact as the rollups, and they are read many times as fast as those of minutes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hourly(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let mut buckets: Vec<Bucket> = Vec::new();
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            let mut hour = None;
+            visit(&tx, series, &segment, true, &mut |part| {
+                let begin = part.at_ns() - part.at_ns() % HOUR_NS;
+                if hour != Some(begin) {
+                    hour = Some(begin);
+                    let end = begin.saturating_add(HOUR_NS).min(segment.to_ns);
+                    buckets.push(Bucket {
+                        from_ns: segment.wall_ns(begin.max(segment.from_ns)),
+                        to_ns: segment.wall_ns(end),
+                        summary: Summary::new(),
+                    });
+                }
+                if let Some(bucket) = buckets.last_mut() {
+                    part.join(&mut bucket.summary);
+                }
+            })?;
+        }
+        Ok(buckets)
+    }
+
+    /// The stretches of `[from, to)` through which `series`, which has a slot every `interval_ns`,
+    /// recorded nothing for longer than `longer_than_ns`.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -130,10 +165,15 @@ impl Reader {
         from_ns: i64,
         to_ns: i64,
         longer_than_ns: u64,
+        interval_ns: u64,
     ) -> Result<Vec<Gap>, StoreError> {
         let mut gaps = Vec::new();
         let mut last: Option<i64> = None;
         let tx = self.read()?;
+        // An hour in which so few slots are missing hides no gap: it need not be looked into.
+        let slots = |ns: u64| ns / interval_ns.max(1);
+        let whole = slots(HOUR_NS).saturating_sub(slots(longer_than_ns).saturating_sub(3));
+        let is_whole = |hour: &Summary| hour.sent + hour.unsent >= whole;
         for segment in self.time_map().clip(from_ns, to_ns) {
             let mut see = |part: Part<'_>| {
                 let Some((first, end)) = part.first_and_last_ns() else {
@@ -150,7 +190,7 @@ impl Reader {
                 }
                 last = Some(segment.wall_ns(end));
             };
-            visit(&tx, series, &segment, false, &mut see)?;
+            visit_where(&tx, series, &segment, &is_whole, &mut see)?;
         }
         Ok(gaps)
     }
@@ -250,6 +290,17 @@ fn visit(
     coarse: bool,
     put: &mut dyn FnMut(Part<'_>),
 ) -> Result<(), StoreError> {
+    visit_where(tx, series, segment, &|_| coarse, put)
+}
+
+/// As [`visit`], with whole hours where `coarse` takes them.
+fn visit_where(
+    tx: &ReadTransaction,
+    series: SeriesId,
+    segment: &Segment,
+    coarse: &dyn Fn(&Summary) -> bool,
+    put: &mut dyn FnMut(Part<'_>),
+) -> Result<(), StoreError> {
     let rolled_until = rolled_until(tx, series, segment.boot)?;
     let known_to = segment.to_ns.min(rolled_until);
     if known_to.saturating_sub(segment.from_ns) <= EXACT_NS && has_samples(tx, series, segment)? {
@@ -277,12 +328,14 @@ fn visit(
         };
         if at.is_multiple_of(HOUR_NS)
             && hour_end <= last_whole
-            && (coarse || !has_minutes()?)
             && let Some(row) = hours.get((series.0, segment.boot, at))?
         {
-            put(Part::Rollup(at, &decode_summary(row.value())?));
-            at = hour_end;
-            continue;
+            let hour = decode_summary(row.value())?;
+            if coarse(&hour) || !has_minutes()? {
+                put(Part::Rollup(at, &hour));
+                at = hour_end;
+                continue;
+            }
         }
         let to = hour_end.min(last_whole);
         for row in minutes.range((series.0, segment.boot, at)..(series.0, segment.boot, to))? {

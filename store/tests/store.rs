@@ -112,7 +112,7 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
     w.close().unwrap();
     let r = Reader::open(&path).unwrap();
     let wall = |i: u64| START_WALL_NS + (i * S) as i64;
-    let gaps = r.gaps(id, wall(0), wall(6 * 3600), 120 * S).unwrap();
+    let gaps = r.gaps(id, wall(0), wall(6 * 3600), 120 * S, S).unwrap();
     assert_eq!(gaps.len(), 1);
     assert_eq!((gaps[0].from_ns, gaps[0].to_ns), (wall(4999), wall(5900)));
     assert_eq!(
@@ -120,6 +120,15 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
         Some((wall(10), wall(6 * 3600 - 1)))
     );
     assert_eq!(r.extent(id, wall(5000), wall(5900)).unwrap(), None);
+    let hourly = r.hourly(id, wall(0), wall(6 * 3600)).unwrap();
+    assert!(hourly.windows(2).all(|w| w[0].to_ns <= w[1].from_ns));
+    assert!(
+        hourly
+            .iter()
+            .all(|b| b.to_ns - b.from_ns <= 3600 * S as i64)
+    );
+    let sent = hourly.iter().map(|b| b.summary.sent).sum::<u64>();
+    assert_eq!(sent, 6 * 3600 - 900);
     let buckets = r.buckets(id, wall(0), wall(6 * 3600), 24).unwrap();
     let sent: Vec<u64> = buckets.iter().map(|b| b.summary.sent).collect();
     // A bucket of 15 minutes; the gap empties most of two of them.
@@ -202,7 +211,7 @@ fn rollups_say_what_samples_say_when_the_samples_are_gone() {
         buckets.iter().map(|b| b.summary.sent).sum::<u64>(),
         truth.sent
     );
-    assert_eq!(r.gaps(id, START_WALL_NS, end, 90 * S).unwrap(), []);
+    assert_eq!(r.gaps(id, START_WALL_NS, end, 90 * S, S).unwrap(), []);
 }
 
 #[test]

@@ -189,7 +189,7 @@ range_command! {
 }
 
 range_command! {
-    /// Draw a chart: latency, loss, distribution or jitter.
+    /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap or timeline.
     #[argh(
         subcommand,
         name = "chart",
@@ -197,7 +197,7 @@ range_command! {
                    {command_name} loss --interface eth0 --format svg --theme dark > loss.svg"
     )]
     Chart {
-        /// latency, loss, distribution or jitter
+        /// latency, jitter, loss, distribution, comparison, heatmap or timeline
         #[argh(positional)]
         kind: String,
         /// png or svg (default: by the name of --out, else png)

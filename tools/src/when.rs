@@ -270,7 +270,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// All there are, from the finest.
-    pub(crate) const ALL: [Self; 26] = {
+    pub(crate) const ALL: [Self; 27] = {
         const S: i64 = 1000;
         const M: i64 = 60 * S;
         const H: i64 = 60 * M;
@@ -299,6 +299,7 @@ impl Step {
             Self::Days(1),
             Self::Days(2),
             Self::Days(5),
+            Self::Days(10),
             Self::Months(1),
             Self::Months(3),
         ]

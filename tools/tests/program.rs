@@ -150,7 +150,15 @@ fn the_page_is_one_file_that_loads_nothing() {
 #[test]
 fn every_chart_is_drawn_in_both_formats() {
     let given = Given::new(|_| {});
-    for kind in ["latency", "jitter", "loss", "distribution"] {
+    for kind in [
+        "latency",
+        "jitter",
+        "loss",
+        "distribution",
+        "comparison",
+        "heatmap",
+        "timeline",
+    ] {
         for (format, begin) in [("png", &b"\x89PNG"[..]), ("svg", b"<svg")] {
             let file = given.path(&format!("{kind}.{format}"));
             let to = file.to_str().unwrap();

@@ -5,10 +5,19 @@ use bufferbane_core::stats::summary::Summary;
 use bufferbane_store::{Bucket, Filter, Reader, SeriesId, SeriesInfo};
 
 use crate::fail::Fail;
+use crate::report::Event;
 use crate::when::Range;
 
 /// A column narrower than this many slots might miss its probe.
 const SLOTS_PER_COLUMN: u64 = 2;
+/// Cells of five minutes are shown up to this range, ns.
+const FINE_CELLS_NS: u64 = 50 * HOUR_NS;
+/// Length of such a cell, ns.
+const CELL_NS: u64 = 300_000_000_000;
+/// Length of an hour, ns.
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Ranges at least this long are drawn hour by hour, ns.
+const HOURLY_NS: u64 = 8 * 86_400_000_000_000;
 /// Probes that a column needs before a share of them, or a jitter, says something.
 const PROBES_FOR_SHARE: u64 = 20;
 
@@ -25,6 +34,21 @@ pub(crate) struct Track {
     pub(crate) coarse: Vec<Column>,
     /// Everything.
     pub(crate) whole: Summary,
+    /// Cells of a calendar: hours, or five minutes where the range is short.
+    pub(crate) cells: Vec<Column>,
+    /// Length of a cell, ns.
+    pub(crate) cell_ns: u64,
+}
+
+/// Everything that charts are drawn of.
+#[derive(Debug)]
+pub(crate) struct Material {
+    /// Each series with something in the range.
+    pub(crate) tracks: Vec<Track>,
+    /// What happened.
+    pub(crate) events: Vec<Event>,
+    /// The range.
+    pub(crate) range: Range,
 }
 
 /// One stretch of a series.
@@ -129,6 +153,7 @@ impl Track {
             return Ok(None);
         }
         let span_ns = range.to_ns.abs_diff(range.from_ns);
+        let (cells, cell_ns) = cells(reader, *id, range)?;
         let slots = span_ns / info.interval_ns.max(1);
         let (mut fine, mut coarse) = (Vec::new(), Vec::new());
         let single = slots <= pixels as u64;
@@ -137,7 +162,13 @@ impl Track {
         }
         // Samples that have been given up live on in rollups.
         let single = single && !fine.is_empty();
-        if !single {
+        if span_ns >= HOURLY_NS {
+            // The rollups of hours as they are: nothing is blurred, and they are read at once.
+            let hours = reader.hourly(*id, range.from_ns, range.to_ns)?;
+            let wide = (span_ns / HOUR_NS).div_ceil(pixels.max(1) as u64) as usize;
+            fine = grouped(&hours, wide);
+            coarse = grouped(&hours, (wide * 2).max(3));
+        } else if !single {
             let count = (slots / SLOTS_PER_COLUMN).clamp(1, pixels.max(1) as u64);
             let buckets = reader.buckets(*id, range.from_ns, range.to_ns, count as usize)?;
             fine = columns(&buckets, 1);
@@ -155,13 +186,38 @@ impl Track {
             single,
             coarse,
             whole,
+            cells,
+            cell_ns,
         }))
     }
+}
+
+/// The cells of a calendar of `range`.
+fn cells(reader: &Reader, id: SeriesId, range: Range) -> Result<(Vec<Column>, u64), Fail> {
+    let span_ns = range.to_ns.abs_diff(range.from_ns);
+    if span_ns > FINE_CELLS_NS {
+        let hours = reader.hourly(id, range.from_ns, range.to_ns)?;
+        return Ok((columns(&hours, 1), HOUR_NS));
+    }
+    let cell = CELL_NS.cast_signed();
+    let from = range.from_ns.div_euclid(cell) * cell;
+    let count = range.to_ns.abs_diff(from).div_ceil(CELL_NS);
+    let to = from.saturating_add_unsigned(count * CELL_NS);
+    let buckets = reader.buckets(id, from, to, count as usize)?;
+    Ok((columns(&buckets, 1), CELL_NS))
 }
 
 /// How many columns leave each enough probes for a share.
 fn share_columns(slots: u64, pixels: usize) -> usize {
     (slots / PROBES_FOR_SHARE).clamp(1, (pixels / 3).max(1) as u64) as usize
+}
+
+/// Joins up to `wide` hours that follow each other to a column; never over a stretch without any.
+fn grouped(hours: &[Bucket], wide: usize) -> Vec<Column> {
+    hours
+        .chunk_by(|a, b| a.to_ns >= b.from_ns)
+        .flat_map(|run| columns(run, wide.max(1)))
+        .collect()
 }
 
 /// Joins every `group` buckets to a column.

@@ -4,13 +4,12 @@
 use bufferbane_core::stats::histogram::Histogram;
 
 use super::axis::Scale;
-use super::data::Track;
+use super::data::Material;
 use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
 use super::scene::{Anchor, Label, Scene};
 use super::text;
 use crate::fail::Fail;
 use crate::show::delay;
-use crate::when::Range;
 
 /// A bar is about this wide.
 const BAR: f64 = 7.0;
@@ -20,7 +19,8 @@ const SIZE: f64 = 11.5;
 const MARKED: [(f64, &str); 3] = [(0.5, "median"), (0.95, "p95"), (0.99, "p99")];
 
 /// Draws it.
-pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
+    let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
     let legend = [
         (Swatch::Box(theme.band), "share of answers"),

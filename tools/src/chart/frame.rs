@@ -1,5 +1,6 @@
 //! What all charts have in common: title, legend, panels with their axes, and the time below.
 
+use bufferbane_store::Severity;
 use jiff::tz::TimeZone;
 
 use super::axis::{Scale, time_marks};
@@ -8,6 +9,7 @@ use super::scene::{Anchor, Label, Scene};
 use super::text;
 use super::theme::{Rgb, Theme};
 use crate::fail::Fail;
+use crate::report::Event;
 use crate::show;
 use crate::when::{self, Range};
 
@@ -15,7 +17,7 @@ use crate::when::{self, Range};
 const PAD: f64 = 14.0;
 const TITLE: f64 = 17.0;
 const BODY: f64 = 12.5;
-const SMALL: f64 = 11.5;
+pub(crate) const SMALL: f64 = 11.5;
 /// Below this a panel says nothing any more.
 const LOWEST_PANEL: f64 = 70.0;
 /// Two columns of panels need this width, and more panels than this.
@@ -41,6 +43,10 @@ pub(crate) enum Swatch {
     Line(Rgb),
     /// A filled box.
     Box(Rgb),
+    /// A flat box, as events are marked.
+    Strip(Rgb),
+    /// A small square.
+    Dot(Rgb),
     /// A bar that is cut off at the top: the bar's colour, and the notch's.
     Notch(Rgb, Rgb),
 }
@@ -131,6 +137,26 @@ impl<'a> Frame<'a> {
         count: usize,
         has_right_axis: bool,
     ) -> Result<Self, Fail> {
+        let rows = count.div_ceil(columns_for(look, count)).max(1);
+        let wanted = match rows {
+            1 => 330.0,
+            2 => 230.0,
+            _ => 175.0,
+        };
+        let mut frame = Self::sized(look, title, subtitle, legend, count, wanted)?;
+        frame.has_right_axis = has_right_axis;
+        Ok(frame)
+    }
+
+    /// As [`Frame::begin`], with panels as high as `wanted` where nobody asked for a height.
+    pub(crate) fn sized(
+        look: &'a Look,
+        title: &str,
+        subtitle: &str,
+        legend: &[(Swatch, &str)],
+        count: usize,
+        wanted: f64,
+    ) -> Result<Self, Fail> {
         let theme = look.theme;
         let mut scene = Scene::new(look.width, theme.background);
         scene.description = format!("{title}, {subtitle}");
@@ -161,6 +187,8 @@ impl<'a> Frame<'a> {
             match swatch {
                 Swatch::Line(c) => scene.line(vec![(x, y), (x + 20.0, y)], 2.0, *c),
                 Swatch::Box(c) => scene.fill([x, y - 5.0, x + 20.0, y + 5.0], *c),
+                Swatch::Strip(c) => scene.fill([x, y - 2.5, x + 20.0, y + 2.5], *c),
+                Swatch::Dot(c) => scene.fill([x + 7.5, y - 2.5, x + 12.5, y + 2.5], *c),
                 Swatch::Notch(bar, notch) => {
                     scene.fill([x, y - 5.0, x + 20.0, y + 5.0], *bar);
                     let corners =
@@ -176,17 +204,8 @@ impl<'a> Frame<'a> {
         }
         let top = y + SMALL / 2.0 + 6.0;
 
-        let columns = if look.width >= TWO_COLUMNS.0 && count > TWO_COLUMNS.1 {
-            2
-        } else {
-            1
-        };
+        let columns = columns_for(look, count);
         let rows = count.div_ceil(columns).max(1);
-        let wanted = match rows {
-            1 => 330.0,
-            2 => 230.0,
-            _ => 175.0,
-        };
         let footer = SMALL * 2.0 + PAD;
         let panel = match look.height {
             Some(height) => (height - top - footer) / rows as f64,
@@ -216,7 +235,7 @@ impl<'a> Frame<'a> {
             look,
             panels,
             left: 0.0,
-            has_right_axis,
+            has_right_axis: false,
             columns,
         })
     }
@@ -365,6 +384,33 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Marks above a plot when something happened to what it shows; each severity is drawn over
+    /// lesser ones.
+    pub(crate) fn mark_events(&mut self, plot: &Plot, track: &Track, events: &[Event]) {
+        let [_, top, right, _] = plot.bounds;
+        let theme = self.look.theme;
+        for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+            let mut drawn = f64::MIN;
+            for e in events.iter().filter(|e| e.severity == severity) {
+                if !concerns(e, track) {
+                    continue;
+                }
+                let Some((from, to)) = extent(e, plot.range) else {
+                    continue;
+                };
+                let x0 = plot.x(from).min(right - 2.0);
+                let x1 = plot.x(to).max(x0 + 2.0);
+                // Ten thousand marks in one place are one.
+                if x1 <= drawn {
+                    continue;
+                }
+                let bounds = [x0.max(drawn), top - 7.0, x1, top - 2.0];
+                self.scene.fill(bounds, theme.severity(severity));
+                drawn = x1;
+            }
+        }
+    }
+
     /// Says something in the middle of a plot.
     pub(crate) fn note(&mut self, plot: &Plot, text: &str) {
         let [left, top, right, bottom] = plot.bounds;
@@ -379,6 +425,46 @@ impl<'a> Frame<'a> {
             },
             right - left,
         );
+    }
+}
+
+/// Whether an event is about what a track shows: what concerns the host concerns all.
+fn concerns(e: &Event, track: &Track) -> bool {
+    (e.interface.is_empty() || e.interface == track.info.interface)
+        && e.target.as_ref().is_none_or(|t| *t == track.info.target)
+}
+
+/// When an event was within a range; `None` where it was not, or nobody knows when.
+pub(crate) fn extent(e: &Event, range: Range) -> Option<(i64, i64)> {
+    let from = e.start?.0;
+    let to = e.end.map_or(range.to_ns, |t| t.0);
+    (from < range.to_ns && to >= range.from_ns)
+        .then_some((from.max(range.from_ns), to.min(range.to_ns)))
+}
+
+/// What marks of events look like, for those there are.
+pub(crate) fn event_legend(
+    events: &[Event],
+    theme: Theme,
+    legend: &mut Vec<(Swatch, &'static str)>,
+) {
+    for (severity, name) in [
+        (Severity::Critical, "critical event"),
+        (Severity::Warning, "warning"),
+        (Severity::Info, "notice"),
+    ] {
+        if events.iter().any(|e| e.severity == severity) {
+            legend.push((Swatch::Strip(theme.severity(severity)), name));
+        }
+    }
+}
+
+/// Panels side by side.
+fn columns_for(look: &Look, count: usize) -> usize {
+    if look.width >= TWO_COLUMNS.0 && count > TWO_COLUMNS.1 {
+        2
+    } else {
+        1
     }
 }
 

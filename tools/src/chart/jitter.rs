@@ -1,15 +1,15 @@
 //! How much the round-trip time changes from one probe to the next (IPDV), over time.
 
 use super::axis::Scale;
-use super::data::{Column, Levels, Track};
+use super::data::{Column, Levels, Material, Track};
 use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle, unbroken};
 use super::scene::Scene;
 use crate::fail::Fail;
 use crate::show::delay;
-use crate::when::Range;
 
 /// Draws it.
-pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
+    let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
     let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
     let mut legend = vec![

@@ -1,13 +1,12 @@
 //! Round-trip time over time: smallest to largest, median, 95th and 99th percentile.
 
 use super::axis::Scale;
-use super::data::{Column, Levels, Track};
-use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle, unbroken};
+use super::data::{Column, Levels, Material, Track};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, event_legend, subtitle, unbroken};
 use super::scene::Scene;
 use super::theme::Rgb;
 use crate::fail::Fail;
 use crate::show::delay;
-use crate::when::Range;
 
 /// Values that a column needs before its 95th percentile is told apart from its largest.
 const FOR_P95: u64 = 20;
@@ -15,7 +14,8 @@ const FOR_P95: u64 = 20;
 const FOR_P99: u64 = 100;
 
 /// Draws it.
-pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
+    let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
     let has = |n: u64| tracks.iter().any(|t| t.has_typically(n));
     let blanks = super::blanks_of(tracks, range, |t| &t.fine);
@@ -28,11 +28,20 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
             legend.push((swatch, name));
         }
     };
-    add(has(FOR_P95), Swatch::Line(theme.p95), "95th percentile");
-    add(has(FOR_P99), Swatch::Line(theme.p99), "99th percentile");
+    add(
+        has(FOR_P95),
+        Swatch::Box(theme.band_p95),
+        "95 of 100 within",
+    );
+    add(
+        has(FOR_P99),
+        Swatch::Box(theme.band_p99),
+        "99 of 100 within",
+    );
     add(has(2), Swatch::Box(theme.band), "smallest to largest");
     super::blank_legend(blanks, theme, &mut legend);
 
+    event_legend(&material.events, theme, &mut legend);
     let mut frame = Frame::begin(
         look,
         "Round-trip time",
@@ -61,6 +70,7 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
         frame.shade(&plot, track, &track.fine, true);
         frame.value_axis(&plot, marks);
         frame.time_axis(&plot, i);
+        frame.mark_events(&plot, track, &material.events);
         curves(&mut frame, &plot, track);
     }
     Ok(frame.scene)
@@ -102,18 +112,20 @@ fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
                 .collect()
         };
         if !track.single {
-            let edges = |c: &Column| (plot.y(level(c).min as f64), plot.y(level(c).max as f64));
-            super::band(&mut frame.scene, plot, run, edges, theme.band);
+            // Nested bands instead of lines that would cross each other all the time.
+            let mut put = |of: fn(&Levels) -> u64, color: Rgb| {
+                let edges =
+                    |c: &Column| (plot.y(level(c).min as f64), plot.y(of(&level(c)) as f64));
+                super::band(&mut frame.scene, plot, run, edges, color);
+            };
+            put(|l| l.max, theme.band);
+            if track.has_typically(FOR_P99) {
+                put(|l| l.p99, theme.band_p99);
+            }
+            if track.has_typically(FOR_P95) {
+                put(|l| l.p95, theme.band_p95);
+            }
         }
-        let mut put = |of: fn(&Levels) -> u64, width: f64, color: Rgb| {
-            frame.scene.line(line(of), width, color);
-        };
-        if track.has_typically(FOR_P99) {
-            put(|l| l.p99, 1.25, theme.p99);
-        }
-        if track.has_typically(FOR_P95) {
-            put(|l| l.p95, 1.25, theme.p95);
-        }
-        put(|l| l.p50, 1.75, theme.main);
+        frame.scene.line(line(|l| l.p50), 1.75, theme.main);
     }
 }

@@ -1,18 +1,18 @@
 //! The share of probes lost over time, by direction.
 
 use super::axis::Scale;
-use super::data::{Column, Track};
-use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
+use super::data::{Column, Material, Track};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, event_legend, subtitle};
 use super::scene::Scene;
 use crate::fail::Fail;
 use crate::show::{count, percent};
-use crate::when::Range;
 
 /// What loses more than this is not seen as scattered loss any more.
 const OUTAGE: f64 = 0.5;
 
 /// Draws it.
-pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
+    let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
     let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
     let all = tracks.iter().map(|t| &t.whole);
@@ -42,6 +42,7 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
             "goes on up to 100 %",
         ));
     }
+    event_legend(&material.events, theme, &mut legend);
     let mut frame = Frame::begin(
         look,
         "Lost probes",
@@ -70,6 +71,7 @@ pub(crate) fn draw(tracks: &[Track], range: Range, look: &Look) -> Result<Scene,
         frame.shade(&plot, track, &track.coarse, false);
         frame.value_axis(&plot, marks);
         frame.time_axis(&plot, i);
+        frame.mark_events(&plot, track, &material.events);
         if track.whole.lost + track.whole.unsent == 0 {
             frame.note(&plot, "nothing lost");
         }

@@ -1,9 +1,11 @@
 //! Charts. Each kind makes a [`scene::Scene`] of [`data::Track`]s; `paint` makes an image of that.
 
 mod axis;
+mod comparison;
 mod data;
 mod distribution;
 mod frame;
+mod heatmap;
 mod jitter;
 mod latency;
 mod loss;
@@ -11,6 +13,7 @@ mod paint;
 mod scene;
 mod text;
 mod theme;
+mod timeline;
 
 use std::path::{Path, PathBuf};
 
@@ -18,16 +21,16 @@ use bufferbane_store::{Reader, SeriesId, SeriesInfo};
 
 use crate::args::Chart as Arguments;
 use crate::fail::Fail;
+use crate::report::{self, Event};
 use crate::when::{self, Range};
 use crate::{out, source};
 
-pub(crate) use data::Track;
+pub(crate) use data::{Column, Material, Track};
 pub(crate) use frame::Look;
 pub(crate) use paint::{png, svg};
 pub(crate) use scene::Scene;
 pub(crate) use theme::Theme;
 
-use data::Column;
 use frame::{Blank, Plot, Swatch, blanks};
 
 /// Charts are laid out for this many pixels across and then scaled, so that text is as large beside
@@ -49,11 +52,25 @@ pub(crate) enum Kind {
     Distribution,
     /// Its changes over time.
     Jitter,
+    /// Series side by side.
+    Comparison,
+    /// Added delay by hour and day.
+    Heatmap,
+    /// What happened when.
+    Timeline,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Latency, Self::Loss, Self::Distribution, Self::Jitter];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Timeline,
+        Self::Latency,
+        Self::Loss,
+        Self::Heatmap,
+        Self::Comparison,
+        Self::Distribution,
+        Self::Jitter,
+    ];
 
     /// What it is called on the command line and in file names.
     pub(crate) const fn name(self) -> &'static str {
@@ -62,6 +79,9 @@ impl Kind {
             Self::Loss => "loss",
             Self::Distribution => "distribution",
             Self::Jitter => "jitter",
+            Self::Comparison => "comparison",
+            Self::Heatmap => "heatmap",
+            Self::Timeline => "timeline",
         }
     }
 
@@ -75,29 +95,45 @@ impl Kind {
             })
     }
 
-    /// Draws it.
-    pub(crate) fn draw(self, tracks: &[Track], range: Range, look: &Look) -> Result<Scene, Fail> {
+    /// Draws it; `None` where there is nothing that it could show.
+    pub(crate) fn draw(self, material: &Material, look: &Look) -> Result<Option<Scene>, Fail> {
         match self {
-            Self::Latency => latency::draw(tracks, range, look),
-            Self::Loss => loss::draw(tracks, range, look),
-            Self::Distribution => distribution::draw(tracks, range, look),
-            Self::Jitter => jitter::draw(tracks, range, look),
+            Self::Latency => latency::draw(material, look).map(Some),
+            Self::Loss => loss::draw(material, look).map(Some),
+            Self::Distribution => distribution::draw(material, look).map(Some),
+            Self::Jitter => jitter::draw(material, look).map(Some),
+            Self::Comparison => comparison::draw(material, look).map(Some),
+            Self::Heatmap => heatmap::draw(material, look).map(Some),
+            Self::Timeline => timeline::draw(material, look),
+        }
+    }
+
+    /// What a place without it says.
+    pub(crate) const fn absence(self) -> &'static str {
+        match self {
+            Self::Timeline => "no event was recorded in this time",
+            _ => "nothing was measured in this time",
         }
     }
 }
 
-/// Reads every series that has something in the range, for `pixels` across.
-pub(crate) fn tracks(
+/// Reads what charts are drawn of, for `pixels` across.
+pub(crate) fn material(
     reader: &Reader,
     series: &[(SeriesId, SeriesInfo)],
+    events: Vec<Event>,
     range: Range,
     pixels: usize,
-) -> Result<Vec<Track>, Fail> {
+) -> Result<Material, Fail> {
     let mut tracks = Vec::new();
     for one in series {
         tracks.extend(Track::read(reader, one, range, pixels)?);
     }
-    Ok(tracks)
+    Ok(Material {
+        tracks,
+        events,
+        range,
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,8 +164,9 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let range = selection.range_or_day(when::now_ns(), recorded)?;
     let page = PAGE_WIDTH.min(f64::from(width));
     let scale = f64::from(width) / page;
-    let tracks = tracks(&reader, &chosen, range, page as usize)?;
-    if tracks.is_empty() {
+    let events = report::events(&reader, &selection, range)?;
+    let material = material(&reader, &chosen, events, range, page as usize)?;
+    if material.tracks.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
     let look = Look {
@@ -138,7 +175,9 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         theme,
         zone: when::zone(selection.utc),
     };
-    let mut scene = kind.draw(&tracks, range, &look)?;
+    let Some(mut scene) = kind.draw(&material, &look)? else {
+        return Err(Fail::NoData(kind.absence().to_owned()));
+    };
     let image = match format {
         Format::Png => {
             let height = (scene.height * scale).round() as u32;

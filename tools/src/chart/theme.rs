@@ -1,6 +1,8 @@
 //! Colours: told apart by people with any kind of colour blindness, after Okabe and Ito, and by
 //! their lightness where that is all there is (a grey print).
 
+use bufferbane_store::Severity;
+
 /// Red, green, blue.
 pub(crate) type Rgb = (u8, u8, u8);
 
@@ -21,6 +23,10 @@ pub(crate) struct Theme {
     pub(crate) main: Rgb,
     /// From the smallest to the largest.
     pub(crate) band: Rgb,
+    /// From the smallest to the 99th percentile.
+    pub(crate) band_p99: Rgb,
+    /// From the smallest to the 95th percentile.
+    pub(crate) band_p95: Rgb,
     /// The 95th percentile.
     pub(crate) p95: Rgb,
     /// The 99th.
@@ -37,6 +43,8 @@ pub(crate) struct Theme {
     pub(crate) silent: Rgb,
     /// Behind times without samples.
     pub(crate) unmeasured: Rgb,
+    /// From no added delay to far too much, by the borders of the grades.
+    pub(crate) heat: [Rgb; 6],
 }
 
 impl Theme {
@@ -47,8 +55,10 @@ impl Theme {
         muted: (87, 96, 106),
         grid: (228, 231, 235),
         axis: (140, 149, 159),
-        main: (0, 90, 150),
-        band: (203, 225, 241),
+        main: (0, 56, 110),
+        band: (208, 228, 243),
+        band_p99: (158, 199, 229),
+        band_p95: (96, 160, 209),
         p95: (222, 143, 5),
         p99: (176, 58, 0),
         up: (213, 94, 0),
@@ -57,6 +67,14 @@ impl Theme {
         unsent: (204, 121, 167),
         silent: (250, 214, 196),
         unmeasured: (240, 241, 243),
+        heat: [
+            (222, 235, 247),
+            (158, 202, 225),
+            (255, 217, 118),
+            (253, 141, 60),
+            (204, 60, 20),
+            (103, 0, 31),
+        ],
     };
 
     /// Light on near black.
@@ -66,8 +84,10 @@ impl Theme {
         muted: (154, 164, 174),
         grid: (42, 49, 57),
         axis: (98, 108, 118),
-        main: (120, 196, 240),
-        band: (32, 66, 90),
+        main: (190, 226, 250),
+        band: (28, 56, 78),
+        band_p99: (36, 84, 118),
+        band_p95: (52, 118, 164),
         p95: (240, 180, 60),
         p99: (244, 124, 70),
         up: (240, 124, 50),
@@ -76,7 +96,24 @@ impl Theme {
         unsent: (214, 140, 184),
         silent: (92, 44, 24),
         unmeasured: (33, 38, 44),
+        heat: [
+            (28, 52, 78),
+            (52, 108, 148),
+            (150, 118, 30),
+            (214, 120, 40),
+            (240, 96, 70),
+            (255, 190, 190),
+        ],
     };
+
+    /// The colour of an event.
+    pub(crate) const fn severity(&self, severity: Severity) -> Rgb {
+        match severity {
+            Severity::Critical => self.p99,
+            Severity::Warning => self.p95,
+            Severity::Info => self.unknown,
+        }
+    }
 
     /// The theme of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {

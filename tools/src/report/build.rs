@@ -213,7 +213,7 @@ fn gaps(
 ) -> Result<Vec<Gap>, StoreError> {
     let shortest = shortest_gap_ns(info, range);
     let mut gaps: Vec<Gap> = reader
-        .gaps(id, range.from_ns, range.to_ns, shortest)?
+        .gaps(id, range.from_ns, range.to_ns, shortest, info.interval_ns)?
         .into_iter()
         .map(|g| Gap::new(g.from_ns, g.to_ns))
         .collect();

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::build::Built;
 use super::model::{Event, Report, Series};
 use super::words;
-use crate::chart::{self, Kind, Look, Theme, Track};
+use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
 use crate::when;
@@ -37,7 +37,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// The page.
-pub(crate) fn render(built: &Built, tracks: &[Track], zone: &TimeZone) -> Result<String, Fail> {
+pub(crate) fn render(built: &Built, material: &Material, zone: &TimeZone) -> Result<String, Fail> {
     let report = &built.report;
     let mut page = String::with_capacity(1 << 20);
     let title = format!("Bufferbane report, {}", report.host);
@@ -56,7 +56,7 @@ pub(crate) fn render(built: &Built, tracks: &[Track], zone: &TimeZone) -> Result
     facts(&mut page, report, zone);
     summary(&mut page, report);
     page.push_str("<h2>Charts</h2>\n");
-    charts(&mut page, built, tracks, zone)?;
+    charts(&mut page, material, zone)?;
     gaps(&mut page, report, zone);
     events(&mut page, report, zone);
     measurement(&mut page, report);
@@ -193,7 +193,7 @@ fn cells(s: &Series) -> Vec<String> {
     ]
 }
 
-fn charts(page: &mut String, built: &Built, tracks: &[Track], zone: &TimeZone) -> Result<(), Fail> {
+fn charts(page: &mut String, material: &Material, zone: &TimeZone) -> Result<(), Fail> {
     for kind in Kind::ALL {
         push(page, format_args!("<figure id=\"{}\">\n", kind.name()));
         for (class, width) in [("wide", WIDE), ("narrow", NARROW)] {
@@ -203,7 +203,9 @@ fn charts(page: &mut String, built: &Built, tracks: &[Track], zone: &TimeZone) -
                 theme: Theme::LIGHT,
                 zone: zone.clone(),
             };
-            let scene = kind.draw(tracks, built.range, &look)?;
+            let Some(scene) = kind.draw(material, &look)? else {
+                continue;
+            };
             let svg = chart::svg(&scene, None)?;
             push(page, format_args!("<div class=\"{class}\">\n{svg}</div>\n"));
         }

@@ -17,7 +17,7 @@ pub(crate) use model::Event;
 pub(crate) use text::event_line;
 
 use crate::args::{Report as Arguments, Selection};
-use crate::chart::{self, Kind, Look, Theme, Track};
+use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::{out, source, when};
 
@@ -52,10 +52,10 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
             json
         }
         Format::Html => {
-            let tracks = tracks(&reader, &built)?;
-            let page = html::render(&built, &tracks, &zone)?;
+            let material = material(&reader, &built)?;
+            let page = html::render(&built, &material, &zone)?;
             if let Some(dir) = args.out.as_deref().filter(|p| p.is_dir()) {
-                let written = write_bundle(dir, &page, &built, &tracks, &zone)?;
+                let written = write_bundle(dir, &page, &material, &zone)?;
                 return out::print(&list(&written));
             }
             if args.out.is_none() && out::is_terminal() {
@@ -74,8 +74,9 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| format!("{}\n", p.display())).collect()
 }
 
-fn tracks(reader: &Reader, built: &Built) -> Result<Vec<Track>, Fail> {
-    chart::tracks(reader, &built.series, built.range, PAGE_COLUMNS)
+fn material(reader: &Reader, built: &Built) -> Result<Material, Fail> {
+    let events = built.report.events.clone();
+    chart::material(reader, &built.series, events, built.range, PAGE_COLUMNS)
 }
 
 fn format(args: &Arguments) -> Result<Format, Fail> {
@@ -106,8 +107,7 @@ fn format(args: &Arguments) -> Result<Format, Fail> {
 fn write_bundle(
     dir: &Path,
     page: &str,
-    built: &Built,
-    tracks: &[Track],
+    material: &Material,
     zone: &TimeZone,
 ) -> Result<Vec<PathBuf>, Fail> {
     let mut files = vec![dir.join("report.html")];
@@ -119,7 +119,9 @@ fn write_bundle(
         zone: zone.clone(),
     };
     for kind in Kind::ALL {
-        let scene = kind.draw(tracks, built.range, &look)?;
+        let Some(scene) = kind.draw(material, &look)? else {
+            continue;
+        };
         let height = (scene.height * f64::from(IMAGE_WIDTH) / scene.width).round();
         let image = chart::png(&scene, IMAGE_WIDTH, height as u32)?;
         let path = dir.join(format!("{}.png", kind.name()));
@@ -159,10 +161,10 @@ pub(crate) fn bundle(store: &Path, dir: &Path) -> Result<Bundle, Fail> {
     };
     let built = build(&reader, &selection, when::now_ns())?;
     let zone = when::zone(false);
-    let tracks = tracks(&reader, &built)?;
-    let page = html::render(&built, &tracks, &zone)?;
+    let material = material(&reader, &built)?;
+    let page = html::render(&built, &material, &zone)?;
     Ok(Bundle {
-        files: write_bundle(dir, &page, &built, &tracks, &zone)?,
+        files: write_bundle(dir, &page, &material, &zone)?,
         text: text::render(&built.report, &zone),
     })
 }

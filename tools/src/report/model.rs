@@ -258,7 +258,7 @@ pub(crate) struct SendLate {
 }
 
 /// Something that happened.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Event {
     /// Its number in the store.
     pub(crate) id: u64,

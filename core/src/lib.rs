@@ -18,6 +18,8 @@
 #[cfg(test)]
 extern crate std;
 
+mod aead;
+
 pub mod clock;
 pub mod drop_reason;
 pub mod flight;

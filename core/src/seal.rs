@@ -4,13 +4,12 @@
 //! with ChaCha20-Poly1305 under its counter. The keys of a session are derived from the pre-shared
 //! key and both ends' random values (HKDF-SHA256, RFC 5869), so no two sessions share one.
 
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Tag, XChaCha20Poly1305};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::aead;
 use crate::drop_reason::DropReason;
 use crate::limits::REPLAY_WINDOW;
 use crate::wire::header::TAG_LEN;
@@ -41,10 +40,10 @@ impl Secret {
         let mut joined = [0; 64];
         joined[..32].copy_from_slice(salt[0]);
         joined[32..].copy_from_slice(salt[1]);
-        let mut out = [0; 32];
+        let mut derived = Self([0; 32]);
         // 32 bytes are far below the 8160 that HKDF-SHA256 can give, which is its only error.
-        let _ = Hkdf::<Sha256>::new(Some(&joined), &self.0).expand(info, &mut out);
-        Self(out)
+        let _ = Hkdf::<Sha256>::new(Some(&joined), &self.0).expand(info, &mut derived.0);
+        derived
     }
 }
 
@@ -112,23 +111,11 @@ pub fn seal(
     header_len: usize,
 ) -> Result<(), DropReason> {
     let (header, body, tag) = parts(datagram, header_len)?;
-    let sealed = match nonce {
-        Nonce::Counter(n) => ChaCha20Poly1305::new(&key.0.into()).encrypt_inout_detached(
-            &counter_nonce(n).into(),
-            header,
-            body.into(),
-        ),
-        Nonce::Random(n) => XChaCha20Poly1305::new(&key.0.into()).encrypt_inout_detached(
-            &n.into(),
-            header,
-            body.into(),
-        ),
-    };
-    tag.copy_from_slice(&sealed.map_err(|_| DropReason::Length)?);
+    *tag = aead::seal(&key.0, nonce, header, body);
     Ok(())
 }
 
-/// Opens `datagram` in place. Gives its body; where it does not open, what was the body is undefined.
+/// Opens `datagram` in place and gives its body; where it does not open it stays as it is.
 ///
 /// # Errors
 /// [`DropReason::Length`], or [`DropReason::Seal`] where it was not sealed with this key and nonce.
@@ -139,38 +126,19 @@ pub fn open<'a>(
     header_len: usize,
 ) -> Result<&'a [u8], DropReason> {
     let (header, body, tag) = parts(datagram, header_len)?;
-    let tag: Tag = (*tag).into();
-    let opened = match nonce {
-        Nonce::Counter(n) => ChaCha20Poly1305::new(&key.0.into()).decrypt_inout_detached(
-            &counter_nonce(n).into(),
-            header,
-            (&mut *body).into(),
-            &tag,
-        ),
-        Nonce::Random(n) => XChaCha20Poly1305::new(&key.0.into()).decrypt_inout_detached(
-            &n.into(),
-            header,
-            (&mut *body).into(),
-            &tag,
-        ),
-    };
-    opened.map_err(|_| DropReason::Seal)?;
+    if !aead::open(&key.0, nonce, header, body, tag) {
+        return Err(DropReason::Seal);
+    }
     Ok(body)
 }
 
 /// What must never be used twice with one key.
 #[derive(Clone, Copy, Debug)]
 pub enum Nonce {
-    /// Of a datagram within a session.
+    /// Of a datagram within a session: four zero bytes and these eight, big-endian.
     Counter(u64),
     /// Of a knock.
     Random([u8; 24]),
-}
-
-fn counter_nonce(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&counter.to_be_bytes());
-    nonce
 }
 
 type Parts<'a> = (&'a [u8], &'a mut [u8], &'a mut [u8; TAG_LEN]);

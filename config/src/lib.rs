@@ -5,6 +5,7 @@
 //! key that nobody asked for is a mistake too, with a guess at what was meant.
 
 pub mod keyfile;
+pub mod stampkey;
 mod value;
 
 use std::cell::{Cell, RefCell};

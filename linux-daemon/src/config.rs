@@ -9,6 +9,7 @@ use bufferbane_core::limits::{
 use bufferbane_core::seal::PresharedKey;
 
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
+use crate::stamp::{self, StampTarget};
 
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_FILE: &str = "/etc/bufferbane/bufferbaned.toml";
@@ -119,6 +120,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// What is pinged; `None` where nothing is configured at all, which means the defaults.
     pub targets: Option<Vec<Target>>,
+    /// STAMP reflectors of others.
+    pub stamps: Vec<StampTarget>,
     /// Reflectors.
     pub reflectors: Vec<Reflector>,
 }
@@ -140,6 +143,7 @@ impl Default for Config {
             },
             interfaces: Vec::new(),
             targets: None,
+            stamps: Vec::new(),
             reflectors: Vec::new(),
         }
     }
@@ -213,12 +217,16 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
     let reflectors = root.sections("reflector");
     let mut names = Vec::new();
     if !targets.is_empty() || !reflectors.is_empty() {
-        config.targets = Some(
-            targets
-                .iter()
-                .filter_map(|t| read_target(t, &mut names))
-                .collect(),
-        );
+        let mut pinged = Vec::new();
+        for t in &targets {
+            let name = read_name(t, &mut names);
+            if t.text("kind").is_some_and(|k| k == "stamp") {
+                config.stamps.extend(stamp::read(t, base, name));
+            } else {
+                pinged.extend(read_target(t, name));
+            }
+        }
+        config.targets = Some(pinged);
     }
     config.reflectors = reflectors
         .iter()
@@ -318,7 +326,7 @@ fn read_name(s: &Section<'_>, names: &mut Vec<String>) -> Option<String> {
     Some(name)
 }
 
-fn read_family(s: &Section<'_>) -> FamilyChoice {
+pub(crate) fn read_family(s: &Section<'_>) -> FamilyChoice {
     s.choice(
         "family",
         &[
@@ -332,7 +340,7 @@ fn read_family(s: &Section<'_>) -> FamilyChoice {
 }
 
 /// A host name or address, as far as that can be told without asking anybody.
-fn check_host(text: &str) -> Result<String, String> {
+pub(crate) fn check_host(text: &str) -> Result<String, String> {
     let wrong = |why: &str| {
         Err(format!(
             "\"{text}\" is not an address or host name: {why}; write for example 9.9.9.9"
@@ -359,14 +367,15 @@ fn check_host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn read_target(s: &Section<'_>, names: &mut Vec<String>) -> Option<Target> {
-    let name = read_name(s, names);
+fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     let kind = s.parsed("kind", |k| match k {
         "icmp" => Ok(()),
-        "stamp" | "dns" | "tcp" | "http" => Err(format!(
-            "\"{k}\" is not supported by this version yet; icmp is"
+        "dns" | "tcp" | "http" => Err(format!(
+            "\"{k}\" is not supported by this version yet; icmp and stamp are"
         )),
-        _ => Err(format!("\"{k}\" is not known; icmp is supported")),
+        _ => Err(format!(
+            "\"{k}\" is not known; icmp and stamp are supported"
+        )),
     });
     let place = s.parsed("address", |a| match a {
         "gateway" => Ok(Place::Gateway),
@@ -408,7 +417,7 @@ fn probe_size(s: &Section<'_>) -> Option<u16> {
 fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Option<Reflector> {
     let name = read_name(s, names);
     let address = s.parsed("address", |a| {
-        let (host, port) = split_port(a)?;
+        let (host, port) = split_port(a, DEFAULT_PORT)?;
         Ok((check_host(host)?, port))
     });
     if address.is_none() {
@@ -463,7 +472,7 @@ fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Opti
 }
 
 /// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
-fn split_port(text: &str) -> Result<(&str, u16), String> {
+pub(crate) fn split_port(text: &str, default: u16) -> Result<(&str, u16), String> {
     let port = |p: &str| {
         p.parse::<u16>()
             .ok()
@@ -471,11 +480,11 @@ fn split_port(text: &str) -> Result<(&str, u16), String> {
             .ok_or_else(|| format!("\"{p}\" is not a port; 1 to 65535 is allowed"))
     };
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
-        return Ok((host, rest.strip_prefix(':').map_or(Ok(DEFAULT_PORT), port)?));
+        return Ok((host, rest.strip_prefix(':').map_or(Ok(default), port)?));
     }
     match text.split_once(':') {
         Some((host, p)) if !p.contains(':') => Ok((host, port(p)?)),
-        _ => Ok((text, DEFAULT_PORT)),
+        _ => Ok((text, default)),
     }
 }
 
@@ -567,9 +576,18 @@ mod tests {
 
     #[test]
     fn addresses_come_with_and_without_ports() {
-        assert_eq!(split_port("a.example:5"), Ok(("a.example", 5)));
-        assert_eq!(split_port("2001:db8::1"), Ok(("2001:db8::1", 9876)));
-        assert_eq!(split_port("[2001:db8::1]:7"), Ok(("2001:db8::1", 7)));
-        assert!(split_port("h:99999").is_err());
+        assert_eq!(
+            split_port("a.example:5", DEFAULT_PORT),
+            Ok(("a.example", 5))
+        );
+        assert_eq!(
+            split_port("2001:db8::1", DEFAULT_PORT),
+            Ok(("2001:db8::1", 9876))
+        );
+        assert_eq!(
+            split_port("[2001:db8::1]:7", DEFAULT_PORT),
+            Ok(("2001:db8::1", 7))
+        );
+        assert!(split_port("h:99999", DEFAULT_PORT).is_err());
     }
 }

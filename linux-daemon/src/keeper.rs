@@ -14,6 +14,7 @@ use bufferbane_core::icmp::{Framing, IcmpConfig, IcmpProber};
 use bufferbane_core::limits::RECEIVE_RECORD_BITS;
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::session::client::{Client, StreamConfig};
+use bufferbane_core::stamp::{StampConfig, StampProber};
 use bufferbane_core::wire::icmp::Version;
 use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery, Watch};
 use bufferbane_linux_io::{Family, ProbeSocket, SocketError, Waker, clock, host};
@@ -265,6 +266,25 @@ impl Keeper {
                     n,
                 )
             }
+            Probe::Stamp(probe) => {
+                let interval_ns = probe.interval_ns;
+                let config = StampConfig {
+                    series: describe(SeriesKind::Stamp, probe.size, probe.dscp, interval_ns),
+                    remote: w.remote,
+                    key: probe.key.clone(),
+                    format: probe.format,
+                    counting: probe.counting,
+                    size: probe.size,
+                    interval_ns,
+                    spread_permille: SPREAD_PERMILLE,
+                    timeout_ns: timeout_ns(interval_ns),
+                };
+                let slots = slots_for(interval_ns);
+                let n = slots.len();
+                let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
+                let prober = StampProber::new(config, now, slots, losses, &mut self.rng);
+                (Prober::Stamp(Box::new(prober)), vec![probe.dscp << 2], n)
+            }
             Probe::Reflector { key, streams } => {
                 let mut client = Client::new(key.key().clone(), now, &mut self.rng);
                 let (mut tos, mut in_flight) = (Vec::new(), 16);
@@ -475,7 +495,7 @@ fn framing(to: IpAddr) -> Framing {
 fn open(w: &Wanted) -> Result<ProbeSocket, SocketError> {
     let family = Family::of(&w.remote.ip());
     let builder = match &w.probe {
-        Probe::Reflector { .. } => ProbeSocket::udp(family),
+        Probe::Reflector { .. } | Probe::Stamp(_) => ProbeSocket::udp(family),
         Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
         Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
     };

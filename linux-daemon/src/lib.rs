@@ -17,6 +17,7 @@ mod plan;
 mod probe;
 mod recorder;
 mod service;
+pub mod stamp;
 mod status;
 
 pub use service::{Daemon, Signals, StartError};

@@ -8,6 +8,7 @@ use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, Route};
 
 use crate::config::{Config, FamilyChoice, Place, Stream, Target};
+use crate::stamp::StampProbe;
 
 /// Well-known anycast addresses that are pinged where nothing is configured.
 const ANYCAST: [(&str, &str); 4] = [
@@ -39,6 +40,7 @@ pub(crate) enum Probe {
         size: u16,
         interval_ns: u64,
     },
+    Stamp(StampProbe),
     Reflector {
         key: OrderedKey,
         streams: Vec<StreamOrder>,
@@ -126,6 +128,17 @@ pub(crate) fn wanted(
                         size: t.size,
                         interval_ns: t.interval_ns,
                     },
+                });
+            }
+        }
+        for s in &config.stamps {
+            let found = resolve(&s.host, s.port);
+            for remote in choose(&found, s.family, interface, host) {
+                all.insert(Wanted {
+                    interface: interface.clone(),
+                    target: s.name.clone(),
+                    remote,
+                    probe: Probe::Stamp(s.probe.clone()),
                 });
             }
         }

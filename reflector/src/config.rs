@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use bufferbane_config::{Document, Mistake, Section, keyfile, parse_address, parse_size};
 use bufferbane_core::seal::PresharedKey;
 
+use crate::stamp::{self, StampConfig};
+
 /// Where the reflector looks for its configuration.
 pub const DEFAULT_FILE: &str = "/etc/bufferbane/reflector.toml";
 /// Where its control socket is by default.
@@ -75,6 +77,8 @@ pub struct Config {
     pub limits: Limits,
     /// Clients.
     pub clients: Vec<Client>,
+    /// Who is answered by STAMP; `None` is nobody.
+    pub stamp: Option<StampConfig>,
 }
 
 impl Default for Config {
@@ -89,6 +93,7 @@ impl Default for Config {
             control_socket: Some(DEFAULT_SOCKET.into()),
             limits: Limits::default(),
             clients: Vec::new(),
+            stamp: None,
         }
     }
 }
@@ -159,6 +164,7 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
             config.clients.push(client);
         }
     }
+    config.stamp = stamp::read(&root.section("stamp"), base);
     root.finish();
     config
 }

@@ -22,6 +22,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::config::{Client, Config, MAX_LISTEN};
+use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::Snapshot;
 use crate::streams::{Asked, Told, Way};
 use crate::tokens::{Sent, Tokens};
@@ -55,6 +56,7 @@ pub(crate) struct Mail {
 pub(crate) struct Started {
     pub(crate) waker: Waker,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) stamp_listen: Vec<SocketAddr>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -82,10 +84,11 @@ struct Answering {
     /// Requests that could not be answered because the ring was full.
     overload: u64,
     /// By the socket's place: its own count as last seen, wrapping.
-    socket_counts: [u32; MAX_LISTEN],
+    socket_counts: [u32; MAX_LISTEN + MAX_STAMP_LISTEN],
     socket_drops: u64,
     woken: bool,
     mail: Mail,
+    stamp: Option<StampAnswers>,
 }
 
 /// The thread.
@@ -108,8 +111,19 @@ impl Echo {
         alive: Arc<AtomicU64>,
         mail: Mail,
     ) -> Result<(Self, Started), String> {
-        let mut engine = Engine::new(&EngineOptions::reflector()).map_err(|e| e.to_string())?;
+        let options = EngineOptions {
+            sockets: (MAX_LISTEN + MAX_STAMP_LISTEN) as u16,
+            ..EngineOptions::reflector()
+        };
+        let mut engine = Engine::new(&options).map_err(|e| e.to_string())?;
         let (listen, warnings) = open_sockets(&mut engine, config)?;
+        let (stamp, stamp_listen) = match &config.stamp {
+            Some(stamp) => {
+                let (answers, listen) = StampAnswers::start(&mut engine, stamp)?;
+                (Some(answers), listen)
+            }
+            None => (None, Vec::new()),
+        };
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
         let mut rng = ChaCha20Rng::from_seed(seed);
@@ -124,6 +138,7 @@ impl Echo {
         let started = Started {
             waker: engine.waker(),
             listen,
+            stamp_listen,
             warnings,
         };
         let echo = Self {
@@ -136,10 +151,11 @@ impl Echo {
                     .into_boxed_slice(),
                 residence: Box::default(),
                 overload: 0,
-                socket_counts: [0; MAX_LISTEN],
+                socket_counts: [0; MAX_LISTEN + MAX_STAMP_LISTEN],
                 socket_drops: 0,
                 woken: false,
                 mail,
+                stamp,
             },
             started: clock::now(),
             clock: ClockFacts::default(),
@@ -189,6 +205,9 @@ impl Echo {
         }
         self.clock.disciplined = clock::is_disciplined();
         self.answering.responder.set_clock(self.clock);
+        if let Some(stamp) = &mut self.answering.stamp {
+            stamp.set_synchronised(self.clock.disciplined);
+        }
     }
 
     fn fill(&self, s: &mut Snapshot) {
@@ -199,6 +218,7 @@ impl Echo {
         s.answered = a.responder.answered();
         s.drops = *a.responder.counters();
         s.overload = a.overload;
+        s.stamp = a.stamp.as_ref().map(StampAnswers::counts);
         s.socket_drops = a.socket_drops;
         s.engine = self.engine.counters();
         s.residence.clone_from(&a.residence);
@@ -227,10 +247,13 @@ impl Answering {
             } => self.receive(out, socket, meta, bytes),
             Event::TxStamp { key, stamp, .. } => self.stamped(key, stamp),
             Event::Sent {
+                socket,
                 key,
                 errno: Some(errno),
-                ..
             } => {
+                if self.stamp.as_ref().is_some_and(|s| s.owns(socket)) {
+                    return;
+                }
                 if let Some(sent) = self.tokens.take(key) {
                     let failed = SendOutcome::Failed(errno);
                     self.responder.handle_sent(sent.token, failed);
@@ -245,6 +268,10 @@ impl Answering {
         if let Some(seen) = self.socket_counts.get_mut(socket.index()) {
             self.socket_drops += u64::from(meta.socket_drops.wrapping_sub(*seen));
             *seen = meta.socket_drops;
+        }
+        if let Some(stamp) = self.stamp.as_mut().filter(|s| s.owns(socket)) {
+            self.overload += u64::from(!stamp.receive(out, socket, &meta, bytes));
+            return;
         }
         let len = bytes.len().min(self.request.len());
         let request = &mut self.request[..len];

@@ -14,6 +14,7 @@ pub mod config;
 mod echo;
 pub mod journal;
 pub mod service;
+pub mod stamp;
 mod stats;
 mod streams;
 mod tokens;
@@ -47,6 +48,7 @@ pub struct Running {
     streams: Option<StreamsThread>,
     alive: Arc<AtomicU64>,
     listen: Vec<SocketAddr>,
+    stamp_listen: Vec<SocketAddr>,
     warnings: Vec<String>,
     /// As it was started: what cannot change while it runs.
     config: Config,
@@ -110,6 +112,7 @@ impl Running {
             streams: Some(streams),
             alive,
             listen: started.listen,
+            stamp_listen: started.stamp_listen,
             warnings: started.warnings,
             config: config.clone(),
             clients: config.clients.iter().map(|c| c.name.clone()).collect(),
@@ -121,6 +124,12 @@ impl Running {
     #[must_use]
     pub fn listen(&self) -> &[SocketAddr] {
         &self.listen
+    }
+
+    /// The addresses it receives STAMP on.
+    #[must_use]
+    pub fn stamp_listen(&self) -> &[SocketAddr] {
+        &self.stamp_listen
     }
 
     /// What was left out at the start, one line each.
@@ -179,6 +188,7 @@ impl Running {
                 "reflector.control_socket",
                 old.control_socket != new.control_socket,
             ),
+            ("stamp", old.stamp != new.stamp),
             (
                 "limits.sessions",
                 old.limits.sessions != new.limits.sessions,

@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     pub(crate) answered: u64,
     pub(crate) drops: DropCounters,
     pub(crate) overload: u64,
+    /// Of STAMP, where it is answered: answered, dropped.
+    pub(crate) stamp: Option<(u64, DropCounters)>,
     /// Of all sockets together.
     pub(crate) socket_drops: u64,
     pub(crate) engine: EngineCounters,
@@ -40,6 +42,7 @@ impl Snapshot {
             answered: 0,
             drops: DropCounters::default(),
             overload: 0,
+            stamp: None,
             socket_drops: 0,
             engine: EngineCounters::default(),
             residence: Box::default(),
@@ -80,6 +83,10 @@ pub(crate) fn to_json(s: &Snapshot, clients: &[String], listen: &[SocketAddr]) -
             "max": s.residence.max(),
         },
         "clock": { "disciplined": s.disciplined, "epoch": s.clock_epoch },
+        "stamp": s.stamp.as_ref().map(|(answered, drops)| json!({
+            "answered": answered,
+            "drops": drops_json(drops),
+        })),
         "clients": clients,
     })
 }
@@ -195,6 +202,10 @@ pub fn to_text(status: &Value) -> String {
             number(&tests["bytes_sent"]),
             list(&tests["streams_dropped"])
         ));
+    }
+    if let Some(answered) = status["stamp"]["answered"].as_u64() {
+        let drops = list(&status["stamp"]["drops"]);
+        lines.push(format!("STAMP: {answered} answered; dropped: {drops}"));
     }
     for client in status["clients"].as_array().into_iter().flatten() {
         lines.push(format!(

@@ -16,6 +16,8 @@ pub enum SeriesKind {
     Udp,
     /// ICMP or ICMPv6 echo.
     Icmp,
+    /// STAMP (RFC 8762), with a reflector of others.
+    Stamp,
 }
 
 impl SeriesKind {
@@ -25,6 +27,7 @@ impl SeriesKind {
         match self {
             Self::Udp => "udp",
             Self::Icmp => "icmp",
+            Self::Stamp => "stamp",
         }
     }
 }

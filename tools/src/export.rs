@@ -447,7 +447,7 @@ fn rollup<'a>(
 ) -> [Field<'a>; 36] {
     let n = |v: u64| Field::Unsigned(v);
     let rtt = report::spread(&s.rtt, &s.rtt_moments);
-    let directed = info.kind == bufferbane_store::SeriesKind::Udp;
+    let directed = info.kind != bufferbane_store::SeriesKind::Icmp;
     let longest = s.runs.longest();
     [
         Field::Signed(wall_ns),

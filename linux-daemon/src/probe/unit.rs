@@ -8,8 +8,9 @@ use bufferbane_core::icmp::IcmpProber;
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::Observation;
 use bufferbane_core::session::client::{Client, SessionEvent};
+use bufferbane_core::stamp::StampProber;
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::SocketId;
+use bufferbane_linux_io::{SocketId, clock};
 use rand_core::Rng;
 
 use super::tokens::Tokens;
@@ -17,11 +18,16 @@ use super::tokens::Tokens;
 /// A client with its storage on the heap.
 pub(crate) type BoxedClient = Client<Box<[Slot]>, Box<[LossSlot]>>;
 
+/// A STAMP prober with its storage on the heap.
+pub(crate) type BoxedStamp = StampProber<Box<[Slot]>, Box<[LossSlot]>>;
+
 /// The prober of core that a unit drives.
 #[derive(Debug)]
 pub(crate) enum Prober {
     /// ICMP or ICMPv6 echo to one target.
     Icmp(Box<IcmpProber<Box<[Slot]>>>),
+    /// STAMP with a reflector of others.
+    Stamp(Box<BoxedStamp>),
     /// A session with one reflector, with all its streams.
     Session(Box<BoxedClient>),
 }
@@ -65,6 +71,7 @@ impl Unit {
     pub(super) fn poll_timeout(&self) -> Option<Monotonic> {
         match &self.prober {
             Prober::Icmp(p) => p.poll_timeout(),
+            Prober::Stamp(p) => p.poll_timeout(),
             Prober::Session(c) => c.poll_timeout(),
         }
     }
@@ -72,6 +79,7 @@ impl Unit {
     pub(super) fn handle_timeout(&mut self, now: Monotonic) {
         match &mut self.prober {
             Prober::Icmp(p) => p.handle_timeout(now),
+            Prober::Stamp(p) => p.handle_timeout(now),
             Prober::Session(c) => c.handle_timeout(now),
         }
     }
@@ -84,6 +92,10 @@ impl Unit {
     ) -> Option<(usize, SendToken)> {
         match &mut self.prober {
             Prober::Icmp(p) => p.poll_transmit(now, rng, out),
+            Prober::Stamp(p) => {
+                let wall_ns = clock::wall_now().unsigned_abs();
+                p.poll_transmit(now, wall_ns, rng, out)
+            }
             Prober::Session(c) => c.poll_transmit(now, rng, out),
         }
     }
@@ -91,6 +103,7 @@ impl Unit {
     pub(super) fn handle_sent(&mut self, token: SendToken, outcome: SendOutcome) {
         match &mut self.prober {
             Prober::Icmp(p) => p.handle_sent(token, outcome),
+            Prober::Stamp(p) => p.handle_sent(token, outcome),
             Prober::Session(c) => c.handle_sent(token, outcome),
         }
     }
@@ -98,6 +111,7 @@ impl Unit {
     pub(super) fn handle_reply(&mut self, now: Monotonic, meta: &RecvMeta, bytes: &mut [u8]) {
         let result = match &mut self.prober {
             Prober::Icmp(p) => p.handle_reply(meta, bytes),
+            Prober::Stamp(p) => p.handle_reply(meta, bytes),
             Prober::Session(c) => c.handle_reply(now, meta, bytes),
         };
         if let Err(reason) = result {
@@ -108,13 +122,14 @@ impl Unit {
     pub(super) fn poll_observation(&mut self) -> Option<Observation> {
         match &mut self.prober {
             Prober::Icmp(p) => p.poll_observation(),
+            Prober::Stamp(p) => p.poll_observation(),
             Prober::Session(c) => c.poll_observation(),
         }
     }
 
     pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {
         match &mut self.prober {
-            Prober::Icmp(_) => None,
+            Prober::Icmp(_) | Prober::Stamp(_) => None,
             Prober::Session(c) => c.poll_event(),
         }
     }
@@ -122,6 +137,7 @@ impl Unit {
     pub(super) fn skipped_slots(&self) -> u64 {
         match &self.prober {
             Prober::Icmp(p) => p.skipped_slots(),
+            Prober::Stamp(p) => p.skipped_slots(),
             Prober::Session(c) => c.skipped_slots(),
         }
     }

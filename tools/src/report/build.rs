@@ -86,7 +86,7 @@ fn host() -> String {
 
 fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
     // Only the far end's own counts give a loss its direction.
-    let directed = info.kind == SeriesKind::Udp;
+    let directed = info.kind != SeriesKind::Icmp;
     Series {
         interface: info.interface.clone(),
         interface_kind: info.interface_kind.clone(),

@@ -205,6 +205,22 @@ impl Sample {
             tos_seen: None,
         }
     }
+
+    /// How far the round-trip time may be off because of its stamps, ns: the sum of what each of
+    /// them is trusted to ([`ClockSource::error_ns`]); `None` where there is no round-trip time.
+    /// Where the far end takes no stamps, its residence time is part of the round trip and not of
+    /// this.
+    #[must_use]
+    pub fn err_ns(&self) -> Option<u64> {
+        self.rtt_ns?;
+        let clocks = [
+            self.tx_clock,
+            self.rx_clock,
+            self.remote_rx_clock,
+            self.remote_tx_clock,
+        ];
+        Some(clocks.into_iter().map(ClockSource::error_ns).sum())
+    }
 }
 
 /// What a prober reports.

@@ -10,6 +10,7 @@
 
 pub mod config;
 mod control;
+mod floors;
 mod keeper;
 mod notify;
 pub mod pacing;

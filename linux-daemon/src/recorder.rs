@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bufferbane_core::clock::{Change, Queueing};
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status as Outcome};
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::stats::histogram::Histogram;
@@ -18,6 +19,7 @@ use bufferbane_store::{
 use rtrb::Consumer;
 
 use crate::config::Keep;
+use crate::floors::Floors;
 use crate::notify;
 use crate::probe::{Health, Report};
 use crate::status::{SeriesStatus, Status, StoreStatus};
@@ -90,6 +92,7 @@ pub(crate) struct Recorder {
     /// Where each session's reflector sees us.
     addresses: HashMap<u32, std::net::SocketAddr>,
     live: BTreeMap<SeriesIndex, SeriesStatus>,
+    floors: Floors,
     open_events: HashMap<String, (EventId, Event)>,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     backlog: VecDeque<Observation>,
@@ -128,6 +131,7 @@ impl Recorder {
             sessions: HashMap::new(),
             addresses: HashMap::new(),
             live: BTreeMap::new(),
+            floors: Floors::default(),
             open_events: HashMap::new(),
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
@@ -210,10 +214,14 @@ impl Recorder {
             Order::Series(index, info) => {
                 let live = SeriesStatus::new(&info);
                 self.live.insert(index, live);
+                self.floors.forget(index);
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
             }
-            Order::Forget(index) => drop(self.live.remove(&index)),
+            Order::Forget(index) => {
+                self.live.remove(&index);
+                self.floors.forget(index);
+            }
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
             }
@@ -256,26 +264,36 @@ impl Recorder {
             }
             return;
         };
-        let Some((_, Some(id))) = self.ids.get(&sample.series) else {
+        let Some((info, Some(id))) = self.ids.get(&sample.series) else {
             self.dropped += 1;
             return;
         };
         match observation {
             Observation::New(_) => {
                 writer.record(*id, sample);
-                self.note_live(&sample);
+                let learned = self.floors.learn(info, &sample);
+                for update in &learned.updates {
+                    writer.floor(*id, update);
+                }
+                let info = (!learned.changes.is_empty()).then(|| info.clone());
+                for change in learned.changes {
+                    if let Some(info) = &info {
+                        self.path_change(info, change);
+                    }
+                }
+                self.note_live(&sample, learned.queueing);
             }
             Observation::Revised(_) => writer.revise(*id, sample),
         }
     }
 
-    fn note_live(&mut self, sample: &Sample) {
+    fn note_live(&mut self, sample: &Sample, queueing: Option<Queueing>) {
         if sample.status != Outcome::Unsent {
             self.send_late
                 .add(u64::try_from(sample.send_late_ns).unwrap_or(0));
         }
         if let Some(live) = self.live.get_mut(&sample.series) {
-            live.add(sample);
+            live.add(sample, queueing);
         }
     }
 
@@ -344,6 +362,46 @@ impl Recorder {
                 );
             }
         }
+    }
+
+    /// The clock of a far end was set, or the way there became another.
+    fn path_change(&mut self, info: &SeriesInfo, change: Change) {
+        let millis = |ns: i64| ns as f64 / 1e6;
+        let (at, kind, text) = match change {
+            Change::ClockStep { at, by_ns } => (
+                at,
+                "clock_step",
+                format!(
+                    "the clock of {} was set by {:.3} ms against ours, or it was restarted",
+                    info.target,
+                    millis(by_ns)
+                ),
+            ),
+            Change::Route {
+                from,
+                up_ns,
+                down_ns,
+            } => (
+                from,
+                "route_change",
+                format!(
+                    "the smallest delay to {} through {} changed by {:+.3} ms up and {:+.3} ms down",
+                    info.target,
+                    info.interface,
+                    millis(up_ns),
+                    millis(down_ns)
+                ),
+            ),
+        };
+        log::info!("{text}");
+        let fact = Fact {
+            kind,
+            severity: Severity::Info,
+            interface: info.interface.clone(),
+            target: Some(info.target.clone()),
+            text,
+        };
+        self.fact(at, None, fact, false);
     }
 
     fn clock_step(&mut self, at: Monotonic, step_ns: i64) {

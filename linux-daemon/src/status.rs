@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status as Outcome};
 use bufferbane_store::SeriesInfo;
 use serde::Serialize;
@@ -80,6 +81,10 @@ pub struct Second {
     pub unsent: u64,
     /// Round-trip time of the last answered one, ns.
     pub rtt_ns: Option<u64>,
+    /// Its queueing delay upward, ns; `None` where that is not known.
+    pub queue_up_ns: Option<u64>,
+    /// Its queueing delay downward, likewise.
+    pub queue_down_ns: Option<u64>,
 }
 
 impl SeriesStatus {
@@ -97,7 +102,7 @@ impl SeriesStatus {
         }
     }
 
-    pub(crate) fn add(&mut self, sample: &Sample) {
+    pub(crate) fn add(&mut self, sample: &Sample, queueing: Option<Queueing>) {
         for s in [&mut self.current, &mut self.total] {
             match sample.status {
                 Outcome::Unsent => s.unsent += 1,
@@ -107,6 +112,10 @@ impl SeriesStatus {
                     s.lost += u64::from(status.is_lost());
                     s.received += u64::from(!status.is_lost());
                     s.rtt_ns = sample.rtt_ns.or(s.rtt_ns);
+                    if let Some(q) = queueing {
+                        s.queue_up_ns = Some(q.up_ns);
+                        s.queue_down_ns = Some(q.down_ns);
+                    }
                 }
             }
         }

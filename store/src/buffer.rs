@@ -7,6 +7,7 @@ use bufferbane_core::record;
 use bufferbane_core::sample::{Sample, Status};
 use bufferbane_core::stats::summary::Summary;
 
+use crate::floors::Floors;
 use crate::tables::MINUTE_NS;
 
 /// Samples younger than this may still be joined by an older one: the probers' longest time-out.
@@ -138,7 +139,12 @@ impl Buffer {
 
     /// The minutes that are complete, with their summaries; with `all`, those that are not as well.
     /// Each begins at a multiple of a minute since boot.
-    pub(crate) fn minutes(&self, newest_ns: u64, all: bool) -> Vec<(u64, Summary)> {
+    pub(crate) fn minutes(
+        &self,
+        newest_ns: u64,
+        all: bool,
+        floors: &Floors,
+    ) -> Vec<(u64, Summary)> {
         let until = if all {
             u64::MAX
         } else {
@@ -152,10 +158,10 @@ impl Buffer {
             }
             let begin = sent_ns - sent_ns % MINUTE_NS;
             match minutes.last_mut() {
-                Some((b, summary)) if *b == begin => summary.add(s),
+                Some((b, summary)) if *b == begin => floors.add_to(summary, s),
                 _ => {
                     let mut summary = Summary::new();
-                    summary.add(s);
+                    floors.add_to(&mut summary, s);
                     minutes.push((begin, summary));
                 }
             }
@@ -195,6 +201,10 @@ impl Buffer {
             self.sealed = self.sealed.saturating_sub(1);
         }
         shed
+    }
+
+    pub(crate) fn oldest_ns(&self) -> Option<u64> {
+        self.samples.front().map(|s| s.sent.as_nanos())
     }
 
     pub(crate) fn newest_ns(&self) -> Option<u64> {

@@ -7,6 +7,7 @@
 
 mod buffer;
 mod error;
+mod floors;
 mod model;
 mod query;
 mod reader;

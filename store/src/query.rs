@@ -1,11 +1,18 @@
 //! Figures over stretches of time: exact from samples where the stretch is short, from rollups
 //! where it is long.
+//!
+//! Queueing delay per direction is in every [`Summary`] that comes from here (`queue_up` and
+//! `queue_down`, distributions in ns), whether it was summed up from samples or from rollups: a chart
+//! of it over time is [`Reader::buckets`], of single samples [`Reader::samples`]
+//! ([`crate::Row::queueing`]). Both are empty where the far end tells nothing, and before its floor is
+//! known. The floor itself and the rate of the far end's clock: [`Reader::floor`].
 
 use bufferbane_core::sample::Sample;
 use bufferbane_core::stats::summary::Summary;
 use redb::ReadTransaction;
 
 use crate::error::StoreError;
+use crate::floors::Floors;
 use crate::model::SeriesId;
 use crate::reader::{Reader, read_chunk, read_tail};
 use crate::tables::{BLOCKS, HOUR_NS, HOURS, MINUTE_NS, MINUTES};
@@ -253,7 +260,8 @@ impl Reader {
 
 /// A piece of a series, as it is at hand.
 enum Part<'a> {
-    Sample(&'a Sample),
+    /// A sample, and the floor its queueing delay is above.
+    Sample(&'a Sample, &'a Floors),
     /// A window that begins at this instant, ns since boot.
     Rollup(u64, &'a Summary),
 }
@@ -261,21 +269,21 @@ enum Part<'a> {
 impl Part<'_> {
     fn at_ns(&self) -> u64 {
         match self {
-            Self::Sample(s) => s.sent.as_nanos(),
+            Self::Sample(s, _) => s.sent.as_nanos(),
             Self::Rollup(at, _) => *at,
         }
     }
 
     fn join(&self, summary: &mut Summary) {
         match self {
-            Self::Sample(s) => summary.add(s),
+            Self::Sample(s, floors) => floors.add_to(summary, s),
             Self::Rollup(_, part) => summary.merge(part),
         }
     }
 
     fn first_and_last_ns(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Sample(s) => Some((s.sent.as_nanos(), s.sent.as_nanos())),
+            Self::Sample(s, _) => Some((s.sent.as_nanos(), s.sent.as_nanos())),
             Self::Rollup(_, part) => Some((part.first?.as_nanos(), part.last?.as_nanos())),
         }
     }
@@ -378,9 +386,10 @@ fn visit_samples(
     let (mut key, mut after) = (segment.from_ns, false);
     loop {
         let (block, samples) = read_chunk(tx, series, segment, key, after)?;
+        let floors = Floors::of(tx, series, segment.boot, &samples)?;
         for s in &samples {
             if (segment.from_ns..segment.to_ns).contains(&s.sent.as_nanos()) {
-                put(Part::Sample(s));
+                put(Part::Sample(s, &floors));
             }
         }
         match block {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bufferbane_core::clock::{Knot, Queueing};
 use bufferbane_core::sample::Sample;
 use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use crate::error::{OpenError, StoreError};
+use crate::floors::{self, Floors};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, HOURS, MINUTES, SERIES, TAIL};
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL};
 use crate::tail;
 use crate::timemap::{Anchor, Segment, TimeMap};
 use crate::writer::{decode_block, decode_summary, from_json, open_database, open_read_only};
@@ -35,6 +37,9 @@ pub struct Row {
     pub boot: u32,
     /// The sample.
     pub sample: Sample,
+    /// Its queueing delay per direction; `None` where the floor is not known, or the far end tells
+    /// nothing.
+    pub queueing: Option<Queueing>,
 }
 
 /// What [`Reader::check`] found.
@@ -236,6 +241,33 @@ impl Reader {
         Ok(events)
     }
 
+    /// What is known of the clock of the far end of `series`, and the floor of its delays, at the end
+    /// of `[from, to)` of wall time: the last knot before that. `None` where there is none, as for
+    /// targets that tell no delay per direction.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn floor(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Option<Knot>, StoreError> {
+        let tx = self.read()?;
+        let table = match tx.open_table(FLOORS) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        for s in self.map.clip(from_ns, to_ns).into_iter().rev() {
+            let mut rows =
+                table.range((series.0, s.boot, s.from_ns)..(series.0, s.boot, s.to_ns))?;
+            if let Some((key, bytes)) = rows.next_back().transpose()? {
+                return floors::decode(key.value().2, bytes.value()).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// The daemon's own health, a row for each minute that ends in `[from, to)` of wall time.
     ///
     /// # Errors
@@ -345,6 +377,7 @@ struct Cursor {
     exhausted: bool,
     last: Option<(u64, u64)>,
     chunk: std::vec::IntoIter<Sample>,
+    floors: Floors,
     head: Option<Row>,
 }
 
@@ -359,6 +392,7 @@ impl Cursor {
             exhausted: true,
             last: None,
             chunk: Vec::new().into_iter(),
+            floors: Floors::default(),
             head: None,
         }
     }
@@ -375,6 +409,7 @@ impl Cursor {
                             wall_ns: segment.wall_ns(at),
                             boot: segment.boot,
                             sample,
+                            queueing: self.floors.queueing(&sample),
                         });
                         return Ok(());
                     }
@@ -393,13 +428,10 @@ impl Cursor {
             let Some(segment) = self.segment else {
                 return Ok(());
             };
-            let (key, mut samples) = read_chunk(
-                &reader.read()?,
-                self.series,
-                &segment,
-                self.next_key,
-                self.started,
-            )?;
+            let tx = reader.read()?;
+            let (key, mut samples) =
+                read_chunk(&tx, self.series, &segment, self.next_key, self.started)?;
+            self.floors = Floors::of(&tx, self.series, segment.boot, &samples)?;
             match key {
                 Some(key) => {
                     self.started = true;

@@ -4,7 +4,7 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::model::Trust;
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, HEALTH, HOURS, MINUTES, SERIES, SeriesTime};
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, SeriesTime};
 use crate::timemap::{Anchor, TimeMap};
 use crate::writer::Writer;
 
@@ -108,6 +108,23 @@ impl Writer {
                 let range = map.older_than(boot, wall_ns);
                 for &id in &series {
                     *removed += remove(&tx, table, (id, boot, range.start), (id, boot, range.end))?;
+                }
+            }
+        }
+        if let [Some(wall_ns), ..] = before {
+            for boot in map.boots() {
+                let end = map.older_than(boot, wall_ns).end;
+                for &id in &series {
+                    // The last knot before the oldest sample that is left says what its floor is.
+                    let needed = tx
+                        .open_table(FLOORS)?
+                        .range((id, boot, 0)..(id, boot, end))?
+                        .next_back()
+                        .transpose()?
+                        .map(|(key, _)| key.value());
+                    if let Some(needed) = needed {
+                        remove(&tx, FLOORS, (id, boot, 0), needed)?;
+                    }
                 }
             }
         }

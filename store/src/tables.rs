@@ -3,7 +3,7 @@
 use redb::{ConcurrencyMode, TableDefinition};
 
 /// Version of everything below; a file with a larger one is refused.
-pub(crate) const SCHEMA: u64 = 1;
+pub(crate) const SCHEMA: u64 = 2;
 
 /// Bytes of page cache: more makes nothing faster here.
 pub(crate) const CACHE_BYTES: usize = 2 << 20;
@@ -35,6 +35,8 @@ pub(crate) const MINUTES: TableDefinition<'_, SeriesTime, &[u8]> =
     TableDefinition::new("rollup_1m");
 /// (series, boot, begin of the hour) → summary.
 pub(crate) const HOURS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("rollup_1h");
+/// (series, boot, instant) → knot of the floor of its delays. Files of schema 1 have none.
+pub(crate) const FLOORS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("floors");
 /// Event → `Event` as JSON.
 pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 /// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use bufferbane_core::clock::Update;
 use bufferbane_core::record;
 use bufferbane_core::sample::{Sample, Status};
 use bufferbane_core::stats::summary::{MAX_ENCODED, Summary};
@@ -14,10 +15,11 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::buffer::{Buffer, Stored};
 use crate::error::{OpenError, StoreError};
+use crate::floors::{Floors, Recent};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CACHE_BYTES, EVENTS, HEALTH, HOUR_NS, HOURS, META, MINUTE_NS, MINUTES,
-    MODE, REDB_MAGIC, SCHEMA, SERIES, SeriesTime, TAIL,
+    ANCHORS, BLOCKS, BOOTS, CACHE_BYTES, EVENTS, FLOORS, HEALTH, HOUR_NS, HOURS, META, MINUTE_NS,
+    MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, SeriesTime, TAIL,
 };
 use crate::tail;
 
@@ -60,6 +62,7 @@ pub struct Writer {
     series: HashMap<SeriesInfo, SeriesId>,
     next_event: u64,
     buffers: BTreeMap<SeriesId, Buffer>,
+    floors: BTreeMap<SeriesId, Recent>,
     pending: Pending,
     fresh_samples: u64,
     shed_samples: u64,
@@ -92,6 +95,7 @@ impl Writer {
             series: HashMap::new(),
             next_event: 0,
             buffers: BTreeMap::new(),
+            floors: BTreeMap::new(),
             pending: Pending::default(),
             fresh_samples: 0,
             shed_samples: 0,
@@ -107,6 +111,13 @@ impl Writer {
     fn load(&mut self) -> Result<(), StoreError> {
         let tx = self.database()?.begin_write()?;
         {
+            // A file of an earlier version becomes one of this version.
+            let mut meta = tx.open_table(META)?;
+            let found = meta.get("schema")?.map_or(0, |v| v.value());
+            if found < SCHEMA {
+                meta.insert("schema", SCHEMA)?;
+            }
+            tx.open_table(FLOORS)?;
             for row in tx.open_table(SERIES)?.iter()? {
                 let (id, json) = row?;
                 let info: SeriesInfo = from_json(json.value())?;
@@ -193,6 +204,14 @@ impl Writer {
         buffer.insert(sample);
         // A commit every minute keeps buffers short; this bounds them while commits fail.
         self.shed_samples += buffer.shed(self.options.backlog_samples);
+    }
+
+    /// More became known of the floor of a series' delays, from which the queueing delay of its
+    /// samples follows: to be told after the sample that it was learned from.
+    pub fn floor(&mut self, series: SeriesId, update: &Update) {
+        let oldest = self.buffers.get(&series).and_then(Buffer::oldest_ns);
+        let floors = self.floors.entry(series).or_default();
+        floors.take(update, oldest.unwrap_or(0));
     }
 
     /// More became known of a sample that was recorded as lost.
@@ -296,6 +315,10 @@ impl Writer {
         // What each buffer may forget once the commit has succeeded.
         let mut settled = Vec::new();
         {
+            for (id, recent) in &self.floors {
+                recent.write(&tx, *id, boot)?;
+            }
+            let none = Floors::default();
             let mut blocks = tx.open_table(BLOCKS)?;
             for (id, buffer) in &self.buffers {
                 let sealed = buffer.seal(newest, all);
@@ -305,7 +328,8 @@ impl Writer {
                     count += block.samples;
                     report.blocks += 1;
                 }
-                let minutes = buffer.minutes(newest, all);
+                let floors = self.floors.get(id).map(|r| &r.floors);
+                let minutes = buffer.minutes(newest, all, floors.unwrap_or(&none));
                 report.rollups += minutes.len() as u64;
                 write_minutes(&tx, *id, boot, &minutes)?;
                 let rolled_until_ns = if all {
@@ -329,11 +353,16 @@ impl Writer {
             };
         }
         self.write_revisions(&tx)?;
+        self.sum_up_again(&tx)?;
         tx.commit()?;
         for (id, count, rolled_until_ns) in settled {
             if let Some(buffer) = self.buffers.get_mut(&id) {
                 buffer.settle(count, rolled_until_ns);
             }
+        }
+        for (id, recent) in &mut self.floors {
+            let oldest = self.buffers.get(id).and_then(Buffer::oldest_ns);
+            recent.settle(oldest.unwrap_or(u64::MAX));
         }
         self.pending = Pending::default();
         self.fresh_samples = 0;
@@ -438,15 +467,29 @@ impl Writer {
             }
             return Ok(());
         }
-        let window = minute.2..minute.2 + MINUTE_NS;
+        let summary = self.sum_up(tx, blocks, id, minute.2)?;
+        minutes.insert(minute, encode_summary(&summary).as_slice())?;
+        rebuild_hour(&minutes, &mut hours, hour)
+    }
+
+    /// The summary of the minute that begins at `begin_ns`, from its samples that are rolled up.
+    fn sum_up(
+        &self,
+        tx: &WriteTransaction,
+        blocks: &impl ReadableTable<SeriesTime, &'static [u8]>,
+        id: SeriesId,
+        begin_ns: u64,
+    ) -> Result<Summary, StoreError> {
+        let window = begin_ns..begin_ns + MINUTE_NS;
+        let key = |ns| (id.0, self.boot, ns);
         let buffer = self.buffers.get(&id);
         let mut rolled: Vec<Sample> = Vec::new();
         let start = blocks
-            .range((id.0, self.boot, 0)..=minute)?
+            .range(key(0)..=key(begin_ns))?
             .next_back()
             .transpose()?
-            .map_or(minute.2, |(k, _)| k.value().2);
-        for row in blocks.range((id.0, self.boot, start)..(id.0, self.boot, window.end))? {
+            .map_or(begin_ns, |(k, _)| k.value().2);
+        for row in blocks.range(key(start)..key(window.end))? {
             rolled.extend(
                 decode_block(row?.1.value())?
                     .into_iter()
@@ -461,10 +504,54 @@ impl Writer {
         }
         rolled.retain(|s| window.contains(&s.sent.as_nanos()));
         rolled.sort_by_key(|s| (s.sent, s.seq));
+        // What is being sealed just now is in a block and still in memory.
+        rolled.dedup();
+        let table = tx.open_table(FLOORS)?;
+        let mut floors = Floors::load(&table, id, self.boot, window.start, window.end)?;
+        if let Some(recent) = self.floors.get(&id) {
+            floors.overlay(&recent.floors);
+        }
         let mut summary = Summary::new();
-        rolled.iter().for_each(|s| summary.add(s));
-        minutes.insert(minute, encode_summary(&summary).as_slice())?;
-        rebuild_hour(&minutes, &mut hours, hour)
+        rolled.iter().for_each(|s| floors.add_to(&mut summary, s));
+        Ok(summary)
+    }
+
+    /// Where the floor turned out to have been another, minutes that were summed up with the one
+    /// before are summed up again.
+    fn sum_up_again(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
+        for (id, recent) in &self.floors {
+            let Some(from_ns) = recent.changed_from_ns() else {
+                continue;
+            };
+            // Later minutes are summed up for the first time just now.
+            let until_ns = match self.buffers.get(id) {
+                Some(b) => b.rolled_until_ns,
+                None => u64::MAX,
+            };
+            let begin_ns = from_ns - from_ns % MINUTE_NS;
+            if begin_ns >= until_ns {
+                continue;
+            }
+            let blocks = tx.open_table(BLOCKS)?;
+            let (mut minutes, mut hours) = (tx.open_table(MINUTES)?, tx.open_table(HOURS)?);
+            let key = |ns| (id.0, self.boot, ns);
+            let begins: Vec<u64> = minutes
+                .range(key(begin_ns)..key(until_ns))?
+                .map(|row| row.map(|(k, _)| k.value().2))
+                .collect::<Result<_, _>>()?;
+            for begin_ns in &begins {
+                let summary = self.sum_up(tx, &blocks, *id, *begin_ns)?;
+                minutes.insert(key(*begin_ns), encode_summary(&summary).as_slice())?;
+            }
+            let mut of_hours: Vec<u64> = begins.iter().map(|b| b - b % HOUR_NS).collect();
+            of_hours.dedup();
+            for begin_ns in of_hours {
+                if hours.get(key(begin_ns))?.is_some() {
+                    rebuild_hour(&minutes, &mut hours, key(begin_ns))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The open file, opened again if an error closed it.
@@ -638,6 +725,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(BOOTS)?;
     tx.open_table(ANCHORS)?;
     tx.open_table(SERIES)?;
+    tx.open_table(FLOORS)?;
     tx.open_table(EVENTS)?;
     tx.open_table(HEALTH)?;
     tx.open_table(TAIL)?;
@@ -673,7 +761,9 @@ fn close_part(tx: &WriteTransaction, part: &mut tail::Part) -> Result<(), StoreE
     for block in buffer.seal(u64::MAX, true) {
         insert_block(&mut blocks, (id.0, boot, block.first_ns), &block.bytes)?;
     }
-    write_minutes(tx, id, boot, &buffer.minutes(u64::MAX, true))
+    let floors = tx.open_table(FLOORS)?;
+    let floors = Floors::load(&floors, id, boot, buffer.rolled_until_ns, u64::MAX)?;
+    write_minutes(tx, id, boot, &buffer.minutes(u64::MAX, true, &floors))
 }
 
 /// Inserts a block under its first instant, or right after another that has the same one.

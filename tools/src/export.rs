@@ -47,7 +47,7 @@ const SAMPLES: [&str; 28] = [
 ];
 
 /// Columns of `--what rollups`.
-const ROLLUPS: [&str; 36] = [
+const ROLLUPS: [&str; 44] = [
     "time_ns",
     "window_ns",
     "interface",
@@ -79,6 +79,14 @@ const ROLLUPS: [&str; 36] = [
     "ipdv_p95_ns",
     "ipdv_p99_ns",
     "ipdv_max_ns",
+    "queue_up_p50_ns",
+    "queue_up_p95_ns",
+    "queue_up_p99_ns",
+    "queue_up_max_ns",
+    "queue_down_p50_ns",
+    "queue_down_p95_ns",
+    "queue_down_p99_ns",
+    "queue_down_max_ns",
     "loss_runs",
     "longest_run",
     "longest_run_ns",
@@ -341,14 +349,14 @@ fn sample<'a>(row: &Row, info: &'a SeriesInfo, boot: Option<&'a String>) -> [Fie
         s.rtt_ns.into(),
         s.raw_up_ns.into(),
         s.raw_down_ns.into(),
-        Field::Empty,
-        Field::Empty,
+        row.queueing.map(|q| q.up_ns).into(),
+        row.queueing.map(|q| q.down_ns).into(),
         Field::Signed(s.send_late_ns),
         s.tx_clock.into(),
         s.rx_clock.into(),
         s.remote_rx_clock.into(),
         s.remote_tx_clock.into(),
-        Field::Empty,
+        s.err_ns().into(),
         unsent.then_some(u64::from(s.errno)).into(),
         Field::Owned(s.flags.letters().collect()),
         s.tos_seen.map(|t| t >> 2).into(),
@@ -444,7 +452,7 @@ fn rollup<'a>(
     s: &Summary,
     info: &'a SeriesInfo,
     boot: Option<&'a String>,
-) -> [Field<'a>; 36] {
+) -> [Field<'a>; 44] {
     let n = |v: u64| Field::Unsigned(v);
     let rtt = report::spread(&s.rtt, &s.rtt_moments);
     let directed = info.kind != bufferbane_store::SeriesKind::Icmp;
@@ -481,6 +489,14 @@ fn rollup<'a>(
         s.ipdv.quantile(0.95).into(),
         s.ipdv.quantile(0.99).into(),
         s.ipdv.max().into(),
+        s.queue_up.quantile(0.5).into(),
+        s.queue_up.quantile(0.95).into(),
+        s.queue_up.quantile(0.99).into(),
+        s.queue_up.max().into(),
+        s.queue_down.quantile(0.5).into(),
+        s.queue_down.quantile(0.95).into(),
+        s.queue_down.quantile(0.99).into(),
+        s.queue_down.max().into(),
         n(s.runs.count()),
         n(longest.packets),
         n(longest.duration_ns()),

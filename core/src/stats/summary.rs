@@ -1,5 +1,6 @@
 //! Everything that is said of one series over one stretch of time. A rollup row is one of these.
 
+use crate::clock::Queueing;
 use crate::sample::{Flags, Sample, Status};
 use crate::stats::histogram::Histogram;
 use crate::stats::jitter::ipdv_ns;
@@ -8,11 +9,11 @@ use crate::stats::moments::Moments;
 use crate::time::{ClockSource, Monotonic};
 use crate::varint::{Reader, Writer};
 
-/// Version of the bytes that [`Summary::encode`] writes.
-const FORMAT: u8 = 1;
+/// Version of the bytes that [`Summary::encode`] writes. Version 1 ends before the queueing delays.
+const FORMAT: u8 = 2;
 
-/// Largest size of an encoded [`Summary`], bytes: two histograms with every bucket in use.
-pub const MAX_ENCODED: usize = 2 * crate::stats::histogram::BUCKETS * 7 + 1024;
+/// Largest size of an encoded [`Summary`], bytes: four histograms with every bucket in use.
+pub const MAX_ENCODED: usize = 4 * crate::stats::histogram::BUCKETS * 7 + 1024;
 
 /// How often each clock took a stamp, by [`ClockSource`] number; 0 is "no stamp".
 pub type ClockCounts = [u64; 4];
@@ -22,6 +23,62 @@ pub type ClockCounts = [u64; 4];
 struct Edge {
     seq: u64,
     rtt_ns: u64,
+}
+
+/// A field of headers as it arrived: the first and the last value of a stretch, and how often it was
+/// another than in the probe before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The first value.
+    pub first: Option<u8>,
+    /// The last one.
+    pub last: Option<u8>,
+    /// Changes between neighbouring answers that have a value.
+    pub changes: u64,
+}
+
+impl Seen {
+    const NOTHING: Self = Self {
+        first: None,
+        last: None,
+        changes: 0,
+    };
+
+    fn add(&mut self, value: Option<u8>) {
+        self.merge(&Self {
+            first: value,
+            last: value,
+            changes: 0,
+        });
+    }
+
+    fn merge(&mut self, later: &Self) {
+        if let (Some(a), Some(b)) = (self.last, later.first) {
+            self.changes += u64::from(a != b);
+        }
+        self.changes += later.changes;
+        self.first = self.first.or(later.first);
+        self.last = later.last.or(self.last);
+    }
+
+    fn encode(&self, w: &mut Writer<'_>) {
+        for value in [self.first, self.last] {
+            w.unsigned(value.map_or(0, |v| u64::from(v) + 1));
+        }
+        w.unsigned(self.changes);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        let mut value = || match r.unsigned()? {
+            0 => Some(None),
+            v => u8::try_from(v - 1).ok().map(Some),
+        };
+        Some(Self {
+            first: value()?,
+            last: value()?,
+            changes: r.unsigned()?,
+        })
+    }
 }
 
 /// Counts, distributions and runs of one series. Fields are public to read; [`Summary::add`] and
@@ -58,6 +115,17 @@ pub struct Summary {
     pub rtt_moments: Moments,
     /// Absolute IPDV (RFC 3393) of round-trip times of neighbouring answered probes, ns.
     pub ipdv: Histogram,
+    /// Queueing delay upward of the answered probes of which it is known, ns: see
+    /// [`Summary::add_queueing`].
+    pub queue_up: Histogram,
+    /// Likewise downward.
+    pub queue_down: Histogram,
+    /// TOS or traffic class of requests as the far end received them.
+    pub tos_seen: Seen,
+    /// TTL or hop limit of requests as the far end received them.
+    pub ttl_up: Seen,
+    /// TTL or hop limit of replies as we received them.
+    pub ttl_down: Seen,
     /// Smallest difference of clocks upward, ns.
     pub raw_up_min_ns: Option<i64>,
     /// Smallest difference of clocks downward, ns.
@@ -102,6 +170,11 @@ impl Summary {
             rtt: Histogram::new(),
             rtt_moments: Moments::new(),
             ipdv: Histogram::new(),
+            queue_up: Histogram::new(),
+            queue_down: Histogram::new(),
+            tos_seen: Seen::NOTHING,
+            ttl_up: Seen::NOTHING,
+            ttl_down: Seen::NOTHING,
             raw_up_min_ns: None,
             raw_down_min_ns: None,
             runs: LossRuns::new(),
@@ -149,6 +222,9 @@ impl Summary {
         self.rx_clocks[sample.rx_clock as usize] += 1;
         self.remote_rx_clocks[sample.remote_rx_clock as usize] += 1;
         self.remote_tx_clocks[sample.remote_tx_clock as usize] += 1;
+        self.tos_seen.add(sample.tos_seen);
+        self.ttl_up.add(sample.ttl_up);
+        self.ttl_down.add(sample.ttl_down);
         self.raw_up_min_ns = min_of(self.raw_up_min_ns, sample.raw_up_ns);
         self.raw_down_min_ns = min_of(self.raw_down_min_ns, sample.raw_down_ns);
         let Some(rtt_ns) = sample.rtt_ns else { return };
@@ -161,6 +237,16 @@ impl Summary {
         self.neighbours(self.tail, edge);
         self.head = self.head.or(Some(edge));
         self.tail = Some(edge);
+    }
+
+    /// Queueing delay of a sample that was added; duplicates have none of their own. Short delays are
+    /// rounded, so that rows stay short: to 16 µs, from 128 µs on to a sixteenth of an octave (3 %);
+    /// from 8 ms on not beyond what the histogram does.
+    pub fn add_queueing(&mut self, sample: &Sample, queueing: &Queueing) {
+        if matches!(sample.status, Status::Ok | Status::Late) {
+            self.queue_up.add(coarse_ns(queueing.up_ns));
+            self.queue_down.add(coarse_ns(queueing.down_ns));
+        }
     }
 
     /// A loss that was added became known to be `status`, lost in one direction.
@@ -192,6 +278,11 @@ impl Summary {
         self.rtt.merge(&later.rtt);
         self.rtt_moments.merge(&later.rtt_moments);
         self.ipdv.merge(&later.ipdv);
+        self.queue_up.merge(&later.queue_up);
+        self.queue_down.merge(&later.queue_down);
+        self.tos_seen.merge(&later.tos_seen);
+        self.ttl_up.merge(&later.ttl_up);
+        self.ttl_down.merge(&later.ttl_down);
         self.raw_up_min_ns = min_of(self.raw_up_min_ns, later.raw_up_min_ns);
         self.raw_down_min_ns = min_of(self.raw_down_min_ns, later.raw_down_min_ns);
         self.runs.merge(&later.runs);
@@ -273,14 +364,21 @@ impl Summary {
         self.rtt_moments.encode(&mut w);
         self.rtt.encode(&mut w);
         self.ipdv.encode(&mut w);
+        self.queue_up.encode(&mut w);
+        self.queue_down.encode(&mut w);
+        for seen in [&self.tos_seen, &self.ttl_up, &self.ttl_down] {
+            seen.encode(&mut w);
+        }
         w.finish()
     }
 
-    /// Reads what [`Summary::encode`] wrote; `None` where the bytes are not such a thing.
+    /// Reads what [`Summary::encode`] wrote, in this or an earlier version; `None` where the bytes
+    /// are not such a thing.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != FORMAT {
+        let format = r.u8()?;
+        if !(1..=FORMAT).contains(&format) {
             return None;
         }
         let mut s = Self::new();
@@ -334,6 +432,13 @@ impl Summary {
         s.rtt_moments = Moments::decode(&mut r)?;
         s.rtt = Histogram::decode(&mut r)?;
         s.ipdv = Histogram::decode(&mut r)?;
+        if format >= 2 {
+            s.queue_up = Histogram::decode(&mut r)?;
+            s.queue_down = Histogram::decode(&mut r)?;
+            for seen in [&mut s.tos_seen, &mut s.ttl_up, &mut s.ttl_down] {
+                *seen = Seen::decode(&mut r)?;
+            }
+        }
         r.rest().is_empty().then_some(s)
     }
 
@@ -344,6 +449,22 @@ impl Summary {
         let good = counts[ClockSource::Kernel as usize] + counts[ClockSource::Nic as usize];
         (all > 0).then(|| good as f64 / all as f64)
     }
+}
+
+/// See [`Summary::add_queueing`].
+const fn coarse_ns(ns: u64) -> u64 {
+    const STEP_LOG2: u32 = 14;
+    const FINE_FROM_LOG2: u32 = 23;
+    if ns >> FINE_FROM_LOG2 > 0 {
+        return ns;
+    }
+    let octave = 63 - (ns | 1).leading_zeros();
+    let step_log2 = if octave < STEP_LOG2 + 3 {
+        STEP_LOG2
+    } else {
+        octave - 4
+    };
+    (ns + (1 << step_log2 >> 1)) >> step_log2 << step_log2
 }
 
 fn min_of(a: Option<i64>, b: Option<i64>) -> Option<i64> {
@@ -363,8 +484,69 @@ mod tests {
 
     fn build(samples: &[Sample]) -> Summary {
         let mut s = Summary::new();
-        samples.iter().for_each(|x| s.add(x));
+        for x in samples {
+            s.add(x);
+            if let (Some(up), Some(down)) = (x.raw_up_ns, x.raw_down_ns) {
+                let queueing = Queueing {
+                    up_ns: up.unsigned_abs(),
+                    down_ns: down.unsigned_abs(),
+                    err_ns: 0,
+                    quality: 100,
+                };
+                s.add_queueing(x, &queueing);
+            }
+        }
         s
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_still_read() {
+        // One answered probe of 10 ms, as version 1 wrote it.
+        let mut s = Summary::new();
+        let mut x = Sample::lost(Default::default(), 7, Monotonic::from_nanos(5), 128);
+        x.status = Status::Ok;
+        x.rtt_ns = Some(10_000_000);
+        s.add(&x);
+        let mut bytes = vec![0; MAX_ENCODED];
+        let len = s.encode(&mut bytes).unwrap();
+        // Two empty histograms and three times nothing seen follow.
+        let old_len = len - 2 - 9;
+        bytes[0] = 1;
+        assert_eq!(Summary::decode(&bytes[..old_len]), Some(s));
+        assert_eq!(Summary::decode(&bytes[..len]), None);
+    }
+
+    #[test]
+    fn short_queues_are_rounded_and_long_ones_are_not() {
+        for (ns, to) in [
+            (0, 0),
+            (8_191, 0),
+            (8_192, 16_384),
+            (131_000, 131_072),
+            (140_000, 139_264),
+            (7_900_000, 7_864_320),
+            (8_388_607, 8_388_608),
+            (8_400_001, 8_400_001),
+            (180_000_123, 180_000_123),
+        ] {
+            assert_eq!(coarse_ns(ns), to);
+        }
+    }
+
+    #[test]
+    fn what_changes_on_the_way_is_counted_over_borders() {
+        let seen = |values: &[Option<u8>]| {
+            let mut s = Seen::default();
+            values.iter().for_each(|v| s.add(*v));
+            s
+        };
+        let mut joined = seen(&[Some(184), None, Some(184)]);
+        joined.merge(&seen(&[None, Some(0), Some(0)]));
+        assert_eq!(joined, seen(&[Some(184), Some(184), Some(0)]));
+        assert_eq!(
+            (joined.first, joined.last, joined.changes),
+            (Some(184), Some(0), 1)
+        );
     }
 
     proptest! {

@@ -8,8 +8,8 @@ use bufferbane_core::time::ClockSource;
 use bufferbane_store::{Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
 
 use super::model::{
-    Event, Gap, Health, LossRuns as Runs, Report, RunClass, SCHEMA, SendLate, Series, Spread,
-    Stamps, Time, Timestamps,
+    Clock, Event, Gap, Health, LossRuns as Runs, Report, RunClass, SCHEMA, SendLate, Series,
+    Spread, Stamps, Time, Timestamps,
 };
 use crate::args::Selection;
 use crate::fail::Fail;
@@ -53,6 +53,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
     let health = health(reader, range, &series)?;
+    let events = events(reader, selection, range)?;
     let report = Report {
         schema: SCHEMA,
         generated: Time(now_ns),
@@ -64,11 +65,11 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         throughput: Vec::new(),
         bufferbloat: Vec::new(),
         health,
-        clock: Vec::new(),
+        clock: clocks(reader, &ids, range, &events)?,
         load: Vec::new(),
         capacity: Vec::new(),
         cable: None,
-        events: events(reader, selection, range)?,
+        events,
     };
     Ok(Built {
         report,
@@ -107,8 +108,14 @@ fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
         size: info.size,
         rtt_ns: spread(&s.rtt, &s.rtt_moments),
         ipdv_ns: spread(&s.ipdv, &moments(&s.ipdv)),
-        queue_up_ns: None,
-        queue_down_ns: None,
+        queue_up_ns: queueing(&s.queue_up),
+        queue_down_ns: queueing(&s.queue_down),
+        dscp_seen: s.tos_seen.last.map(|t| t >> 2),
+        ecn_seen: s.tos_seen.last.map(|t| t & 3),
+        dscp_changes: s.tos_seen.changes,
+        ttl_up: s.ttl_up.last,
+        ttl_down: s.ttl_down.last,
+        ttl_changes: s.ttl_up.changes + s.ttl_down.changes,
         timestamps: Timestamps {
             tx: stamps(&s.tx_clocks),
             rx: stamps(&s.rx_clocks),
@@ -257,6 +264,48 @@ fn health(reader: &Reader, range: Range, series: &[Series]) -> Result<Health, St
         reflector_overload: None,
         gaps: common_gaps(series),
     })
+}
+
+/// `None` where the far end tells nothing.
+fn queueing(h: &Histogram) -> Option<Spread> {
+    (h.count() > 0).then(|| spread(h, &moments(h)))
+}
+
+/// The clock of each reflector against ours, as the best of its series knows it.
+fn clocks(
+    reader: &Reader,
+    series: &[(SeriesId, SeriesInfo)],
+    range: Range,
+    events: &[Event],
+) -> Result<Vec<Clock>, StoreError> {
+    let mut clocks: Vec<Clock> = Vec::new();
+    for (id, info) in series {
+        let Some(knot) = reader.floor(*id, range.from_ns, range.to_ns)? else {
+            continue;
+        };
+        let clock = Clock {
+            interface: info.interface.clone(),
+            reflector: info.target.clone(),
+            skew_ppm: f64::from(knot.slope_ppb) / 1e3,
+            quality: f64::from(knot.quality) / 100.0,
+            err_ns: u64::from(knot.err_ns),
+            steps: events
+                .iter()
+                .filter(|e| e.kind == "clock_step" && e.target.as_ref() == Some(&info.target))
+                .filter(|e| e.interface == info.interface)
+                .filter_map(|e| e.start)
+                .collect(),
+        };
+        let same = clocks
+            .iter_mut()
+            .find(|c| c.interface == clock.interface && c.reflector == clock.reflector);
+        match same {
+            Some(best) if best.quality < clock.quality => *best = clock,
+            Some(_) => {}
+            None => clocks.push(clock),
+        }
+    }
+    Ok(clocks)
 }
 
 /// The stretches that lie in a gap of every series.

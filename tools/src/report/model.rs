@@ -33,7 +33,7 @@ pub(crate) struct Report {
     /// How well the daemon itself did.
     pub(crate) health: Health,
     /// Reflectors' clocks.
-    pub(crate) clock: Vec<Value>,
+    pub(crate) clock: Vec<Clock>,
     /// Load of interfaces.
     pub(crate) load: Vec<Value>,
     /// Capacity of the line.
@@ -99,6 +99,18 @@ pub(crate) struct Series {
     pub(crate) queue_up_ns: Option<Spread>,
     /// Queueing delay downward.
     pub(crate) queue_down_ns: Option<Spread>,
+    /// DSCP of the probes as the far end received them last; `None` where it does not tell.
+    pub(crate) dscp_seen: Option<u8>,
+    /// ECN field likewise.
+    pub(crate) ecn_seen: Option<u8>,
+    /// How often DSCP or ECN arrived otherwise than in the probe before.
+    pub(crate) dscp_changes: u64,
+    /// TTL or hop limit of the probes as the far end received them last.
+    pub(crate) ttl_up: Option<u8>,
+    /// TTL or hop limit of its replies as they arrived last.
+    pub(crate) ttl_down: Option<u8>,
+    /// How often either was another than in the probe before: the packets took another way.
+    pub(crate) ttl_changes: u64,
     /// Who took the time stamps.
     pub(crate) timestamps: Timestamps,
     /// Losses in a row.
@@ -153,6 +165,23 @@ pub(crate) struct Spread {
     pub(crate) mean: Option<u64>,
     /// The standard deviation.
     pub(crate) stddev: Option<u64>,
+}
+
+/// A far end's clock against ours. Queueing delay needs neither of the two to be right.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Clock {
+    /// The interface it is probed through.
+    pub(crate) interface: String,
+    /// Its name.
+    pub(crate) reflector: String,
+    /// How fast it gains on ours, in the end.
+    pub(crate) skew_ppm: f64,
+    /// How well the floors of both directions are known, 0 to 1: see docs/store.md.
+    pub(crate) quality: f64,
+    /// How far they may be off.
+    pub(crate) err_ns: u64,
+    /// When it was set, or restarted.
+    pub(crate) steps: Vec<Time>,
 }
 
 /// How often whose clock took a stamp.

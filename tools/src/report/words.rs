@@ -2,8 +2,8 @@
 
 use jiff::tz::TimeZone;
 
-use super::model::{Report, Series, Stamps};
-use crate::show::{count, delay, percent, plural, stretch};
+use super::model::{Report, Series, Spread, Stamps};
+use crate::show::{count, delay, millis_or_dash, percent, plural, stretch};
 use crate::when;
 
 /// What a report without verdicts says in their place.
@@ -134,7 +134,7 @@ pub(crate) fn loss_of(s: &Series) -> String {
 
 /// What else happened to probes of a series, nothing where nothing did.
 pub(crate) fn oddities(s: &Series) -> Vec<String> {
-    [
+    let counts = [
         (s.late, "late"),
         (s.duplicated, "duplicated"),
         (s.reordered, "reordered"),
@@ -142,8 +142,47 @@ pub(crate) fn oddities(s: &Series) -> Vec<String> {
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| format!("{} {what}", count(n)))
-    .collect()
+    .map(|(n, what)| format!("{} {what}", count(n)));
+    counts.chain(marks(s)).chain(queueing(s)).collect()
+}
+
+/// What became of the marks in the headers on the way.
+fn marks(s: &Series) -> Vec<String> {
+    let mut marks = Vec::new();
+    match s.dscp_seen {
+        Some(seen) if seen != s.dscp => {
+            marks.push(format!("DSCP {} arrives as {seen}", s.dscp));
+        }
+        _ => {}
+    }
+    if s.dscp_changes > 0 {
+        marks.push(format!("DSCP or ECN changed {}", times(s.dscp_changes)));
+    }
+    if s.ttl_changes > 0 {
+        marks.push(format!("hops changed {}", times(s.ttl_changes)));
+    }
+    marks
+}
+
+fn times(n: u64) -> String {
+    match n {
+        1 => "once".into(),
+        n => format!("{} times", count(n)),
+    }
+}
+
+/// How long packets waited in queues each way, in a phrase.
+fn queueing(s: &Series) -> Option<String> {
+    let way = |spread: &Spread| {
+        format!(
+            "{} median, {} p95, {} at most",
+            millis_or_dash(spread.p50),
+            millis_or_dash(spread.p95),
+            millis_or_dash(spread.max)
+        )
+    };
+    let (up, down) = (s.queue_up_ns.as_ref()?, s.queue_down_ns.as_ref()?);
+    Some(format!("queued up {}, down {} ms", way(up), way(down)))
 }
 
 /// Who took the time stamps of a series, in a sentence.

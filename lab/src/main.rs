@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{Fail, cost, echo, store};
+use bufferbane_lab::bench::{Fail, accuracy, cost, echo, store};
 use bufferbane_lab::synth;
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
@@ -21,6 +21,7 @@ enum Command {
     Cost(Cost),
     Synth(Synth),
     ReflectorBench(ReflectorBench),
+    Accuracy(Accuracy),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -97,6 +98,24 @@ struct ReflectorBench {
     size: u64,
 }
 
+/// The error of our probes, ping, fping and irtt against what an emulated line really did, packet by
+/// packet: idle and with every core busy, per direction, with a clock that is wrong, and what is left
+/// over a plain virtual cable. Needs root or user namespaces, and ping, fping, irtt and stress-ng.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "accuracy",
+    note = "Example: bufferbane-lab accuracy --quick"
+)]
+struct Accuracy {
+    /// seconds of each of the six runs, 6 to 600 (default: 30)
+    #[argh(option, default = "30")]
+    seconds: u64,
+    /// runs of 8 seconds
+    #[argh(switch)]
+    quick: bool,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,6 +157,9 @@ fn run() -> Result<(), Fail> {
             rounds: a.rounds,
             round_ms: a.round_ms,
             size: a.size,
+        }),
+        Command::Accuracy(a) => accuracy::run(accuracy::Options {
+            seconds: if a.quick { 8 } else { a.seconds },
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }

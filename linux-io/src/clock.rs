@@ -42,7 +42,7 @@ pub(crate) fn raw_monotonic_ns() -> u64 {
 
 /// `CLOCK_REALTIME` as the kernel has it, in ns; kernel stamps are on this line.
 pub(crate) fn raw_wall_ns() -> i64 {
-    read_ns(libc::CLOCK_REALTIME)
+    stepped(read_ns(libc::CLOCK_REALTIME))
 }
 
 /// Now: `CLOCK_MONOTONIC`, nanoseconds since boot without the time spent suspended.
@@ -79,6 +79,27 @@ pub fn inject(skew: Skew) {
     SKEW_OFFSET.store(skew.offset_ns, Relaxed);
     SKEW_PPB.store(skew.drift_ppb.clamp(-1_000_000, 1_000_000), Relaxed);
     SKEW_WALL.store(skew.wall_ns, Relaxed);
+}
+
+static STEP_AT: AtomicI64 = AtomicI64::new(i64::MAX);
+static STEP: AtomicI64 = AtomicI64::new(0);
+
+/// Sets this process's wall clock forward by `step_ns` (back, where negative) from the moment on at
+/// which the host's shows `at_ns`: a hook for labs and tests. Unlike [`Skew::wall_ns`] it is in the
+/// kernel's stamps too, as it is when a clock is set; [`i64::MAX`] is never.
+pub fn inject_step(at_ns: i64, step_ns: i64) {
+    // Between the two no reading may see a step that was not asked for.
+    STEP_AT.store(i64::MAX, Relaxed);
+    STEP.store(step_ns, Relaxed);
+    STEP_AT.store(at_ns, Relaxed);
+}
+
+/// A reading or stamp of the host's wall clock as the injected step has it.
+pub(crate) fn stepped(wall_ns: i64) -> i64 {
+    if wall_ns < STEP_AT.load(Relaxed) {
+        return wall_ns;
+    }
+    wall_ns.saturating_add(STEP.load(Relaxed))
 }
 
 /// The instant that the kernel's monotonic clock calls `raw` ns.

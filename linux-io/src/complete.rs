@@ -399,6 +399,7 @@ fn best_stamp(
 /// The kernel's stamp as an instant; where it fits no offset known, the clocks are read again: the
 /// wall clock may just have been set.
 fn kernel_stamp(timeline: &mut Timeline, wall_ns: i64, now_ns: u64) -> Option<Stamp> {
+    let wall_ns = clock::stepped(wall_ns);
     if wall_ns == 0 {
         return None;
     }

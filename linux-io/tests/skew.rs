@@ -2,13 +2,19 @@
 
 mod common;
 
+use std::sync::{Mutex, PoisonError};
+
 use bufferbane_core::time::ClockSource;
 use bufferbane_linux_io::clock::{self, Skew};
 use bufferbane_linux_io::{Event, Family, Outbox, ProbeSocket};
 use common::{add_local, all_features, engine, wait_for, warm_up};
 
+/// There is one clock in a process, so one test at a time may have it.
+static CLOCK: Mutex<()> = Mutex::new(());
+
 #[test]
 fn stamps_and_deadlines_follow_an_injected_clock() {
+    let _clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     warm_up();
     for skew in [
         Skew {
@@ -62,4 +68,42 @@ fn stamps_and_deadlines_follow_an_injected_clock() {
             assert!(clock::now().saturating_since(until) < 100_000_000);
         }
     }
+}
+
+#[test]
+fn a_step_of_the_wall_clock_is_in_the_stamps_and_not_in_the_times() {
+    let _clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    warm_up();
+    let mut e = engine(all_features()[0]);
+    let (id, at) = add_local(&mut e, ProbeSocket::udp(Family::V4), Family::V4);
+    clock::inject_step(clock::wall_now() + 60_000_000, 100_000_000);
+    let wall_before = clock::wall_now();
+    let begun = clock::now();
+    let mut stepped = false;
+    while clock::now().saturating_since(begun) < 200_000_000 {
+        let before = clock::now();
+        e.send(id, at, b"x", 1).unwrap();
+        let mut seen = 0;
+        assert!(wait_for(&mut e, 1000, |_, event| {
+            let stamp = match event {
+                Event::Received { meta, .. } => meta.at,
+                Event::TxStamp { stamp, .. } => stamp,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(stamp.clock, ClockSource::Kernel);
+            assert!(stamp.at >= before && stamp.at <= clock::now(), "{stamp:?}");
+            seen += 1;
+            seen == 2
+        }));
+        stepped |= e
+            .take_clock_step()
+            .is_some_and(|s| (s.step_ns - 100_000_000).abs() < 1_000_000);
+    }
+    let (wall, monotonic) = (
+        clock::wall_now() - wall_before,
+        clock::now().saturating_since(begun),
+    );
+    clock::inject_step(i64::MAX, 0);
+    assert!(stepped, "the engine says that the clock was set");
+    assert!((wall - monotonic as i64 - 100_000_000).abs() < 50_000_000);
 }

@@ -23,6 +23,15 @@ pub struct Program {
     child: Child,
 }
 
+/// Where a program's words go.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams<'a> {
+    /// Standard error.
+    pub log: &'a Path,
+    /// Standard output; `None` is nowhere.
+    pub output: Option<&'a Path>,
+}
+
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -47,17 +56,36 @@ impl Program {
         cpu: Option<usize>,
         log: &Path,
     ) -> Result<Self, Fail> {
+        let streams = Streams { log, output: None };
+        Self::start_with(program, args, inside, cpu, streams)
+    }
+
+    /// The same with its standard output in a file as well.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_with(
+        program: &Path,
+        args: &[&OsStr],
+        inside: Option<&Namespace>,
+        cpu: Option<usize>,
+        streams: Streams<'_>,
+    ) -> Result<Self, Fail> {
         let name = program.display().to_string();
         let failed = |e: std::io::Error| Fail::of(&name, e);
         let mut command = match inside {
             Some(ns) => ns.command(program),
             None => Command::new(program),
         };
+        let file = |path: &Path| std::fs::File::create(path).map_err(failed);
         command
             .args(args)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(log).map_err(failed)?);
+            .stdout(match streams.output {
+                Some(path) => file(path)?.into(),
+                None => Stdio::null(),
+            })
+            .stderr(file(streams.log)?);
         // A program takes over where its starter may run, so it never runs anywhere else.
         let child = match cpu {
             Some(cpu) => on_cpu(cpu, || command.spawn())?,
@@ -108,6 +136,21 @@ impl Program {
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// Where it does not within `patience`.
+    pub fn wait(mut self, patience: Duration) -> Result<(), Fail> {
+        let begun = Instant::now();
+        while self.runs() {
+            if begun.elapsed() > patience {
+                return Err(Fail::of(&self.name, "it does not come to an end"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Tells it to end, and waits for that.

@@ -3,6 +3,7 @@
 //! Each measures what it prints, of both sides, in the run that prints it; where the machine is
 //! noisy, rounds alternate and what is compared are medians.
 
+pub mod accuracy;
 pub mod child;
 pub mod cost;
 pub mod echo;

@@ -106,12 +106,26 @@ impl Bench {
     /// # Errors
     /// Where it does not become ready.
     pub fn daemon(&self, text: &str, inside: Option<&Namespace>) -> Result<Program, Fail> {
-        let text = format!(
+        let text = self.daemon_text(text);
+        self.service("bufferbaned", &text, inside, None, "daemon.sock")
+    }
+
+    /// Writes the same configuration for a daemon that is started in another way.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn daemon_file(&self, text: &str) -> Result<PathBuf, Fail> {
+        let file = self.path("bufferbaned.toml");
+        std::fs::write(&file, self.daemon_text(text)).map_err(|e| Fail::of(file.display(), e))?;
+        Ok(file)
+    }
+
+    fn daemon_text(&self, text: &str) -> String {
+        format!(
             "[daemon]\nstore = \"{}\"\ncontrol_socket = \"{}\"\n{text}",
             self.store().display(),
             self.path("daemon.sock").display()
-        );
-        self.service("bufferbaned", &text, inside, None, "daemon.sock")
+        )
     }
 
     /// The store of the daemon.

@@ -1,0 +1,129 @@
+//! What the line did to each packet of each tool, by the number that the tool gave it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::link::{Flow, Passage, Way};
+
+/// How long one packet and its answer were on the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Upward, ns.
+    pub(super) up_ns: i64,
+    /// Downward, ns.
+    pub(super) down_ns: i64,
+    /// When it reached the line, `CLOCK_REALTIME`, ns.
+    pub(super) arrival_ns: i64,
+}
+
+/// By number; lost ones are not in it.
+pub(super) type Truth = BTreeMap<u64, Line>;
+
+fn of(log: &[Passage], far: IpAddr, way: Way, pick: impl Fn(&Flow) -> bool) -> Vec<Passage> {
+    let wanted = |p: &&Passage| p.far == far && p.way == way && pick(&p.flow);
+    let mut list: Vec<Passage> = log.iter().filter(wanted).copied().collect();
+    list.sort_by_key(|p| p.arrival_ns);
+    list
+}
+
+/// Requests and answers that both carry the number.
+fn numbered(up: &[Passage], down: &[Passage], number: impl Fn(&Passage) -> u64) -> Truth {
+    let answers: BTreeMap<u64, &Passage> = down.iter().map(|p| (number(p), p)).collect();
+    let line = |p: &Passage| {
+        let n = number(p);
+        Some((
+            n,
+            Line {
+                up_ns: p.took_ns()?,
+                down_ns: answers.get(&n)?.took_ns()?,
+                arrival_ns: p.arrival_ns,
+            },
+        ))
+    };
+    up.iter().filter_map(line).collect()
+}
+
+/// ICMP echoes with `far`, by sequence number. One program talks to each address.
+pub(super) fn echoes(log: &[Passage], far: IpAddr) -> Truth {
+    let pick = |f: &Flow| matches!(f, Flow::Echo(..));
+    let number = |p: &Passage| match p.flow {
+        Flow::Echo(_, seq) => u64::from(seq),
+        _ => 0,
+    };
+    let (up, down) = (of(log, far, Way::Up, pick), of(log, far, Way::Down, pick));
+    numbered(&up, &down, number)
+}
+
+/// irtt's packets, by their number, which is in both directions at the same place.
+pub(super) fn irtt(log: &[Passage], far: IpAddr, size: u16) -> Truth {
+    let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
+    let number = |p: &Passage| u64::from(((p.mark >> 32) as u32).swap_bytes());
+    let (up, down) = (of(log, far, Way::Up, pick), of(log, far, Way::Down, pick));
+    numbered(&up, &down, number)
+}
+
+/// Our probes, by the counter of their session. The echoes have a counter of their own, so they are
+/// told by their order: the reflector answers everything, in the order in which it came.
+pub(super) fn probes(log: &[Passage], far: IpAddr, size: u16) -> Truth {
+    let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
+    let mut arrived = of(log, far, Way::Up, pick);
+    arrived.retain(|p| p.fate.delivered_ns().is_some());
+    arrived.sort_by_key(|p| p.fate.delivered_ns());
+    let answers = of(log, far, Way::Down, pick);
+    let line = |(p, answer): (&Passage, &Passage)| {
+        Some((
+            p.mark,
+            Line {
+                up_ns: p.took_ns()?,
+                down_ns: answer.took_ns()?,
+                arrival_ns: p.arrival_ns,
+            },
+        ))
+    };
+    arrived.iter().zip(&answers).filter_map(line).collect()
+}
+
+/// What has to be added to the numbers of `sent` (number, send time) to have those of `truth`: the
+/// two count from different beginnings. Probes leave at random times, so the time from leaving to
+/// reaching the line is steady for one difference only, whatever the sender's clock does meanwhile.
+pub(super) fn align(sent: &[(u64, i64)], truth: &Truth) -> Option<i64> {
+    let first = *truth.keys().next()? as i64;
+    let begin = sent.first()?.0 as i64;
+    let unrest = |shift: i64| {
+        let delays: Vec<i64> = sent
+            .iter()
+            .filter_map(|&(n, at)| {
+                let line = truth.get(&u64::try_from(n as i64 + shift).ok()?)?;
+                Some(line.arrival_ns - at)
+            })
+            .collect();
+        let enough = delays.len() * 2 > sent.len();
+        let steps: i64 = delays.windows(2).map(|w| (w[1] - w[0]).abs()).sum();
+        enough.then(|| steps / delays.len() as i64)
+    };
+    (first - begin - 500..=first - begin + 500)
+        .filter_map(|shift| Some((unrest(shift)?, shift)))
+        .min()
+        .map(|(_, shift)| shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_aligned_in_spite_of_a_wrong_clock() {
+        // Slots of 20 ms, each probe somewhere in the first half of its own.
+        let offset = |n: u64| (n * 7_919_777 % 10_000_000) as i64;
+        let at = |n: u64| n as i64 * 20_000_000 + offset(n);
+        let line = |n: u64| Line {
+            up_ns: 1,
+            down_ns: 1,
+            arrival_ns: at(n) + 5_000,
+        };
+        let truth: Truth = (0..1000).map(|n| (n + 3, line(n))).collect();
+        let wrong = |n: u64| at(n) + at(n) / 20_000 + if n > 500 { 100_000_000 } else { 0 };
+        let sent: Vec<(u64, i64)> = (20..900).map(|n| (n, wrong(n))).collect();
+        assert_eq!(align(&sent, &truth), Some(3));
+    }
+}

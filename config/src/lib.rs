@@ -137,6 +137,21 @@ impl<'a> Section<'a> {
         self.table.is_some()
     }
 
+    /// Whether the file has this key here, right or wrong.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table
+            .is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key))
+    }
+
+    /// Notes that `key` is missing where it is; one that is there and wrong has been told by whoever
+    /// read it.
+    pub fn require(&self, key: &str, remedy: &str) {
+        if self.is_present() && !self.has(key) {
+            self.mistake(key, format!("is missing; {remedy}"));
+        }
+    }
+
     /// Notes that `key` of this section, or the section itself where it has no such key, is wrong.
     pub fn mistake(&self, key: &str, text: impl Into<String>) {
         let span = self.place(key);
@@ -267,7 +282,10 @@ impl<'a> Section<'a> {
     /// A duration within `range`, ns.
     #[must_use]
     pub fn duration_ns(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
-        self.parsed(key, |s| {
+        self.value(key, |v| {
+            let s = v
+                .as_str()
+                .ok_or_else(|| wrong_type(v, "a text in quotes with its unit, such as \"1s\""))?;
             let ns = parse_duration(s)?;
             if range.contains(&ns) {
                 return Ok(ns);
@@ -294,7 +312,12 @@ impl<'a> Section<'a> {
                     let allowed: Vec<&str> = words.iter().map(|(w, _)| *w).collect();
                     let meant = suggestion(s, &allowed);
                     format!(
-                        "\"{s}\" is not known{meant}; allowed are {}",
+                        "\"{s}\" is not known{meant}{} {}",
+                        if meant.is_empty() {
+                            "; allowed are"
+                        } else {
+                            " Allowed are"
+                        },
                         allowed.join(", ")
                     )
                 })
@@ -368,7 +391,12 @@ impl<'a> Section<'a> {
                 allowed.sort_unstable();
                 allowed.dedup();
                 let text = format!(
-                    "unknown key{meant}; allowed here are {}",
+                    "unknown key{meant}{} {}",
+                    if meant.is_empty() {
+                        "; allowed here are"
+                    } else {
+                        " Allowed here are"
+                    },
                     allowed.join(", ")
                 );
                 self.doc
@@ -379,11 +407,21 @@ impl<'a> Section<'a> {
 }
 
 fn wrong_type(value: &DeValue<'_>, wanted: &str) -> String {
-    format!("is {}, but must be {wanted}", value.type_str())
+    let found = match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    format!("is {found}, but must be {wanted}")
 }
 
 /// `, did you mean "x"?` where one of `words` is near.
-fn suggestion(word: &str, words: &[&str]) -> String {
+#[must_use]
+pub fn suggestion(word: &str, words: &[&str]) -> String {
     words
         .iter()
         .map(|w| (distance(word, w), w))
@@ -439,10 +477,10 @@ mod tests {
         assert_eq!(
             walk(TEXT),
             [
-                "f.toml:2:1: daemon.stoer: unknown key, did you mean \"store\"?; allowed here are commit_interval, store",
+                "f.toml:2:1: daemon.stoer: unknown key, did you mean \"store\"? Allowed here are commit_interval, store",
                 "f.toml:3:1: daemon.commit_interval: \"0s\" is out of range; 1s to 1h is allowed",
-                "f.toml:6:1: target.name: is integer, but must be a text in quotes",
-                "f.toml:7:1: target.kind: \"icpm\" is not known, did you mean \"icmp\"?; allowed are icmp, udp",
+                "f.toml:6:1: target.name: is a whole number, but must be a text in quotes",
+                "f.toml:7:1: target.kind: \"icpm\" is not known, did you mean \"icmp\"? Allowed are icmp, udp",
                 "f.toml:10:1: target.interval: \"5 parsecs\" is not a duration; write for example 500ms, 10s, 5m, 24h or 7d",
             ]
         );

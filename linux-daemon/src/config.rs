@@ -114,6 +114,9 @@ pub struct Config {
     pub commit_interval_ns: u64,
     /// How the probe thread is scheduled.
     pub pacing: Pacing,
+    /// The zone that decides what an evening is, by its name in the time zone database; `None` is
+    /// the system's.
+    pub timezone: Option<String>,
     /// Retention.
     pub keep: Keep,
     /// The interfaces to probe from; none is the default route's.
@@ -134,6 +137,7 @@ impl Default for Config {
             control_socket: DEFAULT_SOCKET.into(),
             commit_interval_ns: 60 * SECOND_NS,
             pacing: Pacing::default(),
+            timezone: None,
             keep: Keep {
                 samples_ns: Some(30 * DAY_NS),
                 minutes_ns: Some(400 * DAY_NS),
@@ -202,12 +206,7 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
         config.commit_interval_ns = ns;
     }
     config.pacing = read_pacing(&daemon);
-    if daemon.text("timezone").is_some_and(|z| z != "auto") {
-        daemon.warning(
-            "timezone",
-            "this version names no evenings yet and does not act on it",
-        );
-    }
+    config.timezone = daemon.parsed("timezone", timezone).flatten();
     daemon.finish();
     read_retention(&root.section("retention"), &mut config.keep);
     for i in root.sections("interface") {
@@ -252,6 +251,29 @@ fn read_pacing(daemon: &Section<'_>) -> Pacing {
     }
 }
 
+/// A name of the time zone database, or `None` for the system's zone.
+fn timezone(name: &str) -> Result<Option<String>, String> {
+    if name == "auto" {
+        return Ok(None);
+    }
+    let zones = jiff::tz::db();
+    if zones.get(name).is_ok() {
+        return Ok(Some(name.to_owned()));
+    }
+    let known: Vec<String> = zones.available().map(|z| z.to_string()).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let meant = bufferbane_config::suggestion(name, &known);
+    let meant = if meant.is_empty() {
+        ";".into()
+    } else {
+        format!("{meant} Otherwise")
+    };
+    Err(format!(
+        "\"{name}\" is not a time zone{meant} write \"auto\" for the system's, or a name such as \
+         \"Europe/Vienna\""
+    ))
+}
+
 fn read_retention(s: &Section<'_>, keep: &mut Keep) {
     let age = |key| {
         s.parsed(key, |text| match text {
@@ -294,8 +316,7 @@ fn read_interface(s: &Section<'_>, names: &mut Vec<String>) {
     );
     let _ = s.choice("sees_household", &["auto", "yes", "no"].map(|w| (w, ())));
     match s.text("name") {
-        None if s.is_present() => s.mistake("name", "is missing or wrong; name the interface"),
-        None => {}
+        None => s.require("name", "which interface is meant, such as \"eth0\""),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
             s.mistake("name", format!("\"{n}\" cannot be an interface's name"));
         }
@@ -307,10 +328,7 @@ fn read_interface(s: &Section<'_>, names: &mut Vec<String>) {
 
 fn read_name(s: &Section<'_>, names: &mut Vec<String>) -> Option<String> {
     let Some(name) = s.text("name") else {
-        s.mistake(
-            "name",
-            "is missing or wrong; every target and reflector needs a name",
-        );
+        s.require("name", "every target and reflector needs one of its own");
         return None;
     };
     let ok = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -368,7 +386,7 @@ pub(crate) fn check_host(text: &str) -> Result<String, String> {
 }
 
 fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
-    let kind = s.parsed("kind", |k| match k {
+    s.parsed("kind", |k| match k {
         "icmp" => Ok(()),
         "dns" | "tcp" | "http" => Err(format!(
             "\"{k}\" is not supported by this version yet; icmp and stamp are"
@@ -387,15 +405,11 @@ fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     let size = s.number("size", 24..=1472).unwrap_or(64) as u16;
     let family = read_family(s);
     s.finish();
-    if place.is_none() {
-        s.mistake(
-            "address",
-            "is missing or wrong; name an address, a host or \"gateway\"",
-        );
-    }
-    if kind.is_none() {
-        s.mistake("kind", "is missing or wrong; write kind = \"icmp\"");
-    }
+    s.require(
+        "address",
+        "an address, a host name, \"gateway\" or \"modem\" is to be named",
+    );
+    s.require("kind", "write kind = \"icmp\"");
     Some(Target {
         name: name?,
         place: place?,
@@ -420,24 +434,12 @@ fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Opti
         let (host, port) = split_port(a, DEFAULT_PORT)?;
         Ok((check_host(host)?, port))
     });
-    if address.is_none() {
-        s.mistake(
-            "address",
-            "is missing or wrong; name the reflector's address and port",
-        );
-    }
-    let key = s.text("key_file").map(|f| keyfile::read(&base.join(f)));
-    let key = match key {
-        None => {
-            s.mistake("key_file", "is missing; bbtool keygen makes a key file");
-            None
-        }
-        Some(Err(why)) => {
-            s.mistake("key_file", why);
-            None
-        }
-        Some(Ok(key)) => Some(key),
-    };
+    s.require(
+        "address",
+        "the reflector's address and port are to be named",
+    );
+    s.require("key_file", "bbtool keygen makes a key file");
+    let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)));
     let first = Stream {
         dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,
         size: probe_size(s).unwrap_or(MIN_PROBE_SIZE as u16),

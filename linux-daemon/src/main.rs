@@ -24,7 +24,22 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args: Args = argh::from_env();
+    let words: Vec<String> = std::env::args_os()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let args = match Args::from_args(&["bufferbaned"], words.get(1..).unwrap_or_default()) {
+        Ok(args) => args,
+        Err(exit) if exit.status.is_ok() => {
+            println!("{}", exit.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            eprintln!("{}", exit.output.trim_end());
+            eprintln!("bufferbaned --help says what is allowed");
+            return ExitCode::from(2);
+        }
+    };
     if args.version {
         println!("bufferbaned {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;

@@ -34,6 +34,14 @@ pub(crate) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// How long a thread may be silent before it counts as stuck, ns: half of what systemd waits.
+pub(crate) fn patience_ns() -> u64 {
+    const UNWATCHED_NS: u64 = 15_000_000_000;
+    sd_notify::watchdog_enabled().map_or(UNWATCHED_NS, |d| {
+        u64::try_from(d.as_nanos() / 2).unwrap_or(UNWATCHED_NS)
+    })
+}
+
 /// One line about it.
 pub(crate) fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);

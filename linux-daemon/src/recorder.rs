@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,6 +98,9 @@ pub(crate) struct Recorder {
     backlog: VecDeque<Observation>,
     dropped: u64,
     health: Health,
+    /// When the probe thread said last that it goes round.
+    probe_seen: Monotonic,
+    probe_stuck: bool,
     health_before: (Health, u64, Monotonic),
     send_late: Histogram,
     trust: Trust,
@@ -109,6 +112,7 @@ pub(crate) struct Recorder {
     forced_until: Monotonic,
     retention_at: Monotonic,
     second_at: Monotonic,
+    stopping: bool,
 }
 
 impl Recorder {
@@ -137,6 +141,8 @@ impl Recorder {
             backlog: VecDeque::new(),
             dropped: 0,
             health: Health::default(),
+            probe_seen: now,
+            probe_stuck: false,
             health_before: (Health::default(), 0, now),
             send_late: Histogram::new(),
             trust: Trust::None,
@@ -145,6 +151,7 @@ impl Recorder {
             forced_until: now,
             retention_at: now.saturating_add(MINUTE_NS),
             second_at: now,
+            stopping: false,
         }
     }
 
@@ -170,13 +177,13 @@ impl Recorder {
             Err(e) => return drop(opened.send(Err(e))),
         }
         loop {
-            let stop = match self.orders.recv_timeout(TICK) {
+            match self.orders.recv_timeout(TICK) {
                 Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+            }
             self.take_reports();
-            if stop {
+            if self.stopping {
                 return self.finish();
             }
             self.tick(clock::now());
@@ -209,7 +216,14 @@ impl Recorder {
         }
     }
 
-    fn obey(&mut self, order: Order) -> bool {
+    /// Obeys every order that has come by now.
+    fn obey_all(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Series(index, info) => {
                 let live = SeriesStatus::new(&info);
@@ -232,39 +246,43 @@ impl Recorder {
                 self.commit_for_readers(clock::now());
             }
             Order::Settings(settings) => self.settings = settings,
-            Order::Stop => return true,
+            Order::Stop => self.stopping = true,
         }
-        false
     }
 
     fn take_reports(&mut self) {
-        while self.writer.is_none() {
-            match self.orders.try_recv() {
-                Ok(order) => drop(self.obey(order)),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        if self.writer.is_none() {
+            self.obey_all();
         }
         while let Ok(report) = self.reports.pop() {
             match report {
                 Report::Observation(o) => self.record(o),
                 Report::Session(unit, at, event) => self.session_event(unit, at, event),
                 Report::ClockStep(at, step_ns) => self.clock_step(at, step_ns),
-                Report::Health(health) => self.health = health,
+                Report::Health(health) => {
+                    self.health = health;
+                    self.probe_seen = clock::now();
+                }
             }
         }
     }
 
     fn record(&mut self, observation: Observation) {
         let (Observation::New(sample) | Observation::Revised(sample)) = observation;
-        let Some(writer) = &mut self.writer else {
+        if self.writer.is_none() {
             if self.backlog.len() < BACKLOG {
                 self.backlog.push_back(observation);
             } else {
                 self.dropped += 1;
             }
             return;
-        };
-        let Some((info, Some(id))) = self.ids.get(&sample.series) else {
+        }
+        if !self.ids.contains_key(&sample.series) {
+            // The series was told before its first probe was sent, but its turn has not come yet.
+            self.obey_all();
+        }
+        let (Some((info, Some(id))), Some(writer)) = (self.ids.get(&sample.series), &mut self.writer)
+        else {
             self.dropped += 1;
             return;
         };
@@ -485,7 +503,7 @@ impl Recorder {
         if now.saturating_since(self.health_before.2) >= MINUTE_NS {
             self.write_health(now);
         }
-        notify::alive();
+        self.tell_watchdog(now);
         for live in self.live.values_mut() {
             live.next_second();
         }
@@ -521,6 +539,23 @@ impl Recorder {
             "{} series, {lost} with loss just now",
             status.series.len()
         ));
+    }
+
+    /// Tells systemd that the daemon lives while both threads do that nobody can do without: this
+    /// one, by coming here, and the probe thread, by its report of every second.
+    fn tell_watchdog(&mut self, now: Monotonic) {
+        let silent_ns = now.saturating_since(self.probe_seen);
+        let stuck = silent_ns > notify::patience_ns();
+        if !stuck {
+            notify::alive();
+        } else if !self.probe_stuck {
+            log::error!(
+                "the probe thread has not gone round for {} s; systemd is not told that the daemon \
+                 lives, and will start it again",
+                silent_ns / SECOND_NS
+            );
+        }
+        self.probe_stuck = stuck;
     }
 
     fn dropped_in_all(&self) -> u64 {

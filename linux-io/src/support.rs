@@ -180,10 +180,21 @@ fn explain(error: io::Error) -> Unavailable {
         },
         Some(libc::ENOSYS) => Unavailable::Missing,
         // A flag or a ring type that the kernel does not know.
-        Some(libc::EINVAL) => Unavailable::TooOld(kernel_release()),
+        Some(libc::EINVAL) if !is_new_enough(&kernel_release()) => {
+            Unavailable::TooOld(kernel_release())
+        }
         Some(libc::ENOMEM) => Unavailable::NoMemory,
         _ => Unavailable::Other(error),
     }
+}
+
+/// Whether a kernel of this release has what a ring is asked for here: 6.1 or later. One whose
+/// release says nothing is taken for too old, since it has refused.
+fn is_new_enough(release: &str) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(1))
 }
 
 fn disabled_sysctl() -> Option<u8> {
@@ -289,12 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn only_an_old_kernel_is_called_old() {
+        for (release, new) in [
+            ("6.1.0-31-amd64", true),
+            ("6.18.5", true),
+            ("10.0", true),
+            ("6.0.19", false),
+            ("5.15.0-91-generic", false),
+            ("of unknown release", false),
+        ] {
+            assert_eq!(is_new_enough(release), new, "{release}");
+        }
+    }
+
+    #[test]
     fn every_refusal_names_its_remedy() {
         let lines = [
             Unavailable::DisabledBySysctl(2).to_string(),
             Unavailable::DisabledBySysctl(1).to_string(),
             explain(io::Error::from_raw_os_error(libc::ENOSYS)).to_string(),
-            explain(io::Error::from_raw_os_error(libc::EINVAL)).to_string(),
+            Unavailable::TooOld("5.15.0-91-generic".into()).to_string(),
             explain(io::Error::from_raw_os_error(libc::ENOMEM)).to_string(),
             Unavailable::Refused(io::Error::from_raw_os_error(libc::EPERM)).to_string(),
         ];

@@ -92,6 +92,10 @@ impl OpenError {
                     path,
                     why: source.to_string(),
                 },
+                std::io::ErrorKind::UnexpectedEof => Self::Corrupt {
+                    path,
+                    why: "it ends early".into(),
+                },
                 _ => Self::Io { path, source },
             },
             other => Self::Corrupt {
@@ -133,6 +137,9 @@ impl fmt::Display for StoreError {
                 free_bytes >> 20,
                 min_free_bytes >> 20
             ),
+            Self::Database(e) if self.is_full() => {
+                write!(f, "disk full ({e}); make room, or lower retention.max_size")
+            }
             Self::Database(e) => write!(f, "store: {e}"),
             Self::Reopen(e) => write!(f, "store could not be reopened: {e}"),
             Self::Damaged(what) => write!(f, "store: {what}; bbtool store check says more"),

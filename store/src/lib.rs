@@ -14,6 +14,7 @@ mod reader;
 mod retention;
 mod tables;
 mod tail;
+mod tentative;
 mod timemap;
 mod writer;
 

@@ -22,6 +22,7 @@ use crate::tables::{
     MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, SeriesTime, TAIL,
 };
 use crate::tail;
+use crate::tentative::{Decision, Tentative};
 
 /// How a store is written.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ impl Writer {
     /// # Errors
     /// [`OpenError`]; the file is left untouched where it is not a store of this program.
     pub fn open(path: &Path, options: WriterOptions) -> Result<Self, OpenError> {
-        let db = open_database(path)?;
+        let (db, decision) = open_tentatively(path)?;
         let mut writer = Self {
             path: path.to_path_buf(),
             options,
@@ -100,10 +101,13 @@ impl Writer {
             fresh_samples: 0,
             shed_samples: 0,
         };
-        writer.load().map_err(|e| OpenError::Corrupt {
-            path: path.to_path_buf(),
-            why: e.to_string(),
+        unless_it_panics(path, || {
+            writer.load().map_err(|e| OpenError::Corrupt {
+                path: path.to_path_buf(),
+                why: e.to_string(),
+            })
         })?;
+        keep(path, decision)?;
         Ok(writer)
     }
 
@@ -625,6 +629,19 @@ pub(crate) fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<()
     Ok(())
 }
 
+/// What redb does with a file whose pages are garbage: some it reports, at some it panics.
+fn unless_it_panics<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(OpenError::Corrupt {
+            path: path.to_path_buf(),
+            why: "its pages make no sense".into(),
+        })
+    })
+}
+
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder
@@ -637,14 +654,24 @@ pub(crate) fn open_read_only(path: &Path) -> Result<redb::ReadOnlyDatabase, Open
     if !check_foreign(path)? {
         return Err(OpenError::Missing(path.to_path_buf()));
     }
-    let db = builder()
-        .open_read_only(path)
-        .map_err(|e| OpenError::of(path, e))?;
-    check_schema(path, &db)?;
-    Ok(db)
+    unless_it_panics(path, || {
+        let db = builder()
+            .open_read_only(path)
+            .map_err(|e| OpenError::of(path, e))?;
+        check_schema(path, &db)?;
+        Ok(db)
+    })
 }
 
 pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let (db, decision) = open_tentatively(path)?;
+    keep(path, decision)?;
+    Ok(db)
+}
+
+/// Opens the store, or makes it, without changing a byte of one that is there before the decision:
+/// until then it may prove to be damaged.
+fn open_tentatively(path: &Path) -> Result<(Database, Decision), OpenError> {
     if !check_foreign(path)? {
         make(path)?;
     }
@@ -653,9 +680,31 @@ pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
         Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
         Err(e) => return Err(e),
     }
-    let db = builder().create(path).map_err(|e| OpenError::of(path, e))?;
-    check_schema(path, &db)?;
-    Ok(db)
+    let io = |source| OpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io)?;
+    unless_it_panics(path, || {
+        let backend = FileBackend::new(file).map_err(|e| OpenError::of(path, e))?;
+        let (backend, decision) = Tentative::new(backend).map_err(io)?;
+        let db = builder()
+            .create_with_backend(backend)
+            .map_err(|e| OpenError::of(path, e))?;
+        check_schema(path, &db)?;
+        Ok((db, decision))
+    })
+}
+
+fn keep(path: &Path, decision: Decision) -> Result<(), OpenError> {
+    decision.keep().map_err(|source| OpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// Makes an empty store. It gets its name when it is whole: one that a power cut left half made

@@ -2,10 +2,12 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+pub mod refuse;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -24,6 +26,98 @@ use serde_json::Value;
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_bufferbaned");
 /// The most that anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says loudly that a test cannot run here; where everything has to run, that is a failure.
+pub fn skipped(why: &str) {
+    println!("SKIPPED: {why}");
+    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
+}
+
+/// Set for the copy of a test that runs in namespaces of its own.
+const INSIDE: &str = "BUFFERBANE_TEST_NAMESPACE";
+
+/// Runs the named test of this file again in a network and a mount namespace; true in the copy.
+pub fn inside_namespaces(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut unshare = vec!["--net", "--mount"];
+    if !nix::unistd::geteuid().is_root() {
+        unshare.push("--map-root-user");
+    }
+    if Command::new("ip").arg("-V").output().is_err() {
+        skipped("no ip command (iproute2)");
+        return false;
+    }
+    let tried = Command::new("unshare").args(&unshare).arg("true").output();
+    if !tried.is_ok_and(|o| o.status.success()) {
+        skipped("unshare (util-linux) cannot make network and mount namespaces for this user");
+        return false;
+    }
+    let status = Command::new("unshare")
+        .args(&unshare)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "the copy in the namespaces failed");
+    false
+}
+
+/// Runs `ip`, which has to succeed.
+pub fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    assert!(status.is_ok_and(|s| s.success()), "ip {arguments}");
+}
+
+/// What a service tells systemd, read at once, as systemd does.
+pub struct Systemd {
+    pub socket: PathBuf,
+    told: Receiver<String>,
+}
+
+impl Systemd {
+    pub fn new(dir: &Path) -> Self {
+        let socket = dir.join("notify");
+        let listen = UnixDatagram::bind(&socket).unwrap();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok(len) = listen.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                if tell.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { socket, told }
+    }
+
+    /// The next message with this in it.
+    pub fn wait_for(&self, what: &str) -> String {
+        loop {
+            let said = self.told.recv_timeout(PATIENCE).expect(what);
+            if said.contains(what) {
+                return said;
+            }
+        }
+    }
+
+    /// Whether something with this comes within `time`.
+    pub fn hears(&self, what: &str, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while let Ok(said) = self
+            .told
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            if said.contains(what) {
+                return true;
+            }
+        }
+        false
+    }
+}
 
 /// A place of its own with a key, a reflector, and a configuration that probes it over loopback.
 pub struct Place {
@@ -199,8 +293,10 @@ impl Service {
 
     /// Reads its log until there is a line with this.
     pub fn line(&mut self, with: &str) -> String {
+        let until = Instant::now() + PATIENCE;
         loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!("it did not say {with:?} but {:#?}", self.said);
             };
             self.said.push(line.clone());
@@ -230,7 +326,13 @@ impl Service {
     pub fn end(mut self) -> (Option<i32>, Duration) {
         let begin = Instant::now();
         self.signal(Signal::SIGTERM);
-        (self.child.wait().unwrap().code(), begin.elapsed())
+        while begin.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code(), begin.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not end");
     }
 }
 

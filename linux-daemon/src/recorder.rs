@@ -281,7 +281,8 @@ impl Recorder {
             // The series was told before its first probe was sent, but its turn has not come yet.
             self.obey_all();
         }
-        let (Some((info, Some(id))), Some(writer)) = (self.ids.get(&sample.series), &mut self.writer)
+        let (Some((info, Some(id))), Some(writer)) =
+            (self.ids.get(&sample.series), &mut self.writer)
         else {
             self.dropped += 1;
             return;

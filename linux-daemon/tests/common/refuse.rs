@@ -57,51 +57,73 @@ fn run(
         .then_some(output)
 }
 
+/// A host that refuses.
+struct Host {
+    name: &'static str,
+    /// What `io_uring_setup` fails with.
+    errno: i32,
+    /// What these files say there.
+    files: Vec<(&'static str, &'static str)>,
+    remedy: &'static str,
+}
+
 /// Runs `program`, which has to need io_uring, on each kind of host that has none: it says in one
 /// line what is the matter and what helps, and exits with 1. `skip` hears what cannot be tried here.
-pub fn every_refusal(program: &str, arguments: &[&str], skip: fn(&str)) {
+pub(crate) fn every_refusal(program: &str, arguments: &[&str], skip: fn(&str)) {
     let dir = tempfile::tempdir().unwrap();
     let sysctl = "/proc/sys/kernel/io_uring_disabled";
     let release = "/proc/sys/kernel/osrelease";
-    let mut hosts: Vec<(&str, i32, Vec<(&str, &str)>, &str)> = vec![
-        (
+    let host = |name, errno, files: &[(&'static str, &'static str)], remedy| Host {
+        name,
+        errno,
+        files: files.to_vec(),
+        remedy,
+    };
+    let mut hosts = vec![
+        host(
             "a seccomp filter",
             libc::EPERM,
-            vec![],
+            &[],
             "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp filter",
         ),
-        (
+        host(
             "a kernel without",
             libc::ENOSYS,
-            vec![],
+            &[],
             "built with CONFIG_IO_URING is needed",
         ),
-        (
+        host(
             "an old kernel",
             libc::EINVAL,
-            vec![(release, "5.15.0-91-generic\n")],
+            &[(release, "5.15.0-91-generic\n")],
             "Linux 5.15.0-91-generic is too old; 6.1 or later is needed",
         ),
     ];
     if Path::new(sysctl).exists() {
-        hosts.push((
+        hosts.push(host(
             "the sysctl",
             libc::EPERM,
-            vec![(sysctl, "2\n")],
+            &[(sysctl, "2\n")],
             "sysctl -w kernel.io_uring_disabled=0",
         ));
     }
-    for (host, errno, files, remedy) in hosts {
+    for Host {
+        name,
+        errno,
+        files,
+        remedy,
+    } in hosts
+    {
         let Some(output) = run(dir.path(), errno, &files, program, arguments) else {
-            skip(&format!("{host}: no mount namespace"));
+            skip(&format!("{name}: no mount namespace"));
             continue;
         };
         let said = String::from_utf8_lossy(&output.stderr);
-        println!("{host}: {said}");
-        assert_eq!(output.status.code(), Some(1), "{host}: {said}");
+        println!("{name}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
         let lines: Vec<&str> = said.lines().filter(|l| *l != "laid out").collect();
-        assert_eq!(lines.len(), 1, "{host}: {said}");
+        assert_eq!(lines.len(), 1, "{name}: {said}");
         assert!(lines[0].contains("io_uring is not available: "), "{said}");
-        assert!(lines[0].contains(remedy), "{host}: {said}");
+        assert!(lines[0].contains(remedy), "{name}: {said}");
     }
 }

@@ -1,0 +1,303 @@
+//! The fuzz targets without a fuzzer: each goes through its seed corpus, which is made of real
+//! messages, in every ordinary test run.
+//!
+//! `BUFFERBANE_WRITE_CORPUS=1 cargo test -p bufferbane-core --test corpus` writes the seeds anew.
+
+extern crate self as libfuzzer_sys;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bufferbane_core::record;
+use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
+use bufferbane_core::stats::summary::{MAX_ENCODED, Summary};
+use bufferbane_core::time::{ClockSource, Monotonic};
+use bufferbane_core::wire::icmp::{Echo, Version, checksum};
+
+/// In place of libFuzzer's: the target's body as a function.
+#[macro_export]
+macro_rules! fuzz_target {
+    (|$bytes:ident: &[u8]| $body:block) => {
+        pub(crate) fn run($bytes: &[u8]) $body
+    };
+}
+
+macro_rules! targets {
+    ($($name:ident $file:literal)*) => {
+        $(
+            #[path = $file]
+            #[allow(unused_attributes, reason = "no_main is for the fuzzer's program")]
+            mod $name;
+        )*
+        const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name::run)),*];
+    };
+}
+
+targets! {
+    block "../../fuzz/fuzz_targets/block.rs"
+    icmp "../../fuzz/fuzz_targets/icmp.rs"
+    session "../../fuzz/fuzz_targets/session.rs"
+    stamp "../../fuzz/fuzz_targets/stamp.rs"
+    strangers "../../fuzz/fuzz_targets/strangers.rs"
+    summary "../../fuzz/fuzz_targets/summary.rs"
+}
+
+type Seeds = BTreeMap<String, Vec<u8>>;
+
+/// One second of a line at 20 Hz: answered, late, lost in each direction, doubled, not sent.
+fn samples() -> Vec<Sample> {
+    (0..20)
+        .map(|i| {
+            let sent = Monotonic::from_nanos(1_000_000_000 + i * 50_000_000 + i * i * 1000);
+            let mut s = Sample::lost(SeriesIndex(0), i, sent, 128);
+            s.tx_clock = ClockSource::Kernel;
+            s.send_late_ns = 20_000 + i as i64;
+            s.status = match i {
+                3 => Status::LostUp,
+                7 | 8 => Status::LostDown,
+                11 => Status::Lost,
+                13 => Status::Unsent,
+                15 => Status::Late,
+                17 => Status::Duplicate,
+                _ => Status::Ok,
+            };
+            if s.status == Status::Unsent {
+                s.errno = 101;
+            }
+            if s.status.is_answered() {
+                s.rtt_ns = Some(20_000_000 + i * i * 7_000);
+                s.raw_up_ns = Some(5_000_000_000 + i as i64 * 1000);
+                s.raw_down_ns = Some(-4_980_000_000);
+                s.rx_clock = ClockSource::Kernel;
+                s.remote_rx_clock = ClockSource::Kernel;
+                s.remote_tx_clock = ClockSource::Kernel;
+                (s.ttl_up, s.ttl_down, s.tos_seen) = (Some(57), Some(58), Some(0));
+                s.flags = Flags::from_bits(u8::from(i == 5));
+            }
+            s
+        })
+        .collect()
+}
+
+fn block() -> Seeds {
+    let all = samples();
+    let encode = |samples: &[Sample]| {
+        let mut out = vec![0; 1 << 16];
+        let len = record::encode(samples, &mut out).unwrap();
+        assert!(record::decode(&out[..len]).unwrap().eq(samples.to_vec()));
+        out[..len].to_vec()
+    };
+    [("one", &all[..1]), ("answered", &all[..3]), ("all", &all)]
+        .into_iter()
+        .flat_map(|(name, samples)| {
+            let whole = encode(samples);
+            // And what stands between a block's begin and its checksum, which the target adds.
+            let within = whole[2..whole.len() - 4].to_vec();
+            [
+                (name.to_owned(), whole),
+                (format!("{name}-columns"), within),
+            ]
+        })
+        .collect()
+}
+
+fn summary() -> Seeds {
+    let encode = |summary: &Summary| {
+        let mut out = vec![0; MAX_ENCODED];
+        let len = summary.encode(&mut out).unwrap();
+        assert!(Summary::decode(&out[..len]).unwrap() == *summary);
+        out[..len].to_vec()
+    };
+    let mut of_all = Summary::new();
+    samples().iter().for_each(|s| of_all.add(s));
+    let mut merged = of_all.clone();
+    merged.merge(&of_all);
+    [
+        ("empty", &Summary::new()),
+        ("second", &of_all),
+        ("merged", &merged),
+    ]
+    .map(|(name, s)| (name.to_owned(), encode(s)))
+    .into()
+}
+
+fn icmp() -> Seeds {
+    let echo = Echo {
+        identifier: 0x4246,
+        cookie: 0x0102_0304_0506_0708,
+        seq: 7,
+    };
+    let mut seeds = Seeds::new();
+    for (version, name, reply) in [(Version::V4, "v4", 0), (Version::V6, "v6", 129)] {
+        for size in [24, 64, 1472] {
+            let mut out = vec![0; size];
+            echo.emit_request(version, size, &mut out).unwrap();
+            seeds.insert(format!("{name}-request-{size}"), out.clone());
+            out[0] = reply;
+            if version == Version::V4 {
+                out[2..4].fill(0);
+                let sum = checksum(&out);
+                out[2..4].copy_from_slice(&sum.to_be_bytes());
+            }
+            assert!(Echo::parse_reply(version, &out).is_ok(), "{name} {size}");
+            if size == 64 && version == Version::V4 {
+                let mut header = vec![0x45, 0, 0, 84, 0, 1, 0, 0, 57, 1, 0, 0];
+                header.extend([192, 0, 2, 1, 192, 0, 2, 7]);
+                seeds.insert("v4-packet".into(), [header, out.clone()].concat());
+            }
+            seeds.insert(format!("{name}-reply-{size}"), out);
+        }
+    }
+    seeds
+}
+
+/// The messages of the vector file: whoever has another key says just these to a reflector.
+fn strangers() -> Seeds {
+    let text = include_str!("vectors/messages.txt").replace("\\\n", "");
+    let mut section = "";
+    let mut seeds = Seeds::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some(hex) = line.strip_prefix("datagram = ") {
+            let hex: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+            let bytes = hex
+                .chunks(2)
+                .map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap());
+            let name = section.replace([' ', '/'], "-");
+            seeds.insert(name, bytes.collect());
+        }
+    }
+    assert!(seeds.len() >= 8 && seeds.values().all(|s| s.starts_with(b"BFBN")));
+    seeds
+}
+
+/// Both STAMP formats, without and with room for more than the base packet.
+fn stamp() -> Seeds {
+    [
+        ("request-44", 44),
+        ("request-112", 112),
+        ("padded-200", 200),
+    ]
+    .map(|(name, len)| {
+        let mut bytes = vec![0; len];
+        bytes[..4].copy_from_slice(&7u32.to_be_bytes());
+        bytes[4..12].copy_from_slice(&0xea53_1e80_8000_0000u64.to_be_bytes());
+        // Synchronised, a scale of 16, a multiplier of 1.
+        bytes[12..14].copy_from_slice(&0x9001u16.to_be_bytes());
+        (name.to_owned(), bytes)
+    })
+    .into()
+}
+
+/// What the target reads four bytes at a time: time passes, a datagram arrives, a stamp comes.
+fn session() -> Seeds {
+    const PASS_50_MS: [u8; 4] = [0, 50, 0, 0];
+    const DELIVER: [u8; 4] = [2, 0, 0, 0];
+    const DELIVER_TWICE: [u8; 4] = [2, 0, 1, 0];
+    const STAMPED: [u8; 4] = [4, 0, 2, 0];
+    const NO_STAMP: [u8; 4] = [4, 0, 0, 0];
+    const FAILED: [u8; 4] = [4, 0, 1, 101];
+    const OTHER_PLAINTEXT: [u8; 4] = [5, 0, 3, 0xff];
+    const MINUTES_PASS: [u8; 4] = [0, 255, 3, 0];
+    let greet = [PASS_50_MS, DELIVER, DELIVER, PASS_50_MS, DELIVER, DELIVER];
+    let probe = [PASS_50_MS, STAMPED, DELIVER, DELIVER];
+    let sequence = |parts: &[&[[u8; 4]]]| parts.concat().concat();
+    [
+        ("greeting", sequence(&[&greet])),
+        ("probes", sequence(&[&greet, &probe, &probe, &probe])),
+        (
+            "losses",
+            sequence(&[&greet, &[PASS_50_MS, PASS_50_MS, NO_STAMP, FAILED], &probe]),
+        ),
+        (
+            "replays",
+            sequence(&[&greet, &[PASS_50_MS, DELIVER_TWICE, DELIVER_TWICE, DELIVER]]),
+        ),
+        (
+            "forged-greeting",
+            sequence(&[&[PASS_50_MS, OTHER_PLAINTEXT, DELIVER], &greet]),
+        ),
+        (
+            "silence",
+            sequence(&[&greet, &probe, &[MINUTES_PASS; 8], &greet, &probe]),
+        ),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
+fn seeds(target: &str) -> Seeds {
+    match target {
+        "block" => block(),
+        "icmp" => icmp(),
+        "session" => session(),
+        "stamp" => stamp(),
+        "strangers" => strangers(),
+        "summary" => summary(),
+        _ => panic!("{target} has no seeds"),
+    }
+}
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target)
+}
+
+fn is_writing() -> bool {
+    std::env::var_os("BUFFERBANE_WRITE_CORPUS").is_some()
+}
+
+#[test]
+fn every_target_goes_through_its_corpus() {
+    if is_writing() {
+        return;
+    }
+    for (target, run) in TARGETS {
+        let mut ran = 0;
+        for entry in std::fs::read_dir(corpus(target)).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            let bytes = std::fs::read(&path).unwrap();
+            run(&bytes);
+            // And cut short, at every place near its begin.
+            (0..bytes.len().min(64)).for_each(|len| run(&bytes[..len]));
+            ran += 1;
+        }
+        assert!(ran >= 3, "{target}: {ran} seeds");
+    }
+}
+
+#[test]
+fn the_committed_seeds_are_what_the_code_says_today() {
+    let write = is_writing();
+    for (target, _) in TARGETS {
+        let dir = corpus(target);
+        if write {
+            std::fs::create_dir_all(&dir).unwrap();
+        }
+        for (name, bytes) in seeds(target) {
+            let path = dir.join(name);
+            if write {
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            let committed = std::fs::read(&path)
+                .unwrap_or_else(|e| panic!("{}: {e}; see the begin of this file", path.display()));
+            assert!(committed == bytes, "{} is out of date", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_fuzz_target_has_a_corpus() {
+    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    for entry in std::fs::read_dir(targets).unwrap() {
+        let file = entry.unwrap().file_name();
+        let name = file.to_string_lossy().replace(".rs", "");
+        // It is there to fail.
+        if name != "canary" {
+            assert!(TARGETS.iter().any(|(t, _)| *t == name), "{name}");
+        }
+    }
+}

@@ -127,6 +127,42 @@ pub struct Config {
     pub stamps: Vec<StampTarget>,
     /// Reflectors.
     pub reflectors: Vec<Reflector>,
+    /// Throughput tests.
+    pub throughput: Throughput,
+}
+
+/// How throughput tests go, and when they run by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// At most one test by itself in this time, ns; `None` is none at all, which holds without the
+    /// section.
+    pub every_ns: Option<u64>,
+    /// How long streams run, s, 2 to 60.
+    pub seconds: u64,
+    /// TCP streams each way, 1 to 16.
+    pub streams: u8,
+    /// Congestion control of both ends.
+    pub congestion: String,
+    /// DSCP of both ends' streams.
+    pub dscp: u8,
+    /// Bytes that scheduled tests may move in 30 days.
+    pub monthly_budget_bytes: u64,
+    /// No test by itself while the interface carries more than a little.
+    pub skip_when_busy: bool,
+}
+
+impl Default for Throughput {
+    fn default() -> Self {
+        Self {
+            every_ns: None,
+            seconds: 8,
+            streams: 4,
+            congestion: "cubic".into(),
+            dscp: 0,
+            monthly_budget_bytes: 50 << 30,
+            skip_when_busy: true,
+        }
+    }
 }
 
 impl Default for Config {
@@ -149,6 +185,7 @@ impl Default for Config {
             targets: None,
             stamps: Vec::new(),
             reflectors: Vec::new(),
+            throughput: Throughput::default(),
         }
     }
 }
@@ -231,12 +268,52 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
         .iter()
         .filter_map(|r| read_reflector(r, base, &mut names))
         .collect();
-    for later in ["http", "throughput", "alerts"] {
+    config.throughput = read_throughput(&root.section("throughput"));
+    for later in ["http", "alerts"] {
         root.section(later)
             .not_acted_on("this version does not act on this section yet");
     }
     root.finish();
     config
+}
+
+fn read_throughput(s: &Section<'_>) -> Throughput {
+    let default = Throughput::default();
+    let every = s.parsed("every", |text| match text {
+        "never" => Ok(None),
+        _ => bufferbane_config::parse_duration(text).and_then(|ns| match ns {
+            0..60_000_000_000 => Err(format!("\"{text}\" is too often; 1m is the least")),
+            _ => Ok(Some(ns)),
+        }),
+    });
+    let hourly = s.is_present().then_some(3600 * SECOND_NS);
+    let throughput = Throughput {
+        every_ns: every.unwrap_or(hourly),
+        seconds: s.number("seconds", 2..=60).unwrap_or(default.seconds),
+        streams: s
+            .number("streams", 1..=16)
+            .map_or(default.streams, |n| n as u8),
+        congestion: s
+            .parsed("congestion", |name| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                if (1..=15).contains(&name.len()) && name.chars().all(plain) {
+                    Ok(name.to_owned())
+                } else {
+                    Err(format!(
+                        "\"{name}\" is not the name of a congestion control; write for example \
+                         cubic"
+                    ))
+                }
+            })
+            .unwrap_or(default.congestion),
+        dscp: s.number("dscp", 0..=63).map_or(default.dscp, |n| n as u8),
+        monthly_budget_bytes: s
+            .parsed("monthly_budget", parse_size)
+            .unwrap_or(default.monthly_budget_bytes),
+        skip_when_busy: s.flag("skip_when_busy").unwrap_or(default.skip_when_busy),
+    };
+    s.finish();
+    throughput
 }
 
 fn read_pacing(daemon: &Section<'_>) -> Pacing {
@@ -570,10 +647,35 @@ mod tests {
     fn what_is_of_later_versions_is_accepted_with_a_word() {
         let loaded = parse(
             "f",
-            "[http]\nlisten = \"\"\n[throughput]\nseconds = 8\n",
+            "[http]\nlisten = \"\"\n[alerts]\nlatency_spike = 5\n",
             Path::new("/"),
         );
         assert_eq!(loaded.unwrap().warnings.len(), 2);
+    }
+
+    #[test]
+    fn tests_run_by_themselves_only_where_the_section_is_there() {
+        let read = |text| parse("f", text, Path::new("/")).unwrap().config.throughput;
+        assert_eq!(read(""), Throughput::default());
+        assert_eq!(read("").every_ns, None);
+        assert_eq!(read("[throughput]\n").every_ns, Some(3600 * SECOND_NS));
+        let t = read(
+            "[throughput]\nevery = \"6h\"\nseconds = 10\nstreams = 8\ncongestion = \"bbr\"\n\
+             dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n",
+        );
+        let wanted = Throughput {
+            every_ns: Some(6 * 3600 * SECOND_NS),
+            seconds: 10,
+            streams: 8,
+            congestion: "bbr".into(),
+            dscp: 8,
+            monthly_budget_bytes: 1 << 30,
+            skip_when_busy: false,
+        };
+        assert_eq!(t, wanted);
+        assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
+        let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n";
+        assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 4);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::load::{TestNews, TestWish, Tests};
 use crate::recorder::Order;
 use crate::status::Status;
 
@@ -26,6 +27,7 @@ pub(crate) struct Control {
     pub(crate) orders: SyncSender<Order>,
     pub(crate) reload: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     pub(crate) started: Instant,
+    pub(crate) tests: Tests,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +37,7 @@ enum Request {
     Targets,
     Commit,
     Reload,
+    Test(TestWish),
 }
 
 /// Listens at `path` until `stop` says so.
@@ -114,6 +117,7 @@ async fn talk(stream: UnixStream, control: &Control) -> std::io::Result<()> {
     let mut line = String::new();
     while lines.read_line(&mut line).await? > 0 {
         let mut answer = match serde_json::from_str::<Request>(&line) {
+            Ok(Request::Test(wish)) => test(wish, control, lines.get_mut(), &mut write).await?,
             Ok(request) => answer(request, control).await,
             Err(e) => failure(&format!("not a command: {e}")),
         }
@@ -124,6 +128,34 @@ async fn talk(stream: UnixStream, control: &Control) -> std::io::Result<()> {
         lines.get_mut().set_limit(LONGEST);
     }
     Ok(())
+}
+
+/// Runs a throughput test: a line each time there is news, the last of which has `test`. Whoever
+/// hangs up or says anything meanwhile cuts it off.
+async fn test(
+    wish: TestWish,
+    control: &Control,
+    read: &mut (impl AsyncReadExt + Unpin),
+    write: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<Value> {
+    let mut news = control.tests.run(wish);
+    let mut byte = [0];
+    loop {
+        let next = tokio::select! {
+            next = news.recv() => next,
+            _ = read.read(&mut byte) => return Ok(failure("it was cut off")),
+        };
+        match next {
+            Some(TestNews::Progress(progress)) => {
+                let mut line = json!({ "ok": true, "progress": progress }).to_string();
+                line.push('\n');
+                write.write_all(line.as_bytes()).await?;
+            }
+            Some(TestNews::Done(test)) => return Ok(json!({ "ok": true, "test": test })),
+            Some(TestNews::Failed(why)) => return Ok(failure(&why)),
+            None => return Ok(failure("the daemon is ending")),
+        }
+    }
 }
 
 async fn answer(request: Request, control: &Control) -> Value {
@@ -154,6 +186,8 @@ async fn answer(request: Request, control: &Control) -> Value {
                 Err(e) => failure(&e.to_string()),
             }
         }
+        // Told line by line by whoever reads the commands.
+        Request::Test(_) => failure("a test is no single answer"),
         Request::Reload => match (control.reload)() {
             Ok(()) => json!({ "ok": true }),
             Err(why) => failure(&why),

@@ -24,6 +24,7 @@ use rand_chacha::ChaCha12Rng;
 use rtrb::{Consumer, Producer};
 
 use crate::config::{Config, timeout_ns};
+use crate::load::{Path, Paths};
 use crate::plan::{self, Host, Probe, Wanted};
 use crate::probe::{Command, Prober, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
@@ -69,6 +70,7 @@ pub(crate) struct Keeper {
     orders: SyncSender<Order>,
     requests: Receiver<Request>,
     status: Arc<Mutex<Status>>,
+    paths: Paths,
     names: Resolver,
     units: BTreeMap<Wanted, Kept>,
     links: BTreeMap<String, bool>,
@@ -85,6 +87,8 @@ pub(crate) struct Ends {
     pub(crate) orders: SyncSender<Order>,
     pub(crate) requests: Receiver<Request>,
     pub(crate) status: Arc<Mutex<Status>>,
+    /// Where reflectors are reached, for throughput tests.
+    pub(crate) paths: Paths,
 }
 
 impl Keeper {
@@ -102,6 +106,7 @@ impl Keeper {
             orders: ends.orders,
             requests: ends.requests,
             status: ends.status,
+            paths: ends.paths,
             names: Resolver::start(),
             units: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -191,6 +196,7 @@ impl Keeper {
             }
             self.connect(&w, &interfaces);
         }
+        self.publish_paths();
         let troubles = self
             .units
             .iter()
@@ -203,6 +209,23 @@ impl Keeper {
             .collect();
         if let Ok(mut status) = self.status.lock() {
             status.troubles = troubles;
+        }
+    }
+
+    /// Says through which interfaces which reflectors are reached.
+    fn publish_paths(&self) {
+        let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
+            Probe::Reflector { key, .. } => Some(Path {
+                interface: w.interface.clone(),
+                index: kept.open?,
+                reflector: w.target.clone(),
+                remote: w.remote,
+                key: key.key().clone(),
+            }),
+            Probe::Icmp { .. } | Probe::Stamp(_) => None,
+        });
+        if let Ok(mut place) = self.paths.lock() {
+            *place = paths.collect();
         }
     }
 

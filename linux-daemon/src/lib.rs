@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 mod floors;
 mod keeper;
+pub mod load;
 mod notify;
 pub mod pacing;
 mod plan;

@@ -13,7 +13,7 @@ use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
-    Event, EventId, OpenError, Retention, SeriesId, SeriesInfo, Severity, Trust, Writer,
+    Event, EventId, LoadTest, OpenError, Retention, SeriesId, SeriesInfo, Severity, Trust, Writer,
     WriterOptions,
 };
 use rtrb::Consumer;
@@ -54,6 +54,8 @@ pub(crate) enum Order {
     Begin(String, Fact),
     /// It ended.
     End(String),
+    /// A throughput test was made.
+    Test(Box<LoadTest>),
     /// Commit now, and say how it went.
     Commit(SyncSender<Result<(), String>>),
     /// Other settings from now on.
@@ -241,6 +243,13 @@ impl Recorder {
             }
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
+            Order::Test(test) => match &mut self.writer {
+                Some(writer) => {
+                    writer.load_test(*test);
+                    self.commit_soon = true;
+                }
+                None => log::error!("a throughput test came before the store was open"),
+            },
             Order::Commit(answer) => {
                 self.commit_waits.push(answer);
                 self.commit_for_readers(clock::now());

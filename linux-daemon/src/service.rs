@@ -16,6 +16,7 @@ use rand_core::SeedableRng;
 use crate::config::{self, Config};
 use crate::control::{self, Control};
 use crate::keeper::{Ends, Keeper, Request};
+use crate::load::{Load, Paths, TestNews, TestWish, Tests};
 use crate::notify;
 use crate::probe::{COMMANDS, ProbeThread, Queues, REPORTS};
 use crate::recorder::{Fact, Order, Recorder, Settings};
@@ -54,6 +55,7 @@ pub struct Daemon {
     keeper: Option<JoinHandle<()>>,
     probe: Option<JoinHandle<Result<(), String>>>,
     recorder: Option<JoinHandle<()>>,
+    load: Load,
 }
 
 impl Daemon {
@@ -112,6 +114,7 @@ impl Daemon {
             Err(_) => return Err(StartError::Ring("the probe thread ended at once".into())),
         };
 
+        let paths = Paths::default();
         let watch = Watch::open().map_err(|e| StartError::System("netlink".into(), e))?;
         let ends = Ends {
             commands: command_in,
@@ -120,10 +123,18 @@ impl Daemon {
             orders: orders.clone(),
             requests: request_queue,
             status: status.clone(),
+            paths: paths.clone(),
         };
         let keeper = Keeper::new(config.clone(), ends, random()?)
             .map_err(|e| StartError::System("netlink".into(), e))?;
         let keeper = spawn("keeper", move || keeper.run(watch))?;
+
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|e| StartError::System("random numbers".into(), e.into()))?;
+        let load = Load::start(config.throughput.clone(), paths, orders.clone(), seed)
+            .map_err(|e| StartError::System("thread load".into(), e))?;
+        let tests = load.tests().clone();
 
         let mut daemon = Self {
             status: status.clone(),
@@ -134,6 +145,7 @@ impl Daemon {
             keeper: Some(keeper),
             probe: Some(probe),
             recorder: Some(recorder),
+            load,
         };
         match opened.recv() {
             Ok(Ok(())) => {}
@@ -151,7 +163,11 @@ impl Daemon {
         let control = Control {
             status,
             orders: orders.clone(),
-            reload: Arc::new(move || reload(file.as_deref(), &requests, &orders)),
+            reload: {
+                let tests = tests.clone();
+                Arc::new(move || reload(file.as_deref(), &requests, &orders, &tests))
+            },
+            tests,
             started: Instant::now(),
         };
         match control::serve(&config.control_socket, control, stop) {
@@ -180,7 +196,14 @@ impl Daemon {
     pub fn reconfigure(&self, config: Config) {
         // Both ends live as long as the daemon.
         let _ = self.orders.send(Order::Settings(settings(&config)));
+        self.load.tests().set(config.throughput.clone());
         let _ = self.requests.send(Request::Config(Box::new(config)));
+    }
+
+    /// Runs a throughput test; it is cut off when the receiver of its news is dropped.
+    #[must_use]
+    pub fn test(&self, wish: TestWish) -> tokio::sync::mpsc::UnboundedReceiver<TestNews> {
+        self.load.tests().run(wish)
     }
 
     /// Reads the configuration again, as SIGHUP does.
@@ -188,7 +211,7 @@ impl Daemon {
     /// # Errors
     /// What is wrong with it; the old one goes on then.
     pub fn reload(&self, file: Option<&Path>) -> Result<(), String> {
-        reload(file, &self.requests, &self.orders)
+        reload(file, &self.requests, &self.orders, self.load.tests())
     }
 
     /// Whether every thread runs.
@@ -202,6 +225,7 @@ impl Daemon {
 
     /// Stops probing, writes everything, and closes the store.
     pub fn stop(&mut self) {
+        self.load.stop();
         drop(self.stop_control.take());
         let _ = self.requests.send(Request::Stop);
         join("keeper", self.keeper.take());
@@ -232,6 +256,7 @@ fn reload(
     file: Option<&Path>,
     requests: &Sender<Request>,
     orders: &SyncSender<Order>,
+    tests: &Tests,
 ) -> Result<(), String> {
     let Some(file) = file else {
         return Err("there is no configuration file to read again".into());
@@ -253,6 +278,7 @@ fn reload(
     orders
         .send(Order::Settings(settings(&loaded.config)))
         .map_err(|_| "the daemon is ending".to_owned())?;
+    tests.set(loaded.config.throughput.clone());
     requests
         .send(Request::Config(Box::new(loaded.config)))
         .map_err(|e| ending(e.to_string()))

@@ -8,6 +8,7 @@
 mod buffer;
 mod error;
 mod floors;
+mod loadtest;
 mod model;
 mod query;
 mod reader;
@@ -19,6 +20,7 @@ mod timemap;
 mod writer;
 
 pub use error::{OpenError, StoreError};
+pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
 };

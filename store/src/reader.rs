@@ -9,8 +9,11 @@ use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use crate::error::{OpenError, StoreError};
 use crate::floors::{self, Floors};
+use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL};
+use crate::tables::{
+    ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL, TESTS,
+};
 use crate::tail;
 use crate::timemap::{Anchor, Segment, TimeMap};
 use crate::writer::{decode_block, decode_summary, from_json, open_database, open_read_only};
@@ -266,6 +269,33 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Throughput tests that began in `[from, to)` of wall time, the oldest first, each with that
+    /// time, ns since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tests(
+        &self,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<(TestId, i64, LoadTest)>, StoreError> {
+        let mut tests = Vec::new();
+        let table = match self.read()?.open_table(TESTS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(tests),
+            Err(e) => return Err(e.into()),
+        };
+        for row in table.iter()? {
+            let (id, json) = row?;
+            let test: LoadTest = from_json(json.value())?;
+            let start = self.map.wall_ns(test.boot, test.start_ns);
+            if let Some(start) = start.filter(|s| (from_ns..to_ns).contains(s)) {
+                tests.push((TestId(id.value()), start, test));
+            }
+        }
+        Ok(tests)
     }
 
     /// The daemon's own health, a row for each minute that ends in `[from, to)` of wall time.

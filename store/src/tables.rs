@@ -39,6 +39,8 @@ pub(crate) const HOURS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition
 pub(crate) const FLOORS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("floors");
 /// Event → `Event` as JSON.
 pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// Test → `LoadTest` as JSON. Files made before there were tests lack the table.
+pub(crate) const TESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tests");
 /// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.
 pub(crate) const HEALTH: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("health");
 

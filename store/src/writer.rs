@@ -16,10 +16,11 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use crate::buffer::{Buffer, Stored};
 use crate::error::{OpenError, StoreError};
 use crate::floors::{Floors, Recent};
+use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, CACHE_BYTES, EVENTS, FLOORS, HEALTH, HOUR_NS, HOURS, META, MINUTE_NS,
-    MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, SeriesTime, TAIL,
+    MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
 };
 use crate::tail;
 use crate::tentative::{Decision, Tentative};
@@ -62,6 +63,7 @@ pub struct Writer {
     boot: u32,
     series: HashMap<SeriesInfo, SeriesId>,
     next_event: u64,
+    next_test: u64,
     buffers: BTreeMap<SeriesId, Buffer>,
     floors: BTreeMap<SeriesId, Recent>,
     pending: Pending,
@@ -76,6 +78,7 @@ struct Pending {
     anchors: Vec<(u64, i64, Trust)>,
     series: Vec<(SeriesId, SeriesInfo)>,
     events: BTreeMap<EventId, Event>,
+    tests: Vec<(TestId, LoadTest)>,
     health: Vec<(u64, Health)>,
     revisions: Vec<(SeriesId, Sample, Stored)>,
 }
@@ -95,6 +98,7 @@ impl Writer {
             boot: 0,
             series: HashMap::new(),
             next_event: 0,
+            next_test: 0,
             buffers: BTreeMap::new(),
             floors: BTreeMap::new(),
             pending: Pending::default(),
@@ -129,6 +133,8 @@ impl Writer {
             }
             let last_event = tx.open_table(EVENTS)?.last()?.map(|(id, _)| id.value());
             self.next_event = last_event.map_or(0, |id| id + 1);
+            let last_test = tx.open_table(TESTS)?.last()?.map(|(id, _)| id.value());
+            self.next_test = last_test.map_or(0, |id| id + 1);
             let mut tail_table = tx.open_table(TAIL)?;
             let parts = match tail_table.get(())? {
                 Some(row) => tail::decode(row.value())?,
@@ -232,6 +238,15 @@ impl Writer {
         let id = EventId(self.next_event);
         self.next_event += 1;
         self.pending.events.insert(id, event);
+        id
+    }
+
+    /// Records a throughput test of this boot.
+    pub fn load_test(&mut self, test: LoadTest) -> TestId {
+        let id = TestId(self.next_test);
+        self.next_test += 1;
+        let boot = self.boot;
+        self.pending.tests.push((id, LoadTest { boot, ..test }));
         id
     }
 
@@ -389,6 +404,10 @@ impl Writer {
         let mut events = tx.open_table(EVENTS)?;
         for (id, event) in &p.events {
             events.insert(id.0, to_json(event)?.as_slice())?;
+        }
+        let mut tests = tx.open_table(TESTS)?;
+        for (id, test) in &p.tests {
+            tests.insert(id.0, to_json(test)?.as_slice())?;
         }
         let mut health = tx.open_table(HEALTH)?;
         for (mono, row) in &p.health {
@@ -776,6 +795,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(SERIES)?;
     tx.open_table(FLOORS)?;
     tx.open_table(EVENTS)?;
+    tx.open_table(TESTS)?;
     tx.open_table(HEALTH)?;
     tx.open_table(TAIL)?;
     tx.commit()?;

@@ -141,7 +141,7 @@ impl Place {
                 name: "child".into(),
                 keys: vec![key],
                 max_pps: 10_000,
-                max_rate_bps: None,
+                max_rate_bps: Some(50_000_000),
                 daily_bytes: None,
             }],
             ..reflector::Config::default()

@@ -1,0 +1,147 @@
+//! Throughput tests by the daemon as a child, over loopback, with a reflector that allows 50 Mbit/s.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use bufferbane_store::{Direction, Reader};
+use common::{PATIENCE, Place};
+use serde_json::{Value, json};
+
+/// Allowed to every user on every kernel.
+const SETTINGS: &str = "[throughput]\nevery = \"never\"\ncongestion = \"reno\"\nstreams = 2\n";
+
+fn place() -> Place {
+    let place = Place::new();
+    place.configure(&(place.usual("50ms") + SETTINGS));
+    place
+}
+
+/// Asks for a test, and leaves the news where they are.
+fn ask(place: &Place, wish: Value) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(place.path("control")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut wish = wish;
+    wish["cmd"] = "test".into();
+    writeln!(stream, "{wish}").unwrap();
+    BufReader::new(stream)
+}
+
+fn next(news: &mut BufReader<UnixStream>) -> Value {
+    let mut line = String::new();
+    news.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or(Value::Null)
+}
+
+/// Reads news until one of that phase comes.
+fn wait_for(news: &mut BufReader<UnixStream>, phase: &str) {
+    loop {
+        let said = next(news);
+        assert_eq!(said["ok"], true, "{said}");
+        if said["progress"]["phase"] == phase {
+            return;
+        }
+    }
+}
+
+fn running_tests(place: &mut Place) -> u64 {
+    let status = place.reflector.as_mut().unwrap().status().unwrap();
+    status["tests"]["running"].as_u64().unwrap()
+}
+
+#[test]
+fn a_test_goes_through_its_phases_and_is_kept() {
+    let place = place();
+    let service = place.start().ready();
+    place.status_with("probe", |s| common::sent(s) > 0);
+    let mut news = ask(&place, json!({ "direction": "both", "seconds": 2 }));
+    let mut phases = Vec::new();
+    let test = loop {
+        let said = next(&mut news);
+        assert_eq!(said["ok"], true, "{said}");
+        if said["test"].is_object() {
+            break said["test"].clone();
+        }
+        let phase = said["progress"]["phase"].as_str().unwrap().to_owned();
+        if phases.last() != Some(&phase) {
+            phases.push(phase);
+        }
+    };
+    let all = ["waiting", "idle", "load", "recovery"];
+    assert!(
+        phases.iter().all(|p| all.contains(&p.as_str())) && phases.contains(&"load".into()),
+        "{phases:?}"
+    );
+    assert_eq!(test["ways"].as_array().unwrap().len(), 2);
+    assert_eq!(test["congestion"], "reno");
+    // Nobody is asked twice, and what nobody knows is said.
+    let unknown = next(&mut ask(&place, json!({ "reflector": "nowhere" })));
+    assert_eq!(unknown["ok"], false);
+    assert!(
+        unknown["error"].as_str().unwrap().contains("far"),
+        "{unknown}"
+    );
+    service.end();
+    let reader = Reader::open(&place.store()).unwrap();
+    let tests = reader.tests(i64::MIN, i64::MAX).unwrap();
+    assert_eq!(tests.len(), 1);
+    let kept = &tests[0].2;
+    for (way, direction) in kept.ways.iter().zip([Direction::Up, Direction::Down]) {
+        assert_eq!(way.direction, direction);
+        let binned: u64 = way.bins.iter().map(|b| u64::from(*b)).sum();
+        assert_eq!(binned, way.bytes);
+        // The reflector's limit; a busy machine may stay below it.
+        assert!(
+            way.mean_bps > 1_000_000 && way.mean_bps < 60_000_000,
+            "{direction:?} {}",
+            way.mean_bps
+        );
+    }
+    assert!(kept.rpm.is_some_and(|r| r > 0));
+    assert!(kept.load_end_ns - kept.load_start_ns >= 2_000_000_000);
+    assert!(kept.probes.iter().filter(|b| b.rtt_ns.is_some()).count() > 20);
+}
+
+#[test]
+fn a_test_that_is_cut_off_leaves_nothing_behind() {
+    let mut place = place();
+    let service = place.start().ready();
+    place.status_with("probe", |s| common::sent(s) > 0);
+    // Whoever asked hangs up.
+    let mut news = ask(&place, json!({ "direction": "up", "seconds": 30 }));
+    wait_for(&mut news, "load");
+    assert_eq!(running_tests(&mut place), 1);
+    drop(news);
+    let begun = Instant::now();
+    while running_tests(&mut place) > 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // SIGTERM in the middle: the daemon ends at once, and so does the test at the reflector.
+    let mut news = ask(&place, json!({ "direction": "down", "seconds": 30 }));
+    wait_for(&mut news, "load");
+    let (code, took) = service.end();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let begun = Instant::now();
+    while running_tests(&mut place) > 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Killed in the middle: the reflector notices by itself.
+    let service = place.start().ready();
+    place.status_with("probe", |s| common::sent(s) > 0);
+    let mut news = ask(&place, json!({ "direction": "up", "seconds": 30 }));
+    wait_for(&mut news, "load");
+    service.kill();
+    let begun = Instant::now();
+    while running_tests(&mut place) > 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Whoever was cut off has no result.
+    let reader = common::reopen(&place.store());
+    assert!(reader.tests(i64::MIN, i64::MAX).unwrap().is_empty());
+}

@@ -1,0 +1,121 @@
+//! A throughput test as it is kept: what was carried each way, and what became of latency.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Direction;
+
+/// A throughput test in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TestId(pub u64);
+
+/// Three percentiles of a delay, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: u64,
+    /// 90 % are not above it.
+    pub p90: u64,
+    /// 99 % are not above it.
+    pub p99: u64,
+}
+
+/// A delay without load, under load, and how far the second lies above the first, percentile by
+/// percentile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedDelay {
+    /// Before the load.
+    pub idle: Percentiles,
+    /// During its steady part.
+    pub loaded: Percentiles,
+    /// The difference.
+    pub increase: Percentiles,
+}
+
+/// One direction of a test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestWay {
+    /// Which.
+    pub direction: Direction,
+    /// TCP streams.
+    pub streams: u8,
+    /// Bytes that the receiver received, from the first stream to the last.
+    pub bytes: u64,
+    /// Mean of the steady part by the receiver's count, bit/s.
+    pub mean_bps: u64,
+    /// 10 % of its bins of 100 ms were not faster.
+    pub p10_bps: u64,
+    /// 90 % of them were not faster.
+    pub p90_bps: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Sum of the senders' congestion windows at the end, bytes.
+    pub cwnd_bytes: u64,
+    /// Mean of their smoothed round-trip times at the end, µs.
+    pub rtt_us: u64,
+    /// Bytes received in each bin of 100 ms; the first begins with the load.
+    pub bins: Vec<u32>,
+    /// Delay of probes in this direction, above its floor.
+    pub delay: LoadedDelay,
+    /// What stood in the queue at the median increase and the mean rate, bytes.
+    pub queue_bytes: u64,
+    /// `A+` to `F`, by the median increase.
+    pub grade: String,
+    /// Probes of the load phase that were lost in this direction.
+    pub lost: u64,
+}
+
+/// Probes of 100 ms together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeBin {
+    /// Median delay up above the floor, ns.
+    pub up_ns: Option<u64>,
+    /// Median delay down above the floor, ns.
+    pub down_ns: Option<u64>,
+    /// Median round-trip time, ns.
+    pub rtt_ns: Option<u64>,
+    /// Probes lost.
+    pub lost: u32,
+}
+
+/// A throughput test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadTest {
+    /// Boot and instants, ns since boot: from the first probe to the last.
+    pub boot: u32,
+    /// See `boot`.
+    pub start_ns: u64,
+    /// See `boot`.
+    pub end_ns: u64,
+    /// When streams began to carry.
+    pub load_start_ns: u64,
+    /// When they were ended.
+    pub load_end_ns: u64,
+    /// What of the load counts as steady begins this long after its start, ns.
+    pub ramp_ns: u64,
+    /// The interface.
+    pub interface: String,
+    /// The reflector's name.
+    pub reflector: String,
+    /// `up`, `down`, `both` or `rrul`.
+    pub kind: String,
+    /// Who asked: `command` or `schedule`.
+    pub asked_by: String,
+    /// Congestion control of all streams.
+    pub congestion: String,
+    /// What was carried, one or two directions.
+    pub ways: Vec<TestWay>,
+    /// Round-trip time of probes.
+    pub rtt: LoadedDelay,
+    /// Round trips per minute under load, where they are known.
+    pub rpm: Option<u32>,
+    /// Whether the last seconds' values agree (draft-ietf-ippm-responsiveness).
+    pub rpm_stable: bool,
+    /// Which variant of the draft that is.
+    pub rpm_variant: String,
+    /// From the end of the load until latency was back, ns; `None`: it was not within the recovery
+    /// phase.
+    pub recovery_ns: Option<u64>,
+    /// Probes in bins of 100 ms; the first begins with the test.
+    pub probes: Vec<ProbeBin>,
+}

@@ -21,6 +21,7 @@ extern crate std;
 mod aead;
 
 pub mod clock;
+pub mod detect;
 pub mod drop_reason;
 pub mod flight;
 pub mod icmp;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{Fail, accuracy, cost, echo, store};
+use bufferbane_lab::bench::{Fail, accuracy, cost, echo, scenario, store};
 use bufferbane_lab::synth;
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
@@ -19,6 +19,7 @@ struct Args {
 enum Command {
     StoreBench(StoreBench),
     Cost(Cost),
+    Scenario(Scenario),
     Synth(Synth),
     ReflectorBench(ReflectorBench),
     Accuracy(Accuracy),
@@ -116,6 +117,32 @@ struct Accuracy {
     quick: bool,
 }
 
+/// What is told of simulated lines against what happened on them: precision, recall, direction,
+/// begin and end of each kind of event, and the first verdict.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "scenario",
+    note = "Example: bufferbane-lab scenario all --first-seed 101"
+)]
+struct Scenario {
+    /// a scenario's name, or all
+    #[argh(positional, default = "\"all\".into()")]
+    name: String,
+    /// how many seeds (default: 3)
+    #[argh(option, default = "3")]
+    seeds: u64,
+    /// the first seed (default: 1)
+    #[argh(option, default = "1")]
+    first_seed: u64,
+    /// how many days it takes, 1 to 400 (default: as long as it is made for)
+    #[argh(option)]
+    days: Option<u64>,
+    /// list every event, not only those that are wrong
+    #[argh(switch)]
+    verbose: bool,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -160,6 +187,13 @@ fn run() -> Result<(), Fail> {
         }),
         Command::Accuracy(a) => accuracy::run(accuracy::Options {
             seconds: if a.quick { 8 } else { a.seconds },
+        }),
+        Command::Scenario(a) => scenario::run(&scenario::Options {
+            name: a.name,
+            seeds: a.seeds,
+            first_seed: a.first_seed,
+            days: a.days,
+            verbose: a.verbose,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }

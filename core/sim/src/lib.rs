@@ -8,6 +8,7 @@
 pub mod check;
 pub mod clock;
 pub mod link;
+pub mod scenario;
 pub mod world;
 
 pub use check::Verdict;

@@ -8,6 +8,7 @@ pub mod child;
 pub mod cost;
 pub mod echo;
 pub mod samples;
+pub mod scenario;
 pub mod setup;
 pub mod store;
 

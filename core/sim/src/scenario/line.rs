@@ -1,0 +1,557 @@
+//! Lines as probes see them: what each probe meets, and what the line itself knows of it.
+
+use std::collections::{BTreeMap, BinaryHeap};
+
+use bufferbane_core::detect::{Direction, Kind, Load, Probe, Role, SeriesFacts};
+use bufferbane_core::sample::Status;
+use bufferbane_core::time::Monotonic;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::{MS, S};
+
+/// When a probe is given up, ns.
+pub const TIMEOUT_NS: u64 = 3 * S;
+
+/// A series of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// What it is.
+    pub facts: SeriesFacts,
+    /// RTT on the idle line, ns.
+    pub base_ns: u64,
+    /// Whether the far end tells which way a probe was lost, and how long it took each way.
+    pub reflector: bool,
+}
+
+/// What happens to the probes of some series for some time.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// Each is lost with these chances.
+    Loss {
+        /// Upward.
+        up: f64,
+        /// Downward.
+        down: f64,
+    },
+    /// All are lost.
+    Cut {
+        /// What is on its way up.
+        up: bool,
+        /// What is on its way down.
+        down: bool,
+        /// They cannot even be sent.
+        unsent: bool,
+    },
+    /// They wait, and some of them up to `wobble_ns` longer.
+    Delay {
+        /// Upward.
+        up_ns: u64,
+        /// Downward.
+        down_ns: u64,
+        /// At random.
+        wobble_ns: u64,
+    },
+    /// Each waits for another random time.
+    Jitter {
+        /// At most this long upward.
+        up_ns: u64,
+        /// At most this long downward.
+        down_ns: u64,
+    },
+    /// Replies take so many hops more, and longer.
+    Path {
+        /// Hops.
+        hops: u8,
+        /// Longer by, ns.
+        longer_ns: u64,
+    },
+    /// It is a load test of our own.
+    Test,
+}
+
+/// Something that happens between two instants.
+#[derive(Clone, Copy, Debug)]
+pub struct Effect {
+    /// From, ns.
+    pub from_ns: u64,
+    /// To, exclusive, ns.
+    pub to_ns: u64,
+    /// What.
+    pub what: What,
+    /// To which series.
+    pub who: fn(&SeriesFacts) -> bool,
+    /// The event that it makes part of, by its place in [`Scenario::expected`].
+    pub makes: Option<usize>,
+}
+
+/// How begin and end of an expected event are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edges {
+    /// By the effect itself.
+    Given,
+    /// By the first and last probe that it touched.
+    Touched,
+    /// By the first probe that it touched, and the first that was answered after the last of them.
+    Answered,
+    /// By the first and last loss of bursts: losses near to each other, three of them in a row.
+    Runs,
+}
+
+/// An event that has to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// What.
+    pub kind: Kind,
+    /// Where.
+    pub line: u8,
+    /// Which way.
+    pub direction: Option<Direction>,
+    /// How its edges are known.
+    pub edges: Edges,
+    /// How far the told ones may be from them, ns.
+    pub tolerance_ns: u64,
+    /// Begin and end, ns; those that are not given are learned as the scenario runs.
+    pub bounds_ns: Option<(u64, u64)>,
+    /// Shares the begin and end of another.
+    pub same_as: Option<usize>,
+}
+
+/// One scenario with one seed.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Series.
+    pub series: Vec<Spec>,
+    /// Whether each line's counters show the household's traffic.
+    pub sees_household: Vec<bool>,
+    /// What happens.
+    pub effects: Vec<Effect>,
+    /// Line, from, to, load.
+    pub loads: Vec<(u8, u64, u64, Load)>,
+    /// Line, when, whether up, bit/s.
+    pub capacities: Vec<(u8, u64, bool, u64)>,
+    /// What has to be told.
+    pub expected: Vec<Expected>,
+    /// How long it takes, ns.
+    pub length_ns: u64,
+    /// Chance that any probe is lost anyway.
+    pub background_loss: f64,
+    /// Mean of the random part of each delay, ns.
+    pub noise_ns: u64,
+    /// Delay that comes and goes with the hour, ns at most.
+    pub daily_ns: u64,
+    /// Extra delay upward in the evening (19 to 23 h) from this day on, to that day, ns.
+    pub evening: Option<(u64, u64, u64)>,
+    /// What people should be told first.
+    pub cause: super::Cause,
+}
+
+/// What a line reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Report {
+    /// What became of a probe.
+    Probe(u8, Probe),
+    /// More of it.
+    Revised(u8, Probe),
+    /// Load of a line.
+    Load(u8, Load),
+    /// A measured capacity: line, whether up, bit/s.
+    Capacity(u8, bool, u64),
+}
+
+struct Due {
+    at_ns: u64,
+    order: u64,
+    what: Later,
+}
+
+enum Later {
+    Send(usize),
+    Answer(usize, Probe),
+    GiveUp(usize, Probe, Status),
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at_ns, other.order).cmp(&(self.at_ns, self.order))
+    }
+}
+
+#[derive(Default, Clone)]
+struct Memory {
+    slot: u64,
+    /// The latest sent of the answered.
+    answered_ns: u64,
+    /// Lost, direction not told yet.
+    untold: Vec<(Probe, Status)>,
+    rtt_before_ns: u64,
+    /// The event that the probe before was jittered by.
+    jittered_by: Option<usize>,
+    /// Losses in a row, and near to each other: their first, their last, and whether three of them
+    /// were in a row.
+    row: u32,
+    chain: (u64, u64, bool),
+    dead_by: Option<usize>,
+}
+
+/// A scenario at work.
+pub struct Run {
+    /// What happens.
+    pub scenario: Scenario,
+    rng: ChaCha8Rng,
+    due: BinaryHeap<Due>,
+    order: u64,
+    memory: Vec<Memory>,
+    /// First and last probe that an event touched, by event and series.
+    pub touched: BTreeMap<(usize, usize), (u64, u64)>,
+    next_second_ns: u64,
+    next_capacity: usize,
+    /// Effects by time, and which of them may matter now.
+    first_effect: usize,
+}
+
+impl Run {
+    /// At its beginning.
+    #[must_use]
+    pub fn new(mut scenario: Scenario, seed: u64) -> Self {
+        scenario.effects.sort_by_key(|e| e.from_ns);
+        scenario.capacities.sort_by_key(|c| c.1);
+        let mut run = Self {
+            memory: vec![Memory::default(); scenario.series.len()],
+            touched: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            due: BinaryHeap::new(),
+            order: 0,
+            scenario,
+            next_second_ns: S,
+            next_capacity: 0,
+            first_effect: 0,
+        };
+        for i in 0..run.scenario.series.len() {
+            let at_ns = run.chance_ns(run.scenario.series[i].facts.interval_ns);
+            run.push(at_ns, Later::Send(i));
+        }
+        run
+    }
+
+    fn push(&mut self, at_ns: u64, what: Later) {
+        self.order += 1;
+        self.due.push(Due {
+            at_ns,
+            order: self.order,
+            what,
+        });
+    }
+
+    fn chance(&mut self) -> f64 {
+        self.rng.next_u32() as f64 / 4_294_967_296.0
+    }
+
+    fn chance_ns(&mut self, below_ns: u64) -> u64 {
+        if below_ns == 0 {
+            0
+        } else {
+            self.rng.next_u64() % below_ns
+        }
+    }
+
+    /// Everything that becomes known up to `now_ns`.
+    pub fn until(&mut self, now_ns: u64, out: &mut Vec<Report>) {
+        while let Some(due) = self.due.peek() {
+            if due.at_ns > now_ns {
+                break;
+            }
+            let Some(Due { at_ns, what, .. }) = self.due.pop() else {
+                break;
+            };
+            match what {
+                Later::Send(i) => self.send(i, at_ns),
+                Later::Answer(i, p) => {
+                    let m = &mut self.memory[i];
+                    m.answered_ns = m.answered_ns.max(p.sent.as_nanos());
+                    out.push(Report::Probe(i as u8, p));
+                    for (mut lost, status) in std::mem::take(&mut m.untold) {
+                        lost.status = status;
+                        out.push(Report::Revised(i as u8, lost));
+                    }
+                }
+                Later::GiveUp(i, mut p, status) => {
+                    let m = &mut self.memory[i];
+                    if self.scenario.series[i].reflector && status != Status::Unsent {
+                        if m.answered_ns > p.sent.as_nanos() {
+                            p.status = status;
+                        } else {
+                            m.untold.push((p, status));
+                        }
+                    } else if status == Status::Unsent {
+                        p.status = status;
+                    }
+                    out.push(Report::Probe(i as u8, p));
+                }
+            }
+        }
+        while self.next_second_ns <= now_ns {
+            let at = self.next_second_ns;
+            self.next_second_ns += S;
+            for (line, sees) in self.scenario.sees_household.iter().enumerate() {
+                if !sees {
+                    continue;
+                }
+                let mut load = Load {
+                    up_bps: 20_000,
+                    down_bps: 60_000,
+                };
+                for (l, from, to, more) in &self.scenario.loads {
+                    if usize::from(*l) == line && *from < at && at - S < *to {
+                        load.up_bps += more.up_bps;
+                        load.down_bps += more.down_bps;
+                    }
+                }
+                out.push(Report::Load(line as u8, load));
+            }
+        }
+        while let Some((line, at, up, bps)) =
+            self.scenario.capacities.get(self.next_capacity).copied()
+        {
+            if at > now_ns {
+                break;
+            }
+            self.next_capacity += 1;
+            out.push(Report::Capacity(line, up, bps));
+        }
+    }
+
+    fn touch(&mut self, series: usize, event: usize, at_ns: u64) {
+        let e = &mut self.scenario.expected[event];
+        if e.edges != Edges::Given {
+            let one = self
+                .touched
+                .entry((event, series))
+                .or_insert((at_ns, at_ns));
+            for b in [e.bounds_ns.get_or_insert((at_ns, at_ns)), one] {
+                *b = (b.0.min(at_ns), b.1.max(at_ns));
+            }
+        }
+    }
+
+    fn send(&mut self, i: usize, at_ns: u64) {
+        let spec = self.scenario.series[i];
+        let interval_ns = spec.facts.interval_ns;
+        self.memory[i].slot += 1;
+        let next_ns = self.memory[i].slot * interval_ns + self.chance_ns(interval_ns * 8 / 10);
+        self.push(next_ns.max(at_ns + 1), Later::Send(i));
+        while self
+            .scenario
+            .effects
+            .get(self.first_effect)
+            .is_some_and(|e| e.to_ns + 10 * S < at_ns)
+        {
+            self.first_effect += 1;
+        }
+
+        let half_ns = spec.base_ns / 2;
+        let noise = |r: f64| (-(1.0 - r).ln() * self.scenario.noise_ns as f64 / 2.0) as u64;
+        let (a, b) = (self.rng.next_u32(), self.rng.next_u32());
+        let unit = |x: u32| f64::from(x) / 4_294_967_296.0;
+        let (mut up_ns, mut down_ns) = (noise(unit(a)), noise(unit(b)));
+        let day_ns = 86_400 * S;
+        if self.scenario.daily_ns > 0 {
+            let phase = (at_ns % day_ns) as f64 / day_ns as f64 * std::f64::consts::TAU;
+            down_ns += ((1.0 - phase.cos()) / 2.0 * self.scenario.daily_ns as f64) as u64;
+        }
+        if let Some((from, to, extra_ns)) = self.scenario.evening {
+            let (day, hour) = (at_ns / day_ns, at_ns % day_ns / (3600 * S));
+            if (from..to).contains(&day) && (19..23).contains(&hour) {
+                up_ns += extra_ns;
+            }
+        }
+        // A busy host somewhere: one probe in ten thousand is late by itself.
+        if a % 10_000 == 0 {
+            down_ns += 10 * MS + self.chance_ns(60 * MS);
+        }
+        let mut ttl_down = 57;
+        let mut in_test = false;
+        let mut lost: Option<(Status, Option<usize>)> = None;
+        let (mut base_longer_ns, mut jittered) = (0, None);
+        let mut delayed = Vec::new();
+        let effects: Vec<Effect> = self.scenario.effects[self.first_effect..]
+            .iter()
+            .take_while(|e| e.from_ns < at_ns + 10 * S)
+            .filter(|e| (e.who)(&spec.facts))
+            .copied()
+            .collect();
+        let within = |e: &Effect, t: u64| (e.from_ns..e.to_ns).contains(&t);
+        for e in &effects {
+            match e.what {
+                What::Delay {
+                    up_ns: u,
+                    down_ns: d,
+                    wobble_ns,
+                } if within(e, at_ns) => {
+                    let share = self.chance_ns(wobble_ns);
+                    up_ns += u + if u > 0 { share } else { 0 };
+                    down_ns += d + if u == 0 { share } else { 0 };
+                    delayed.push((e.makes, u + d + share));
+                }
+                What::Jitter {
+                    up_ns: u,
+                    down_ns: d,
+                } if within(e, at_ns) => {
+                    up_ns += self.chance_ns(u);
+                    down_ns += self.chance_ns(d);
+                    jittered = Some(e.makes);
+                }
+                What::Path { hops, longer_ns } if within(e, at_ns) => {
+                    ttl_down -= hops;
+                    base_longer_ns += longer_ns;
+                    if let Some(event) = e.makes {
+                        let bounds = self.scenario.expected[event].bounds_ns;
+                        if bounds.is_none() {
+                            self.scenario.expected[event].bounds_ns = Some((at_ns, at_ns));
+                        }
+                    }
+                }
+                What::Test if within(e, at_ns) => in_test = true,
+                _ => {}
+            }
+        }
+        let rtt_ns = spec.base_ns + base_longer_ns + up_ns + down_ns;
+        for e in &effects {
+            match e.what {
+                What::Loss { up, down } if within(e, at_ns) => {
+                    if lost.is_none() && self.chance() < up {
+                        lost = Some((Status::LostUp, e.makes));
+                    }
+                    if lost.is_none() && self.chance() < down {
+                        lost = Some((Status::LostDown, e.makes));
+                    }
+                }
+                What::Cut { up, down, unsent } => {
+                    if unsent && within(e, at_ns) {
+                        lost = Some((Status::Unsent, e.makes));
+                    } else if up && within(e, at_ns + MS) {
+                        lost = Some((Status::LostUp, e.makes));
+                    } else if down && within(e, at_ns + rtt_ns) && lost.is_none() {
+                        lost = Some((Status::LostDown, e.makes));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if lost.is_none() && self.chance() < self.scenario.background_loss {
+            let up = self.rng.next_u32().is_multiple_of(2);
+            lost = Some((if up { Status::LostUp } else { Status::LostDown }, None));
+        }
+        let mut p = Probe {
+            sent: Monotonic::from_nanos(at_ns),
+            status: Status::Lost,
+            in_test,
+            ttl_up: None,
+            ttl_down: None,
+            rtt_ns: None,
+            queue_up_ns: None,
+            queue_down_ns: None,
+            raw_up_ns: None,
+            raw_down_ns: None,
+        };
+        self.note_truth(i, at_ns, rtt_ns, &delayed, jittered, lost);
+        match lost {
+            Some((Status::Unsent, _)) => {
+                self.push(at_ns, Later::GiveUp(i, p, Status::Unsent));
+            }
+            Some((status, _)) => self.push(at_ns + TIMEOUT_NS, Later::GiveUp(i, p, status)),
+            None => {
+                p.status = Status::Ok;
+                p.rtt_ns = Some(bufferbane_core::detect::clipped(rtt_ns));
+                p.ttl_down = Some(ttl_down);
+                if spec.reflector {
+                    p.ttl_up = Some(56);
+                    p.queue_up_ns = Some(up_ns as u32);
+                    p.queue_down_ns = Some(down_ns as u32);
+                    p.raw_up_ns = Some((half_ns + up_ns) as i64 - 777_777_777_777);
+                    p.raw_down_ns =
+                        Some((half_ns + base_longer_ns + down_ns) as i64 + 777_777_777_777);
+                }
+                self.push(at_ns + rtt_ns, Later::Answer(i, p));
+            }
+        }
+    }
+
+    /// Writes down what the expected events have to say.
+    fn note_truth(
+        &mut self,
+        i: usize,
+        at_ns: u64,
+        rtt_ns: u64,
+        delayed: &[(Option<usize>, u64)],
+        jittered: Option<Option<usize>>,
+        lost: Option<(Status, Option<usize>)>,
+    ) {
+        let base_ns = self.scenario.series[i].base_ns;
+        if let Some((_, event)) = lost {
+            if let Some(event) = event {
+                match self.scenario.expected[event].edges {
+                    Edges::Runs => {
+                        let m = &mut self.memory[i];
+                        m.row += 1;
+                        if at_ns - m.chain.1 > S / 2 {
+                            m.chain = (at_ns, at_ns, false);
+                        }
+                        m.chain.1 = at_ns;
+                        m.chain.2 |= m.row >= 3;
+                        let (first, _, told) = m.chain;
+                        if told {
+                            self.touch(i, event, first);
+                            self.touch(i, event, at_ns);
+                        }
+                    }
+                    Edges::Answered => {
+                        self.memory[i].dead_by = Some(event);
+                        self.touch(i, event, at_ns);
+                    }
+                    Edges::Given | Edges::Touched => self.touch(i, event, at_ns),
+                }
+            }
+            return;
+        }
+        self.memory[i].row = 0;
+        if let Some(event) = self.memory[i].dead_by.take() {
+            self.touch(i, event, at_ns);
+        }
+        for (event, extra_ns) in delayed {
+            let Some(event) = event else { continue };
+            let counts = match self.scenario.expected[*event].kind {
+                Kind::Bufferbloat => *extra_ns > 100 * MS,
+                _ => *extra_ns > 20 * MS && rtt_ns > 3 * base_ns,
+            };
+            if counts {
+                self.touch(i, *event, at_ns);
+            }
+        }
+        let m = &mut self.memory[i];
+        let far_apart = m.rtt_before_ns > 0 && rtt_ns.abs_diff(m.rtt_before_ns) > 10 * MS;
+        let event = jittered.flatten();
+        m.rtt_before_ns = rtt_ns;
+        let before = std::mem::replace(&mut m.jittered_by, event);
+        if let Some(event) = event.or(before).filter(|_| far_apart) {
+            self.touch(i, event, at_ns);
+        }
+    }
+}
+
+/// What a role is on a home line.
+#[must_use]
+pub const fn near() -> Role {
+    Role::Gateway { private: true }
+}

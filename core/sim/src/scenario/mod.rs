@@ -1,0 +1,247 @@
+//! Scenarios: what lines do to probes, what has to be told of it, and what is told.
+//!
+//! Lines are simulated at the level of probes, so that hours and days pass in moments; each knows
+//! which probes it touched, and so when each event begins and ends. [`judge`] runs the detectors of
+//! core over one scenario and holds what they tell against what happened.
+
+pub mod line;
+pub mod list;
+pub mod table;
+
+use std::collections::BTreeMap;
+
+pub use bufferbane_core::detect::verdict::Cause;
+use bufferbane_core::detect::verdict::{Fact, Judgement};
+use bufferbane_core::detect::{
+    Capacity, Direction, Event, Kind, LineState, Phase, Role, SeriesState, Thresholds, Watch,
+    verdict,
+};
+use bufferbane_core::time::Monotonic;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use crate::{MS, S};
+use line::{Expected, Report, Run, Scenario};
+
+/// Between two looks at the clock, ns.
+const TICK_NS: u64 = 250 * MS;
+/// After a scenario's end, for everything that is open to be told as over, ns.
+const AFTER_NS: u64 = 11 * 60 * S;
+
+/// An event that had to be told, or was, or both.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// What had to be told.
+    pub expected: Option<Expected>,
+    /// What was.
+    pub told: Option<Event>,
+}
+
+impl Pair {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.expected
+            .map(|e| e.kind)
+            .or(self.told.as_ref().map(|t| t.kind))
+    }
+
+    /// Whether the direction is right, where both are there.
+    #[must_use]
+    pub fn direction_right(&self) -> Option<bool> {
+        let (e, t) = (self.expected?, self.told.as_ref()?);
+        // Comparisons have no direction of their own.
+        Some(e.direction.is_none() || e.direction == t.direction)
+    }
+
+    /// How far begin and end are off, ns, where both are there.
+    #[must_use]
+    pub fn edges_off_ns(&self) -> Option<(u64, u64)> {
+        let (e, t) = (self.expected?, self.told.as_ref()?);
+        let (from, to) = e.bounds_ns?;
+        let end = t.end.map_or(u64::MAX, Monotonic::as_nanos);
+        Some((from.abs_diff(t.start.as_nanos()), to.abs_diff(end)))
+    }
+
+    /// Whether both edges are within what is asked.
+    #[must_use]
+    pub fn edges_right(&self) -> Option<bool> {
+        let tolerance_ns = self.expected?.tolerance_ns;
+        self.edges_off_ns()
+            .map(|(a, b)| a <= tolerance_ns && b <= tolerance_ns)
+    }
+}
+
+/// What came of one scenario with one seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Events.
+    pub pairs: Vec<Pair>,
+    /// What people should be told first, and what they would be.
+    pub cause: (Cause, Cause),
+    /// The direction of the first verdict.
+    pub direction: Option<Direction>,
+    /// All verdicts.
+    pub verdicts: Vec<Judgement>,
+    /// Probes simulated.
+    pub probes: u64,
+}
+
+/// Runs one scenario, for so many days where they are given.
+#[must_use]
+pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut scenario = make(&mut rng);
+    if let Some(days) = days {
+        scenario.length_ns = days * 86_400 * S;
+    }
+    let length_ns = scenario.length_ns;
+    let (cause, roles) = (
+        scenario.cause,
+        scenario.series.iter().map(|s| s.facts).collect::<Vec<_>>(),
+    );
+    let (events, run, probes) = watch(scenario, seed);
+
+    let near: Vec<usize> = roles
+        .iter()
+        .enumerate()
+        .filter(|(_, f)| f.role != Role::Far)
+        .map(|(i, _)| i)
+        .collect();
+    let facts: Vec<Fact> = events
+        .iter()
+        .map(|e| {
+            let mut targets: Vec<u16> = e
+                .series
+                .iter()
+                .filter_map(|i| roles.get(usize::from(i)).map(|f| f.target))
+                .collect();
+            targets.sort_unstable();
+            targets.dedup();
+            Fact {
+                kind: e.kind,
+                severity: e.severity,
+                direction: e.direction,
+                line: e.line,
+                start_ns: e.start.as_nanos(),
+                end_ns: e.end.map_or(length_ns, Monotonic::as_nanos),
+                series: e.series,
+                targets: targets.len() as u8,
+                near: Some(near.iter().any(|n| e.series.contains(*n as u8))),
+            }
+        })
+        .collect();
+    let verdicts: Vec<Judgement> = verdict::judge(&facts, 0, length_ns).into_iter().collect();
+    Outcome {
+        cause: (cause, verdicts.first().map_or(Cause::Nothing, |v| v.cause)),
+        direction: verdicts.first().and_then(|v| v.direction),
+        pairs: paired(&run, events),
+        verdicts,
+        probes,
+    }
+}
+
+/// Lets the detectors watch a scenario to its end: what they told at last.
+#[must_use]
+pub fn watch(scenario: Scenario, seed: u64) -> (Vec<Event>, Run, u64) {
+    let zero = Monotonic::ZERO;
+    let n = scenario.series.len();
+    let mut watch = Watch::new(
+        zero,
+        Thresholds::default(),
+        vec![SeriesState::default(); n],
+        vec![LineState::default(); scenario.sees_household.len()],
+    );
+    watch.handle_local_time(Some(0));
+    for s in &scenario.series {
+        assert!(watch.add_series(zero, s.facts).is_some(), "there is room");
+    }
+    let end_ns = scenario.length_ns + AFTER_NS;
+    let mut run = Run::new(scenario, seed);
+    let mut told: BTreeMap<u32, Event> = BTreeMap::new();
+    let (mut reports, mut now_ns, mut probes) = (Vec::new(), 0, 0);
+    while now_ns < end_ns {
+        now_ns += TICK_NS;
+        run.until(now_ns, &mut reports);
+        let now = Monotonic::from_nanos(now_ns);
+        for report in reports.drain(..) {
+            match report {
+                Report::Probe(i, p) => {
+                    probes += 1;
+                    watch.handle_probe(i, p);
+                }
+                Report::Revised(i, p) => watch.handle_revision(i, p),
+                Report::Load(line, load) => watch.handle_load(line, now, load),
+                Report::Capacity(line, up, rate_bps) => {
+                    let at = now;
+                    watch.handle_capacity(line, Capacity { at, up, rate_bps });
+                }
+            }
+        }
+        loop {
+            let more = watch.handle_timeout(now);
+            while let Some(n) = watch.poll_notice() {
+                let fresh = told.insert(n.id, n.event).is_none();
+                assert_eq!(fresh, n.phase == Phase::Begin, "each begins once");
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+    assert_eq!(watch.shortfalls(), (0, 0));
+    (told.into_values().collect(), run, probes)
+}
+
+/// What had to be told: the `n`th expected event, by the series of `told` where they have told it.
+fn expected(run: &Run, n: usize, told: Option<&Event>) -> Expected {
+    let e = run.scenario.expected[n];
+    let source = e.same_as.unwrap_or(n);
+    // An event says which series show it: its edges are theirs.
+    let theirs = told.and_then(|t| {
+        t.series
+            .iter()
+            .filter_map(|s| run.touched.get(&(source, usize::from(s))).copied())
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    });
+    Expected {
+        bounds_ns: theirs.or(run.scenario.expected[source].bounds_ns),
+        ..e
+    }
+}
+
+/// Finds for each expected event the told one that is nearest to it.
+fn paired(run: &Run, told: Vec<Event>) -> Vec<Pair> {
+    let mut left: Vec<Option<Event>> = told.into_iter().map(Some).collect();
+    let mut pairs = Vec::new();
+    for n in 0..run.scenario.expected.len() {
+        let e = expected(run, n, None);
+        let (from, to) = e.bounds_ns.unwrap_or((0, 0));
+        let best = left
+            .iter()
+            .enumerate()
+            .filter_map(|(i, t)| {
+                let t = t.as_ref()?;
+                let (start, end) = (
+                    t.start.as_nanos(),
+                    t.end.map_or(u64::MAX, Monotonic::as_nanos),
+                );
+                let fits = t.kind == e.kind
+                    && t.line == e.line
+                    && start <= to + 2 * S
+                    && end.saturating_add(2 * S) >= from;
+                fits.then_some((start.abs_diff(from), i))
+            })
+            .min();
+        let told = best.and_then(|(_, i)| left[i].take());
+        pairs.push(Pair {
+            expected: Some(expected(run, n, told.as_ref())),
+            told,
+        });
+    }
+    pairs.extend(left.into_iter().flatten().map(|t| Pair {
+        expected: None,
+        told: Some(t),
+    }));
+    pairs
+}

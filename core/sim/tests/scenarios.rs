@@ -1,0 +1,59 @@
+//! The detectors against lines that know what they did: a part of `bufferbane-lab scenario all`, with
+//! one seed that nothing was tuned on.
+
+use bufferbane_core::detect::Kind;
+use bufferbane_sim::scenario::{Cause, judge, list, table};
+
+/// Scenarios of many days are left to the command.
+const LONG: [&str; 2] = ["quiet_daily", "evening"];
+
+#[test]
+fn what_happens_is_told_and_nothing_else() {
+    let chosen: Vec<_> = list::ALL
+        .iter()
+        .chain(&list::MIXED)
+        .filter(|(name, _)| !LONG.contains(name))
+        .copied()
+        .collect();
+    let table = table::run(&chosen, 101..102, None, false);
+    assert!(table.events > 80, "{}", table.events);
+    assert!(table.good, "\n{}", table.text);
+}
+
+#[test]
+fn the_same_line_is_judged_the_same_twice() {
+    let make = list::ALL
+        .iter()
+        .find(|(n, _)| *n == "loss_and_bloat")
+        .unwrap()
+        .1;
+    let (a, b) = (judge(make, 7, None), judge(make, 7, None));
+    let told = |o: &bufferbane_sim::scenario::Outcome| {
+        o.pairs.iter().map(|p| p.told.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&a), told(&b));
+    assert_eq!(a.verdicts, b.verdicts);
+    assert_eq!(a.cause.1, Cause::AccessLoss);
+}
+
+/// A table that counted nothing as wrong would be good whatever happens.
+#[test]
+fn what_was_not_expected_counts_as_wrong() {
+    fn outage_that_nobody_expects(
+        rng: &mut rand_chacha::ChaCha8Rng,
+    ) -> bufferbane_sim::scenario::line::Scenario {
+        let make = list::ALL.iter().find(|(n, _)| *n == "outages").unwrap().1;
+        let mut s = make(rng);
+        s.expected.clear();
+        for e in &mut s.effects {
+            e.makes = None;
+        }
+        s
+    }
+    let outcome = judge(outage_that_nobody_expects, 101, None);
+    assert!(outcome.pairs.len() >= 3);
+    assert!(outcome.pairs.iter().all(|p| p.expected.is_none()));
+    assert!(outcome.pairs.iter().all(|p| p.kind() == Some(Kind::Outage)));
+    let table = table::run(&[("x", outage_that_nobody_expects)], 101..102, None, false);
+    assert!(!table.good);
+}

@@ -1,0 +1,343 @@
+//! What can be said of a rate from few observations, and when a rate began or ended.
+
+use heapless::Deque;
+
+use crate::time::Monotonic;
+
+/// Standard deviations of a 95 % interval.
+pub(crate) const Z95: f64 = 1.96;
+/// Minus the log of the chance that a rate at the threshold shows as much: a rate that is looked at
+/// every second over several windows is above a single look's 95 % by chance every few hours.
+const OF_ALL_LOOKS: f64 = 12.0;
+
+/// Lower and upper end of Wilson's interval for `k` hits of `n` (E. B. Wilson, 1927), at `z` standard
+/// deviations. 0 and 1 where `n` is 0.
+pub(crate) fn wilson(k: f64, n: f64, z: f64) -> (f64, f64) {
+    if n <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let (p, z2) = (k / n, z * z);
+    let middle = p + z2 / (2.0 * n);
+    let half = z * libm::sqrt(p * (1.0 - p) / n + z2 / (4.0 * n * n));
+    let scale = 1.0 + z2 / n;
+    (
+        ((middle - half) / scale).max(0.0),
+        ((middle + half) / scale).min(1.0),
+    )
+}
+
+/// Hits kept.
+const MARKS: usize = 160;
+
+/// The instants of the latest hits: finds where their rate changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marks(Deque<Monotonic, MARKS>);
+
+impl Marks {
+    pub(crate) fn add(&mut self, at: Monotonic) {
+        if self.0.is_full() {
+            self.0.pop_front();
+        }
+        let _ = self.0.push_back(at);
+    }
+
+    pub(crate) fn latest(&self) -> Option<Monotonic> {
+        self.0.back().copied()
+    }
+
+    /// The first hit of the stretch up to `now` in which hits were most clearly more frequent than
+    /// `quiet_per_ns`: the maximum of the log likelihood ratio of a Poisson process that changes its
+    /// rate once.
+    pub(crate) fn onset(
+        &self,
+        not_before: Monotonic,
+        now: Monotonic,
+        quiet_per_ns: f64,
+    ) -> Option<Monotonic> {
+        let mut best = None;
+        for (i, at) in self.0.iter().enumerate() {
+            if *at < not_before {
+                continue;
+            }
+            let hits = (self.0.len() - i) as f64;
+            let time_ns = now.saturating_since(*at).max(1) as f64;
+            // The hit that opens the stretch says nothing of the rate within it.
+            let rate = (hits - 1.0).max(0.5) / time_ns;
+            let score = if rate > quiet_per_ns {
+                hits * libm::log(rate / quiet_per_ns) - (rate - quiet_per_ns) * time_ns
+            } else {
+                0.0
+            };
+            if best.is_none_or(|(s, _)| score > s) {
+                best = Some((score, *at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
+    /// The last hit of the stretch that began at `start`, once it is `certain` (a log likelihood
+    /// ratio) that hits have become as rare as `quiet_per_ns` since.
+    pub(crate) fn offset(
+        &self,
+        start: Monotonic,
+        now: Monotonic,
+        quiet_per_ns: f64,
+        certain: f64,
+    ) -> Option<Monotonic> {
+        let mut best: Option<(f64, Monotonic)> = None;
+        let first = self.0.iter().position(|at| *at >= start)?;
+        let begin = *self.0.iter().nth(first)?;
+        let hits = self.0.len() - first;
+        let lasted_ns = self.0.back()?.saturating_since(begin).max(1) as f64;
+        // Of the whole stretch: what is dense within it by chance must not set the measure.
+        let rate = (hits as f64 - 1.0) / lasted_ns;
+        if hits < 3 || rate <= quiet_per_ns {
+            return None;
+        }
+        for (i, at) in self.0.iter().enumerate().skip(first + 2) {
+            let after = (self.0.len() - i - 1) as f64;
+            let time_ns = now.saturating_since(*at) as f64;
+            // A few hits since may be the usual ones; many tell a rate of their own.
+            let seen = if after < 5.0 {
+                quiet_per_ns
+            } else {
+                (after / time_ns.max(1.0)).min(rate / 4.0).max(quiet_per_ns)
+            };
+            if seen >= rate {
+                continue;
+            }
+            let score = (rate - seen) * time_ns - after * libm::log(rate / seen);
+            if score > certain && best.is_none_or(|(s, _)| score > s) {
+                best = Some((score, *at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+}
+
+/// Short buckets, ns: together they make the shortest window.
+const FINE_NS: u64 = 1_000_000_000;
+const COARSE_NS: u64 = 60_000_000_000;
+const FINE: usize = 60;
+const COARSE: usize = 60;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    hits: u32,
+    all: u32,
+}
+
+/// Hits of trials over windows of 10 s to an hour.
+#[derive(Clone, Debug)]
+pub(crate) struct RateWindow {
+    fine: [Bucket; FINE],
+    coarse: [Bucket; COARSE],
+    /// Number of the newest bucket since the epoch of its clock.
+    fine_at: u64,
+    coarse_at: u64,
+}
+
+impl Default for RateWindow {
+    fn default() -> Self {
+        Self {
+            fine: [Bucket::default(); FINE],
+            coarse: [Bucket::default(); COARSE],
+            fine_at: 0,
+            coarse_at: 0,
+        }
+    }
+}
+
+/// Hits of trials, and how much more the hits cluster than independent ones would.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate {
+    pub(crate) hits: f64,
+    pub(crate) all: f64,
+    /// Variance of the hits per bucket over that of independent hits, at least 1.
+    pub(crate) clustering: f64,
+}
+
+impl Rate {
+    pub(crate) fn share(self) -> f64 {
+        if self.all > 0.0 {
+            self.hits / self.all
+        } else {
+            0.0
+        }
+    }
+
+    /// Whether the share is above `threshold`, for all looks of a day together: by the Chernoff bound
+    /// of the binomial tail.
+    pub(crate) fn is_above(self, threshold: f64) -> bool {
+        let share = self.share();
+        if share <= threshold || threshold <= 0.0 {
+            return false;
+        }
+        let of = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
+        let divergence = of(share, threshold) + of(1.0 - share, 1.0 - threshold);
+        self.all / self.clustering.max(1.0) * divergence > OF_ALL_LOOKS
+    }
+
+    /// Both ends of the interval; hits that come in clusters count as fewer trials.
+    pub(crate) fn bounds(self, z: f64) -> (f64, f64) {
+        let c = self.clustering.max(1.0);
+        wilson(self.hits / c, self.all / c, z)
+    }
+}
+
+impl RateWindow {
+    /// `hits` of `all` trials at `now`.
+    pub(crate) fn add(&mut self, now: Monotonic, hits: u32, all: u32) {
+        self.turn(now);
+        for b in [
+            &mut self.fine[(self.fine_at % FINE as u64) as usize],
+            &mut self.coarse[(self.coarse_at % COARSE as u64) as usize],
+        ] {
+            b.hits += hits;
+            b.all += all;
+        }
+    }
+
+    /// Empties what has become too old.
+    fn turn(&mut self, now: Monotonic) {
+        advance(&mut self.fine, &mut self.fine_at, now.as_nanos() / FINE_NS);
+        advance(
+            &mut self.coarse,
+            &mut self.coarse_at,
+            now.as_nanos() / COARSE_NS,
+        );
+    }
+
+    /// The minute that ended `back` minutes ago.
+    pub(crate) fn minute_before(&mut self, now: Monotonic, back: u64) -> Rate {
+        self.turn(now);
+        let Some(at) = self.coarse_at.checked_sub(back + 1) else {
+            return Rate::default();
+        };
+        let b = self.coarse[(at % COARSE as u64) as usize];
+        Rate {
+            hits: f64::from(b.hits),
+            all: f64::from(b.all),
+            clustering: 1.0,
+        }
+    }
+
+    /// How many of the last `seconds`, up to 60, had a hit.
+    pub(crate) fn seconds_hit(&mut self, now: Monotonic, seconds: usize) -> u32 {
+        self.turn(now);
+        let n = seconds.min(FINE).min(self.fine_at as usize + 1);
+        (0..n as u64)
+            .filter(|back| self.fine[((self.fine_at - back) % FINE as u64) as usize].hits > 0)
+            .count() as u32
+    }
+
+    /// The last `seconds`, up to 60, or from there up to an hour in minutes of the clock, the one that
+    /// has just begun included.
+    pub(crate) fn last(&mut self, now: Monotonic, seconds: u64) -> Rate {
+        self.turn(now);
+        if seconds <= FINE as u64 {
+            sum(&self.fine, self.fine_at, seconds as usize)
+        } else {
+            sum(&self.coarse, self.coarse_at, (seconds / 60) as usize)
+        }
+    }
+}
+
+fn advance(buckets: &mut [Bucket], at: &mut u64, to: u64) {
+    let steps = to.saturating_sub(*at).min(buckets.len() as u64);
+    for n in 1..=steps {
+        let i = (to - steps + n) % buckets.len() as u64;
+        buckets[i as usize] = Bucket::default();
+    }
+    *at = to.max(*at);
+}
+
+fn sum(buckets: &[Bucket], at: u64, n: usize) -> Rate {
+    let n = n.min(buckets.len()).min(at as usize + 1);
+    let newest = |back: usize| buckets[((at - back as u64) % buckets.len() as u64) as usize];
+    let (mut hits, mut all) = (0.0, 0.0);
+    for back in 0..n {
+        let b = newest(back);
+        hits += f64::from(b.hits);
+        all += f64::from(b.all);
+    }
+    let share = if all > 0.0 { hits / all } else { 0.0 };
+    let (mut spread, mut used) = (0.0, 0.0);
+    for back in 0..n {
+        let b = newest(back);
+        if b.all > 0 {
+            let off = f64::from(b.hits) - share * f64::from(b.all);
+            spread += off * off;
+            used += 1.0;
+        }
+    }
+    let expected = share * (1.0 - share) * all;
+    let clustering = if expected > 0.0 && used > 5.0 {
+        (spread / expected).max(1.0)
+    } else {
+        1.0
+    };
+    Rate {
+        hits,
+        all,
+        clustering,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn at(ns: u64) -> Monotonic {
+        Monotonic::from_nanos(ns)
+    }
+
+    #[test]
+    fn one_lost_ping_in_a_minute_is_not_a_rate() {
+        assert!(wilson(1.0, 60.0, 1.96).0 < 0.01);
+        assert!(wilson(60.0, 1200.0, Z95).0 > 0.03);
+        // Agresti and Coull's worked figure for 0 of 10.
+        assert!((wilson(0.0, 10.0, 1.96).1 - 0.2775).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_window_forgets() {
+        let mut w = RateWindow::default();
+        for s in 0..300 {
+            w.add(at(s * S), u32::from(s < 100), 10);
+        }
+        assert_eq!(w.last(at(299 * S), 60).hits, 0.0);
+        assert_eq!(w.last(at(299 * S), 60).all, 600.0);
+        assert_eq!(w.last(at(299 * S), 600).hits, 100.0);
+        assert_eq!(w.last(at(9999 * S), 3600).hits, 0.0);
+    }
+
+    #[test]
+    fn clusters_count_for_less() {
+        let (mut even, mut lumpy) = (RateWindow::default(), RateWindow::default());
+        for s in 100..160 {
+            even.add(at(s * S), 1, 20);
+            lumpy.add(at(s * S), if s == 130 { 20 } else { 0 }, 20);
+        }
+        assert!(even.last(at(159 * S), 60).bounds(1.96).0 > 0.03);
+        assert!(lumpy.last(at(159 * S), 60).bounds(1.96).0 < 0.01);
+    }
+
+    #[test]
+    fn a_change_of_rate_is_found_where_it_is() {
+        let mut m = Marks::default();
+        m.add(at(10 * S));
+        for n in 0..30 {
+            m.add(at(500 * S + n * 2 * S));
+        }
+        let quiet = 1e-3 / S as f64;
+        assert_eq!(m.onset(at(0), at(560 * S), quiet), Some(at(500 * S)));
+        assert_eq!(m.offset(at(500 * S), at(562 * S), quiet, 8.0), None);
+        assert_eq!(
+            m.offset(at(500 * S), at(600 * S), quiet, 8.0),
+            Some(at(558 * S))
+        );
+    }
+}

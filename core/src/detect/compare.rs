@@ -1,0 +1,276 @@
+//! Series held against each other at equal moments: `routing_fault`, `family_differs`,
+//! `mtu_black_hole`, `interface_differs`.
+
+use heapless::Vec;
+
+use super::chance::Rate;
+use super::event::{Finding, Kind, SeriesSet, Severity};
+use super::ledger::Ledger;
+use super::series::Watched;
+use crate::time::Monotonic;
+
+/// Standard deviations by which two loss rates have to be apart: they are compared every second.
+const Z: f64 = 2.8;
+const S: u64 = 1_000_000_000;
+
+/// What a series suffers from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing comes back.
+    Dead,
+    /// Scattered loss.
+    Loss,
+    /// Delay is high, or varies.
+    Slow,
+}
+
+impl Trouble {
+    pub(crate) const ALL: [Self; 3] = [Self::Dead, Self::Loss, Self::Slow];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Loss => "loss",
+            Self::Slow => "delay",
+        }
+    }
+}
+
+/// What is being told of a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told(Option<(Kind, Trouble, SeriesSet)>);
+
+impl Told {
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+}
+
+type Group<'a> = Vec<(u8, &'a mut Watched), 64>;
+
+/// Once a second: the series of `line`, and those of all others.
+pub(crate) fn each_second(
+    line: u8,
+    now: Monotonic,
+    differ_for_ns: u64,
+    told: &mut Told,
+    all: &mut Group<'_>,
+    ledger: &mut Ledger,
+) {
+    let found = Trouble::ALL
+        .into_iter()
+        .find_map(|t| find(line, now, differ_for_ns, t, all).map(|f| (t, f)));
+    let before = told.0;
+    if let Some((
+        trouble,
+        Found {
+            kind,
+            bad,
+            since,
+            well,
+            share,
+        },
+    )) = found
+    {
+        if let Some((k, t, members)) = before {
+            let stays = if k == kind { bad } else { SeriesSet::default() };
+            for gone in members.iter().filter(|m| !stays.contains(*m)) {
+                ledger.clear(line, gone, k, ended(all, gone, t, now));
+            }
+        }
+        let severity = if trouble == Trouble::Dead {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        let mut f = Finding::new(kind, severity, since)
+            .number("bad", bad.len().into())
+            .number("well", well.into())
+            .word("trouble", trouble.as_str());
+        if let Some((mine, theirs)) = share {
+            f = f.ratio("loss", mine).ratio("loss_of_others", theirs);
+        }
+        for b in bad.iter() {
+            ledger.raise(line, b, f.clone());
+        }
+        told.0 = Some((kind, trouble, bad));
+    } else if let Some((k, t, members)) = before {
+        // Undecided for the moment: it stays while its members still suffer.
+        let still = all
+            .iter()
+            .any(|(i, s)| members.contains(*i) && s.trouble_since(t).is_some());
+        let mut others = all
+            .iter()
+            .filter(|(i, s)| s.line() == line && s.is_far() && !members.contains(*i))
+            .peekable();
+        let others_bad =
+            others.peek().is_some() && others.all(|(_, s)| s.trouble_since(t).is_some());
+        if !still || others_bad {
+            for m in members.iter() {
+                ledger.clear(line, m, k, ended(all, m, t, now));
+            }
+            told.0 = None;
+        }
+    }
+}
+
+fn ended(all: &Group<'_>, series: u8, trouble: Trouble, now: Monotonic) -> Monotonic {
+    all.iter()
+        .find(|(i, _)| *i == series)
+        .filter(|(_, s)| s.trouble_since(trouble).is_none())
+        .map_or(now, |(_, s)| s.trouble_ended(trouble))
+}
+
+struct Found {
+    kind: Kind,
+    bad: SeriesSet,
+    since: Monotonic,
+    well: u32,
+    share: Option<(f64, f64)>,
+}
+
+fn find(
+    line: u8,
+    now: Monotonic,
+    differ_for_ns: u64,
+    trouble: Trouble,
+    all: &mut Group<'_>,
+) -> Option<Found> {
+    let long = now.saturating_sub(differ_for_ns);
+    let (mut bad, mut well, mut near_bad) = (SeriesSet::default(), SeriesSet::default(), false);
+    let mut since = Monotonic::MAX;
+    for (i, s) in all.iter().filter(|(_, s)| s.line() == line) {
+        match s.trouble_since(trouble) {
+            Some(from) if from <= long && s.is_current(trouble, long) => {
+                near_bad |= !s.is_far();
+                bad.insert(*i);
+                since = since.min(from);
+            }
+            None if s.is_far() && s.well_since() <= long => well.insert(*i),
+            _ => {}
+        }
+    }
+    if bad.is_empty() {
+        return None;
+    }
+    if !near_bad && !well.is_empty() {
+        let kind = kind_of(line, bad, well, all)?;
+        let share = apart(now, since, trouble, bad, well, all)?;
+        return Some(Found {
+            kind,
+            bad,
+            since,
+            well: well.len(),
+            share,
+        });
+    }
+    // The line as a whole: is another one well?
+    if trouble == Trouble::Dead || !well.is_empty() {
+        return None;
+    }
+    let other = all
+        .iter()
+        .map(|(_, s)| s.line())
+        .filter(|l| *l != line)
+        .find(|l| {
+            let mut theirs = all
+                .iter()
+                .filter(|(_, s)| s.line() == *l && s.is_far())
+                .peekable();
+            theirs.peek().is_some() && theirs.all(|(_, s)| s.well_since() <= long)
+        })?;
+    let mut well = SeriesSet::default();
+    for (i, _) in all.iter().filter(|(_, s)| s.line() == other && s.is_far()) {
+        well.insert(*i);
+    }
+    let share = apart(now, since, trouble, bad, well, all)?;
+    Some(Found {
+        kind: Kind::InterfaceDiffers,
+        bad,
+        since,
+        well: well.len(),
+        share,
+    })
+}
+
+/// Whether what is bad and what is well are surely apart: `Some`, with both rates where loss is what
+/// differs.
+fn apart(
+    now: Monotonic,
+    since: Monotonic,
+    trouble: Trouble,
+    bad: SeriesSet,
+    well: SeriesSet,
+    all: &mut Group<'_>,
+) -> Option<Option<(f64, f64)>> {
+    // Delay that stands is seen at once; loss and jitter are rates.
+    let rates = trouble == Trouble::Loss
+        || (trouble == Trouble::Slow
+            && all
+                .iter()
+                .filter(|(i, _)| bad.contains(*i))
+                .all(|(_, s)| s.is_jittery()));
+    if !rates {
+        return Some(None);
+    }
+    // Only what both went through: rates over the time since the one began and the others are well.
+    // That a rate is low again is known sooner of a fast series than of a slow one.
+    let from = all
+        .iter()
+        .filter(|(i, _)| well.contains(*i))
+        .fold(since, |from, (_, s)| from.max(s.well_since()));
+    let seconds = (now.saturating_since(from) / S).clamp(60, 3600);
+    let mut sum = |set: SeriesSet| {
+        let mut sum = Rate {
+            clustering: 1.0,
+            ..Rate::default()
+        };
+        for (_, s) in all.iter_mut().filter(|(i, _)| set.contains(*i)) {
+            let r = s.rate(trouble, now, seconds);
+            sum.hits += r.hits;
+            sum.all += r.all;
+            sum.clustering = sum.clustering.max(r.clustering);
+        }
+        sum
+    };
+    let (mine, theirs) = (sum(bad), sum(well));
+    let shares = (trouble == Trouble::Loss).then(|| (mine.share(), theirs.share()));
+    (mine.bounds(Z).0 > theirs.bounds(Z).1).then_some(shares)
+}
+
+/// What the bad ones have in common that the well ones have not.
+fn kind_of(line: u8, bad: SeriesSet, well: SeriesSet, all: &Group<'_>) -> Option<Kind> {
+    let of = |set: SeriesSet| {
+        all.iter()
+            .filter(move |(i, s)| s.line() == line && set.contains(*i))
+            .map(|(_, s)| s.facts())
+    };
+    let larger_only = of(bad).all(|b| {
+        of(well).any(|w| w.target == b.target && w.family == b.family && w.size < b.size)
+            && of(well).all(|w| w.target != b.target || w.family != b.family || w.size < b.size)
+    });
+    if larger_only {
+        return Some(Kind::MtuBlackHole);
+    }
+    let family = of(bad).next()?.family;
+    let one_family = of(bad).all(|b| b.family == family)
+        && of(well).all(|w| w.family != family)
+        && all
+            .iter()
+            .filter(|(_, s)| s.line() == line && s.is_far() && s.facts().family == family)
+            .all(|(i, _)| bad.contains(*i));
+    let twin = of(bad).any(|b| of(well).any(|w| w.target == b.target));
+    let targets = |set| {
+        let mut targets = Vec::<u16, 64>::new();
+        for f in of(set) {
+            if !targets.contains(&f.target) {
+                let _ = targets.push(f.target);
+            }
+        }
+        targets.len()
+    };
+    if one_family && (twin || targets(bad) >= 2) {
+        return Some(Kind::FamilyDiffers);
+    }
+    (!twin).then_some(Kind::RoutingFault)
+}

@@ -1,0 +1,148 @@
+//! `high_jitter`: the 95th percentile of IPDV is above a threshold when more than a twentieth of all
+//! neighbours differ by more than it.
+
+use super::event::{Direction, Finding, Kind, Severity};
+use super::input::{Probe, Thresholds};
+use super::rate::{Change, RateWatch};
+use crate::time::Monotonic;
+
+/// Share of neighbours that may differ by more than the 95th percentile.
+const ABOVE: f64 = 0.05;
+const SHORTEST_S: u64 = 10;
+
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    sent: Monotonic,
+    rtt_ns: u32,
+    up_ns: Option<i64>,
+    down_ns: Option<i64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Jitter {
+    interval_ns: u64,
+    before: Option<Before>,
+    rate: RateWatch,
+    /// Of large differences: how many lay upward, how many downward, and above the higher threshold.
+    up: u64,
+    down: u64,
+    large: u64,
+    worst: u64,
+    peak_ns: u32,
+}
+
+impl Jitter {
+    pub(crate) fn new(interval_ns: u64) -> Self {
+        Self {
+            interval_ns,
+            before: None,
+            rate: RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns),
+            up: 0,
+            down: 0,
+            large: 0,
+            worst: 0,
+            peak_ns: 0,
+        }
+    }
+
+    pub(crate) const fn since(&self) -> Option<Monotonic> {
+        self.rate.since()
+    }
+
+    /// The share of large differences over the last `seconds`.
+    pub(crate) fn rate(&mut self, now: Monotonic, seconds: u64) -> super::chance::Rate {
+        self.rate.last(now, seconds)
+    }
+
+    /// The latest large difference.
+    pub(crate) fn last_hit(&self) -> Option<Monotonic> {
+        self.rate.last_hit()
+    }
+
+    /// One answered probe; whether its delay stands high because of load.
+    pub(crate) fn step(&mut self, probe: &Probe, loaded: bool, t: &Thresholds) {
+        let Some(rtt_ns) = probe.rtt_ns else { return };
+        let now = Before {
+            sent: probe.sent,
+            rtt_ns,
+            up_ns: probe.raw_up_ns,
+            down_ns: probe.raw_down_ns,
+        };
+        let Some(before) = self.before.replace(now).filter(|b| {
+            // Neighbours only: offsets within slots make them up to two slots apart.
+            now.sent.saturating_since(b.sent) < 2 * self.interval_ns
+        }) else {
+            return;
+        };
+        if loaded {
+            return;
+        }
+        let ipdv_ns = rtt_ns.abs_diff(before.rtt_ns);
+        let hit = u64::from(ipdv_ns) > t.jitter_ns;
+        self.rate.add(probe.sent, probe.sent, hit);
+        if !hit {
+            return;
+        }
+        if self.large > 4000 {
+            // Old ones count less and less.
+            for n in [
+                &mut self.up,
+                &mut self.down,
+                &mut self.large,
+                &mut self.worst,
+            ] {
+                *n /= 2;
+            }
+        }
+        self.large += 1;
+        self.worst += u64::from(u64::from(ipdv_ns) > t.jitter_critical_ns);
+        self.peak_ns = self.peak_ns.max(ipdv_ns);
+        let change = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a.abs_diff(b));
+        if let (Some(up), Some(down)) = (
+            change(now.up_ns, before.up_ns),
+            change(now.down_ns, before.down_ns),
+        ) {
+            self.up += u64::from(up >= down);
+            self.down += u64::from(down > up);
+        }
+    }
+
+    /// Once a second.
+    pub(crate) fn each_second(
+        &mut self,
+        now: Monotonic,
+        t: &Thresholds,
+    ) -> Option<Result<Finding, Monotonic>> {
+        if self.rate.since().is_none() && (now.as_nanos() / 1_000_000_000).is_multiple_of(60) {
+            // What was counted before does not belong to trouble that begins now.
+            for n in [
+                &mut self.up,
+                &mut self.down,
+                &mut self.large,
+                &mut self.worst,
+            ] {
+                *n /= 4;
+            }
+        }
+        match self.rate.each_second(now, now)? {
+            Change::Over(end) => {
+                self.peak_ns = 0;
+                Some(Err(end))
+            }
+            Change::High { since, share, .. } => {
+                let critical = share * self.worst as f64 > 1.5 * ABOVE * self.large as f64;
+                let (severity, p95_above_ns) = if critical {
+                    (Severity::Critical, t.jitter_critical_ns)
+                } else {
+                    (Severity::Warning, t.jitter_ns)
+                };
+                Some(Ok(Finding::new(Kind::HighJitter, severity, since)
+                    .direction(Direction::of_weights(self.up, self.down))
+                    .number("p95_above_ns", p95_above_ns)
+                    .number("peak_ns", self.peak_ns.into())
+                    .ratio("share", share)))
+            }
+        }
+    }
+}

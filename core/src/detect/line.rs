@@ -1,0 +1,94 @@
+//! One line (interface) under watch: what all of its series show together, and its load.
+
+use heapless::Deque;
+
+use super::capacity::CapacityWatch;
+use super::compare::Told;
+use super::input::{Load, Thresholds};
+use super::outage::{Near, Outages};
+use super::queue::Busy;
+use crate::time::Monotonic;
+
+const S: u64 = 1_000_000_000;
+/// Seconds of load that are remembered: longer than samples are held.
+const LOADS: usize = 24;
+/// Less is never load, bit/s.
+const LEAST_BPS: u64 = 500_000;
+/// Nor is less than this part of the most that was ever seen.
+const PART: u64 = 4;
+/// A load figure counts for probes of the two seconds before it and the one after, ns.
+const BEFORE_NS: u64 = 2 * S;
+const AFTER_NS: u64 = S;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct LineWatch {
+    pub(crate) outages: Outages,
+    pub(crate) near: Near,
+    pub(crate) told: Told,
+    /// Whether delay varies on it, as any of its series shows.
+    pub(crate) jittery: bool,
+    pub(crate) up: CapacityWatch,
+    pub(crate) down: CapacityWatch,
+    loads: Deque<(Monotonic, Load), LOADS>,
+    most: Load,
+}
+
+impl LineWatch {
+    pub(crate) const fn new() -> Self {
+        Self {
+            outages: Outages::new(),
+            near: Near::new(),
+            told: Told::none(),
+            jittery: false,
+            up: CapacityWatch::new(),
+            down: CapacityWatch::new(),
+            loads: Deque::new(),
+            most: Load {
+                up_bps: 0,
+                down_bps: 0,
+            },
+        }
+    }
+
+    pub(crate) fn load(&mut self, at: Monotonic, load: Load) {
+        self.most.up_bps = self.most.up_bps.max(load.up_bps);
+        self.most.down_bps = self.most.down_bps.max(load.down_bps);
+        if self.loads.is_full() {
+            self.loads.pop_front();
+        }
+        let _ = self.loads.push_back((at, load));
+    }
+
+    /// What it carried when a probe was sent at `at`.
+    pub(crate) fn busy(&self, at: Monotonic) -> Busy {
+        let (from, to) = (at.saturating_sub(AFTER_NS), at.saturating_add(BEFORE_NS));
+        let mut most: Option<Load> = None;
+        for (_, l) in self.loads.iter().filter(|(t, _)| (from..=to).contains(t)) {
+            let m = most.get_or_insert(*l);
+            m.up_bps = m.up_bps.max(l.up_bps);
+            m.down_bps = m.down_bps.max(l.down_bps);
+        }
+        let Some(load) = most else {
+            return Busy::Unknown;
+        };
+        let much = |now: u64, most: u64| now >= LEAST_BPS.max(most / PART);
+        if much(load.up_bps, self.most.up_bps) || much(load.down_bps, self.most.down_bps) {
+            Busy::Loaded(load.up_bps, load.down_bps)
+        } else {
+            Busy::Idle
+        }
+    }
+
+    /// A measured capacity: what it says of its direction.
+    pub(crate) fn capacity(
+        &mut self,
+        at: Monotonic,
+        up: bool,
+        rate_bps: u64,
+        t: &Thresholds,
+    ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
+        let watch = if up { &mut self.up } else { &mut self.down };
+        watch.step(at, up, rate_bps, t)
+    }
+}

@@ -1,0 +1,331 @@
+//! From samples to events: what a bad line looks like, told apart.
+//!
+//! ```text
+//! probes ─▶ settle ─▶ outage ─▶ losses ─▶ packet_loss, loss_burst, periodic_loss
+//!  (any      (order   (line)  ├▶ queue  ─▶ latency_spike, bufferbloat
+//!  order)    of send)         ├▶ jitter ─▶ high_jitter            ├─▶ ledger ─▶ Notice
+//!                             ├▶ route, peak, capacity            │  (one trouble,
+//!                             └▶ compare ─▶ routing_fault, ...    │   one event)
+//! ```
+//!
+//! [`Watch`] is fed with what became of each probe in whatever order that becomes known
+//! ([`Watch::handle_probe`], [`Watch::handle_revision`]), with load and capacity, and with the time
+//! ([`Watch::handle_timeout`]); it gives [`Notice`]s. Everything is decided some seconds late, when
+//! nothing can change any more, but with edges as exact as the probes. All memory is that of
+//! [`SeriesState`] and [`LineState`], which the caller provides: nothing grows.
+//!
+//! What keeps it honest: a rate is told only when the lower end of its 95 % interval is above the
+//! threshold ([`Thresholds`]); losses that an outage explains are not loss, runs that scattered loss
+//! explains are not bursts, delay that load explains is not a spike, another path's delay is not one
+//! either; our own tests count for bufferbloat only; and where load is not known, nothing is said of
+//! it.
+
+mod baseline;
+mod capacity;
+mod chance;
+mod compare;
+mod event;
+mod input;
+mod jitter;
+mod ledger;
+mod line;
+mod losses;
+mod outage;
+mod peak;
+mod periodic;
+mod queue;
+mod rate;
+mod route;
+mod series;
+mod settle;
+mod sustained;
+pub mod verdict;
+
+use core::ops::DerefMut;
+
+pub use event::{Direction, Event, Kind, Notice, Phase, SeriesSet, Severity, Value, Values};
+pub use input::{Capacity, Load, Probe, Role, SeriesFacts, Thresholds, clipped};
+
+use compare::each_second as compare;
+use heapless::Vec;
+use ledger::Ledger;
+use line::LineWatch;
+use outage::At;
+use series::Watched;
+
+use crate::sample::Status;
+use crate::time::Monotonic;
+
+/// Most series of one watch.
+pub const MAX_SERIES: usize = 64;
+/// Most lines of one watch.
+pub const MAX_LINES: usize = 16;
+
+const S: u64 = 1_000_000_000;
+/// After a probe's time-out, this long is waited for its direction, ns.
+const DIRECTION_NS: u64 = S / 2;
+
+/// Room for one series.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesState(Option<Watched>);
+
+/// Room for one line.
+#[derive(Clone, Debug, Default)]
+pub struct LineState(Option<LineWatch>);
+
+// What a year takes is what the first second takes.
+const _: () = assert!(size_of::<SeriesState>() <= 64 << 10);
+const _: () = assert!(size_of::<LineState>() <= 16 << 10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watch<S, L> {
+    thresholds: Thresholds,
+    series: S,
+    lines: L,
+    ledger: Ledger,
+    hold_ns: u64,
+    second_at: Monotonic,
+    /// From monotonic time to local time, ns.
+    local_offset_ns: Option<i64>,
+    late: u64,
+}
+
+impl<S, L> Watch<S, L>
+where
+    S: DerefMut<Target = [SeriesState]>,
+    L: DerefMut<Target = [LineState]>,
+{
+    /// A watch with room for as many series and lines as there are states, at most [`MAX_SERIES`] and
+    /// [`MAX_LINES`].
+    pub fn new(now: Monotonic, thresholds: Thresholds, series: S, lines: L) -> Self {
+        Self {
+            thresholds,
+            series,
+            lines,
+            ledger: Ledger::new(thresholds.hold_down_ns),
+            hold_ns: DIRECTION_NS,
+            second_at: now.saturating_add(self::S - now.as_nanos() % self::S),
+            local_offset_ns: None,
+            late: 0,
+        }
+    }
+
+    /// A new series: its place, by which it is fed; `None` where there is no room.
+    pub fn add_series(&mut self, now: Monotonic, facts: SeriesFacts) -> Option<u8> {
+        let line = self
+            .lines
+            .get_mut(usize::from(facts.line))
+            .filter(|_| usize::from(facts.line) < MAX_LINES)?;
+        let place = self
+            .series
+            .iter()
+            .take(MAX_SERIES)
+            .position(|s| s.0.is_none())?;
+        line.0.get_or_insert_with(LineWatch::new);
+        let watched = Watched::new(facts, &self.thresholds, now);
+        self.series[place] = SeriesState(Some(watched));
+        self.hold_ns = self.hold_ns.max(facts.timeout_ns + DIRECTION_NS);
+        Some(place as u8)
+    }
+
+    /// A series is no longer probed: what it alone showed is over.
+    pub fn remove_series(&mut self, now: Monotonic, place: u8) {
+        let Some(state) = self.series.get_mut(usize::from(place)) else {
+            return;
+        };
+        if let Some(s) = state.0.take() {
+            self.ledger.withdraw(s.line(), place, now);
+        }
+    }
+
+    /// What became of a probe.
+    pub fn handle_probe(&mut self, place: u8, probe: Probe) {
+        if probe.status == Status::Duplicate {
+            return;
+        }
+        if let Some(s) = watched(&mut self.series, place) {
+            if s.settle.is_full() {
+                // Faster than there is room for: decide what is oldest now.
+                self.late += 1;
+                self.release(place);
+            }
+            if let Some(s) = watched(&mut self.series, place) {
+                s.settle.insert(probe);
+            }
+        }
+    }
+
+    /// More became known of a probe.
+    pub fn handle_revision(&mut self, place: u8, probe: Probe) {
+        let Some(s) = watched(&mut self.series, place) else {
+            return;
+        };
+        if s.settle.revise(&probe) {
+            return;
+        }
+        let line = s.line();
+        if let Some(l) = line_of(&mut self.lines, line) {
+            let mut at = At {
+                ledger: &mut self.ledger,
+                line,
+                near: &l.near,
+            };
+            l.outages.learn(&probe, &mut at);
+        }
+    }
+
+    /// What a line carried over the second up to `at`; not to be called where it is not known.
+    pub fn handle_load(&mut self, line: u8, at: Monotonic, load: Load) {
+        if let Some(l) = line_of(&mut self.lines, line) {
+            l.load(at, load);
+        }
+    }
+
+    /// How much a line was found to carry.
+    pub fn handle_capacity(&mut self, line: u8, c: Capacity) {
+        let Some(l) = line_of(&mut self.lines, line) else {
+            return;
+        };
+        let up = if c.up { 0 } else { 1 };
+        match l.capacity(c.at, c.up, c.rate_bps, &self.thresholds) {
+            Some(Ok(f)) => self.ledger.raise(line, up, f),
+            Some(Err((kind, at))) => self.ledger.clear(line, up, kind, at),
+            None => {}
+        }
+    }
+
+    /// Local time is monotonic time plus this; `None` while it is not known.
+    pub const fn handle_local_time(&mut self, offset_ns: Option<i64>) {
+        self.local_offset_ns = offset_ns;
+    }
+
+    /// Decides what can be decided by now. Whether there is more to do once notices have been polled.
+    pub fn handle_timeout(&mut self, now: Monotonic) -> bool {
+        let horizon = now.saturating_sub(self.hold_ns);
+        loop {
+            if !self.ledger.has_room() {
+                return true;
+            }
+            let next = self
+                .series
+                .iter()
+                .enumerate()
+                .filter_map(|(i, s)| Some((s.0.as_ref()?.settle.first()?, i)))
+                .min()
+                .filter(|(sent, _)| *sent <= horizon);
+            let until = next.map_or(horizon, |(sent, _)| sent);
+            if self.second_at <= until {
+                let at = self.second_at;
+                self.second_at = if until.saturating_since(at) > 3600 * self::S {
+                    // Nothing was probed for long: there is nothing to catch up with.
+                    Monotonic::from_nanos(until.as_nanos() - until.as_nanos() % self::S)
+                } else {
+                    at.saturating_add(self::S)
+                };
+                self.each_second(at);
+                continue;
+            }
+            match next {
+                Some((_, place)) => self.release(place as u8),
+                None => return false,
+            }
+        }
+    }
+
+    /// The next notice.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.ledger.poll()
+    }
+
+    /// Events that could not be told, and probes that had to be judged before all was known of them.
+    #[must_use]
+    pub const fn shortfalls(&self) -> (u64, u64) {
+        (self.ledger.overflow(), self.late)
+    }
+
+    fn local_ns(&self, at: Monotonic) -> Option<u64> {
+        let offset_ns = self.local_offset_ns?;
+        at.as_nanos().checked_add_signed(offset_ns)
+    }
+
+    /// Hands the oldest probe of a series to its detectors.
+    fn release(&mut self, place: u8) {
+        let t = self.thresholds;
+        let Some(s) = watched(&mut self.series, place) else {
+            return;
+        };
+        let Some(probe) = s.settle.pop() else { return };
+        let (far, facts) = (s.is_far(), *s.facts());
+        let alive = s.losses.is_alive();
+        let Some(l) = line_of(&mut self.lines, facts.line) else {
+            return;
+        };
+        let state = (l.busy(probe.sent), l.jittery);
+        if !far {
+            l.near.add(probe.sent, probe.answered());
+        } else if (alive || probe.answered()) && !probe.in_test {
+            let LineWatch { outages, near, .. } = l;
+            let mut at = At {
+                ledger: &mut self.ledger,
+                line: facts.line,
+                near,
+            };
+            outages.step(place, facts.target, &probe, &t, &mut at);
+        }
+        let local_ns = self.local_ns(probe.sent);
+        if let Some(s) = watched(&mut self.series, place) {
+            s.step(place, &probe, state, local_ns, &t, &mut self.ledger);
+        }
+    }
+
+    fn each_second(&mut self, now: Monotonic) {
+        let t = self.thresholds;
+        let local_ns = self.local_ns(now);
+        for (n, l) in self.lines.iter_mut().enumerate() {
+            if let Some(LineWatch { outages, near, .. }) = &mut l.0 {
+                let mut at = At {
+                    ledger: &mut self.ledger,
+                    line: n as u8,
+                    near,
+                };
+                outages.settle(now, &t, &mut at);
+            }
+            if let Some(l) = &mut l.0 {
+                l.jittery = self
+                    .series
+                    .iter()
+                    .filter_map(|s| s.0.as_ref())
+                    .any(|s| usize::from(s.line()) == n && s.is_jittery());
+            }
+        }
+        for (n, s) in self.series.iter_mut().enumerate() {
+            let Some(s) = &mut s.0 else { continue };
+            if let Some(l) = line_of(&mut self.lines, s.line()) {
+                s.each_second(n as u8, now, local_ns, &l.outages, &t, &mut self.ledger);
+            }
+        }
+        let mut all: Vec<(u8, &mut Watched), MAX_SERIES> = self
+            .series
+            .iter_mut()
+            .take(MAX_SERIES)
+            .enumerate()
+            .filter_map(|(n, s)| Some((n as u8, s.0.as_mut()?)))
+            .collect();
+        for (n, l) in self.lines.iter_mut().enumerate() {
+            if let Some(l) = &mut l.0 {
+                let (told, ledger) = (&mut l.told, &mut self.ledger);
+                compare(n as u8, now, t.differ_for_ns, told, &mut all, ledger);
+            }
+        }
+        self.ledger.forget(now);
+    }
+}
+
+fn watched(series: &mut [SeriesState], place: u8) -> Option<&mut Watched> {
+    series.get_mut(usize::from(place))?.0.as_mut()
+}
+
+fn line_of(lines: &mut [LineState], line: u8) -> Option<&mut LineWatch> {
+    lines.get_mut(usize::from(line))?.0.as_mut()
+}

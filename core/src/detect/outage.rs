@@ -1,0 +1,423 @@
+//! `micro_outage` and `outage`: no answer from anywhere beyond the access line.
+//!
+//! All series of a line to hosts beyond it are looked at together, in the order their probes were
+//! sent. A stretch of them without any answer is an outage if it is too long to be what the loss
+//! around it would do now and then.
+
+use heapless::Deque;
+
+use super::event::{Direction, Finding, Kind, SeriesSet, Severity};
+use super::input::{Probe, Thresholds};
+use super::ledger::Ledger;
+use crate::sample::Status;
+use crate::time::Monotonic;
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1000 * MS;
+/// What was lost this near to a stretch tells whether the stretch is something of its own, ns.
+const AROUND_NS: u64 = 1000 * MS;
+/// Stretches that wait until enough is known of what came after them.
+const WAITING: usize = 24;
+/// Stretches of which it is known what they were.
+const KNOWN: usize = 48;
+const BIN_NS: u64 = 250 * MS;
+const BINS: usize = 64;
+/// Probes that the long-term loss of the line stands for beside those around.
+const PRIOR: f64 = 2.0;
+const LEAST_LOSS: f64 = 0.003;
+/// Log of the chance that makes a stretch something of its own, by what was lost right before and
+/// after it, and by what was lost in the seconds before.
+const UNLIKELY: f64 = -8.0;
+const UNLIKELY_WIDE: f64 = -16.0;
+/// A stretch of less than a second has less loss than this beside it.
+const BESIDE: f64 = 0.3;
+
+/// A stretch without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// When the last probe before it was sent that was answered.
+    before: Monotonic,
+    first: Monotonic,
+    last: Monotonic,
+    /// The latest arrival of an answer to a probe that was sent before it.
+    arrival: Monotonic,
+    probes: u32,
+    unsent: u32,
+    up: u32,
+    down: u32,
+    series: SeriesSet,
+    /// Targets, folded to 32 bits.
+    targets: u32,
+    /// Probes lost by the series that lost most.
+    longest: u32,
+}
+
+/// A stretch that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    stretch: Stretch,
+    /// When the first probe was sent that was answered again, and when its answer came.
+    end: Monotonic,
+    answer: Monotonic,
+}
+
+/// What a loss was part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// An outage of the line.
+    Outage,
+    /// Nothing of the line.
+    Single,
+    /// It is not known yet.
+    Unknown,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Outages {
+    now: Option<Stretch>,
+    runs: [u16; 64],
+    answered: Option<(Monotonic, Monotonic)>,
+    waiting: Deque<Ended, WAITING>,
+    /// Outages, by their first and last lost probe, and how many were lost.
+    known: Deque<(Monotonic, Monotonic, u32), KNOWN>,
+    /// The outage that lasts or was the last: its kind, bounds and what is known of its direction.
+    telling: bool,
+    last: Option<(Kind, Monotonic, Monotonic, u32, u32)>,
+    bins: [(u16, u16); BINS],
+    bin_at: u64,
+    /// Lost and all, over a long time.
+    loss: (f64, f64),
+}
+
+impl Outages {
+    pub(crate) const fn new() -> Self {
+        Self {
+            now: None,
+            runs: [0; 64],
+            answered: None,
+            waiting: Deque::new(),
+            known: Deque::new(),
+            telling: false,
+            last: None,
+            bins: [(0, 0); BINS],
+            bin_at: 0,
+            loss: (0.0, 0.0),
+        }
+    }
+
+    /// One probe of a series beyond the access line, in the order they were sent.
+    pub(crate) fn step(
+        &mut self,
+        series: u8,
+        target: u16,
+        probe: &Probe,
+        t: &Thresholds,
+        out: &mut At<'_>,
+    ) {
+        self.turn_bins(probe.sent);
+        let bin = &mut self.bins[(self.bin_at % BINS as u64) as usize];
+        bin.1 = bin.1.saturating_add(1);
+        let run = &mut self.runs[usize::from(series & 63)];
+        if !probe.answered() {
+            bin.0 = bin.0.saturating_add(1);
+            *run = run.saturating_add(1);
+            let run = u32::from(*run);
+            if let Some((before, arrival)) = self.answered {
+                let s = self.now.get_or_insert(Stretch {
+                    before,
+                    first: probe.sent,
+                    last: probe.sent,
+                    arrival,
+                    probes: 0,
+                    unsent: 0,
+                    up: 0,
+                    down: 0,
+                    series: SeriesSet::default(),
+                    targets: 0,
+                    longest: 0,
+                });
+                s.last = probe.sent;
+                s.probes += 1;
+                s.unsent += u32::from(probe.status == Status::Unsent);
+                s.up += u32::from(probe.status == Status::LostUp);
+                s.down += u32::from(probe.status == Status::LostDown);
+                s.series.insert(series);
+                s.targets |= 1 << (target % 32);
+                s.longest = s.longest.max(run);
+                let s = *s;
+                self.ongoing(&s, t, out);
+            }
+            return;
+        }
+        *run = 0;
+        let arrival = probe
+            .sent
+            .saturating_add(u64::from(probe.rtt_ns.unwrap_or(0)));
+        if let Some(stretch) = self.now.take() {
+            self.end(stretch, probe.sent, arrival, t, out);
+        }
+        let latest = self.answered.map_or(arrival, |(_, a)| a.max(arrival));
+        self.answered = Some((probe.sent, latest));
+    }
+
+    fn ongoing(&mut self, s: &Stretch, t: &Thresholds, out: &mut At<'_>) {
+        if s.last.saturating_since(s.first) < t.outage_ns || !enough(s) {
+            return;
+        }
+        self.telling = true;
+        let f = finding(Kind::Outage, Severity::Critical, s, start_of(s), out);
+        for series in s.series.iter() {
+            out.ledger.raise(out.line, series, f.clone());
+        }
+    }
+
+    fn end(
+        &mut self,
+        stretch: Stretch,
+        end: Monotonic,
+        answer: Monotonic,
+        t: &Thresholds,
+        out: &mut At<'_>,
+    ) {
+        if self.telling {
+            self.telling = false;
+            let to = edge(&stretch, end, answer);
+            for series in stretch.series.iter() {
+                out.ledger.clear(out.line, series, Kind::Outage, to);
+            }
+            self.remember(Kind::Outage, &stretch);
+            return;
+        }
+        // It may have lasted from answer to answer, and lasted at least from loss to loss: the middle
+        // of an outage of the least length is off by half a slot.
+        let at_most = end.saturating_since(stretch.before);
+        let at_least = stretch.last.saturating_since(stretch.first);
+        let long = at_most >= t.micro_outage_ns
+            && (at_most + at_least) / 2 >= t.micro_outage_ns - t.micro_outage_ns / 4;
+        if !long || !enough(&stretch) {
+            return;
+        }
+        if self.waiting.is_full() {
+            self.waiting.pop_front();
+        }
+        let _ = self.waiting.push_back(Ended {
+            stretch,
+            end,
+            answer,
+        });
+    }
+
+    /// To be called as time goes on: judges stretches of which enough is known.
+    pub(crate) fn settle(&mut self, now: Monotonic, t: &Thresholds, out: &mut At<'_>) {
+        while let Some(e) = self.waiting.front().copied() {
+            if now.saturating_since(e.end) < AROUND_NS + BIN_NS {
+                return;
+            }
+            self.waiting.pop_front();
+            if !self.is_something(&e) {
+                continue;
+            }
+            let start = start_of(&e.stretch);
+            let end = edge(&e.stretch, e.end, e.answer);
+            let long = end.saturating_since(start) >= t.outage_ns;
+            let (kind, severity) = if long {
+                (Kind::Outage, Severity::Critical)
+            } else {
+                (Kind::MicroOutage, Severity::Warning)
+            };
+            let f = finding(kind, severity, &e.stretch, start, out);
+            let series = e.stretch.series.iter().next().unwrap_or(0);
+            out.ledger.happened(out.line, series, f, end);
+            self.remember(kind, &e.stretch);
+        }
+    }
+
+    /// Whether the losses around a stretch do not explain it.
+    fn is_something(&self, e: &Ended) -> bool {
+        let (first, end) = (e.stretch.first, e.end);
+        let wide = self.around(Monotonic::ZERO, end.saturating_add(AROUND_NS));
+        let own = f64::from(e.stretch.probes);
+        // Other outages are not loss either.
+        let outages: u32 = self
+            .known
+            .iter()
+            .filter(|(from, ..)| from.as_nanos() / BIN_NS > self.oldest_bin())
+            .map(|(.., probes)| *probes)
+            .sum();
+        let normal = (self.loss.0 / (self.loss.1 + 1000.0)).max(LEAST_LOSS);
+        let share = |(lost, all): (f64, f64), not: f64| {
+            let lost = (lost - not).max(0.0);
+            (lost + PRIOR * normal) / ((all - not).max(0.0) + PRIOR)
+        };
+        let unlikely = |p: f64| own * libm::log(p.min(0.999));
+        // A burst of losses may begin or end with it, or end right beside it: the worst side tells.
+        let mut near = 0.0f64;
+        for ns in [BIN_NS, 2 * BIN_NS, AROUND_NS] {
+            let before = self.around(first.saturating_sub(ns), first.saturating_sub(BIN_NS));
+            let after = self.around(end.saturating_add(BIN_NS), end.saturating_add(ns));
+            near = near.max(share(before, 0.0)).max(share(after, 0.0));
+        }
+        // Between losses a short stretch is part of them, however unlikely.
+        let short = end.saturating_since(first) < S;
+        (!short || near < BESIDE)
+            && unlikely(near) < UNLIKELY
+            && unlikely(share(wide, own + f64::from(outages))) < UNLIKELY_WIDE
+    }
+
+    /// Share of probes lost by scattered loss in the last seconds: by how many quarters of a second had
+    /// any, for a burst fills few of them.
+    pub(crate) fn scattered(&self) -> f64 {
+        const BURST: usize = 8;
+        let hit = self.bins.iter().filter(|(lost, _)| *lost > 0).count();
+        let all: u32 = self.bins.iter().map(|(_, all)| u32::from(*all)).sum();
+        let share = hit.saturating_sub(BURST) as f64 / BINS as f64;
+        let per_bin = f64::from(all.max(1)) / BINS as f64;
+        -libm::log(1.0 - share.min(0.95)) / per_bin.max(1.0)
+    }
+
+    const fn oldest_bin(&self) -> u64 {
+        self.bin_at.saturating_sub(BINS as u64 - 1)
+    }
+
+    /// Lost and all between two instants, as far back as there are bins.
+    fn around(&self, from: Monotonic, to: Monotonic) -> (f64, f64) {
+        let (mut lost, mut all) = (0.0, 0.0);
+        let (from, to) = (from.as_nanos() / BIN_NS, to.as_nanos() / BIN_NS);
+        for n in from.max(self.oldest_bin())..=to.min(self.bin_at) {
+            let (l, a) = self.bins[(n % BINS as u64) as usize];
+            lost += f64::from(l);
+            all += f64::from(a);
+        }
+        (lost, all)
+    }
+
+    fn turn_bins(&mut self, at: Monotonic) {
+        let to = at.as_nanos() / BIN_NS;
+        let steps = to.saturating_sub(self.bin_at).min(BINS as u64);
+        for n in 1..=steps {
+            let bin = &mut self.bins[((to - steps + n) % BINS as u64) as usize];
+            self.loss.0 += f64::from(bin.0);
+            self.loss.1 += f64::from(bin.1);
+            *bin = (0, 0);
+        }
+        if self.loss.1 > 1e6 {
+            self.loss = (self.loss.0 / 2.0, self.loss.1 / 2.0);
+        }
+        self.bin_at = to.max(self.bin_at);
+    }
+
+    fn remember(&mut self, kind: Kind, s: &Stretch) {
+        if self.known.is_full() {
+            self.known.pop_front();
+        }
+        let _ = self.known.push_back((s.first, s.last, s.probes));
+        self.last = Some((kind, s.first, s.last, s.up, s.down));
+    }
+
+    /// What the losses of one series between two instants were part of.
+    pub(crate) fn part(&self, first: Monotonic, last: Monotonic) -> Part {
+        let within = |a: Monotonic, b: Monotonic| first >= a && last <= b;
+        if self.known.iter().rev().any(|(a, b, _)| within(*a, *b)) {
+            return Part::Outage;
+        }
+        let open = self
+            .waiting
+            .iter()
+            .any(|e| within(e.stretch.first, e.stretch.last));
+        if open || self.now.is_some_and(|s| first >= s.first) {
+            Part::Unknown
+        } else {
+            Part::Single
+        }
+    }
+
+    /// A loss of long ago has got its direction.
+    pub(crate) fn learn(&mut self, probe: &Probe, out: &mut At<'_>) {
+        let Some((kind, first, last, up, down)) = &mut self.last else {
+            return;
+        };
+        if probe.sent < *first || probe.sent > *last {
+            return;
+        }
+        *up += u32::from(probe.status == Status::LostUp);
+        *down += u32::from(probe.status == Status::LostDown);
+        let direction = direction_of(*up, *down);
+        if *kind == Kind::Outage {
+            out.ledger.learn_direction(out.line, *kind, direction);
+        }
+    }
+}
+
+/// Where detectors of a line tell.
+pub(crate) struct At<'a> {
+    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) line: u8,
+    /// What is known of the near gateway.
+    pub(crate) near: &'a Near,
+}
+
+/// The latest probes of what is near: when, and whether they were answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Near(Deque<(Monotonic, bool), 64>);
+
+impl Near {
+    pub(crate) const fn new() -> Self {
+        Self(Deque::new())
+    }
+
+    pub(crate) fn add(&mut self, at: Monotonic, answered: bool) {
+        if self.0.is_full() {
+            self.0.pop_front();
+        }
+        let _ = self.0.push_back((at, answered));
+    }
+
+    /// How it was between two instants.
+    fn state(&self, from: Monotonic, to: Monotonic) -> &'static str {
+        let mut within = self
+            .0
+            .iter()
+            .filter(|(at, _)| (from..=to).contains(at))
+            .map(|(_, answered)| *answered);
+        match within.next() {
+            None => "unknown",
+            Some(first) if first || within.any(|a| a) => "well",
+            Some(_) => "down",
+        }
+    }
+}
+
+/// Three probes of one series, or three targets.
+const fn enough(s: &Stretch) -> bool {
+    s.longest >= 3 || s.targets.count_ones() >= 3
+}
+
+/// A request that is lost on the way up was never seen at the far end, whatever became of the way
+/// down: so losses upward say "nothing came through", and only those downward name a direction.
+fn direction_of(up: u32, down: u32) -> Option<Direction> {
+    (down > 0 && down >= 4 * up).then_some(Direction::Down)
+}
+
+/// The line still worked when the last answer came.
+fn start_of(s: &Stretch) -> Monotonic {
+    s.first.max(s.arrival)
+}
+
+/// Where only the way down was cut, the first answer shows its end; else the first answered request.
+fn edge(s: &Stretch, end: Monotonic, answer: Monotonic) -> Monotonic {
+    if direction_of(s.up, s.down) == Some(Direction::Down) {
+        answer
+    } else {
+        end
+    }
+}
+
+fn finding(kind: Kind, severity: Severity, s: &Stretch, start: Monotonic, out: &At<'_>) -> Finding {
+    Finding::new(kind, severity, start)
+        .direction(direction_of(s.up, s.down))
+        .number("probes", u64::from(s.probes))
+        .number("unsent", u64::from(s.unsent))
+        .number("targets", u64::from(s.targets.count_ones()))
+        .word("gateway", out.near.state(s.first, s.last))
+}

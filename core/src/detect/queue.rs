@@ -1,0 +1,222 @@
+//! `latency_spike` and `bufferbloat`: delay that stands above its baseline, without and with load.
+
+use super::baseline::Baseline;
+use super::event::{Finding, Kind, Severity};
+use super::input::{Probe, Thresholds};
+use super::periodic::Periodic;
+use super::sustained::{Change, Sustained};
+use crate::time::Monotonic;
+
+const S: u64 = 1_000_000_000;
+/// Delay under load has to stand for this long, ns.
+const BLOAT_FOR_NS: u64 = S;
+
+/// What the line carried when a probe was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// Not known: others use the line past this host.
+    Unknown,
+    /// Next to nothing.
+    Idle,
+    /// Much of what it can, up and down, bit/s.
+    Loaded(u64, u64),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Queues {
+    pub(crate) baseline: Baseline,
+    spike: Sustained,
+    bloat: Sustained,
+    idle_ns: u32,
+    load: Busy,
+    rate_bps: (u64, u64),
+    /// When delay last stood high for a moment.
+    blip: Monotonic,
+    apart_ns: u64,
+}
+
+impl Queues {
+    pub(crate) const fn new(t: &Thresholds, interval_ns: u64) -> Self {
+        // Three slots, or a second of a fast series.
+        let gap_ns = if interval_ns > S {
+            3 * interval_ns + S / 2
+        } else {
+            3 * S
+        };
+        Self {
+            baseline: Baseline::new(),
+            spike: Sustained::new(t.spike_for_ns, gap_ns),
+            bloat: Sustained::new(BLOAT_FOR_NS, gap_ns),
+            idle_ns: 0,
+            load: Busy::Unknown,
+            rate_bps: (0, 0),
+            blip: Monotonic::ZERO,
+            apart_ns: gap_ns,
+        }
+    }
+
+    /// Since when delay has been high without load.
+    pub(crate) fn high_since(&self) -> Option<Monotonic> {
+        self.spike.since()
+    }
+
+    /// Whether delay is high because of load, so that its variation says nothing else.
+    pub(crate) const fn is_loaded(&self) -> bool {
+        self.bloat.is_active() || matches!(self.load, Busy::Loaded(..))
+    }
+
+    /// Begins anew on another path; whether a spike was being told.
+    pub(crate) fn restart(&mut self) -> bool {
+        self.baseline.restart();
+        self.spike.stop()
+    }
+
+    /// One answered probe. Where delay is `jittery`, single values far above normal are part of that,
+    /// and only what is much higher is a spike.
+    pub(crate) fn step(
+        &mut self,
+        probe: &Probe,
+        load: Busy,
+        jittery: bool,
+        t: &Thresholds,
+        periodic: &mut Periodic,
+        told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
+    ) {
+        let Some(rtt_ns) = probe.rtt_ns else { return };
+        self.load = load;
+        let at = probe.sent;
+        let loaded = probe.in_test || matches!(load, Busy::Loaded(..));
+        let base = self.baseline.level_ns();
+        let excess = base.map_or(0, |b| rtt_ns.saturating_sub(b));
+        let high = base.is_some_and(|b| {
+            let at_least_ns = if jittery { 5 * t.spike_ns } else { t.spike_ns };
+            u64::from(excess) > at_least_ns && f64::from(rtt_ns) > t.spike_factor * f64::from(b)
+        });
+        let bloated = u64::from(excess) > t.bloat_ns;
+        if !loaded {
+            self.baseline
+                .add(at, rtt_ns, high || bloated || self.spike.is_active());
+        }
+        let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
+        if loaded && bloated {
+            self.idle_ns = base.unwrap_or(0);
+            if let Busy::Loaded(up, down) = load {
+                self.rate_bps = (self.rate_bps.0.max(up), self.rate_bps.1.max(down));
+            }
+            let change = self.bloat.hit(at, excess, queues);
+            self.tell_bloat(change, t, told);
+        } else {
+            let change = self.bloat.miss(at);
+            self.tell_bloat(change, t, told);
+        }
+        if !loaded && high {
+            if at.saturating_since(self.blip) > self.apart_ns {
+                periodic.cluster(at, 1, 0, 0);
+            }
+            self.blip = at;
+            let change = self.spike.hit(at, excess, queues);
+            self.tell_spike(change, told);
+        } else if !loaded {
+            let change = self.spike.miss(at);
+            self.tell_spike(change, told);
+        }
+    }
+
+    /// Once a second: ends what no probe shows any longer, and brings its figures up to date.
+    pub(crate) fn each_second(
+        &mut self,
+        now: Monotonic,
+        t: &Thresholds,
+        told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
+    ) {
+        let change = self.spike.quiet(now);
+        self.tell_spike(change, told);
+        let change = self.bloat.quiet(now);
+        self.tell_bloat(change, t, told);
+        if let Some(since) = self.spike.since() {
+            told(Ok(self.spike_finding(since)));
+        }
+        if let Some(since) = self.bloat.since() {
+            told(Ok(self.bloat_finding(since, t)));
+        }
+    }
+
+    fn tell_spike(
+        &self,
+        change: Option<Change>,
+        told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
+    ) {
+        match change {
+            Some(Change::Began(since)) => told(Ok(self.spike_finding(since))),
+            Some(Change::Ended(at)) => told(Err((Kind::LatencySpike, at))),
+            None => {}
+        }
+    }
+
+    fn tell_bloat(
+        &mut self,
+        change: Option<Change>,
+        t: &Thresholds,
+        told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
+    ) {
+        match change {
+            Some(Change::Began(since)) => told(Ok(self.bloat_finding(since, t))),
+            Some(Change::Ended(at)) => {
+                self.rate_bps = (0, 0);
+                told(Err((Kind::Bufferbloat, at)));
+            }
+            None => {}
+        }
+    }
+
+    fn spike_finding(&self, since: Monotonic) -> Finding {
+        let load = match self.load {
+            Busy::Unknown => "unknown",
+            Busy::Idle => "idle",
+            Busy::Loaded(..) => "loaded",
+        };
+        Finding::new(Kind::LatencySpike, Severity::Warning, since)
+            .direction(self.spike.direction())
+            .number("baseline_ns", self.baseline.level_ns().unwrap_or(0).into())
+            .number("excess_ns", self.spike.excess.median().unwrap_or(0).into())
+            .number("peak_excess_ns", self.spike.peak_ns.into())
+            .word("load", load)
+    }
+
+    fn bloat_finding(&self, since: Monotonic, t: &Thresholds) -> Finding {
+        let increase_ns = u64::from(self.bloat.excess.median().unwrap_or(0));
+        let severity = if increase_ns > t.bloat_critical_ns {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        let direction = self.bloat.direction();
+        let rate_bps = match direction {
+            Some(super::event::Direction::Down) => self.rate_bps.1,
+            Some(super::event::Direction::Up) => self.rate_bps.0,
+            _ => self.rate_bps.0.max(self.rate_bps.1),
+        };
+        let bytes = u128::from(increase_ns) * u128::from(rate_bps) / 8_000_000_000;
+        Finding::new(Kind::Bufferbloat, severity, since)
+            .direction(direction)
+            .number("idle_ns", self.idle_ns.into())
+            .number("loaded_ns", u64::from(self.idle_ns) + increase_ns)
+            .number("queue_ns", increase_ns)
+            .number("queue_bytes", bytes as u64)
+            .number("rate_bps", rate_bps)
+            .word("grade", grade(increase_ns))
+    }
+}
+
+/// The grade of an increase of latency under load, as DSLReports gives it.
+const fn grade(increase_ns: u64) -> &'static str {
+    match increase_ns / 1_000_000 {
+        0..5 => "A+",
+        5..30 => "A",
+        30..60 => "B",
+        60..200 => "C",
+        200..400 => "D",
+        _ => "F",
+    }
+}

@@ -1,0 +1,168 @@
+//! A share that has become too high, and since when: `packet_loss` and `high_jitter`.
+//!
+//! Raised only when the lower end of its 95 % interval is above the threshold; the window grows to an
+//! hour until it can be. Begin and end are the hits between which the rate was high.
+
+use super::chance::{Marks, Rate, RateWindow, Z95};
+use super::event::Severity;
+use crate::time::Monotonic;
+
+/// Windows that are tried, seconds.
+const WINDOWS_S: [u64; 6] = [10, 20, 60, 180, 600, 3540];
+/// Log likelihood ratio at which it is certain that the trouble has ended.
+const CERTAIN: f64 = 14.0;
+/// A minute is calm if no trouble was found for this many minutes after it.
+const CALM_MINUTES: u64 = 5;
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Change {
+    /// It is high, since then, this bad; share as measured and its lower bound.
+    High {
+        since: Monotonic,
+        severity: Severity,
+        share: f64,
+        at_least: f64,
+    },
+    /// It was high until then.
+    Over(Monotonic),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct RateWatch {
+    threshold: f64,
+    critical: f64,
+    shortest_s: u64,
+    window: RateWindow,
+    marks: Marks,
+    /// Hits and trials while nothing was wrong.
+    quiet: (f64, f64),
+    since: Option<Monotonic>,
+    severity: Option<Severity>,
+    /// Nothing before this is looked at: it belongs to trouble that has ended.
+    settled: Monotonic,
+    per_ns: f64,
+}
+
+impl RateWatch {
+    pub(crate) fn new(threshold: f64, critical: f64, shortest_s: u64, interval_ns: u64) -> Self {
+        Self {
+            threshold,
+            critical,
+            shortest_s,
+            window: RateWindow::default(),
+            marks: Marks::default(),
+            quiet: (0.0, 0.0),
+            since: None,
+            severity: None,
+            settled: Monotonic::ZERO,
+            per_ns: 1.0 / interval_ns.max(1) as f64,
+        }
+    }
+
+    /// A trial at `at` that was a hit or not.
+    pub(crate) fn add(&mut self, now: Monotonic, at: Monotonic, hit: bool) {
+        self.window.add(now, u32::from(hit), 1);
+        if hit {
+            self.marks.add(at);
+        }
+    }
+
+    pub(crate) const fn since(&self) -> Option<Monotonic> {
+        self.since
+    }
+
+    /// The latest hit.
+    pub(crate) fn last_hit(&self) -> Option<Monotonic> {
+        self.marks.latest()
+    }
+
+    /// How many of the last `seconds` had a hit.
+    pub(crate) fn seconds_hit(&mut self, now: Monotonic, seconds: usize) -> u32 {
+        self.window.seconds_hit(now, seconds)
+    }
+
+    /// The share over the last `seconds`.
+    pub(crate) fn last(&mut self, now: Monotonic, seconds: u64) -> Rate {
+        self.window.last(now, seconds)
+    }
+
+    /// Hits per ns that are nothing unusual.
+    fn quiet_per_ns(&self) -> f64 {
+        let share = (self.quiet.0 + 0.5) / (self.quiet.1 + 2000.0);
+        share.clamp(1e-5, self.threshold / 3.0) * self.per_ns
+    }
+
+    /// To be called once a second; hits are known up to `known`.
+    pub(crate) fn each_second(&mut self, now: Monotonic, known: Monotonic) -> Option<Change> {
+        let quiet_per_ns = self.quiet_per_ns();
+        if let Some(since) = self.since {
+            if let Some(end) = self.marks.offset(since, known, quiet_per_ns, CERTAIN) {
+                self.since = None;
+                self.severity = None;
+                // Windows go back further than the end: what is in them has been told.
+                self.window = RateWindow::default();
+                self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
+                return Some(Change::Over(end));
+            }
+        } else if is_minute(now) {
+            // Trouble that is about to be found must not count as calm.
+            let calm = self.window.minute_before(now, CALM_MINUTES);
+            let (hits, all) = (self.quiet.0 + calm.hits, self.quiet.1 + calm.all);
+            // A day of a 50 ms stream: older calm counts less and less.
+            let keep = if all > 2e6 { 0.5 } else { 1.0 };
+            self.quiet = (hits * keep, all * keep);
+        }
+        let mut found: Option<(Severity, Rate, f64)> = None;
+        for seconds in WINDOWS_S {
+            if seconds < self.shortest_s || (seconds > 60 && !is_minute(now)) {
+                continue;
+            }
+            let rate = self.window.last(now, seconds);
+            if rate.hits < 3.0 || !rate.is_above(self.threshold) {
+                continue;
+            }
+            let low = rate.bounds(Z95).0;
+            let severity = if low > self.critical {
+                Severity::Critical
+            } else if low > self.threshold {
+                Severity::Warning
+            } else {
+                continue;
+            };
+            if found.is_none_or(|(s, ..)| severity > s) {
+                found = Some((severity, rate, low));
+            }
+        }
+        let (severity, rate, low) = found?;
+        if let Some(since) = self.since {
+            if self.severity >= Some(severity) {
+                return None;
+            }
+            self.severity = Some(severity);
+            return Some(Change::High {
+                since,
+                severity,
+                share: rate.share(),
+                at_least: low,
+            });
+        }
+        let since = self.marks.onset(self.settled, known, quiet_per_ns)?;
+        // The trouble may be over already while it still is in a long window.
+        self.since = Some(since);
+        self.severity = Some(severity);
+        Some(Change::High {
+            since,
+            severity,
+            share: rate.share(),
+            at_least: low,
+        })
+    }
+}
+
+/// Long windows change by whole minutes only.
+const fn is_minute(now: Monotonic) -> bool {
+    now.as_nanos() % MINUTE_NS < 1_000_000_000
+}

@@ -1,0 +1,124 @@
+//! Something that has to last before it counts, and may be interrupted for a moment.
+
+use super::baseline::Sketch;
+use super::event::Direction;
+use crate::time::Monotonic;
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It has lasted long enough, since then.
+    Began(Monotonic),
+    /// It was last seen then.
+    Ended(Monotonic),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Sustained {
+    for_ns: u64,
+    gap_ns: u64,
+    first: Option<Monotonic>,
+    last: Monotonic,
+    hits: u32,
+    misses: u32,
+    active: bool,
+    /// How much above normal, while it lasts.
+    pub(crate) excess: Sketch,
+    pub(crate) peak_ns: u32,
+    up_ns: u64,
+    down_ns: u64,
+}
+
+impl Sustained {
+    /// It counts once it has lasted `for_ns`; without a hit for `gap_ns` it is over.
+    pub(crate) const fn new(for_ns: u64, gap_ns: u64) -> Self {
+        Self {
+            for_ns,
+            gap_ns,
+            first: None,
+            last: Monotonic::ZERO,
+            hits: 0,
+            misses: 0,
+            active: false,
+            excess: Sketch::new(),
+            peak_ns: 0,
+            up_ns: 0,
+            down_ns: 0,
+        }
+    }
+
+    pub(crate) const fn is_active(&self) -> bool {
+        self.active
+    }
+
+    pub(crate) fn since(&self) -> Option<Monotonic> {
+        self.first.filter(|_| self.active)
+    }
+
+    /// The direction that the excess lies in, where queues are known.
+    pub(crate) const fn direction(&self) -> Option<Direction> {
+        Direction::of_weights(self.up_ns, self.down_ns)
+    }
+
+    /// A probe with this much above normal, and its queues.
+    pub(crate) fn hit(
+        &mut self,
+        at: Monotonic,
+        excess_ns: u32,
+        queues_ns: Option<(u32, u32)>,
+    ) -> Option<Change> {
+        let ended = self.quiet(at);
+        let first = *self.first.get_or_insert(at);
+        self.last = at;
+        self.hits += 1;
+        self.excess.add(excess_ns);
+        self.peak_ns = self.peak_ns.max(excess_ns);
+        if let Some((up, down)) = queues_ns {
+            self.up_ns += u64::from(up);
+            self.down_ns += u64::from(down);
+        }
+        if ended.is_some() {
+            return ended;
+        }
+        if !self.active
+            && at.saturating_since(first) >= self.for_ns
+            && self.hits >= 4
+            && self.misses * 6 < self.hits
+        {
+            self.active = true;
+            return Some(Change::Began(first));
+        }
+        None
+    }
+
+    /// A probe without.
+    pub(crate) fn miss(&mut self, at: Monotonic) -> Option<Change> {
+        self.misses += u32::from(self.first.is_some());
+        if self.first.is_some() && self.misses > 8 && self.misses * 2 > self.hits && !self.active {
+            self.reset();
+        }
+        self.quiet(at)
+    }
+
+    /// Time has passed.
+    pub(crate) fn quiet(&mut self, at: Monotonic) -> Option<Change> {
+        if self.first.is_none() || at.saturating_since(self.last) <= self.gap_ns {
+            return None;
+        }
+        let ended = self.active.then_some(Change::Ended(self.last));
+        self.reset();
+        ended
+    }
+
+    /// It is over for another reason; whether it had begun.
+    pub(crate) fn stop(&mut self) -> bool {
+        let active = self.active;
+        self.reset();
+        active
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.for_ns, self.gap_ns);
+    }
+}

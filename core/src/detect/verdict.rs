@@ -1,0 +1,259 @@
+//! From events to causes: what a person should be told, worst first.
+//!
+//! Each event speaks for one cause. What only the series of a routing fault (or of one family, or of
+//! large packets) show belongs to that, what the near gateway shows too is in the house, and what
+//! comes back at a fixed period belongs to the period. Causes are ordered by how much they hurt: for
+//! how long, how badly, how often.
+
+use heapless::Vec;
+
+use super::event::{Direction, Kind, SeriesSet, Severity};
+
+/// Most causes of one judgement.
+pub const MAX_CAUSES: usize = 16;
+const S: u64 = 1_000_000_000;
+
+/// What is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Nothing is.
+    Nothing,
+    /// Wi-Fi, a cable, or the router within the house.
+    InHouse,
+    /// A buffer that fills when the line is used.
+    Bufferbloat,
+    /// Loss on the access line.
+    AccessLoss,
+    /// Something that comes back at a fixed period.
+    Periodic,
+    /// The access line is dead for moments.
+    AccessOutages,
+    /// Too many share the line in the evening.
+    EveningCongestion,
+    /// The access line carries less than it did.
+    CapacityDown,
+    /// Delay on the access line without load.
+    AccessDelay,
+    /// Some of the internet is reached badly, some well: the provider's core or its peering.
+    ProviderPath,
+    /// One far end alone.
+    FarEnd,
+    /// One of IPv4 and IPv6.
+    Family,
+    /// Large packets vanish.
+    Mtu,
+}
+
+impl Cause {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing_wrong",
+            Self::InHouse => "in_house",
+            Self::Bufferbloat => "bufferbloat",
+            Self::AccessLoss => "access_loss",
+            Self::Periodic => "periodic_interference",
+            Self::AccessOutages => "access_outages",
+            Self::EveningCongestion => "evening_congestion",
+            Self::CapacityDown => "capacity_down",
+            Self::AccessDelay => "access_delay",
+            Self::ProviderPath => "provider_path",
+            Self::FarEnd => "far_end",
+            Self::Family => "family",
+            Self::Mtu => "mtu",
+        }
+    }
+}
+
+/// An event as evidence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fact {
+    /// What.
+    pub kind: Kind,
+    /// How bad.
+    pub severity: Severity,
+    /// Which way.
+    pub direction: Option<Direction>,
+    /// The line.
+    pub line: u8,
+    /// Begin, ns on any line of time.
+    pub start_ns: u64,
+    /// End, or now.
+    pub end_ns: u64,
+    /// Who shows it, in any numbering that is the same for all facts.
+    pub series: SeriesSet,
+    /// How many targets they are.
+    pub targets: u8,
+    /// Whether the near gateway shows it too; `None` where there is none that answers.
+    pub near: Option<bool>,
+}
+
+/// One cause, with what speaks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// What is at fault.
+    pub cause: Cause,
+    /// On which line.
+    pub line: u8,
+    /// Which way.
+    pub direction: Option<Direction>,
+    /// How sure, 0 to 1.
+    pub confidence: f64,
+    /// From the first to the last event that speaks for it, ns.
+    pub since_ns: u64,
+    /// See `since_ns`.
+    pub until_ns: u64,
+    /// How many events speak for it.
+    pub events: u32,
+    /// How much it hurts, in seconds of annoyance.
+    pub weight: f64,
+}
+
+/// Judges the facts: causes, worst first; [`Cause::Nothing`] alone where there are none.
+#[must_use]
+pub fn judge(facts: &[Fact], from_ns: u64, to_ns: u64) -> Vec<Judgement, MAX_CAUSES> {
+    let mut causes: Vec<(Judgement, u32), MAX_CAUSES> = Vec::new();
+    for f in facts {
+        let Some(cause) = cause_of(f, facts) else {
+            continue;
+        };
+        let weight = weight_of(f);
+        let known = causes
+            .iter_mut()
+            .find(|(j, _)| j.cause == cause && j.line == f.line);
+        let Some((j, sure)) = known else {
+            let j = Judgement {
+                cause,
+                line: f.line,
+                direction: f.direction,
+                confidence: 0.0,
+                since_ns: f.start_ns,
+                until_ns: f.end_ns,
+                events: 1,
+                weight,
+            };
+            let _ = causes.push((j, surety_of(f)));
+            continue;
+        };
+        j.since_ns = j.since_ns.min(f.start_ns);
+        j.until_ns = j.until_ns.max(f.end_ns);
+        j.direction = match (j.direction, f.direction) {
+            (Some(a), Some(b)) if a != b => Some(Direction::Both),
+            (a, b) => a.or(b),
+        };
+        j.events += 1;
+        j.weight += weight;
+        *sure = (*sure).max(surety_of(f));
+    }
+    let mut judged: Vec<Judgement, MAX_CAUSES> = causes
+        .into_iter()
+        .map(|(mut j, sure)| {
+            // One event may be chance; three are a pattern.
+            let often = match j.events {
+                1 => 0,
+                2 => 1,
+                _ => 2,
+            };
+            j.confidence = (0.55 + 0.1 * f64::from(sure) + 0.05 * f64::from(often)).min(0.95);
+            j
+        })
+        .collect();
+    judged.sort_unstable_by(|a, b| b.weight.total_cmp(&a.weight));
+    if judged.is_empty() {
+        let _ = judged.push(Judgement {
+            cause: Cause::Nothing,
+            line: 0,
+            direction: None,
+            confidence: confidence_in_calm(to_ns.saturating_sub(from_ns)),
+            since_ns: from_ns,
+            until_ns: to_ns,
+            events: 0,
+            weight: 0.0,
+        });
+    }
+    judged
+}
+
+/// A minute of calm says little, a day of it much.
+fn confidence_in_calm(ns: u64) -> f64 {
+    let hours = ns as f64 / (3600.0 * S as f64);
+    (0.3 + 0.65 * hours / (hours + 1.0)).min(0.95)
+}
+
+fn overlaps(a: &Fact, b: &Fact) -> bool {
+    a.line == b.line && a.start_ns <= b.end_ns + S && b.start_ns <= a.end_ns + S
+}
+
+fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
+    let within = |kinds: &[Kind]| {
+        all.iter().find(|d| {
+            kinds.contains(&d.kind)
+                && overlaps(f, d)
+                && f.series.iter().all(|s| d.series.contains(s))
+        })
+    };
+    let special = [Kind::RoutingFault, Kind::FamilyDiffers, Kind::MtuBlackHole];
+    let owner = if special.contains(&f.kind) {
+        Some(f)
+    } else {
+        within(&special)
+    };
+    if let Some(d) = owner {
+        return Some(match d.kind {
+            Kind::FamilyDiffers => Cause::Family,
+            Kind::MtuBlackHole => Cause::Mtu,
+            _ if d.targets > 1 => Cause::ProviderPath,
+            _ => Cause::FarEnd,
+        });
+    }
+    let periodic = all
+        .iter()
+        .any(|d| d.kind == Kind::PeriodicLoss && overlaps(f, d));
+    let in_house = f.near == Some(true);
+    Some(match f.kind {
+        // Explains; is not a fault by itself.
+        Kind::RouteChange => return None,
+        Kind::InterfaceDiffers if in_house => Cause::InHouse,
+        // What differs has events of its own.
+        Kind::InterfaceDiffers => return None,
+        Kind::Bufferbloat => Cause::Bufferbloat,
+        Kind::PeakHourCongestion => Cause::EveningCongestion,
+        Kind::UploadDegraded | Kind::DownloadDegraded => Cause::CapacityDown,
+        _ if in_house => Cause::InHouse,
+        Kind::PeriodicLoss => Cause::Periodic,
+        Kind::MicroOutage | Kind::LossBurst if periodic => Cause::Periodic,
+        Kind::MicroOutage | Kind::Outage => Cause::AccessOutages,
+        Kind::PacketLoss | Kind::LossBurst => Cause::AccessLoss,
+        _ => Cause::AccessDelay,
+    })
+}
+
+/// Seconds of annoyance.
+fn weight_of(f: &Fact) -> f64 {
+    let seconds = f.end_ns.saturating_sub(f.start_ns) as f64 / S as f64;
+    let (each, per_second) = match f.kind {
+        Kind::Outage => (60.0, 10.0),
+        Kind::MicroOutage => (20.0, 10.0),
+        Kind::PacketLoss | Kind::Bufferbloat => (10.0, 1.0),
+        Kind::RoutingFault | Kind::FamilyDiffers | Kind::MtuBlackHole => (10.0, 1.0),
+        Kind::LatencySpike | Kind::InterfaceDiffers => (10.0, 0.8),
+        Kind::HighJitter | Kind::PeriodicLoss => (10.0, 0.5),
+        Kind::LossBurst => (20.0, 0.1),
+        // Busy for some hours of each of its days.
+        Kind::PeakHourCongestion | Kind::UploadDegraded | Kind::DownloadDegraded => (10.0, 0.1),
+        Kind::RouteChange => (0.0, 0.0),
+    };
+    let severity = match f.severity {
+        Severity::Info => 0.3,
+        Severity::Warning => 1.0,
+        Severity::Critical => 2.0,
+    };
+    (each + per_second * seconds) * severity
+}
+
+fn surety_of(f: &Fact) -> u32 {
+    u32::from(f.direction.is_some())
+        + u32::from(f.near.is_some())
+        + u32::from(f.severity == Severity::Critical)
+}

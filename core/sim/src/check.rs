@@ -27,7 +27,49 @@ pub struct Verdict {
     pub exact: u64,
 }
 
+/// How right what was said of queueing delay was, over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QueueVerdict {
+    /// Answered probes.
+    pub answered: u64,
+    /// Of these, those of which nothing was said.
+    pub unknown: u64,
+    /// 95 % of what was said was at most this wrong, the worse of both directions, ns.
+    pub p95_ns: u64,
+    /// The worst, ns.
+    pub worst_ns: u64,
+    /// The longest that one really waited, up and down, ns.
+    pub longest_ns: (u64, u64),
+}
+
 impl World {
+    /// Compares what was said at once of the queueing delay of probes that left in `during` of true
+    /// time, ns, and that both ends' kernels stamped, with what it really was.
+    #[must_use]
+    pub fn check_queueing(&self, during: std::ops::Range<u64>) -> QueueVerdict {
+        let mut verdict = QueueVerdict::default();
+        let mut errors = Vec::new();
+        for said in self.said.iter().filter(|s| s.exact) {
+            let truth = &self.truth[said.seq as usize];
+            let (Some(up_ns), Some(down_ns)) = truth.waited_ns else {
+                continue;
+            };
+            if !during.contains(&truth.left_ns) {
+                continue;
+            }
+            verdict.answered += 1;
+            verdict.longest_ns.0 = verdict.longest_ns.0.max(up_ns);
+            verdict.longest_ns.1 = verdict.longest_ns.1.max(down_ns);
+            match said.queueing {
+                Some(q) => errors.push(q.up_ns.abs_diff(up_ns).max(q.down_ns.abs_diff(down_ns))),
+                None => verdict.unknown += 1,
+            }
+        }
+        errors.sort_unstable();
+        verdict.p95_ns = errors.get(errors.len() * 95 / 100).copied().unwrap_or(0);
+        verdict.worst_ns = errors.last().copied().unwrap_or(0);
+        verdict
+    }
     /// Compares every sample with what really happened.
     ///
     /// # Errors

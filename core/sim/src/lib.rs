@@ -11,7 +11,7 @@ pub mod link;
 pub mod scenario;
 pub mod world;
 
-pub use check::Verdict;
+pub use check::{QueueVerdict, Verdict};
 pub use world::{Plan, World};
 
 /// A millisecond, ns.

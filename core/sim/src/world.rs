@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
+use bufferbane_core::clock::{Change, FloorEstimator, Queueing};
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
-use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
 use bufferbane_core::session::record::StreamRecord;
@@ -13,7 +14,7 @@ use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockChange};
 use crate::link::{Link, LinkPlan};
 use crate::{MS, S};
 
@@ -32,6 +33,10 @@ pub struct Plan {
     pub client_drift_ppb: i64,
     /// How much the reflector's does.
     pub reflector_drift_ppb: i64,
+    /// What is done to the client's clock, which is never set.
+    pub client_clock: Vec<ClockChange>,
+    /// What is done to the reflector's.
+    pub reflector_clock: Vec<ClockChange>,
     /// True times at which the reflector is restarted, ns.
     pub restarts: Vec<u64>,
     /// Share of transmit stamps that never come, per million, at both ends.
@@ -50,6 +55,8 @@ impl Default for Plan {
             size: 128,
             client_drift_ppb: 0,
             reflector_drift_ppb: 0,
+            client_clock: Vec::new(),
+            reflector_clock: Vec::new(),
             restarts: Vec::new(),
             stamp_missing_ppm: 0,
             stamp_late_ppm: 0,
@@ -72,6 +79,23 @@ pub struct Truth {
     pub echoed_shown_ns: Vec<u64>,
     /// How often the reflector had been restarted when it was sent.
     pub run: usize,
+    /// When it left, true time.
+    pub left_ns: u64,
+    /// How long the first copy of it that arrived, and the first of the echo, were in queues.
+    pub waited_ns: (Option<u64>, Option<u64>),
+    /// When its echo left, true time.
+    echo_left_ns: u64,
+}
+
+/// What was said of one probe's queueing delay when its sample was taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// The probe.
+    pub seq: u64,
+    /// What was said.
+    pub queueing: Option<Queueing>,
+    /// Whether both ends' kernels had stamped it, so that its delays are exact.
+    pub exact: bool,
 }
 
 enum Happening {
@@ -115,6 +139,11 @@ pub struct World {
     pub first: Vec<Sample>,
     /// The last word on each probe, by number.
     pub last: BTreeMap<u64, Sample>,
+    /// What was said at once of queueing delay.
+    pub said: Vec<Said>,
+    /// What was noticed of clocks and routes.
+    pub changes: Vec<Change>,
+    floors: FloorEstimator,
     /// Session events.
     pub events: Vec<SessionEvent>,
     /// Bytes that the reflector received and sent.
@@ -126,7 +155,11 @@ impl World {
     #[must_use]
     pub fn new(plan: Plan, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let client_clock = Clock::new(rng.next_u64() % (1000 * S), plan.client_drift_ppb);
+        let client_clock = Clock::new(
+            rng.next_u64() % (1000 * S),
+            plan.client_drift_ppb,
+            &plan.client_clock,
+        );
         let key = PresharedKey {
             id: KeyId([7; 8]),
             secret: Secret::new([9; 32]),
@@ -169,6 +202,9 @@ impl World {
             truth: Vec::new(),
             first: Vec::new(),
             last: BTreeMap::new(),
+            said: Vec::new(),
+            changes: Vec::new(),
+            floors: FloorEstimator::new(),
             events: Vec::new(),
             bytes: (0, 0),
             plan,
@@ -209,7 +245,11 @@ impl World {
             Happening::Echo(seq, mut bytes) => {
                 let shown_ns = self.client_clock.read(self.now_ns);
                 if let Some(seq) = seq {
-                    self.truth[seq as usize].echoed_shown_ns.push(shown_ns);
+                    let truth = &mut self.truth[seq as usize];
+                    truth.echoed_shown_ns.push(shown_ns);
+                    let floor_ns = self.down.floor_ns(truth.echo_left_ns, bytes.len());
+                    let waited_ns = self.now_ns - truth.echo_left_ns - floor_ns;
+                    truth.waited_ns.1.get_or_insert(waited_ns);
                 }
                 let meta = meta(shown_ns, ([203, 0, 113, 1], 9876));
                 let now = Monotonic::from_nanos(shown_ns);
@@ -241,7 +281,11 @@ impl World {
             .reflector
             .handle_request(now, &meta, &mut bytes, &mut out, &mut self.rng);
         if let Some(seq) = seq {
-            self.truth[seq as usize].arrived.push(self.now_ns);
+            let truth = &mut self.truth[seq as usize];
+            truth.arrived.push(self.now_ns);
+            let floor_ns = self.up.floor_ns(truth.left_ns, bytes.len());
+            let waited_ns = self.now_ns - truth.left_ns - floor_ns;
+            truth.waited_ns.0.get_or_insert(waited_ns);
         }
         let Ok(answer) = answer else { return };
         self.bytes.1 += answer.len as u64;
@@ -249,7 +293,9 @@ impl World {
         let left_ns = self.now_ns + dwell_ns + 5_000 + self.rng.next_u64() % 50_000;
         let left_shown_ns = self.reflector_clock.read(left_ns);
         if let Some(seq) = seq {
-            self.truth[seq as usize].remote_shown_ns = Some((shown_ns, left_shown_ns));
+            let truth = &mut self.truth[seq as usize];
+            truth.remote_shown_ns = Some((shown_ns, left_shown_ns));
+            truth.echo_left_ns = left_ns;
         }
         if let Some(token) = answer.token
             && let Some(told_ns) = self.stamp_told_ns(left_ns)
@@ -291,8 +337,9 @@ impl World {
             let (Observation::New(s) | Observation::Revised(s)) = o;
             if let Observation::New(s) = o {
                 self.first.push(s);
+                self.learn(&s);
             }
-            if s.status != bufferbane_core::sample::Status::Duplicate {
+            if s.status != Status::Duplicate {
                 self.last.insert(s.seq, s);
             }
         }
@@ -308,6 +355,22 @@ impl World {
         }
     }
 
+    fn learn(&mut self, s: &Sample) {
+        self.floors.on_sample(s);
+        while self.floors.poll_update().is_some() {}
+        while let Some(change) = self.floors.poll_change() {
+            self.changes.push(change);
+        }
+        if s.status == Status::Ok {
+            let kernel = ClockSource::Kernel;
+            self.said.push(Said {
+                seq: s.seq,
+                queueing: self.floors.queueing(s),
+                exact: s.tx_clock == kernel && s.remote_tx_clock == kernel,
+            });
+        }
+    }
+
     fn transmit(&mut self, token: SendToken, bytes: &[u8]) {
         let left_ns = self.now_ns + 1_000 + self.rng.next_u64() % 100_000;
         let shown_ns = self.client_clock.read(left_ns);
@@ -318,6 +381,7 @@ impl World {
                 tx_shown_ns: shown_ns,
                 tx_told: told.is_some(),
                 run: self.run,
+                left_ns,
                 ..Truth::default()
             });
         }
@@ -350,7 +414,11 @@ fn start_reflector(plan: &Plan, rng: &mut ChaCha8Rng) -> (TestReflector, Clock) 
     );
     (
         reflector,
-        Clock::new(rng.next_u64() % (1_000_000 * S), plan.reflector_drift_ppb),
+        Clock::new(
+            rng.next_u64() % (1_000_000 * S),
+            plan.reflector_drift_ppb,
+            &plan.reflector_clock,
+        ),
     )
 }
 

@@ -112,6 +112,8 @@ fn thousands_of_hours_of_anything() {
         let mut up_to = |most: u64| rng.next_u64() % (most + 1);
         let mut link = || LinkPlan {
             delay_ns: MS + up_to(200) * MS,
+            routes: Vec::new(),
+            standing: Vec::new(),
             jitter_ns: up_to(30) * MS,
             rate_bps: [0, 64_000, 1_000_000, 10_000_000][up_to(3) as usize],
             buffer_bytes: 2_000 + up_to(200_000),
@@ -136,6 +138,8 @@ fn thousands_of_hours_of_anything() {
             size: 128 + up_to(1000) as u16,
             client_drift_ppb: up_to(100_000) as i64 - 50_000,
             reflector_drift_ppb: up_to(100_000) as i64 - 50_000,
+            client_clock: Vec::new(),
+            reflector_clock: Vec::new(),
             restarts: (0..up_to(3)).map(|_| up_to(20 * HOUR)).collect(),
             stamp_missing_ppm: up_to(100_000) as u32,
             stamp_late_ppm: up_to(100_000) as u32,

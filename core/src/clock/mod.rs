@@ -314,7 +314,7 @@ impl FloorEstimator {
             (most - s.low).min(0.0)
         };
         if fell == 0.0 && self.is_step(beyond, clock, &before, &s, dt) {
-            self.step(&mut s, clock, at, before.high - before.low);
+            self.step(&mut s, &before, clock, at);
         } else {
             self.unsteady += (clock.abs() - self.unsteady) / 16.0;
             if least > s.high {
@@ -377,11 +377,19 @@ impl FloorEstimator {
             && clock.abs() > STEP_NS + STEP_PPB * dt + 4.0 * trip + 4.0 * self.unsteady
     }
 
-    fn step(&mut self, s: &mut State, clock: f64, at: Monotonic, width: f64) {
+    /// The clock was set. The direction that had the shorter queue has not got another one just now.
+    fn step(&mut self, s: &mut State, before: &State, clock: f64, at: Monotonic) {
         let (least, most) = (s.rtt - s.down, s.up);
-        s.floor = (s.floor + clock).clamp(least, most);
-        s.low = (s.floor - width - STEP_NS).max(least);
-        s.high = (s.floor + width + STEP_NS).min(most);
+        let queue_up = before.up - before.floor;
+        let queue_down = before.down - (before.rtt - before.floor);
+        s.floor = if queue_down <= queue_up {
+            (least + queue_down).min(most)
+        } else {
+            (most - queue_up).max(least)
+        };
+        let open = before.high - before.low + queue_up.min(queue_down) + STEP_NS / 4.0;
+        s.low = (s.floor - open).max(least);
+        s.high = (s.floor + open).min(most);
         self.steps = self.steps.saturating_add(1);
         self.skew.restart(self.skew.rate());
         self.slew = None;

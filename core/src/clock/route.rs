@@ -21,6 +21,8 @@ const PROOF_HOPS_S: f64 = 15.0;
 const PROOF_SUDDEN_S: f64 = 300.0;
 const PROOF_STEADY_S: f64 = 900.0;
 const PROOF_LOSSY_S: f64 = 3_600.0;
+/// A rise of which one probe shows at least this share against the one before it is sudden.
+const SUDDEN: f64 = 0.6;
 /// Share of lost probes above which a full queue is likely.
 const LOSSY: f64 = 0.005;
 /// So many looks, most of them at the floor, make it certain that it is the floor.
@@ -68,8 +70,11 @@ pub(super) struct RouteWatch {
     looks: u32,
     floor_looks: u32,
     lossy_looks: u32,
-    /// When the floor was last seen; when and how far above it the next answer was.
-    after_floor: Option<(f64, f64)>,
+    /// When the floor was last left; when since then one answer was furthest above the one before it,
+    /// and by how much.
+    after_floor: Option<f64>,
+    jump: (f64, f64),
+    excess_ns: f64,
     hops: (Option<u8>, Option<u8>),
     hops_at_floor: (Option<u8>, Option<u8>),
     raised: Option<Raised>,
@@ -90,6 +95,8 @@ impl RouteWatch {
             floor_looks: 0,
             lossy_looks: 0,
             after_floor: None,
+            jump: (0.0, 0.0),
+            excess_ns: 0.0,
             hops: (None, None),
             hops_at_floor: (None, None),
             raised: None,
@@ -153,9 +160,16 @@ impl RouteWatch {
         if excess_ns <= self.limit_ns() {
             self.after_floor = None;
             self.hops_at_floor = self.hops;
-        } else if self.after_floor.is_none() {
-            self.after_floor = Some((t, excess_ns));
+        } else {
+            let jump = (t, excess_ns - self.excess_ns);
+            if self.after_floor.is_none() {
+                self.after_floor = Some(t);
+                self.jump = jump;
+            } else if jump.1 > self.jump.1 && self.raised.is_none() {
+                self.jump = jump;
+            }
         }
+        self.excess_ns = excess_ns;
         let began = *self.began.get_or_insert(t);
         let mut accepted = None;
         if t - began >= LOOK_S && self.answered >= LOOK_PROBES {
@@ -205,10 +219,11 @@ impl RouteWatch {
                 r
             }
             None => {
-                let (from, first_ns) = self.after_floor.unwrap_or((t, 0.0));
+                let sudden = self.jump.1 >= SUDDEN * self.smallest_ns;
+                let slow = self.after_floor.unwrap_or(t);
                 Raised {
-                    from,
-                    sudden: first_ns >= self.smallest_ns - spread_ns,
+                    from: if sudden { self.jump.0 } else { slow },
+                    sudden,
                     ..present
                 }
             }

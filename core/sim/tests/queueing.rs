@@ -1,0 +1,236 @@
+//! Queueing delay per direction, and the direction of losses, against the truth.
+
+use bufferbane_core::clock::Change;
+use bufferbane_core::sample::Status;
+use bufferbane_sim::clock::ClockChange;
+use bufferbane_sim::link::{LinkPlan, Standing};
+use bufferbane_sim::{MS, Plan, QueueVerdict, S, World};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+const HOUR: u64 = 3600 * S;
+const US: u64 = 1_000;
+/// What is promised of a queue's height.
+const PROMISED_NS: u64 = 200 * US;
+
+fn world(plan: Plan, seed: u64, for_ns: u64) -> World {
+    let mut world = World::new(plan.clone(), seed);
+    world.run_until(for_ns);
+    if let Err(why) = world.check() {
+        panic!("seed {seed}, {plan:?}: {why}");
+    }
+    world
+}
+
+fn bloat(from_s: u64, seconds: u64, height_ms: u64) -> Standing {
+    Standing {
+        during: from_s * S..(from_s + seconds) * S,
+        height_ns: height_ms * MS,
+        breath_permille: 300,
+    }
+}
+
+/// A line as cable has it: grants make packets wait upward, hardly downward.
+fn line(up: Vec<Standing>, down: Vec<Standing>) -> Plan {
+    Plan {
+        up: LinkPlan {
+            jitter_ns: 3 * MS,
+            standing: up,
+            ..LinkPlan::default()
+        },
+        down: LinkPlan {
+            jitter_ns: 100 * US,
+            standing: down,
+            ..LinkPlan::default()
+        },
+        interval_ns: 50 * MS,
+        client_drift_ppb: 35_000,
+        reflector_drift_ppb: -12_000,
+        ..Plan::default()
+    }
+}
+
+#[track_caller]
+fn assert_right(what: &str, v: QueueVerdict) {
+    println!("{what}: {v:?}");
+    assert!(
+        v.answered > 50 && v.unknown * 10 <= v.answered,
+        "{what}: {v:?}"
+    );
+    assert!(v.p95_ns <= PROMISED_NS, "{what}: {v:?}");
+}
+
+#[test]
+fn three_minutes_of_bufferbloat_each_way_and_both_ways() {
+    for interval_ns in [50 * MS, S] {
+        let up = vec![bloat(600, 180, 250), bloat(1800, 180, 100)];
+        let down = vec![bloat(1200, 180, 120), bloat(1800, 180, 60)];
+        let plan = Plan {
+            interval_ns,
+            stamp_missing_ppm: 20_000,
+            stamp_late_ppm: 20_000,
+            ..line(up, down)
+        };
+        let w = world(plan, 11, 2400 * S);
+        for (what, from) in [("up", 600), ("down", 1200), ("both", 1800)] {
+            let v = w.check_queueing(from * S..(from + 180) * S);
+            assert_right(&format!("{what} at {} ms", interval_ns / MS), v);
+            assert!(v.longest_ns.0 > 90 * MS || v.longest_ns.1 > 90 * MS);
+        }
+        assert_right("all of it", w.check_queueing(60 * S..2400 * S));
+        assert!(w.changes.is_empty(), "{:?}", w.changes);
+    }
+}
+
+#[test]
+fn steps_and_slews_of_either_clock_are_no_queue() {
+    let change = |at_s: u64, step_ns: i64, drift_ppb: i64| ClockChange {
+        at_ns: at_s * S,
+        step_ns,
+        drift_ppb,
+    };
+    for (interval_ns, seed) in [(50 * MS, 21), (S, 22)] {
+        let plan = Plan {
+            interval_ns,
+            // Slewed by 500 ppm for a minute and a half, forth and back.
+            client_clock: vec![
+                change(500, 0, 535_000),
+                change(590, 0, 35_000),
+                change(900, 0, -465_000),
+                change(990, 0, 35_000),
+            ],
+            reflector_clock: vec![
+                change(1500, 100_000_000, -12_000),
+                change(1900, -2_000_000_000, -12_000),
+                // In the middle of a queue.
+                change(2290, 40_000_000, -12_000),
+            ],
+            ..line(vec![bloat(2200, 180, 150)], vec![])
+        };
+        let w = world(plan, seed, 2800 * S);
+        let steps = |c: &&Change| matches!(c, Change::ClockStep { .. });
+        assert_eq!(w.changes.iter().filter(steps).count(), 3, "{:?}", w.changes);
+        assert_eq!(w.changes.len(), 3, "{:?}", w.changes);
+        assert_right("all of it", w.check_queueing(60 * S..2800 * S));
+        assert_right("the queue", w.check_queueing(2200 * S..2380 * S));
+        // Not even the first probe after a step is told as having waited for it.
+        let v = w.check_queueing(1400 * S..2000 * S);
+        assert!(v.worst_ns < 3 * MS, "{v:?}");
+    }
+}
+
+#[test]
+fn a_longer_way_becomes_the_floor_and_hours_of_queue_do_not() {
+    let mut plan = line(vec![], vec![]);
+    plan.down.routes = vec![(1000 * S, 17 * MS)];
+    let w = world(plan, 31, 2000 * S);
+    let [
+        Change::Route {
+            from,
+            up_ns,
+            down_ns,
+        },
+    ] = w.changes[..]
+    else {
+        panic!("{:?}", w.changes);
+    };
+    assert!(up_ns.abs() < 200_000 && down_ns.abs_diff(7_000_000) < 200_000);
+    assert!(from.as_nanos() > 0);
+    assert_right("before", w.check_queueing(60 * S..1000 * S));
+    assert_right("once it is known", w.check_queueing(1310 * S..2000 * S));
+
+    let w = world(line(vec![bloat(1000, 10_000, 180)], vec![]), 32, 11_500 * S);
+    assert!(w.changes.is_empty(), "{:?}", w.changes);
+    assert_right("hours", w.check_queueing(1000 * S..11_000 * S));
+}
+
+/// Clocks, queues and losses of all kinds, for hundreds of hours.
+#[test]
+fn hundreds_of_hours_of_queues_and_clocks() {
+    let mut rng = ChaCha8Rng::seed_from_u64(20_261_124);
+    let (mut all, mut bad) = (0, Vec::new());
+    for seed in 0..40 {
+        let mut up_to = |most: u64| rng.next_u64() % (most + 1);
+        let interval_ns = [500 * MS, S, 2 * S][up_to(2) as usize];
+        let mut link = |jitter_ns| LinkPlan {
+            delay_ns: MS + up_to(80) * MS,
+            jitter_ns,
+            loss_ppm: up_to(20_000) as u32,
+            reorder_ppm: up_to(2_000) as u32,
+            reorder_ns: 1 + up_to(100) * MS,
+            duplicate_ppm: up_to(2_000) as u32,
+            standing: (0..up_to(12))
+                .map(|_| bloat(900 + up_to(16_000), 10 + up_to(600), 5 + up_to(400)))
+                .collect(),
+            ..LinkPlan::default()
+        };
+        let (up, down) = (link(4 * MS), link(200 * US));
+        let drift = |up_to: &mut dyn FnMut(u64) -> u64| up_to(100_000) as i64 - 50_000;
+        let plan = Plan {
+            up,
+            down,
+            interval_ns,
+            client_drift_ppb: drift(&mut up_to),
+            reflector_drift_ppb: drift(&mut up_to),
+            restarts: (0..up_to(1))
+                .map(|_| 3600 * S + up_to(10_000) * S)
+                .collect(),
+            ..Plan::default()
+        };
+        let w = world(plan.clone(), seed, 5 * HOUR);
+        let v = w.check_queueing(600 * S..5 * HOUR);
+        all += v.answered;
+        if v.p95_ns > PROMISED_NS || v.unknown * 20 > v.answered {
+            bad.push((seed, v, w.changes.clone(), plan));
+        }
+    }
+    println!("{all} queueing delays");
+    assert!(all > 500_000, "{all}");
+    assert!(bad.is_empty(), "{} of 40: {bad:#?}", bad.len());
+}
+
+/// Losses in long runs, in one direction, while packets overtake each other and are doubled in either.
+#[test]
+fn runs_of_thousands_keep_their_direction_through_reordering_and_duplication() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for seed in 0..12 {
+        let mut up_to = |most: u64| rng.next_u64() % (most + 1);
+        let mut messy = |outages: Vec<std::ops::Range<u64>>| LinkPlan {
+            jitter_ns: up_to(10) * MS,
+            reorder_ppm: up_to(20_000) as u32,
+            reorder_ns: 1 + up_to(200) * MS,
+            duplicate_ppm: up_to(20_000) as u32,
+            outages,
+            ..LinkPlan::default()
+        };
+        // 3000 to 7400 probes in a row, and shorter runs beside them.
+        let long = 300 * S..450 * S + seed * 20 * S;
+        let short = 1200 * S..1203 * S;
+        let outages = vec![long.clone(), short];
+        let upward = seed % 2 == 0;
+        let plan = Plan {
+            up: messy(if upward { outages.clone() } else { vec![] }),
+            down: messy(if upward { vec![] } else { outages }),
+            interval_ns: 50 * MS,
+            ..Plan::default()
+        };
+        let w = world(plan, seed, 1500 * S);
+        let v = w.check().unwrap();
+        let run = (long.end - long.start) / (50 * MS);
+        let (right, wrong) = if upward {
+            (v.lost_up, v.lost_down)
+        } else {
+            (v.lost_down, v.lost_up)
+        };
+        assert!(
+            run >= 3000 && right >= run && wrong == 0,
+            "seed {seed}: {v:?}"
+        );
+        assert!(v.lost <= 2, "seed {seed}: {v:?}");
+        // What the reflector got twice it answers once: a second answer was doubled on its way back.
+        let doubled = w.first.iter().filter(|s| s.status == Status::Duplicate);
+        for s in doubled {
+            assert!(w.truth[s.seq as usize].echoed_shown_ns.len() > 1, "{s:?}");
+        }
+    }
+}

@@ -15,7 +15,8 @@ pub enum Status {
     Ok = 0,
     /// Answered after the time-out had passed.
     Late = 1,
-    /// A further copy of a reply; the probe itself has a sample of its own.
+    /// A further copy of a reply; the probe itself has a sample of its own. A reflector answers each
+    /// probe once, however often it arrives, so a reply of its was doubled on the way back.
     Duplicate = 2,
     /// Lost on the way to the far end: it says that it never received the request.
     LostUp = 3,
@@ -96,8 +97,13 @@ impl Flags {
     /// `M`: the direction of its loss was learned after it had been recorded as lost.
     pub const DIRECTION_LATER: Self = Self(4);
 
-    const LETTERS: [(Self, char); 3] = [
+    /// `U`: it was overtaken on its way up: it reached the far end after a later probe. A reordered
+    /// one without this was overtaken on the way back, or its far end does not tell.
+    pub const REORDERED_UP: Self = Self(8);
+
+    const LETTERS: [(Self, char); 4] = [
         (Self::REORDERED, 'R'),
+        (Self::REORDERED_UP, 'U'),
         (Self::SENT_LATE, 'L'),
         (Self::DIRECTION_LATER, 'M'),
     ];
@@ -111,7 +117,7 @@ impl Flags {
     /// The facts with these bits; bits without a meaning are dropped.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 7)
+        Self(bits & 15)
     }
 
     /// Whether all facts of `other` hold.
@@ -252,6 +258,6 @@ mod tests {
     fn flags_spell_their_letters_in_order() {
         let f = Flags::DIRECTION_LATER.with(Flags::REORDERED);
         assert!(f.letters().eq(['R', 'M']));
-        assert_eq!(Flags::from_bits(0xff).bits(), 7);
+        assert_eq!(Flags::from_bits(0xff).bits(), 15);
     }
 }

@@ -1,11 +1,12 @@
 //! The whole way: real sockets, real stamps, a line that wrote down what it did, the real store.
 
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use bufferbane_core::sample::Status;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::home::Home;
-use bufferbane_lab::link::{Direction, Flow, Way};
+use bufferbane_lab::link::{Direction, Flow, Passage, Way};
 use bufferbane_lab::matching::{Outcome, Sent, compare};
 use bufferbane_lab::{netns, skip};
 use bufferbane_reflector::Running;
@@ -212,4 +213,158 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
         }
     }
     assert_eq!(directions, 2);
+}
+
+/// Sends more than a line of 4 Mbit/s takes, for so long.
+fn flood(socket: &UdpSocket, to: &str, seconds: u64) {
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        // What is due by now, 1200 bytes every two milliseconds.
+        while sent * 2 <= begun.elapsed().as_millis() {
+            // A full buffer of this host is as good as one of the line.
+            let _ = socket.send_to(&[0; 1200], to);
+            sent += 1;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The passages of one way that `pick` picks and that were delivered, with how long each took beyond
+/// the quickest.
+fn waits(log: &[Passage], way: Way, pick: impl Fn(&Flow) -> bool) -> Vec<(Passage, i64)> {
+    let took = |p: &Passage| p.took_ns().filter(|_| p.way == way && pick(&p.flow));
+    let floor_ns = log.iter().filter_map(took).min().unwrap_or(0);
+    let mut all: Vec<(Passage, i64)> = log
+        .iter()
+        .filter_map(|p| Some((*p, took(p)? - floor_ns)))
+        .collect();
+    all.sort_by_key(|(p, _)| p.arrival_ns);
+    all
+}
+
+/// The first of `all` that arrived at `from_ns` or up to `within_ns` later.
+fn first_after(all: &[(Passage, i64)], from_ns: i64, within_ns: i64) -> Option<&(Passage, i64)> {
+    let i = all.partition_point(|(p, _)| p.arrival_ns < from_ns);
+    all.get(i)
+        .filter(|(p, _)| p.arrival_ns <= from_ns + within_ns)
+}
+
+#[test]
+fn queueing_delay_is_told_in_its_direction_as_the_line_has_it() {
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let direction = Direction {
+        rate_bps: 4_000_000,
+        buffer_bytes: 60_000,
+        ..Direction::delay(15 * MS)
+    };
+    let home = Home::new(1, &direction, &direction, 815).expect("a lab");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (stop_reflector, stopping) = std::sync::mpsc::channel::<()>();
+    let reflector = home
+        .server
+        .spawn(move || {
+            let running = Running::start(&reflector_config()).expect("the reflector starts");
+            let _ = stopping.recv();
+            running.stop()
+        })
+        .expect("the server's namespace");
+    std::thread::sleep(Duration::from_millis(300));
+    let mut config = daemon_config(dir.path(), 1);
+    config.targets = Some(vec![]);
+    let mut daemon = home
+        .client
+        .spawn(move || Daemon::start(config, None))
+        .expect("the client's namespace")
+        .join()
+        .expect("no panic")
+        .expect("the daemon starts");
+    let bound = |namespace: &netns::Namespace, address: &'static str| {
+        let socket = namespace.spawn(move || UdpSocket::bind(address).expect("an address"));
+        socket.expect("a namespace").join().expect("a socket")
+    };
+    let (near, far) = (
+        bound(&home.client, "10.77.0.1:7000"),
+        bound(&home.server, "10.99.0.1:7000"),
+    );
+    std::thread::sleep(Duration::from_secs(7));
+    flood(&near, "10.99.0.1:7000", 4);
+    std::thread::sleep(Duration::from_secs(2));
+    flood(&far, "10.77.0.1:7000", 4);
+    std::thread::sleep(Duration::from_secs(4));
+    daemon.stop();
+    let _ = stop_reflector.send(());
+    reflector
+        .join()
+        .expect("no panic")
+        .expect("the reflector ran to the end");
+
+    let log = home.links[0].log();
+    let requests = waits(&log, Way::Up, |f| {
+        matches!(f, Flow::Udp(_, 9876, PROBE_BYTES))
+    });
+    let answers = waits(&log, Way::Down, |f| {
+        matches!(f, Flow::Udp(9876, _, PROBE_BYTES))
+    });
+    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let filter = Filter {
+        from_ns: i64::MIN,
+        to_ns: i64::MAX,
+        series: reader.series().expect("readable").into_keys().collect(),
+    };
+    // Said minus true, and true, of each probe and direction.
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut unknown = 0;
+    for row in reader.samples(&filter) {
+        let row = row.expect("a readable store");
+        if row.sample.status != Status::Ok {
+            continue;
+        }
+        let Some(q) = row.queueing else {
+            unknown += 1;
+            continue;
+        };
+        let Some((request, waited_up)) = first_after(&requests, row.wall_ns - 100_000, 1_000_000)
+        else {
+            continue;
+        };
+        let arrived_ns = request.arrival_ns + request.took_ns().unwrap_or(0);
+        let Some((_, waited_down)) = first_after(&answers, arrived_ns, 5_000_000) else {
+            continue;
+        };
+        up.push((q.up_ns as i64 - waited_up, *waited_up));
+        down.push((q.down_ns as i64 - waited_down, *waited_down));
+    }
+    println!("{} probes, {unknown} before the floor was known", up.len());
+    assert!(up.len() > 1000 && unknown < 1000);
+    for (name, all) in [("up", &up), ("down", &down)] {
+        let longest = all.iter().map(|(_, truth)| *truth).max().unwrap_or(0);
+        let long = all.iter().filter(|(_, truth)| *truth > 50_000_000);
+        let mut in_queue: Vec<i64> = long.map(|(error, _)| error.abs()).collect();
+        let mut errors: Vec<i64> = all.iter().map(|(error, _)| error.abs()).collect();
+        errors.sort_unstable();
+        in_queue.sort_unstable();
+        let p95 = |sorted: &[i64]| sorted[sorted.len() * 95 / 100];
+        println!(
+            "queue {name}: up to {} ms; error p50 {} µs, p95 {} µs; in {} probes of a long queue p95 {} µs",
+            longest / 1_000_000,
+            median(&errors) / 1000,
+            p95(&errors) / 1000,
+            in_queue.len(),
+            p95(&in_queue) / 1000,
+        );
+        assert!(in_queue.len() > 50, "no queue {name}");
+        assert!(p95(&errors) <= 200_000 && p95(&in_queue) <= 200_000);
+    }
+    // Neither direction's queue is told as the other's: where one stood empty, none is told.
+    let empty = up
+        .iter()
+        .chain(&down)
+        .filter(|(_, truth)| *truth < 1_000_000);
+    let (all, invented) = empty.fold((0, 0), |(all, invented), (error, _)| {
+        (all + 1, invented + usize::from(*error > 2_000_000))
+    });
+    assert!(all > 1000 && invented * 100 <= all, "{invented} of {all}");
 }

@@ -1,7 +1,7 @@
 //! Queueing delay per direction, and the direction of losses, against the truth.
 
 use bufferbane_core::clock::Change;
-use bufferbane_core::sample::Status;
+use bufferbane_core::sample::{Flags, Status};
 use bufferbane_sim::clock::ClockChange;
 use bufferbane_sim::link::{LinkPlan, Standing};
 use bufferbane_sim::{MS, Plan, QueueVerdict, S, World};
@@ -193,6 +193,7 @@ fn hundreds_of_hours_of_queues_and_clocks() {
 #[test]
 fn runs_of_thousands_keep_their_direction_through_reordering_and_duplication() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut reordered = [0; 2];
     for seed in 0..12 {
         let mut up_to = |most: u64| rng.next_u64() % (most + 1);
         let mut messy = |outages: Vec<std::ops::Range<u64>>| LinkPlan {
@@ -227,10 +228,25 @@ fn runs_of_thousands_keep_their_direction_through_reordering_and_duplication() {
             "seed {seed}: {v:?}"
         );
         assert!(v.lost <= 2, "seed {seed}: {v:?}");
+        // Who was overtaken on which way.
+        for s in w
+            .last
+            .values()
+            .filter(|s| s.flags.contains(Flags::REORDERED))
+        {
+            let (told, seq) = (s.flags.contains(Flags::REORDERED_UP), s.seq as usize);
+            let later = w.truth[seq + 1..].iter().take(100);
+            let overtaken = later
+                .filter(|t| !t.echoed_shown_ns.is_empty())
+                .any(|t| t.arrived.first() < w.truth[seq].arrived.first());
+            assert!(overtaken || !told, "seed {seed}: {s:?}");
+            reordered[usize::from(told)] += 1;
+        }
         // What the reflector got twice it answers once: a second answer was doubled on its way back.
         let doubled = w.first.iter().filter(|s| s.status == Status::Duplicate);
         for s in doubled {
             assert!(w.truth[s.seq as usize].echoed_shown_ns.len() > 1, "{s:?}");
         }
     }
+    assert!(reordered[0] > 100 && reordered[1] > 100, "{reordered:?}");
 }

@@ -324,7 +324,7 @@ impl FloorEstimator {
             } else {
                 (s.low, s.high) = (s.low.max(least), s.high.min(most));
             }
-            s.floor = s.floor.clamp(s.low, s.high);
+            s.floor = between(s.floor, s.low, s.high);
             self.push(&s, if fell == 0.0 { beyond } else { 0.0 }, dt);
             if self.slew.is_none() {
                 self.skew.add(t, up, down);
@@ -462,7 +462,7 @@ impl FloorEstimator {
         s.floor += new.up_ns;
         s.low = s.rtt - down;
         s.high = up;
-        s.floor = s.floor.clamp(s.low.min(s.high), s.high.max(s.low));
+        s.floor = between(s.floor, s.low, s.high);
         self.state = Some(s);
         self.route_from = new.from;
         self.watch = RouteWatch::new();
@@ -541,4 +541,10 @@ impl FloorEstimator {
         }
         let _ = self.changes.push_back(change);
     }
+}
+
+/// `value`, or the bound that it is beyond. Rounding may bring `low` above `high` by a hair, which
+/// `f64::clamp` would panic at.
+const fn between(value: f64, low: f64, high: f64) -> f64 {
+    value.max(low).min(high)
 }

@@ -169,8 +169,10 @@ pub struct Flight<S, L> {
     head: u64,
     /// How many slots are in `State::Ended`.
     ended: usize,
-    /// The highest number that was answered.
+    /// The highest number that was answered, and when it had reached the far end, on that one's time
+    /// line, where that is told.
     newest_answered: Option<u64>,
+    newest_remote_rx_ns: Option<u64>,
     extra: Deque<Observation, EXTRA>,
     overflowed: u64,
 }
@@ -192,6 +194,7 @@ where
             head: 0,
             ended: 0,
             newest_answered: None,
+            newest_remote_rx_ns: None,
             extra: Deque::new(),
             overflowed: 0,
         }
@@ -264,6 +267,10 @@ where
     pub fn on_reply(&mut self, seq: u64, facts: &ReplyFacts) -> Result<(), DropReason> {
         let timeout_ns = self.config.timeout_ns;
         let newest = self.newest_answered;
+        let remote_rx_ns = facts.remote.map(|r| r.rx_ns);
+        let after_newest = remote_rx_ns
+            .zip(self.newest_remote_rx_ns)
+            .is_some_and(|(this, newest)| this > newest);
         let slot = self.slot_mut(seq).ok_or(DropReason::Unmatched)?;
         // The stamps decide, not when the driver got round to it: after a stall of this program the
         // time-out may be noticed before a reply that had arrived in time.
@@ -286,6 +293,9 @@ where
                 slot.take_reply(facts);
                 if newest.is_some_and(|n| n > seq) {
                     slot.flags = slot.flags.with(Flags::REORDERED);
+                    if after_newest {
+                        slot.flags = slot.flags.with(Flags::REORDERED_UP);
+                    }
                 }
                 if late {
                     self.end(seq, Status::Late);
@@ -309,6 +319,7 @@ where
         }
         if newest.is_none_or(|n| n < seq) {
             self.newest_answered = Some(seq);
+            self.newest_remote_rx_ns = remote_rx_ns;
         }
         self.count_later_replies(seq);
         Ok(())
@@ -391,6 +402,7 @@ where
     /// Nothing more will be learned of losses so far: the far end has restarted.
     pub fn on_remote_restart(&mut self) {
         self.losses.clear();
+        self.newest_remote_rx_ns = None;
         for seq in self.head..self.next {
             if let Some(slot) = self.slot_mut(seq) {
                 slot.heard = Heard::Nothing;

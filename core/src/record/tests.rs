@@ -15,7 +15,7 @@ pub(crate) fn sample_strategy() -> impl Strategy<Value = Sample> {
             any::<u64>(),
             0u64..u64::MAX / 2,
             0u8..7,
-            0u8..8,
+            0u8..16,
             any::<u16>(),
         ),
         (

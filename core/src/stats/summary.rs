@@ -9,8 +9,9 @@ use crate::stats::moments::Moments;
 use crate::time::{ClockSource, Monotonic};
 use crate::varint::{Reader, Writer};
 
-/// Version of the bytes that [`Summary::encode`] writes. Version 1 ends before the queueing delays.
-const FORMAT: u8 = 2;
+/// Version of the bytes that [`Summary::encode`] writes. Version 1 ends before the queueing
+/// delays, version 2 before the reordered on the way up.
+const FORMAT: u8 = 3;
 
 /// Largest size of an encoded [`Summary`], bytes: four histograms with every bucket in use.
 pub const MAX_ENCODED: usize = 4 * crate::stats::histogram::BUCKETS * 7 + 1024;
@@ -101,6 +102,8 @@ pub struct Summary {
     pub duplicated: u64,
     /// Of the answered, those overtaken by the reply to a later probe.
     pub reordered: u64,
+    /// Of these, those overtaken on the way up.
+    pub reordered_up: u64,
     /// Probes that were never sent; not in `sent`.
     pub unsent: u64,
     /// Of the sent, those that left after their slot.
@@ -163,6 +166,7 @@ impl Summary {
             late: 0,
             duplicated: 0,
             reordered: 0,
+            reordered_up: 0,
             unsent: 0,
             sent_late: 0,
             first: None,
@@ -218,6 +222,7 @@ impl Summary {
         self.received += 1;
         self.late += u64::from(sample.status == Status::Late);
         self.reordered += u64::from(sample.flags.contains(Flags::REORDERED));
+        self.reordered_up += u64::from(sample.flags.contains(Flags::REORDERED_UP));
         self.runs.answered();
         self.rx_clocks[sample.rx_clock as usize] += 1;
         self.remote_rx_clocks[sample.remote_rx_clock as usize] += 1;
@@ -268,6 +273,7 @@ impl Summary {
         self.late += later.late;
         self.duplicated += later.duplicated;
         self.reordered += later.reordered;
+        self.reordered_up += later.reordered_up;
         self.unsent += later.unsent;
         self.sent_late += later.sent_late;
         self.first = match (self.first, later.first) {
@@ -369,6 +375,7 @@ impl Summary {
         for seen in [&self.tos_seen, &self.ttl_up, &self.ttl_down] {
             seen.encode(&mut w);
         }
+        w.unsigned(self.reordered_up);
         w.finish()
     }
 
@@ -438,6 +445,9 @@ impl Summary {
             for seen in [&mut s.tos_seen, &mut s.ttl_up, &mut s.ttl_down] {
                 *seen = Seen::decode(&mut r)?;
             }
+        }
+        if format >= 3 {
+            s.reordered_up = r.unsigned()?;
         }
         r.rest().is_empty().then_some(s)
     }
@@ -509,8 +519,8 @@ mod tests {
         s.add(&x);
         let mut bytes = vec![0; MAX_ENCODED];
         let len = s.encode(&mut bytes).unwrap();
-        // Two empty histograms and three times nothing seen follow.
-        let old_len = len - 2 - 9;
+        // Two empty histograms, three times nothing seen and no reordering follow.
+        let old_len = len - 2 - 9 - 1;
         bytes[0] = 1;
         assert_eq!(Summary::decode(&bytes[..old_len]), Some(s));
         assert_eq!(Summary::decode(&bytes[..len]), None);

@@ -102,6 +102,7 @@ fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
         late: s.late,
         duplicated: s.duplicated,
         reordered: s.reordered,
+        reordered_up: directed.then_some(s.reordered_up),
         unsent: s.unsent,
         family: info.family,
         dscp: info.dscp,

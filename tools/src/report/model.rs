@@ -83,6 +83,8 @@ pub(crate) struct Series {
     pub(crate) duplicated: u64,
     /// Of the answered, those overtaken by a later probe's reply.
     pub(crate) reordered: u64,
+    /// Of these, those overtaken on the way up; `None` where this kind of probe cannot tell.
+    pub(crate) reordered_up: Option<u64>,
     /// Probes that could not be sent; not in `sent`.
     pub(crate) unsent: u64,
     /// 4 or 6.

@@ -5,6 +5,7 @@
 //! key and both ends' random values (HKDF-SHA256, RFC 5869), so no two sessions share one.
 
 use hkdf::Hkdf;
+use rand_core::Rng;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -27,6 +28,14 @@ impl Secret {
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// A new one.
+    #[must_use]
+    pub fn random(rng: &mut impl Rng) -> Self {
+        let mut secret = Self([0; 32]);
+        rng.fill_bytes(&mut secret.0);
+        secret
     }
 
     /// Its bytes, for writing a key file.

@@ -23,7 +23,7 @@ use rand_core::SeedableRng;
 
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
-use crate::stats::Snapshot;
+use crate::stats::{KeyCounts, Snapshot};
 use crate::streams::{Asked, Told, Way};
 use crate::tokens::{Sent, Tokens};
 
@@ -228,8 +228,13 @@ impl Echo {
         let keys = a.responder.keys().iter();
         // No more than there was room made for.
         s.keys.extend(
-            keys.map(|k| (k.client, k.answered(), *k.drops()))
-                .take(s.keys.capacity()),
+            keys.map(|k| KeyCounts {
+                client: k.client,
+                answered: k.answered(),
+                displaced: k.displaced(),
+                drops: *k.drops(),
+            })
+            .take(s.keys.capacity()),
         );
         s.sessions.clear();
         s.sessions

@@ -10,6 +10,17 @@ use serde_json::{Map, Value, json};
 
 use crate::streams::TestCounts;
 
+/// What is counted for one key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyCounts {
+    /// Whose it is.
+    pub(crate) client: u16,
+    pub(crate) answered: u64,
+    /// Sessions that gave way at the limit of the key.
+    pub(crate) displaced: u64,
+    pub(crate) drops: DropCounters,
+}
+
 /// The echo thread's counts at one moment, plain, with room made beforehand: filling it in
 /// allocates nothing.
 #[derive(Clone, Debug)]
@@ -28,8 +39,8 @@ pub(crate) struct Snapshot {
     pub(crate) residence: Box<Histogram>,
     pub(crate) disciplined: bool,
     pub(crate) clock_epoch: u32,
-    /// Client, answered, dropped: for each key.
-    pub(crate) keys: Vec<(u16, u64, DropCounters)>,
+    /// For each key.
+    pub(crate) keys: Vec<KeyCounts>,
     pub(crate) sessions: Vec<SessionFacts>,
 }
 
@@ -106,15 +117,15 @@ pub(crate) fn tests_json(c: &TestCounts) -> Value {
 }
 
 fn client_json(s: &Snapshot, index: usize, name: &str) -> Value {
-    let keys = || s.keys.iter().filter(|(c, ..)| usize::from(*c) == index);
+    let keys = || s.keys.iter().filter(|k| usize::from(k.client) == index);
     let mut drops = Map::new();
-    for (reason, n) in keys().flat_map(|(.., d)| d.iter()).filter(|(_, n)| *n > 0) {
+    for (reason, n) in keys().flat_map(|k| k.drops.iter()).filter(|(_, n)| *n > 0) {
         let sum = drops.get(reason.as_str()).and_then(Value::as_u64);
         drops.insert(reason.as_str().into(), (sum.unwrap_or(0) + n).into());
     }
     let of_client = |f: &&SessionFacts| {
         let key = s.keys.get(usize::from(f.key));
-        key.is_some_and(|(c, ..)| usize::from(*c) == index)
+        key.is_some_and(|k| usize::from(k.client) == index)
     };
     let sessions: Vec<Value> = s
         .sessions
@@ -131,7 +142,8 @@ fn client_json(s: &Snapshot, index: usize, name: &str) -> Value {
         .collect();
     json!({
         "name": name,
-        "answered": keys().map(|(_, n, _)| n).sum::<u64>(),
+        "answered": keys().map(|k| k.answered).sum::<u64>(),
+        "sessions_displaced": keys().map(|k| k.displaced).sum::<u64>(),
         "drops": drops,
         "sessions": sessions,
     })
@@ -251,10 +263,16 @@ mod tests {
         s.now_ns = 10_000_000_000;
         let mut drops = DropCounters::default();
         drops.count(DropReason::Replay);
+        let counts = |client, answered, displaced, drops| KeyCounts {
+            client,
+            answered,
+            displaced,
+            drops,
+        };
         s.keys = vec![
-            (0, 5, drops),
-            (1, 7, DropCounters::default()),
-            (0, 2, drops),
+            counts(0, 5, 1, drops),
+            counts(1, 7, 0, DropCounters::default()),
+            counts(0, 2, 3, drops),
         ];
         s.sessions.push(SessionFacts {
             key: 2,
@@ -267,6 +285,7 @@ mod tests {
         let names = ["home".to_owned(), "office".to_owned()];
         let v = to_json(&s, &names, &[([127, 0, 0, 1], 9876).into()]);
         assert_eq!(v["clients"][0]["answered"], 7);
+        assert_eq!(v["clients"][0]["sessions_displaced"], 4);
         assert_eq!(v["clients"][0]["drops"], json!({"replay": 2}));
         assert_eq!(v["clients"][0]["sessions"][0]["address"], "192.0.2.1:5");
         assert_eq!(v["clients"][1]["sessions"], json!([]));

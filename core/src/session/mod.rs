@@ -5,6 +5,8 @@
 //! bytes than it received.
 
 pub mod client;
+#[cfg(test)]
+mod edges;
 pub mod record;
 pub mod reflector;
 #[cfg(test)]

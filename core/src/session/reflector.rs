@@ -1,8 +1,10 @@
 //! The responder: answers what opens, remembers what arrived, and is silent to everybody else.
 
 mod orders;
+mod places;
 
 pub use orders::OrderFrom;
+use places::Places;
 
 use core::net::SocketAddr;
 use core::ops::DerefMut;
@@ -45,6 +47,10 @@ pub struct KeyEntry {
     pub max_sessions: u16,
     knock: Secret,
     challenges: Budget,
+    hellos: RecentHellos,
+    /// The first of its sessions.
+    first: u16,
+    displaced: u64,
     answered: u64,
     drops: DropCounters,
 }
@@ -61,6 +67,9 @@ impl KeyEntry {
             max_sessions,
             knock,
             challenges: CHALLENGES,
+            hellos: RecentHellos::default(),
+            first: NONE,
+            displaced: 0,
             answered: 0,
             drops: DropCounters::default(),
         }
@@ -72,10 +81,37 @@ impl KeyEntry {
         self.answered
     }
 
+    /// Sessions that gave way to newer ones of this key, at its limit.
+    #[must_use]
+    pub const fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
     /// Datagrams that opened with this key and were dropped all the same, by reason.
     #[must_use]
     pub const fn drops(&self) -> &DropCounters {
         &self.drops
+    }
+}
+
+/// The latest first knocks of a key, by the begin of their nonces. One that comes again is a replay:
+/// it earns nothing, and takes nothing of what the key's client may ask for.
+#[derive(Clone, Copy, Debug, Default)]
+struct RecentHellos {
+    seen: [u64; 32],
+    next: u8,
+}
+
+impl RecentHellos {
+    /// Takes a nonce in if it is new.
+    fn accept(&mut self, nonce: &[u8; 24]) -> Result<(), DropReason> {
+        let begin = u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| nonce[i]));
+        if self.seen.contains(&begin) {
+            return Err(DropReason::Replay);
+        }
+        self.seen[usize::from(self.next)] = begin;
+        self.next = (self.next + 1) % self.seen.len() as u8;
+        Ok(())
     }
 }
 
@@ -86,6 +122,8 @@ pub struct Session {
     /// Counts how often this place has been used, so that a number means one session only.
     generation: u16,
     key: u16,
+    /// The next session of the key, or the next free place.
+    next: u16,
     instance: u64,
     client_random: [u8; 32],
     server_random: [u8; 32],
@@ -100,7 +138,8 @@ pub struct Session {
     streams: [u16; STREAMS_PER_SESSION],
 }
 
-const NO_STREAM: u16 = u16::MAX;
+/// No session, no stream.
+const NONE: u16 = u16::MAX;
 
 impl Default for Session {
     fn default() -> Self {
@@ -108,6 +147,7 @@ impl Default for Session {
             in_use: false,
             generation: 0,
             key: 0,
+            next: NONE,
             instance: 0,
             client_random: [0; 32],
             server_random: [0; 32],
@@ -122,7 +162,7 @@ impl Default for Session {
             since_ns: 0,
             used_ns: 0,
             packets: 0,
-            streams: [NO_STREAM; STREAMS_PER_SESSION],
+            streams: [NONE; STREAMS_PER_SESSION],
         }
     }
 }
@@ -167,6 +207,7 @@ pub struct Reflector<K, S, T> {
     keys: K,
     sessions: S,
     streams: T,
+    places: Places,
     cookie_secret: Secret,
     boot: u64,
     failures: Budget,
@@ -186,13 +227,18 @@ where
     /// A reflector without sessions. `max_failures` is how many datagrams per second that do not
     /// open it tries in all.
     pub fn new(keys: K, sessions: S, streams: T, max_failures: u32, rng: &mut impl Rng) -> Self {
-        let mut secret = [0; 32];
-        rng.fill_bytes(&mut secret);
+        let cookie_secret = Secret::random(rng);
+        let salt = cookie_secret.derive(&[&[0; 32], &[0; 32]], b"places");
+        let salt = salt
+            .reveal()
+            .first_chunk()
+            .map_or(0, |b| u64::from_be_bytes(*b));
         Self {
             keys,
             sessions,
             streams,
-            cookie_secret: Secret::new(secret),
+            places: Places::new(salt),
+            cookie_secret,
             boot: rng.next_u64(),
             failures: Budget::new(max_failures, max_failures),
             counters: DropCounters::default(),
@@ -214,6 +260,9 @@ where
             if let Some(old) = self.keys.iter().find(|old| old.key == k.key) {
                 k.answered = old.answered;
                 k.drops = old.drops;
+                k.displaced = old.displaced;
+                k.hellos = old.hellos;
+                k.challenges = old.challenges;
             }
         }
         for s in self.sessions.iter_mut().filter(|s| s.in_use) {
@@ -234,6 +283,7 @@ where
             }
         }
         self.keys = keys;
+        self.chain_anew();
     }
 
     /// Datagrams dropped, by reason.
@@ -246,6 +296,13 @@ where
     #[must_use]
     pub const fn answered(&self) -> u64 {
         self.answered
+    }
+
+    /// The key that seals what the client of the newest session sends.
+    #[cfg(test)]
+    pub(super) fn session_key_of_test(&self) -> Secret {
+        let newest = self.sessions.iter().max_by_key(|s| s.since_ns);
+        newest.expect("a session").keys.up.clone()
     }
 
     /// The keys.
@@ -338,12 +395,12 @@ where
         }
     }
 
-    /// Opens a knock; gives its key's index and its body.
+    /// Opens a knock; gives its key's index, its nonce and its body.
     fn open_knock<B: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable>(
         &mut self,
         now: Monotonic,
         request: &mut [u8],
-    ) -> Result<(u16, B), DropReason> {
+    ) -> Result<(u16, [u8; 24], B), DropReason> {
         if request.len() != KNOCK_LEN {
             return Err(DropReason::Length);
         }
@@ -364,7 +421,7 @@ where
         }
         let (body, _) = B::read_from_prefix(body?).map_err(|_| DropReason::Length)?;
         self.opened = Some(index as u16);
-        Ok((index as u16, body))
+        Ok((index as u16, header.nonce, body))
     }
 
     /// A first knock earns a challenge, and costs no state.
@@ -376,8 +433,10 @@ where
         out: &mut [u8],
         rng: &mut impl Rng,
     ) -> Result<Answer, DropReason> {
-        let (key, hello): (u16, Hello) = self.open_knock(now, request)?;
-        if !self.keys[usize::from(key)].challenges.take(now.as_nanos()) {
+        let (key, nonce, hello): (u16, _, Hello) = self.open_knock(now, request)?;
+        let entry = &mut self.keys[usize::from(key)];
+        entry.hellos.accept(&nonce)?;
+        if !entry.challenges.take(now.as_nanos()) {
             return Err(DropReason::RateLimit);
         }
         let client_random = hello.client_random;
@@ -399,7 +458,7 @@ where
         out: &mut [u8],
         rng: &mut impl Rng,
     ) -> Result<Answer, DropReason> {
-        let (key, join): (u16, Join) = self.open_knock(now, request)?;
+        let (key, _, join): (u16, _, Join) = self.open_knock(now, request)?;
         let issued_ns = join.cookie.issued_ns.get();
         let age_ns = now
             .as_nanos()
@@ -420,69 +479,6 @@ where
             reserved: U32::ZERO,
         };
         self.seal_knock(Kind::Welcome, key, body.as_bytes(), out, rng)
-    }
-
-    fn session_for(
-        &mut self,
-        now: Monotonic,
-        key: u16,
-        join: &Join,
-        rng: &mut impl Rng,
-    ) -> Result<usize, DropReason> {
-        let now_ns = now.as_nanos();
-        // The welcome was lost and the knock repeated, or the knock is a replay: the same session.
-        let same = |s: &Session| s.in_use && s.key == key && s.client_random == join.client_random;
-        if let Some(index) = self.sessions.iter().position(same) {
-            return Ok(index);
-        }
-        // A session that was never used: its welcome was lost, and the same client knocks again.
-        // Without this, lost welcomes would push out the session that it still probes in.
-        let unused = |s: &Session| {
-            s.in_use && s.key == key && s.instance == join.instance.get() && s.packets == 0
-        };
-        let idle = |s: &Session| now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
-        let of_key = self
-            .sessions
-            .iter()
-            .filter(|s| s.in_use && s.key == key)
-            .count();
-        let place = if let Some(index) = self.sessions.iter().position(unused) {
-            Some(index)
-        } else if of_key < usize::from(self.keys[usize::from(key)].max_sessions) {
-            let free = self.sessions.iter().position(|s| !s.in_use);
-            free.or_else(|| self.sessions.iter().position(idle))
-        } else {
-            None
-        };
-        // At a limit the longest idle session of the same key gives way, so a client that restarts
-        // in a loop never locks itself out, and never anybody else.
-        let index = place.or_else(|| {
-            let mine = self
-                .sessions
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| s.in_use && s.key == key);
-            mine.min_by_key(|(_, s)| s.used_ns).map(|(i, _)| i)
-        });
-        let index = index.ok_or(DropReason::Full)?;
-        let entry = &self.keys[usize::from(key)];
-        let mut server_random = [0; 32];
-        rng.fill_bytes(&mut server_random);
-        let place = &mut self.sessions[index];
-        *place = Session {
-            in_use: true,
-            generation: place.generation.wrapping_add(1),
-            key,
-            instance: join.instance.get(),
-            client_random: join.client_random,
-            server_random,
-            keys: entry.key.session_keys(&join.client_random, &server_random),
-            budget: Budget::new(entry.max_pps, entry.max_pps),
-            since_ns: now_ns,
-            used_ns: now_ns,
-            ..Session::default()
-        };
-        Ok(index)
     }
 
     /// A probe is echoed to where it came from, wherever the session was before.
@@ -593,54 +589,6 @@ where
             len: out.len(),
             token: Some(SendToken { stream: slot, seq }),
         })
-    }
-
-    /// The place of a stream: known to the session, known from a session before, or a new one.
-    fn stream_for(
-        &mut self,
-        now_ns: u64,
-        session: usize,
-        key: u16,
-        instance: u64,
-        stream: u16,
-    ) -> Result<u16, DropReason> {
-        if usize::from(stream) >= STREAMS_PER_SESSION {
-            return Err(DropReason::Field);
-        }
-        let is_it = |t: &StreamRecord| {
-            t.in_use && t.key == key && t.instance == instance && t.stream == stream
-        };
-        let cached = self.sessions[session].streams[usize::from(stream)];
-        if self.streams.get(usize::from(cached)).is_some_and(is_it) {
-            return Ok(cached);
-        }
-        let index = match self.streams.iter().position(is_it) {
-            Some(i) => i,
-            None => {
-                // The longest idle stream gives way; free ones have never been used.
-                let oldest = self
-                    .streams
-                    .iter()
-                    .enumerate()
-                    .min_by_key(|(_, t)| {
-                        if t.in_use {
-                            t.used_ns.saturating_add(1)
-                        } else {
-                            0
-                        }
-                    })
-                    .filter(|(_, t)| !t.in_use || now_ns.saturating_sub(t.used_ns) > IDLE_NS)
-                    .map(|(i, _)| i)
-                    .ok_or(DropReason::Full)?;
-                let mut fresh = StreamRecord::new(key, instance, stream);
-                fresh.in_use = true;
-                self.streams[oldest] = fresh;
-                oldest
-            }
-        };
-        let index = u16::try_from(index).map_err(|_| DropReason::Full)?;
-        self.sessions[session].streams[usize::from(stream)] = index;
-        Ok(index)
     }
 
     fn cookie_mac(

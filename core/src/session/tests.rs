@@ -456,12 +456,6 @@ fn a_client_that_restarts_in_a_loop_only_displaces_itself() {
     assert_eq!(keys.iter().filter(|k| **k == 1).count(), 1);
 }
 
-#[test]
-fn room_for_a_session_is_small() {
-    let each = size_of::<Session>() + size_of::<StreamRecord>();
-    assert!(each <= 1600, "{each}");
-}
-
 proptest! {
     #[test]
     fn strangers_get_nothing(bytes: Vec<u8>, kind in 0u8..20, header: bool) {

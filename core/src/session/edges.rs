@@ -1,0 +1,465 @@
+//! Each limit of a reflector at its edge, and what knocks and keys must never do.
+
+use std::collections::BTreeSet;
+use std::vec;
+use std::vec::Vec;
+
+use super::client::{Client, SessionEvent, StreamConfig};
+use super::record::StreamRecord;
+use super::reflector::{KeyEntry, Reflector, STREAMS_PER_SESSION, Session};
+use crate::drop_reason::DropReason;
+use crate::flight::{LossSlot, Slot};
+use crate::packet::{RecvMeta, SendOutcome};
+use crate::sample::SeriesIndex;
+use crate::seal::{KeyId, Nonce, PresharedKey, Secret, open, seal};
+use crate::time::{Monotonic, Stamp};
+use crate::wire::header::SessionHeader;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+const MS: u64 = 1_000_000;
+
+type TestClient = Client<Vec<Slot>, Vec<LossSlot>>;
+type TestReflector = Reflector<Vec<KeyEntry>, Vec<Session>, Vec<StreamRecord>>;
+
+fn key(n: u16) -> PresharedKey {
+    PresharedKey {
+        id: KeyId([n as u8, (n >> 8) as u8, 3, 4, 5, 6, 7, 8]),
+        secret: Secret::new([n as u8 ^ 0x55; 32]),
+    }
+}
+
+/// One key for each of `limits`: packets per second and sessions.
+fn entries(limits: &[(u32, u16)]) -> Vec<KeyEntry> {
+    let entry = |(i, (pps, sessions)): (usize, &(u32, u16))| {
+        KeyEntry::new(key(i as u16), i as u16, *pps, *sessions)
+    };
+    limits.iter().enumerate().map(entry).collect()
+}
+
+/// A reflector and the time by both ends' clocks.
+struct Bench {
+    reflector: TestReflector,
+    rng: ChaCha8Rng,
+    now: Monotonic,
+    /// Probes that a client may have in flight.
+    in_flight: usize,
+}
+
+impl Bench {
+    fn new(keys: Vec<KeyEntry>, sessions: usize, streams: usize, failures: u32) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(77);
+        let (sessions, streams) = (
+            vec![Session::default(); sessions],
+            vec![StreamRecord::default(); streams],
+        );
+        Self {
+            reflector: Reflector::new(keys, sessions, streams, failures, &mut rng),
+            rng,
+            now: Monotonic::from_nanos(1000 * MS),
+            in_flight: 64,
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now = self.now.saturating_add(ms * MS);
+    }
+
+    fn meta(&self, port: u16) -> RecvMeta {
+        RecvMeta {
+            at: Stamp::kernel(self.now),
+            from: ([192, 0, 2, 7], port).into(),
+            to: None,
+            ttl: None,
+            tos: None,
+            socket_drops: 0,
+            truncated: false,
+        }
+    }
+
+    /// What the reflector answers.
+    fn ask(&mut self, port: u16, datagram: &[u8]) -> Result<Vec<u8>, DropReason> {
+        let (mut request, mut out) = (datagram.to_vec(), [0; 1500]);
+        let (meta, now) = (self.meta(port), self.now);
+        let answer =
+            self.reflector
+                .handle_request(now, &meta, &mut request, &mut out, &mut self.rng)?;
+        assert!(
+            answer.len <= datagram.len(),
+            "larger than what asked for it"
+        );
+        if let Some(token) = answer.token {
+            let left = SendOutcome::Stamped(Stamp::kernel(now));
+            self.reflector.handle_sent(token, left);
+        }
+        Ok(out[..answer.len].to_vec())
+    }
+
+    fn client(&mut self, n: u16, streams: usize) -> TestClient {
+        let mut client = Client::new(key(n), self.now, &mut self.rng);
+        for _ in 0..streams {
+            let config = StreamConfig {
+                series: SeriesIndex(0),
+                size: 128,
+                interval_ns: MS,
+                spread_permille: 0,
+                timeout_ns: 100 * MS,
+            };
+            let (slots, losses) = (
+                vec![Slot::default(); self.in_flight],
+                vec![LossSlot::default(); 16],
+            );
+            let added = client.add_stream(config, self.now, slots, losses, &mut self.rng);
+            assert!(added.is_ok());
+        }
+        client
+    }
+
+    fn next(&mut self, client: &mut TestClient) -> Vec<u8> {
+        let mut out = [0; 1500];
+        let (len, _token) = client
+            .poll_transmit(self.now, &mut self.rng, &mut out)
+            .expect("something to send");
+        out[..len].to_vec()
+    }
+
+    /// Knocks twice; both knocks.
+    fn connect(&mut self, client: &mut TestClient, port: u16) -> Result<[Vec<u8>; 2], DropReason> {
+        let mut said = [Vec::new(), Vec::new()];
+        for knock in &mut said {
+            *knock = self.next(client);
+            let mut answer = self.ask(port, knock)?;
+            let (meta, now) = (self.meta(9876), self.now);
+            client.handle_reply(now, &meta, &mut answer)?;
+        }
+        Ok(said)
+    }
+}
+
+#[test]
+fn packets_per_second_are_held_at_the_edge_for_each_session_alone() {
+    let mut b = Bench::new(entries(&[(10, 4), (10, 4)]), 4, 8, 100);
+    b.in_flight = 2048;
+    let (mut greedy, mut other) = (b.client(0, 1), b.client(1, 1));
+    b.connect(&mut greedy, 1).unwrap();
+    b.connect(&mut other, 2).unwrap();
+    let mut answered = 0;
+    // A burst of as many as in a second, and from then on one each 100 ms.
+    for _ in 0..1000 {
+        b.wait(1);
+        let probe = b.next(&mut greedy);
+        match b.ask(1, &probe) {
+            Ok(_) => answered += 1,
+            Err(reason) => assert_eq!(reason, DropReason::RateLimit),
+        }
+    }
+    assert_eq!(answered, 10 + 9);
+    assert_eq!(
+        b.reflector.keys()[0].drops().get(DropReason::RateLimit),
+        981
+    );
+    let probe = b.next(&mut other);
+    assert!(b.ask(2, &probe).is_ok());
+    assert_eq!(b.reflector.keys()[1].drops().get(DropReason::RateLimit), 0);
+}
+
+#[test]
+fn failed_opens_have_one_budget_and_it_refills() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 50);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let probe = b.next(&mut client);
+    let mut bad = probe.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    for n in 0..60 {
+        let reason = b.ask(n, &bad).unwrap_err();
+        let wanted = if n < 50 {
+            DropReason::Seal
+        } else {
+            DropReason::FailureBudget
+        };
+        assert_eq!(reason, wanted, "{n}");
+    }
+    assert_eq!(b.reflector.counters().get(DropReason::Seal), 50);
+    assert_eq!(b.reflector.counters().get(DropReason::FailureBudget), 10);
+    b.wait(20);
+    assert_eq!(b.ask(1, &bad), Err(DropReason::Seal));
+    assert_eq!(b.ask(1, &bad), Err(DropReason::FailureBudget));
+    b.wait(20);
+    // The one that was damaged on purpose is whole, and new.
+    assert!(b.ask(1, &probe).is_ok());
+}
+
+#[test]
+fn sessions_of_a_key_and_of_all_end_at_their_numbers() {
+    let mut b = Bench::new(entries(&[(1000, 3), (1000, 9), (1000, 9)]), 5, 10, 100);
+    let mut clients: Vec<TestClient> = (0..4).map(|_| b.client(0, 1)).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        b.wait(100);
+        b.connect(client, i as u16).unwrap();
+        b.wait(1);
+        let probe = b.next(client);
+        b.ask(i as u16, &probe).unwrap();
+    }
+    // The longest idle of the key gave way to the fourth.
+    assert_eq!(b.reflector.keys()[0].displaced(), 1);
+    assert_eq!(b.reflector.sessions(b.now).count(), 3);
+    b.wait(1);
+    let probe = b.next(&mut clients[0]);
+    assert_eq!(b.ask(0, &probe), Err(DropReason::UnknownSession));
+    for client in &mut clients[1..] {
+        let probe = b.next(client);
+        assert!(b.ask(1, &probe).is_ok());
+    }
+    // Two places are left: the second key may have nine, and displaces only itself.
+    let mut of_second: Vec<TestClient> = (0..3).map(|_| b.client(1, 1)).collect();
+    for client in &mut of_second {
+        b.wait(100);
+        b.connect(client, 20).unwrap();
+        b.wait(1);
+        let probe = b.next(client);
+        b.ask(20, &probe).unwrap();
+    }
+    assert_eq!(b.reflector.keys()[0].displaced(), 1);
+    assert_eq!(b.reflector.keys()[1].displaced(), 1);
+    // A key without a session finds no room, until a session has been idle for five minutes.
+    let mut third = b.client(2, 1);
+    assert_eq!(b.connect(&mut third, 30).unwrap_err(), DropReason::Full);
+    assert_eq!(b.reflector.keys()[2].drops().get(DropReason::Full), 1);
+    b.wait(301_000);
+    let mut third = b.client(2, 1);
+    b.connect(&mut third, 30).unwrap();
+    assert_eq!(b.reflector.sessions(b.now).count(), 1);
+}
+
+#[test]
+fn a_session_has_eight_streams_and_no_ninth() {
+    let mut b = Bench::new(entries(&[(1000, 3)]), 1, 16, 100);
+    let mut client = b.client(0, STREAMS_PER_SESSION);
+    b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let mut probe = Vec::new();
+    for _ in 0..STREAMS_PER_SESSION {
+        probe = b.next(&mut client);
+        assert!(b.ask(1, &probe).is_ok());
+    }
+    // The client numbers its streams itself: a ninth under the right key.
+    let up = b.reflector.session_key_of_test();
+    let counter = u64::from_be_bytes(probe[12..20].try_into().unwrap());
+    open(&up, Nonce::Counter(counter), &mut probe, SessionHeader::LEN).unwrap();
+    probe[12..20].copy_from_slice(&(counter + 1).to_be_bytes());
+    probe[21] = STREAMS_PER_SESSION as u8;
+    seal(
+        &up,
+        Nonce::Counter(counter + 1),
+        &mut probe,
+        SessionHeader::LEN,
+    )
+    .unwrap();
+    assert_eq!(b.ask(1, &probe), Err(DropReason::Field));
+}
+
+#[test]
+fn a_captured_first_knock_earns_nothing_while_it_is_among_the_latest_and_locks_nobody_out() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let [hello, _] = b.connect(&mut client, 1).unwrap();
+    // As fast as anybody likes, from anywhere.
+    for n in 0..10_000 {
+        assert_eq!(b.ask(n, &hello), Err(DropReason::Replay));
+    }
+    let mut again = b.client(0, 1);
+    b.connect(&mut again, 2).unwrap();
+    assert_eq!(again.poll_event(), Some(SessionEvent::Established));
+    // Long forgotten, it earns a challenge for its own sender, and that is all.
+    for _ in 0..40 {
+        b.wait(1000);
+        let mut other = b.client(0, 1);
+        let knock = b.next(&mut other);
+        b.ask(3, &knock).unwrap();
+    }
+    let answer = b.ask(4, &hello).unwrap();
+    assert!(answer.len() < hello.len());
+    assert_eq!(b.ask(4, &hello), Err(DropReason::Replay));
+}
+
+#[test]
+fn challenges_have_a_budget_for_each_key() {
+    let mut b = Bench::new(entries(&[(1000, 4), (1000, 4)]), 4, 8, 100);
+    let mut count = 0;
+    for n in 0..100 {
+        let mut client = b.client(0, 1);
+        let hello = b.next(&mut client);
+        match b.ask(n, &hello) {
+            Ok(_) => count += 1,
+            Err(reason) => assert_eq!(reason, DropReason::RateLimit),
+        }
+    }
+    assert_eq!(count, 60);
+    let mut other = b.client(1, 1);
+    b.connect(&mut other, 1).unwrap();
+    b.wait(50);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+}
+
+#[test]
+fn knocks_in_the_wrong_order_and_to_a_reflector_that_was_restarted_earn_nothing() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let [hello, join] = b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let probe = b.next(&mut client);
+
+    let mut restarted = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    restarted.rng = ChaCha8Rng::seed_from_u64(78);
+    let mut rng = ChaCha8Rng::seed_from_u64(79);
+    let (keys, places) = (entries(&[(1000, 4)]), vec![Session::default(); 4]);
+    restarted.reflector = Reflector::new(
+        keys,
+        places,
+        vec![StreamRecord::default(); 8],
+        100,
+        &mut rng,
+    );
+    restarted.now = b.now;
+    // The second before the first, both old; then the probe of the session that is gone.
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+    assert!(restarted.ask(1, &hello).unwrap().len() < hello.len());
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+    assert_eq!(restarted.ask(1, &hello), Err(DropReason::Replay));
+    assert_eq!(restarted.ask(1, &probe), Err(DropReason::UnknownSession));
+    assert_eq!(restarted.reflector.sessions(b.now).count(), 0);
+    // A clock that was set back by the restart does not make it younger.
+    restarted.now = Monotonic::from_nanos(MS);
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+}
+
+#[test]
+fn two_clients_with_one_key_are_two_clients() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let (mut one, mut two) = (b.client(0, 1), b.client(0, 1));
+    b.connect(&mut one, 1).unwrap();
+    b.connect(&mut two, 2).unwrap();
+    for _ in 0..50 {
+        for (client, port) in [(&mut one, 1), (&mut two, 2)] {
+            b.wait(1);
+            let probe = b.next(client);
+            let mut echo = b.ask(port, &probe).unwrap();
+            let (meta, now) = (b.meta(9876), b.now);
+            assert_eq!(client.handle_reply(now, &meta, &mut echo), Ok(()));
+        }
+    }
+    // Each has streams of its own: neither's losses are the other's.
+    assert_eq!(b.reflector.sessions(b.now).count(), 2);
+    let packets: Vec<u64> = b.reflector.sessions(b.now).map(|s| s.packets).collect();
+    assert_eq!(packets, [50, 50]);
+}
+
+#[test]
+fn a_key_is_rotated_under_a_running_session() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let echo = |b: &mut Bench, client: &mut TestClient| {
+        b.wait(1);
+        let probe = b.next(client);
+        b.ask(1, &probe).map(drop)
+    };
+    echo(&mut b, &mut client).unwrap();
+    // The new one is accepted beside the old one, in another place of the list.
+    b.reflector.replace_keys(vec![
+        KeyEntry::new(key(7), 0, 1000, 4),
+        KeyEntry::new(key(0), 0, 1000, 4),
+    ]);
+    echo(&mut b, &mut client).unwrap();
+    let mut renewed = b.client(7, 1);
+    b.connect(&mut renewed, 2).unwrap();
+    echo(&mut b, &mut client).unwrap();
+    // The old one goes: its sessions end, the new one's go on.
+    b.reflector
+        .replace_keys(vec![KeyEntry::new(key(7), 0, 1000, 4)]);
+    assert_eq!(echo(&mut b, &mut client), Err(DropReason::UnknownSession));
+    echo(&mut b, &mut renewed).unwrap();
+    let mut old = b.client(0, 1);
+    assert_eq!(b.connect(&mut old, 1).unwrap_err(), DropReason::UnknownKey);
+    assert_eq!(b.reflector.sessions(b.now).count(), 1);
+    // Under the old name, but with another secret, it is another key.
+    let impostor = PresharedKey {
+        id: key(7).id,
+        ..key(0)
+    };
+    b.reflector
+        .replace_keys(vec![KeyEntry::new(impostor, 0, 9, 4)]);
+    assert_eq!(echo(&mut b, &mut renewed), Err(DropReason::UnknownSession));
+}
+
+#[test]
+fn no_nonce_is_used_twice_by_a_client_that_restarts_in_a_loop() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut knock_nonces = BTreeSet::new();
+    let mut sessions = BTreeSet::new();
+    for _ in 0..200 {
+        b.wait(60);
+        let mut client = b.client(0, 1);
+        let knocks = b.connect(&mut client, 1).expect("it is never locked out");
+        for knock in knocks {
+            assert!(knock_nonces.insert(knock[16..40].to_vec()));
+        }
+        let mut counters = BTreeSet::new();
+        for _ in 0..3 {
+            b.wait(1);
+            let probe = b.next(&mut client);
+            assert!(counters.insert(probe[12..20].to_vec()));
+            assert!(b.ask(1, &probe).is_ok());
+        }
+        // Counters begin anew, so the keys must.
+        let up = b.reflector.session_key_of_test();
+        assert!(sessions.insert(*up.reveal()));
+    }
+    assert_eq!(b.reflector.sessions(b.now).count(), 4);
+}
+
+#[test]
+fn ten_thousand_sessions_are_found_at_once_and_fit_into_sixteen_mebibytes() {
+    const SESSIONS: usize = 10_000;
+    let each = size_of::<Session>() + 2 * size_of::<StreamRecord>();
+    std::println!("{each} bytes for a session with room for two streams");
+    assert!(each * SESSIONS < 16 << 20, "{each}");
+    let limits = vec![(1000, 16); SESSIONS / 10];
+    let mut b = Bench::new(entries(&limits), SESSIONS, 2 * SESSIONS, 100);
+    let mut clients: Vec<TestClient> = Vec::new();
+    for i in 0..SESSIONS {
+        let mut client = b.client((i % limits.len()) as u16, 1);
+        b.connect(&mut client, i as u16).unwrap();
+        clients.push(client);
+    }
+    assert_eq!(b.reflector.sessions(b.now).count(), SESSIONS);
+    b.wait(1);
+    for (i, client) in clients.iter_mut().enumerate() {
+        let probe = b.next(client);
+        b.ask(i as u16, &probe).unwrap();
+    }
+    assert_eq!(b.reflector.answered(), 3 * SESSIONS as u64);
+    let displaced: u64 = b.reflector.keys().iter().map(KeyEntry::displaced).sum();
+    assert_eq!(displaced, 0);
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 1, 2, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let up = b.reflector.session_key_of_test();
+    let mut secrets = vec![*key(0).secret.reveal(), *key(0).knock_key().reveal()];
+    secrets.push(*up.reveal());
+    let printed = std::format!("{:?} {client:?} {:?}", b.reflector, key(0));
+    assert!(printed.contains("Secret(..)"));
+    for secret in secrets {
+        let listed = std::format!("{secret:?}");
+        assert!(!printed.contains(listed.trim_matches(['[', ']'])));
+        let hex: std::string::String = secret.iter().map(|b| std::format!("{b:02x}")).collect();
+        assert!(!printed.contains(&hex));
+    }
+}

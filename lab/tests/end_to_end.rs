@@ -30,7 +30,9 @@ fn daemon_config(dir: &std::path::Path, uplinks: usize) -> Config {
         store: dir.join("s.redb"),
         control_socket: dir.join("c.sock"),
         commit_interval_ns: 1000 * MS,
-        interfaces: (0..uplinks).map(|i| format!("wan{i}")).collect(),
+        interfaces: (0..uplinks)
+            .map(|i| format!("wan{i}").as_str().into())
+            .collect(),
         targets: Some(vec![Target {
             name: "server".into(),
             place: Place::Host("10.99.0.1".into()),

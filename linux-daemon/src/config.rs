@@ -1,5 +1,6 @@
 //! The daemon's configuration.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bufferbane_config::{Document, Mistake, Section, keyfile, parse_size};
@@ -7,6 +8,7 @@ use bufferbane_core::limits::{
     DEFAULT_TIMEOUT_NS, MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE,
 };
 use bufferbane_core::seal::PresharedKey;
+use bufferbane_linux_io::netlink::InterfaceKind;
 
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
 use crate::stamp::{self, StampTarget};
@@ -43,6 +45,34 @@ pub enum Place {
     Host(String),
     /// The next hop of the interface's default route.
     Gateway,
+}
+
+/// An interface to probe from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// What kind of link it is; `None` is what the kernel says.
+    pub kind: Option<InterfaceKind>,
+    /// Whether its counters show everybody's traffic; `None` is to be found out.
+    pub sees_household: Option<bool>,
+    /// For policy routing: the address that is sent from.
+    pub source: Option<IpAddr>,
+    /// For policy routing: the mark that its packets carry.
+    pub mark: Option<u32>,
+}
+
+impl From<&str> for Uplink {
+    /// The interface of this name, all else as it is found.
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: None,
+            sees_household: None,
+            source: None,
+            mark: None,
+        }
+    }
 }
 
 /// A target that is pinged.
@@ -120,7 +150,7 @@ pub struct Config {
     /// Retention.
     pub keep: Keep,
     /// The interfaces to probe from; none is the default route's.
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<Uplink>,
     /// What is pinged; `None` where nothing is configured at all, which means the defaults.
     pub targets: Option<Vec<Target>>,
     /// STAMP reflectors of others.
@@ -386,19 +416,43 @@ fn read_retention(s: &Section<'_>, keep: &mut Keep) {
     s.finish();
 }
 
-fn read_interface(s: &Section<'_>, names: &mut Vec<String>) {
-    let _ = s.choice(
+fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
+    let kind = s.choice(
         "kind",
-        &["auto", "wired", "wifi", "cellular", "ppp", "tunnel"].map(|w| (w, ())),
+        &[
+            ("auto", None),
+            ("wired", Some(InterfaceKind::Wired)),
+            ("wifi", Some(InterfaceKind::Wifi)),
+            ("cellular", Some(InterfaceKind::Cellular)),
+            ("ppp", Some(InterfaceKind::Ppp)),
+            ("tunnel", Some(InterfaceKind::Tunnel)),
+        ],
     );
-    let _ = s.choice("sees_household", &["auto", "yes", "no"].map(|w| (w, ())));
+    let sees_household = s.choice(
+        "sees_household",
+        &[("auto", None), ("yes", Some(true)), ("no", Some(false))],
+    );
+    let source = s.parsed("source", |a| {
+        a.parse::<IpAddr>().map_err(|_| {
+            format!("\"{a}\" is not an address; name one of this interface, such as 192.0.2.7")
+        })
+    });
+    let mark = s.number("fwmark", 1..=u64::from(u32::MAX));
     match s.text("name") {
         None => s.require("name", "which interface is meant, such as \"eth0\""),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
             s.mistake("name", format!("\"{n}\" cannot be an interface's name"));
         }
-        Some(n) if names.contains(&n) => s.mistake("name", format!("\"{n}\" is there twice")),
-        Some(n) => names.push(n),
+        Some(n) if uplinks.iter().any(|u| u.name == n) => {
+            s.mistake("name", format!("\"{n}\" is there twice"));
+        }
+        Some(name) => uplinks.push(Uplink {
+            name,
+            kind: kind.flatten(),
+            sees_household: sees_household.flatten(),
+            source,
+            mark: mark.map(|n| n as u32),
+        }),
     }
     s.finish();
 }
@@ -676,6 +730,24 @@ mod tests {
         assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
         let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n";
         assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 4);
+    }
+
+    #[test]
+    fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
+        let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
+                    source = \"192.0.2.7\"\nfwmark = 0x10\n[[interface]]\nname = \"eth0\"\n";
+        let interfaces = parse("f", text, Path::new("/")).unwrap().config.interfaces;
+        let lte = Uplink {
+            kind: Some(InterfaceKind::Cellular),
+            sees_household: Some(false),
+            source: Some("192.0.2.7".parse().unwrap()),
+            mark: Some(16),
+            ..Uplink::from("lte")
+        };
+        assert_eq!(interfaces, [lte, Uplink::from("eth0")]);
+        let said = mistakes("[[interface]]\nname = \"a\"\nsource = \"eth0\"\nfwmark = 0\n");
+        assert!(said[0].starts_with("f.toml:3:1: interface.source: \"eth0\" is not an address"));
+        assert!(said[1].starts_with("f.toml:4:1: interface.fwmark: 0 is out of range"));
     }
 
     #[test]

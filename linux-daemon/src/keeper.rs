@@ -16,7 +16,7 @@ use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::stamp::{StampConfig, StampProber};
 use bufferbane_core::wire::icmp::Version;
-use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery, Watch};
+use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, RouteQuery, Watch};
 use bufferbane_linux_io::{Family, ProbeSocket, SocketError, Waker, clock, host};
 use bufferbane_store::{SeriesInfo, SeriesKind, Severity};
 use nix::libc;
@@ -244,7 +244,9 @@ impl Keeper {
         let kind = interfaces
             .iter()
             .find(|i| i.name == w.interface)
-            .map_or("unknown", |i| i.kind.as_str());
+            .map(|i| i.kind);
+        // What the person says who looks at the box goes before what the kernel sees.
+        let kind = w.kind.or(kind).map_or("unknown", InterfaceKind::as_str);
         let family = if w.remote.is_ipv4() { 4 } else { 6 };
         let mut series = Vec::new();
         let mut describe = |kind_of: SeriesKind, size: u16, dscp: u8, interval_ns: u64| {
@@ -410,8 +412,20 @@ impl Keeper {
         if !interface.up {
             return Err((libc::ENETDOWN, format!("interface {name} is switched off")));
         }
+        if let Some(source) = w.source
+            && !interfaces
+                .iter()
+                .any(|i| i.addresses.iter().any(|a| a.ip == source))
+        {
+            return Err((
+                libc::EADDRNOTAVAIL,
+                format!("its source {source} is no address of this host at present"),
+            ));
+        }
         let query = RouteQuery {
             interface: Some(interface.index),
+            from: w.source,
+            mark: w.mark,
             ..RouteQuery::to(w.remote.ip())
         };
         match self.netlink.route_for(&query) {
@@ -522,7 +536,14 @@ fn open(w: &Wanted) -> Result<ProbeSocket, SocketError> {
         Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
         Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
     };
-    builder.interface(&w.interface).build()
+    let mut builder = builder.interface(&w.interface);
+    if let Some(source) = w.source {
+        builder = builder.bind(SocketAddr::new(source, 0));
+    }
+    if let Some(mark) = w.mark {
+        builder = builder.mark(mark);
+    }
+    builder.build()
 }
 
 /// A name and the port that belongs to it.

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_linux_io::Family;
-use bufferbane_linux_io::netlink::{Interface, Route};
+use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
 
-use crate::config::{Config, FamilyChoice, Place, Stream, Target};
+use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
 use crate::stamp::StampProbe;
 
 /// Well-known anycast addresses that are pinged where nothing is configured.
@@ -28,8 +28,14 @@ pub(crate) struct Host<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Wanted {
     pub(crate) interface: String,
+    /// What kind of link the configuration says it is.
+    pub(crate) kind: Option<InterfaceKind>,
     pub(crate) target: String,
     pub(crate) remote: SocketAddr,
+    /// The address that is sent from, where one is configured.
+    pub(crate) source: Option<IpAddr>,
+    /// The firewall mark that is sent with.
+    pub(crate) mark: Option<u32>,
     pub(crate) probe: Probe,
 }
 
@@ -102,7 +108,7 @@ pub(crate) fn wanted(
     host: &Host<'_>,
     resolve: &mut dyn FnMut(&str, u16) -> Vec<SocketAddr>,
 ) -> Vec<Wanted> {
-    let interfaces: Vec<String> = if config.interfaces.is_empty() {
+    let uplinks: Vec<Uplink> = if config.interfaces.is_empty() {
         default_interfaces(host)
     } else {
         config.interfaces.clone()
@@ -117,54 +123,48 @@ pub(crate) fn wanted(
     };
     // A set: two resolvers that are the gateway are one target.
     let mut all = BTreeSet::new();
-    for interface in &interfaces {
+    for uplink in &uplinks {
+        let interface = &uplink.name;
+        let mut want = |target: &str, remotes: Vec<SocketAddr>, probe: &dyn Fn() -> Probe| {
+            // A source belongs to one family; the other is not asked to use it.
+            let fits = |r: &SocketAddr| uplink.source.is_none_or(|s| s.is_ipv4() == r.is_ipv4());
+            all.extend(remotes.into_iter().filter(fits).map(|remote| Wanted {
+                interface: interface.clone(),
+                kind: uplink.kind,
+                target: target.to_owned(),
+                remote,
+                source: uplink.source,
+                mark: uplink.mark,
+                probe: probe(),
+            }));
+        };
         for t in targets {
-            for remote in target_addresses(t, interface, host, resolve) {
-                all.insert(Wanted {
-                    interface: interface.clone(),
-                    target: t.name.clone(),
-                    remote,
-                    probe: Probe::Icmp {
-                        size: t.size,
-                        interval_ns: t.interval_ns,
-                    },
-                });
-            }
+            let remotes = target_addresses(t, interface, host, resolve);
+            want(&t.name, remotes, &|| Probe::Icmp {
+                size: t.size,
+                interval_ns: t.interval_ns,
+            });
         }
         for s in &config.stamps {
-            let found = resolve(&s.host, s.port);
-            for remote in choose(&found, s.family, interface, host) {
-                all.insert(Wanted {
-                    interface: interface.clone(),
-                    target: s.name.clone(),
-                    remote,
-                    probe: Probe::Stamp(s.probe.clone()),
-                });
-            }
+            let remotes = choose(&resolve(&s.host, s.port), s.family, interface, host);
+            want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
         for r in &config.reflectors {
-            let found = resolve(&r.host, r.port);
-            for remote in choose(&found, r.family, interface, host) {
-                all.insert(Wanted {
-                    interface: interface.clone(),
-                    target: r.name.clone(),
-                    remote,
-                    probe: Probe::Reflector {
-                        key: OrderedKey(r.key.clone()),
-                        streams: r.streams.iter().map(StreamOrder::from).collect(),
-                    },
-                });
-            }
+            let remotes = choose(&resolve(&r.host, r.port), r.family, interface, host);
+            want(&r.name, remotes, &|| Probe::Reflector {
+                key: OrderedKey(r.key.clone()),
+                streams: r.streams.iter().map(StreamOrder::from).collect(),
+            });
         }
     }
     all.into_iter().collect()
 }
 
 /// The interfaces that default routes leave by, the best first.
-fn default_interfaces(host: &Host<'_>) -> Vec<String> {
+fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
     let best = host.default_routes.iter().min_by_key(|r| r.metric);
     best.and_then(|r| host.interfaces.iter().find(|i| i.index == r.interface))
-        .map(|i| i.name.clone())
+        .map(|i| Uplink::from(i.name.as_str()))
         .into_iter()
         .collect()
 }

@@ -63,12 +63,10 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, name: Option<String>) -> Option
         let (host, port) = split_port(a, PORT)?;
         Ok((check_host(host)?, port))
     });
-    if address.is_none() {
-        s.mistake(
-            "address",
-            "is missing or wrong; name the reflector's address, with a port where it is not 862",
-        );
-    }
+    s.require(
+        "address",
+        "the reflector's address is to be named, with a port where it is not 862",
+    );
     let key = s.text("key_file").map(|f| stampkey::read(&base.join(f)));
     let key = match key {
         None => Ok(None),

@@ -216,7 +216,7 @@ fn read_limits(s: &Section<'_>, limits: &mut Limits) {
 fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client> {
     let name = s.text("name");
     match &name {
-        None => s.mistake("name", "is missing or wrong; every client needs a name"),
+        None => s.require("name", "every client needs one"),
         Some(n) if others.iter().any(|o| o.name == *n) => {
             s.mistake("name", format!("\"{n}\" is there twice"));
         }

@@ -21,6 +21,15 @@ pub enum OpenError {
     Busy(PathBuf),
     /// The daemon did not end cleanly; a writer has to open the file once before it can be read.
     NeedsRecovery(PathBuf),
+    /// It is to be made, and is there already.
+    Exists(PathBuf),
+    /// A copy could not be made.
+    Copy {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// It is damaged.
     Corrupt {
         /// The file.
@@ -67,6 +76,12 @@ impl fmt::Display for OpenError {
                  write the file, and it is repaired",
                 p.display()
             ),
+            Self::Exists(p) => write!(
+                f,
+                "{}: is there already and stays as it is; name another file",
+                p.display()
+            ),
+            Self::Copy { path, why } => write!(f, "{}: not copied: {why}", path.display()),
             Self::Corrupt { path, why } => write!(
                 f,
                 "{}: damaged, left untouched ({why}); move it away and bufferbaned starts a new one, \

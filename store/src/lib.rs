@@ -6,6 +6,7 @@
 //! figures are the same whether a daemon runs or not.
 
 mod buffer;
+mod copy;
 mod error;
 mod floors;
 mod loadtest;

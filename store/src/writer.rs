@@ -669,6 +669,23 @@ fn builder() -> redb::Builder {
     builder
 }
 
+/// An empty database in a new file.
+pub(crate) fn new_database(path: &Path) -> Result<Database, OpenError> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|source| OpenError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    FileBackend::new(file)
+        .and_then(|file| builder().create_with_backend(file))
+        .map_err(|e| OpenError::of(path, e))
+}
+
 pub(crate) fn open_read_only(path: &Path) -> Result<redb::ReadOnlyDatabase, OpenError> {
     if !check_foreign(path)? {
         return Err(OpenError::Missing(path.to_path_buf()));

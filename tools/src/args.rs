@@ -321,12 +321,13 @@ store_command! {
     }
 }
 
-/// Check, shrink or prune the store.
+/// Check, copy, shrink or prune the store.
 #[derive(FromArgs, Debug)]
 #[argh(
     subcommand,
     name = "store",
-    example = "{command_name} check\n{command_name} prune --samples 7d"
+    example = "{command_name} check\n{command_name} copy /mnt/usb/june.redb\n\
+               {command_name} prune --samples 7d"
 )]
 pub(crate) struct Store {
     #[argh(subcommand)]
@@ -339,6 +340,8 @@ pub(crate) struct Store {
 pub(crate) enum StoreAction {
     /// `store check`.
     Check(StoreCheck),
+    /// `store copy`.
+    Copy(StoreCopy),
     /// `store compact`.
     Compact(StoreCompact),
     /// `store prune`.
@@ -352,6 +355,16 @@ store_command! {
         /// print JSON
         #[argh(switch)]
         json: bool,
+    }
+}
+
+store_command! {
+    /// Write a consistent copy to a new file, while the daemon goes on.
+    #[argh(subcommand, name = "copy", example = "{command_name} /mnt/usb/june.redb")]
+    StoreCopy {
+        /// the file to make
+        #[argh(positional)]
+        out: PathBuf,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bbtool store`: check, compact, prune.
+//! `bbtool store`: check, copy, compact, prune.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use bufferbane_store::{OpenError, Reader, Retention, Trust, Writer, WriterOptions, compact};
 use serde_json::json;
 
-use crate::args::{StoreAction, StoreCheck, StorePrune};
+use crate::args::{StoreAction, StoreCheck, StoreCopy, StorePrune};
 use crate::fail::Fail;
 use crate::show::{bytes, count, stretch};
 use crate::{out, source, when};
@@ -15,6 +15,7 @@ use crate::{out, source, when};
 pub(crate) fn run(action: &StoreAction) -> Result<(), Fail> {
     match action {
         StoreAction::Check(args) => check(args),
+        StoreAction::Copy(args) => copy(args),
         StoreAction::Compact(args) => shrink(&args.place().store),
         StoreAction::Prune(args) => prune(args),
     }
@@ -67,6 +68,20 @@ fn check(args: &StoreCheck) -> Result<(), Fail> {
             || "nothing recorded yet".to_owned(),
             |s| when::range_label(s.0, s.1, &zone)
         ),
+    );
+    out::print(&text.replace('\u{a0}', " "))
+}
+
+fn copy(args: &StoreCopy) -> Result<(), Fail> {
+    let place = args.place();
+    let reader = source::open(&place)?;
+    reader.copy(&args.out)?;
+    let text = format!(
+        "{}: {} copied to {}, {}\n",
+        place.store.display(),
+        bytes(file_bytes(&place.store)),
+        args.out.display(),
+        bytes(file_bytes(&args.out))
     );
     out::print(&text.replace('\u{a0}', " "))
 }

@@ -1,0 +1,247 @@
+//! Interfaces that go and come, and routes that are missing: real ones, in a namespace.
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bufferbane_core::sample::Status;
+use bufferbane_linux_io::clock;
+use bufferbane_store::Reader;
+use common::{PATIENCE, Place, inside_namespaces, ip, rows};
+use nix::libc;
+use serde_json::Value;
+
+/// Another host: a network namespace that lasts as long as a process in it.
+struct Host(Child);
+
+impl Host {
+    fn new() -> Self {
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let begin = Instant::now();
+        while namespace(&child.id().to_string()) == namespace("self") {
+            assert!(begin.elapsed() < PATIENCE, "no namespace");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self(child)
+    }
+
+    fn ip(&self, arguments: &str) {
+        let pid = self.0.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid, "--net", "ip"]);
+        let status = command.args(arguments.split(' ')).status();
+        assert!(status.is_ok_and(|s| s.success()), "ip {arguments}");
+    }
+
+    /// A cable from interface `here` to this host, with an address at both ends.
+    fn plug(&self, here: &str, own: &str, far: &str) {
+        ip(&format!(
+            "link add {here} type veth peer name far netns {}",
+            self.0.id()
+        ));
+        self.ip(&format!("addr add {far}/24 dev far"));
+        self.ip("link set far up");
+        ip(&format!("addr add {own}/24 dev {here}"));
+        ip(&format!("link set {here} up"));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The daemon's own store, `up0` as its only interface, and these targets.
+fn configure(place: &Place, interface: &str, targets: &[(&str, &str)]) {
+    let mut text = place.head().replace("name = \"lo\"\n", interface);
+    for (name, address) in targets {
+        text += &format!(
+            "[[target]]\nname = \"{name}\"\nkind = \"icmp\"\naddress = \"{address}\"\n\
+             interval = \"10ms\"\n"
+        );
+    }
+    place.configure(&text);
+}
+
+fn total(status: &Value, target: &str, count: &str) -> u64 {
+    let series = status["series"].as_array().unwrap();
+    let found = series.iter().find(|s| s["target"] == target);
+    found.map_or(0, |s| s["total"][count].as_u64().unwrap())
+}
+
+fn trouble(status: &Value, with: &str) -> bool {
+    let mut all = status["troubles"].as_array().unwrap().iter();
+    all.any(|t| t.as_str().unwrap().contains(with))
+}
+
+#[test]
+fn an_interface_that_returns_under_its_name_is_probed_again_within_a_second() {
+    const TEST: &str = "an_interface_that_returns_under_its_name_is_probed_again_within_a_second";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", &[("peer", "10.9.0.1")]);
+    let service = place.start().ready();
+    place.status_with("answers", |s| total(s, "peer", "received") > 50);
+
+    // (gone, coming, back) of each round, on the daemon's own clock.
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let gone = clock::now().as_nanos();
+        ip("link del up0");
+        let away = place.status_with("trouble", |s| trouble(s, "there is no interface up0"));
+        // What cannot be sent is counted as just that.
+        let unsent = total(&away, "peer", "unsent");
+        place.status_with("unsent probes", |s| {
+            total(s, "peer", "unsent") > unsent + 20
+        });
+        let answered = total(&place.status(), "peer", "received");
+        let coming = clock::now().as_nanos();
+        far.plug("up0", "10.9.0.2", "10.9.0.1");
+        rounds.push((gone, coming, clock::now().as_nanos()));
+        place.status_with("answers", |s| total(s, "peer", "received") > answered + 20);
+    }
+    assert_eq!(service.end().0, Some(0));
+
+    let reader = Reader::open(&place.store()).unwrap();
+    let found = rows(&reader);
+    let mut fastest = u64::MAX;
+    for (gone, coming, back) in rounds {
+        let away: Vec<_> = found
+            .iter()
+            .filter(|r| (gone + 500_000_000..coming).contains(&r.sample.sent.as_nanos()))
+            .collect();
+        assert!(away.len() > 10, "{}", away.len());
+        let sent = away.iter().find(|r| r.sample.status != Status::Unsent);
+        assert!(
+            sent.is_none(),
+            "an interface that is gone is not a loss: {sent:?}"
+        );
+        let errno = away[away.len() - 1].sample.errno;
+        assert_eq!(i32::from(errno), libc::ENODEV);
+        let first = found
+            .iter()
+            .map(|r| &r.sample)
+            .find(|s| s.sent.as_nanos() > back && s.status == Status::Ok);
+        fastest = fastest.min(first.unwrap().sent.as_nanos() - back);
+    }
+    println!("answered again after {} ms at best", fastest / 1_000_000);
+    // At best of three: a busy machine may keep it waiting.
+    assert!(fastest < 1_000_000_000, "{fastest} ns");
+    let events = reader.events(i64::MIN, i64::MAX).unwrap();
+    for kind in ["link_down", "link_up"] {
+        let of_kind = events.iter().filter(|(_, e)| e.kind == kind);
+        assert!(of_kind.count() >= 3, "{kind}: {events:#?}");
+    }
+}
+
+#[test]
+fn a_missing_route_is_named_and_never_counted_as_loss() {
+    const TEST: &str = "a_missing_route_is_named_and_never_counted_as_loss";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    far.ip("addr add 203.0.113.7/32 dev far");
+    let place = Place::new();
+    let targets = [("peer", "10.9.0.1"), ("beyond", "203.0.113.7")];
+    configure(&place, "name = \"up0\"\n", &targets);
+    let service = place.start().ready();
+    let no_route = "no route to 203.0.113.7 through up0";
+    let status = place.status_with("trouble and answers", |s| {
+        trouble(s, no_route)
+            && total(s, "peer", "received") > 20
+            && total(s, "beyond", "unsent") > 20
+    });
+    // The address is there, and would answer whoever took it for being on the link.
+    assert_eq!(total(&status, "beyond", "lost"), 0);
+    assert_eq!(total(&status, "beyond", "received"), 0);
+    ip("route add 203.0.113.0/24 via 10.9.0.1");
+    place.status_with("answers", |s| {
+        !trouble(s, no_route) && total(s, "beyond", "received") > 20
+    });
+    // And when it goes again, it is named again.
+    ip("route del 203.0.113.0/24");
+    place.status_with("trouble", |s| trouble(s, no_route));
+    assert_eq!(service.end().0, Some(0));
+    let reader = Reader::open(&place.store()).unwrap();
+    let errnos = rows(&reader)
+        .iter()
+        .filter(|r| r.sample.status == Status::Unsent)
+        .map(|r| i32::from(r.sample.errno))
+        .collect::<std::collections::BTreeSet<_>>();
+    assert!(errnos.contains(&libc::ENETUNREACH), "{errnos:?}");
+    let events = reader.events(i64::MIN, i64::MAX).unwrap();
+    let named = events
+        .iter()
+        .filter(|(_, e)| e.kind == "not_probed" && e.text.contains(no_route));
+    assert_eq!(named.count(), 2, "{events:#?}");
+}
+
+#[test]
+fn a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured() {
+    const TEST: &str = "a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    far.ip("addr add 203.0.113.7/32 dev far");
+    far.ip("addr add 203.0.113.8/32 dev far");
+    ip("addr add 10.9.0.3/24 dev up0");
+    // Only marked packets find the one, only those from the second address the other.
+    ip("route add 203.0.113.7 via 10.9.0.1 table 77");
+    ip("rule add fwmark 7 table 77");
+    ip("route add 203.0.113.8 via 10.9.0.1 table 78");
+    ip("rule add from 10.9.0.3 table 78");
+    for (more, reached, not_reached) in [
+        ("fwmark = 7\nkind = \"cellular\"\n", "marked", "from"),
+        ("source = \"10.9.0.3\"\n", "from", "marked"),
+    ] {
+        let place = Place::new();
+        let targets = [("marked", "203.0.113.7"), ("from", "203.0.113.8")];
+        configure(&place, &format!("name = \"up0\"\n{more}"), &targets);
+        let service = place.start().ready();
+        let status = place.status_with("answers", |s| {
+            total(s, reached, "received") > 20 && total(s, not_reached, "unsent") > 20
+        });
+        assert_eq!(total(&status, not_reached, "received"), 0);
+        assert_eq!(total(&status, not_reached, "lost"), 0);
+        assert_eq!(service.end().0, Some(0));
+        let reader = Reader::open(&place.store()).unwrap();
+        let series = reader.series().unwrap();
+        let kind = if more.contains("cellular") {
+            "cellular"
+        } else {
+            "wired"
+        };
+        assert!(
+            series.values().all(|s| s.interface_kind == kind),
+            "{series:?}"
+        );
+    }
+    // An address that this host does not have is named.
+    let place = Place::new();
+    let elsewhere = "name = \"up0\"\nsource = \"10.9.0.77\"\n";
+    configure(&place, elsewhere, &[("peer", "10.9.0.1")]);
+    let service = place.start().ready();
+    place.status_with("trouble", |s| {
+        trouble(s, "its source 10.9.0.77 is no address of this host")
+    });
+    assert_eq!(service.end().0, Some(0));
+}

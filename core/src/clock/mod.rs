@@ -202,7 +202,7 @@ impl FloorEstimator {
         let down = down_ns.wrapping_sub(self.origin.2) as f64;
         self.probes = self.probes.saturating_add(1);
         self.advance(before, t, at, up, down);
-        self.look(t, at, sample, up, down);
+        self.look(t, sample, up, down);
         self.tell(t, at);
     }
 
@@ -451,7 +451,7 @@ impl FloorEstimator {
     }
 
     /// Is this another route?
-    fn look(&mut self, t: f64, at: Monotonic, sample: &Sample, up: f64, down: f64) {
+    fn look(&mut self, t: f64, sample: &Sample, up: f64, down: f64) {
         let Some(mut s) = self.state else { return };
         let (queue_up, queue_down) = (up - s.floor, down - (s.rtt - s.floor));
         let Some(new) = self.watch.add(t, sample, queue_up, queue_down) else {
@@ -477,7 +477,6 @@ impl FloorEstimator {
                 down_ns,
             });
         }
-        debug_assert!(from <= at);
         self.change(Change::Route {
             from,
             up_ns,

@@ -11,7 +11,55 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::sample::SeriesIndex;
 
+use proptest::prelude::*;
+
 const MS: f64 = 1e6;
+
+proptest! {
+    /// Whatever clocks and far ends say, the estimator goes on, and what it hands out can be used.
+    #[test]
+    fn nothing_that_samples_say_makes_it_panic(
+        begin in 0u64..u64::MAX / 2,
+        steps in proptest::collection::vec(
+            (0u64..1 << 40, -1_000_000_000i64..1_000_000_000, any::<i64>(), 0u8..16, any::<u8>()),
+            1..400,
+        ),
+    ) {
+        let mut e = FloorEstimator::new();
+        let mut knots = BTreeMap::new();
+        let (mut sent, mut up_ns, mut down_ns) = (begin, 5_000_000i64, 6_000_000i64);
+        for (seq, (gap, near, far, kind, ttl)) in steps.into_iter().enumerate() {
+            // Mostly small changes at usual distances, now and then anything at all.
+            sent = sent.saturating_add(if kind == 0 { gap } else { gap % 100_000_000 });
+            match kind {
+                1 => (up_ns, down_ns) = (far, far.wrapping_neg()),
+                2 => up_ns = far,
+                3 => down_ns = far,
+                4..8 => up_ns = up_ns.wrapping_add(near),
+                8..10 => down_ns = down_ns.wrapping_sub(near),
+                _ => {}
+            }
+            let sent_at = Monotonic::from_nanos(sent);
+            let mut s = Sample::lost(SeriesIndex(0), seq as u64, sent_at, 128);
+            if kind != 15 {
+                s.status = Status::Ok;
+                s.rtt_ns = Some(up_ns.wrapping_add(down_ns).unsigned_abs());
+                (s.raw_up_ns, s.raw_down_ns) = (Some(up_ns), Some(down_ns));
+                s.ttl_up = Some(ttl % 2);
+            }
+            e.on_sample(&s);
+            let _ = (e.queueing(&s), e.quality(), e.skew_ppb());
+            while let Some(update) = e.poll_update() {
+                apply(&mut knots, update);
+            }
+            while e.poll_change().is_some() {}
+            prop_assert!(e.quality() <= 100);
+            for k in knots.values() {
+                let _ = k.queueing(&s, None);
+            }
+        }
+    }
+}
 
 /// A line; all figures in s and ns of true time.
 pub(super) struct Line {

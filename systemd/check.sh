@@ -69,6 +69,14 @@ check_configuration() {
 mkdir "$scratch/keys"
 "$binaries/bbtool" keygen vienna --dir "$scratch/keys" >/dev/null || fail "bbtool keygen"
 check_configuration bufferbaned "$here/bufferbaned.toml"
+# The two blocks that keygen prints work as they are pasted.
+"$binaries/bbtool" keygen pasted --dir "$scratch/keys" >"$scratch/blocks" || fail "bbtool keygen"
+for pair in "bufferbaned reflector" "bufferbane-reflector client"; do
+    read -r program block <<<"$pair"
+    sed -n "/^\[\[$block\]\]/,/^\$/p" "$scratch/blocks" >"$scratch/$block.toml"
+    [ -s "$scratch/$block.toml" ] || fail "keygen prints no [[$block]]"
+    "$binaries/$program" --config "$scratch/$block.toml" --check || fail "$program refuses what keygen printed"
+done
 check_configuration bufferbane-reflector "$here/reflector.toml"
 
 # The reverse leaves what was configured and recorded, and with --purge nothing at all.

@@ -1,5 +1,8 @@
 //! `bbtool keygen`: a key file, and the two configuration blocks that use it.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
 use bufferbane_config::keyfile;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 
@@ -42,10 +45,17 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         )),
         _ => Fail::of(path.display(), e),
     })?;
+    let shared = share_with_service(&dir, &path).map_err(|e| Fail::of(path.display(), e))?;
+    let readers = if shared {
+        "; the group bufferbane, which is the service, may read it"
+    } else {
+        ""
+    };
     let file = toml_text(&path.to_string_lossy());
     out::print(&format!(
-        "# Key written to {}. Copy it to the reflector's host, for example with scp -p, and let\n\
-         # nobody else read it.\n\
+        "# Key written to {}{readers}.\n\
+         # Copy it to the reflector's host, and there put it into the same place for the service:\n\
+         #   sudo install -m 0640 -g bufferbane {name_of_file} {}\n\
          \n\
          # For bufferbaned.toml on the router:\n\
          [[reflector]]\n\
@@ -58,9 +68,26 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
          name = {name}\n\
          key_file = {file}\n",
         crate::show::clean(&path.display().to_string()),
+        crate::show::clean(&path.display().to_string()),
+        name_of_file = format_args!("{name}.key"),
         name = toml_text(name),
         address = toml_text(&with_port(&args.address)),
     ))
+}
+
+/// Lets the service read a key that root has put into the service's own folder; gives whether it
+/// was put there. Anywhere else the key is its maker's alone.
+fn share_with_service(dir: &Path, key: &Path) -> std::io::Result<bool> {
+    let Ok(Some(group)) = nix::unistd::Group::from_name("bufferbane") else {
+        return Ok(false);
+    };
+    let of_service = std::fs::metadata(dir)?.gid() == group.gid.as_raw();
+    if !of_service || !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    nix::unistd::chown(key, None, Some(group.gid))?;
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o640))?;
+    Ok(true)
 }
 
 /// The address with the port that reflectors have unless it says otherwise.

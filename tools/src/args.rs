@@ -143,6 +143,8 @@ pub(crate) enum Command {
     Keygen(Keygen),
     /// `doctor`.
     Doctor(Doctor),
+    /// `test`.
+    Test(Test),
     /// `store`.
     Store(Store),
     /// `demo`.
@@ -231,7 +233,7 @@ range_command! {
         /// csv or json, a line for each row (default csv)
         #[argh(option)]
         format: Option<String>,
-        /// samples, rollups (of a minute) or events (default samples)
+        /// samples, rollups (of a minute), events or tests (default samples)
         #[argh(option)]
         what: Option<String>,
         /// write to this file instead of standard output
@@ -285,6 +287,34 @@ store_command! {
         /// show times in UTC instead of the local zone
         #[argh(switch)]
         utc: bool,
+    }
+}
+
+store_command! {
+    /// Load the line now: throughput, what becomes of latency, and a grade.
+    #[argh(
+        subcommand,
+        name = "test",
+        example = "{command_name}\n{command_name} --direction rrul --seconds 20 --interface eth0",
+        note = "The daemon runs it through one of its interfaces to one of its reflectors; the line is \
+                full meanwhile. Ctrl-C ends it at once."
+    )]
+    Test {
+        /// which reflector (default: the first)
+        #[argh(option, arg_name = "name")]
+        reflector: Option<String>,
+        /// through which interface (default: the first)
+        #[argh(option, arg_name = "name")]
+        interface: Option<String>,
+        /// up, down, both, or rrul: four marked streams each way (default up)
+        #[argh(option)]
+        direction: Option<String>,
+        /// how long the line is loaded, 2 to 60 (default: as configured, 8)
+        #[argh(option, arg_name = "n")]
+        seconds: Option<u64>,
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
     }
 }
 

@@ -41,6 +41,21 @@ impl fmt::Display for ControlError {
     }
 }
 
+/// Connects to the daemon; it may take `patience` for each line of its answers.
+pub(crate) fn connect(socket: &Path, patience: Duration) -> Result<UnixStream, ControlError> {
+    let stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::NotADirectory => ControlError::Absent,
+        io::ErrorKind::PermissionDenied => ControlError::Denied,
+        _ => ControlError::Broken(e.to_string()),
+    })?;
+    for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+        set(&stream, Some(patience)).map_err(|e| ControlError::Broken(e.to_string()))?;
+    }
+    Ok(stream)
+}
+
 /// Sends `{"cmd": command}` and gives the answer, whose `ok` is true.
 pub(crate) fn ask(socket: &Path, command: &str, patience: Duration) -> Result<Value, ControlError> {
     let broken = |e: io::Error| match e.kind() {
@@ -49,16 +64,7 @@ pub(crate) fn ask(socket: &Path, command: &str, patience: Duration) -> Result<Va
         }
         _ => ControlError::Broken(e.to_string()),
     };
-    let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::NotADirectory => ControlError::Absent,
-        io::ErrorKind::PermissionDenied => ControlError::Denied,
-        _ => broken(e),
-    })?;
-    for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
-        set(&stream, Some(patience)).map_err(broken)?;
-    }
+    let mut stream = connect(socket, patience)?;
     let request = serde_json::json!({ "cmd": command });
     writeln!(stream, "{request}").map_err(broken)?;
     let mut line = String::new();

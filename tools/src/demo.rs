@@ -5,18 +5,25 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
-use bufferbane_linux_io::{Family, host};
+use bufferbane_linux_io::{Family, host, tcp};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config as reflector;
 use bufferbaned::Daemon;
 use bufferbaned::config::{Config, FamilyChoice, Place, Reflector, Stream, Target};
+use bufferbaned::load::{Kind as Load, TestNews, TestWish};
 
 use crate::args::Demo;
 use crate::fail::Fail;
+use crate::test::Bar;
 use crate::{out, report};
 
 /// Probes are sent this often, ns.
 const INTERVAL_NS: u64 = 50_000_000;
+/// How fast the throughput test may be each way, bit/s: enough to see that it works, and little enough
+/// for this host to go on with everything else.
+const TEST_BPS: u64 = 1_000_000_000;
+/// How long it loads the line, s.
+const TEST_SECONDS: u64 = 2;
 /// Columns of the progress bar.
 const BAR: u64 = 40;
 
@@ -38,7 +45,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             name: "demo".into(),
             keys: vec![key.clone()],
             max_pps: reflector::DEFAULT_MAX_PPS,
-            max_rate_bps: None,
+            max_rate_bps: Some(TEST_BPS),
             daily_bytes: None,
         }],
         ..reflector::Config::default()
@@ -51,7 +58,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
         .ok_or_else(|| Fail::Failed("the reflector has no port".into()))?;
 
     let access = host::icmp_access(Family::V4);
-    let mut left_out = vec!["no throughput test: this version has none yet".to_owned()];
+    let mut left_out = Vec::new();
     let mut targets = Vec::new();
     if access.ping || access.raw {
         targets.push(Target {
@@ -88,16 +95,24 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
         ..Config::default()
     };
     config.keep.min_free_bytes = 1 << 20;
+    if tcp::check_congestion(&config.throughput.congestion).is_err() {
+        // In every kernel, and allowed to everybody.
+        config.throughput.congestion = "reno".into();
+    }
     let store = config.store.clone();
     let mut daemon = Daemon::start(config, None).map_err(|e| Fail::Failed(e.to_string()))?;
     wait(Duration::from_secs(args.seconds), &daemon);
+    if let Err(why) = load(&daemon) {
+        left_out.push(format!("no throughput test: {why}"));
+    }
     daemon.stop();
     far_end.stop().map_err(Fail::Failed)?;
 
     let bundle = report::bundle(&store, &args.out)?;
     let mut text = bundle.text;
     text.push_str(
-        "\nThis was the loopback of this host: the daemon's own accuracy, not a line's.\n",
+        "\nThis was the loopback of this host: the daemon's own accuracy, not a line's, and \
+         throughput that its reflector limits to 1 Gbit/s.\n",
     );
     for line in left_out {
         text.push_str(&format!("Left out: {line}.\n"));
@@ -107,6 +122,28 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
         text.push_str(&format!("{}\n", file.display()));
     }
     out::print(&text)
+}
+
+/// Runs one short throughput test in both directions.
+fn load(daemon: &Daemon) -> Result<(), String> {
+    let mut news = daemon.test(TestWish {
+        direction: Some(Load::Both),
+        seconds: Some(TEST_SECONDS),
+        ..TestWish::default()
+    });
+    let bar = Bar::new();
+    let result = loop {
+        match news.blocking_recv() {
+            Some(TestNews::Progress(progress)) => {
+                bar.show(&serde_json::to_value(progress).unwrap_or_default());
+            }
+            Some(TestNews::Done(_)) => break Ok(()),
+            Some(TestNews::Failed(why)) => break Err(why),
+            None => break Err("the daemon ended".to_owned()),
+        }
+    };
+    bar.end();
+    result
 }
 
 /// Lets the measurement run, and shows how far it is.

@@ -9,6 +9,7 @@ use bufferbane_store::{Filter, Reader, Row, Segment, SeriesId, SeriesInfo, Windo
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::args::Export as Arguments;
+use crate::export_tests::{self, Membership};
 use crate::fail::Fail;
 use crate::report::{self, Event};
 use crate::when::{self, Range};
@@ -117,6 +118,20 @@ enum Field<'a> {
     Text(&'a str),
     Owned(String),
     Values(&'a serde_json::Map<String, serde_json::Value>),
+}
+
+impl From<serde_json::Value> for Field<'_> {
+    fn from(v: serde_json::Value) -> Self {
+        match v {
+            serde_json::Value::Null => Self::Empty,
+            serde_json::Value::String(text) => Self::Owned(text),
+            v => match (v.as_u64(), v.as_i64()) {
+                (Some(n), _) => Self::Unsigned(n),
+                (_, Some(n)) => Self::Signed(n),
+                _ => Self::Owned(v.to_string()),
+            },
+        }
+    }
 }
 
 impl From<Option<u64>> for Field<'_> {
@@ -261,9 +276,9 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         }
     };
     let what = args.what.as_deref().unwrap_or("samples");
-    if !["samples", "rollups", "events"].contains(&what) {
+    if !["samples", "rollups", "events", "tests"].contains(&what) {
         return Err(Fail::Usage(format!(
-            "--what \"{what}\" is not known; samples, rollups or events"
+            "--what \"{what}\" is not known; samples, rollups, events or tests"
         )));
     }
     let selection = args.selection();
@@ -274,6 +289,22 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         let range = report::range_of_events(&selection, &reader, when::now_ns())?;
         let events = report::events(&reader, &selection, range)?;
         return self::events(&events, Table::begin(open()?, format, &EVENTS)?);
+    }
+    if what == "tests" {
+        let tests = export_tests::chosen(&reader, &selection, asked)?;
+        if tests.is_empty() {
+            return Err(Fail::NoData("there is no throughput test there".into()));
+        }
+        let boots = reader.boots()?;
+        let mut table = Table::begin(open()?, format, &export_tests::COLUMNS)?;
+        for test in &tests {
+            for way in &test.2.ways {
+                let row = export_tests::row(test, way, &boots);
+                let fields: Vec<Field<'_>> = row.into_iter().map(Field::from).collect();
+                table.row(&fields)?;
+            }
+        }
+        return table.end();
     }
     let series = source::series(&reader, &selection)?;
     let recorded = source::recorded(&reader)?;
@@ -314,6 +345,7 @@ fn samples<'a>(
     begin: impl FnOnce() -> Result<Table<'a>, Fail>,
 ) -> Result<bool, Fail> {
     let boots = reader.boots()?;
+    let tests = Membership::read(reader)?;
     let filter = Filter {
         from_ns: range.from_ns,
         to_ns: range.to_ns,
@@ -327,14 +359,20 @@ fn samples<'a>(
     for row in rows {
         let row = row?;
         if let Some(info) = series.get(&row.series) {
-            table.row(&sample(&row, info, boots.get(&row.boot)))?;
+            let test = tests.of(&row, info);
+            table.row(&sample(&row, info, boots.get(&row.boot), test))?;
         }
     }
     table.end()?;
     Ok(true)
 }
 
-fn sample<'a>(row: &Row, info: &'a SeriesInfo, boot: Option<&'a String>) -> [Field<'a>; 28] {
+fn sample<'a>(
+    row: &Row,
+    info: &'a SeriesInfo,
+    boot: Option<&'a String>,
+    test: Option<u64>,
+) -> [Field<'a>; 28] {
     let s = &row.sample;
     let unsent = s.status == bufferbane_core::sample::Status::Unsent;
     [
@@ -365,7 +403,7 @@ fn sample<'a>(row: &Row, info: &'a SeriesInfo, boot: Option<&'a String>) -> [Fie
         s.ttl_down.into(),
         boot.map_or(Field::Empty, |b| Field::Text(b)),
         Field::Unsigned(s.sent.as_nanos()),
-        Field::Empty,
+        test.into(),
     ]
 }
 

@@ -11,14 +11,17 @@ mod control;
 mod demo;
 mod doctor;
 mod export;
+mod export_tests;
 mod fail;
 mod keygen;
 mod lists;
+mod loads;
 mod out;
 mod report;
 mod show;
 mod source;
 mod store;
+mod test;
 mod when;
 
 use std::process::ExitCode;
@@ -73,6 +76,7 @@ fn run() -> Result<(), Fail> {
         Some(Command::Targets(a)) => lists::targets(a),
         Some(Command::Keygen(a)) => keygen::run(a),
         Some(Command::Doctor(a)) => doctor::run(a),
+        Some(Command::Test(a)) => test::run(a),
         Some(Command::Store(a)) => store::run(&a.action),
         #[cfg(feature = "demo")]
         Some(Command::Demo(a)) => demo::run(a),

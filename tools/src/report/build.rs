@@ -13,8 +13,8 @@ use super::model::{
 };
 use crate::args::Selection;
 use crate::fail::Fail;
-use crate::source;
 use crate::when::{self, Range};
+use crate::{export_tests, loads, source};
 
 /// Shorter stretches without a sample than this are not told, ns.
 const SHORTEST_GAP_NS: u64 = 2_000_000_000;
@@ -49,6 +49,13 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         series.push(one(&info, &summary, gaps));
         ids.push((id, info));
     }
+    let tests = export_tests::chosen(reader, selection, Some(range))?;
+    let throughput = tests
+        .iter()
+        .flat_map(|(_, at, t)| loads::throughput(*at, t));
+    let bufferbloat = tests
+        .iter()
+        .flat_map(|(_, at, t)| loads::bufferbloat(*at, t));
     if series.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
@@ -62,8 +69,8 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         host: host(),
         verdicts: Vec::new(),
         series,
-        throughput: Vec::new(),
-        bufferbloat: Vec::new(),
+        throughput: throughput.collect(),
+        bufferbloat: bufferbloat.collect(),
         health,
         clock: clocks(reader, &ids, range, &events)?,
         load: Vec::new(),

@@ -55,6 +55,7 @@ pub(crate) fn render(built: &Built, material: &Material, zone: &TimeZone) -> Res
     );
     facts(&mut page, report, zone);
     summary(&mut page, report);
+    load_tests(&mut page, report, zone);
     page.push_str("<h2>Charts</h2>\n");
     charts(&mut page, material, zone)?;
     gaps(&mut page, report, zone);
@@ -252,6 +253,18 @@ fn events(page: &mut String, report: &Report, zone: &TimeZone) {
         table.row(&severity, &event(e, zone));
     }
     table.end();
+}
+
+fn load_tests(page: &mut String, report: &Report, zone: &TimeZone) {
+    let lines = words::load_tests(report, zone);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Throughput and latency under load</h2>\n<ul class=\"plain\">\n");
+    for line in lines {
+        push(page, format_args!("<li>{}</li>\n", escape(&line)));
+    }
+    page.push_str("</ul>\n");
 }
 
 fn event(e: &Event, zone: &TimeZone) -> Vec<String> {

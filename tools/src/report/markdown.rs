@@ -57,6 +57,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if !gaps.is_empty() {
         out.push_str(&format!("\n## Not measured\n\n{}", gaps.concat()));
     }
+    let tests = words::load_tests(report, zone);
+    if !tests.is_empty() {
+        out.push_str("\n## Throughput and latency under load\n\n");
+        for line in tests {
+            out.push_str(&format!("- {}\n", escape(&line)));
+        }
+    }
     out.push_str("\n## Events\n\n");
     if report.events.is_empty() {
         out.push_str("None.\n");

@@ -13,7 +13,7 @@ use bufferbane_store::Reader;
 use jiff::tz::TimeZone;
 
 pub(crate) use build::{Built, build, events, range_of_events, spread};
-pub(crate) use model::Event;
+pub(crate) use model::{Event, Time};
 pub(crate) use text::event_line;
 
 use crate::args::{Report as Arguments, Selection};

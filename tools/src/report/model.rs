@@ -6,6 +6,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::loads::{Bufferbloat, Throughput};
+
 /// The name of this format.
 pub(crate) const SCHEMA: &str = "bufferbane.report/1";
 
@@ -27,9 +29,9 @@ pub(crate) struct Report {
     /// Each series with data in the range.
     pub(crate) series: Vec<Series>,
     /// Throughput tests.
-    pub(crate) throughput: Vec<Value>,
+    pub(crate) throughput: Vec<Throughput>,
     /// Tests of latency under load.
-    pub(crate) bufferbloat: Vec<Value>,
+    pub(crate) bufferbloat: Vec<Bufferbloat>,
     /// How well the daemon itself did.
     pub(crate) health: Health,
     /// Reflectors' clocks.

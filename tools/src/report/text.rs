@@ -25,6 +25,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     out.push_str(&format!("{}\n\n", words::NO_VERDICT));
     out.push_str(&summary(report));
     out.push_str(&series_details(report, zone));
+    let tests = words::load_tests(report, zone);
+    if !tests.is_empty() {
+        out.push_str("\nThroughput and latency under load\n");
+        for line in tests {
+            out.push_str(&wrap(&format!("  {line}"), 4));
+        }
+    }
     out.push_str("\nEvents\n");
     if report.events.is_empty() {
         out.push_str("  none\n");

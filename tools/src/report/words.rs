@@ -10,6 +10,8 @@ use crate::when;
 pub(crate) const NO_VERDICT: &str =
     "No verdict: this report states what was measured and judges nothing.";
 
+/// Most directions of tests that are listed.
+const MOST_TESTS: usize = 12;
 /// Most names or gaps that a sentence spells out.
 const MOST_NAMED: usize = 3;
 
@@ -20,6 +22,12 @@ pub(crate) fn range(report: &Report, zone: &TimeZone) -> String {
         when::range_label(report.from.0, report.to.0, zone),
         stretch(report.to.0.abs_diff(report.from.0))
     )
+}
+
+/// The throughput tests, a line for each direction of each, the newest of them.
+pub(crate) fn load_tests(report: &Report, zone: &TimeZone) -> Vec<String> {
+    let time = |ns| when::civil(ns, zone);
+    crate::loads::lines(&report.throughput, &report.bufferbloat, time, MOST_TESTS)
 }
 
 /// What was measured, a sentence each: the facts that a person looks for first.

@@ -1,0 +1,364 @@
+//! Throughput tests as reports, exports and `bbtool test` tell them.
+
+use bufferbane_core::load::grade::Grade;
+use bufferbane_store::{Direction, LoadTest, LoadedDelay};
+use serde::Serialize;
+
+use crate::report::Time;
+use crate::show::{self, clean};
+
+/// What one test carried in one direction.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Throughput {
+    /// When the test began.
+    pub(crate) at: Time,
+    /// The interface.
+    pub(crate) interface: String,
+    /// The reflector.
+    pub(crate) reflector: String,
+    /// `up` or `down`.
+    pub(crate) direction: Direction,
+    /// Mean of the steady part, by the receiver's count.
+    pub(crate) mean_bps: u64,
+    /// 10 % of its 100 ms were not faster.
+    pub(crate) p10_bps: u64,
+    /// 90 % of them were not faster.
+    pub(crate) p90_bps: u64,
+    /// Received in all.
+    pub(crate) bytes: u64,
+    /// Segments sent again.
+    pub(crate) retransmits: u64,
+    /// TCP streams in this direction.
+    pub(crate) streams: u8,
+    /// `up`, `down`, `both` or `rrul`: what was loaded meanwhile.
+    pub(crate) test: String,
+    /// Congestion control.
+    pub(crate) congestion: String,
+    /// Smoothed round-trip time of the streams at the end, µs.
+    pub(crate) rtt_us: u64,
+    /// Sum of their congestion windows at the end.
+    pub(crate) cwnd_bytes: u64,
+}
+
+/// What the load did to latency in one direction, or to the round trip (`both`).
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Bufferbloat {
+    /// When the test began.
+    pub(crate) at: Time,
+    /// The interface.
+    pub(crate) interface: String,
+    /// The reflector.
+    pub(crate) reflector: String,
+    /// `up` or `down`: delay above the direction's floor; `both`: round-trip time.
+    pub(crate) direction: Direction,
+    /// Median without load.
+    pub(crate) idle_ns: u64,
+    /// Median under load.
+    pub(crate) loaded_ns: u64,
+    /// Their difference.
+    pub(crate) increase_ns: u64,
+    /// Difference of the 90th percentiles.
+    pub(crate) increase_p90_ns: u64,
+    /// Difference of the 99th percentiles.
+    pub(crate) increase_p99_ns: u64,
+    /// What stood in the queue; `None` for `both`.
+    pub(crate) queue_bytes: Option<u64>,
+    /// Round trips per minute under load.
+    pub(crate) rpm: Option<u32>,
+    /// Whether the last seconds' values of it agree.
+    pub(crate) rpm_stable: bool,
+    /// Which variant of the draft that is.
+    pub(crate) rpm_variant: String,
+    /// `A+` to `F`.
+    pub(crate) grade: String,
+    /// Until latency was back after the load.
+    pub(crate) recovery_ns: Option<u64>,
+    /// `up`, `down`, `both` or `rrul`: what was loaded.
+    pub(crate) test: String,
+}
+
+/// Each direction that a test loaded.
+pub(crate) fn throughput(at_ns: i64, test: &LoadTest) -> impl Iterator<Item = Throughput> + '_ {
+    test.ways.iter().map(move |w| Throughput {
+        at: Time(at_ns),
+        interface: test.interface.clone(),
+        reflector: test.reflector.clone(),
+        direction: w.direction,
+        mean_bps: w.mean_bps,
+        p10_bps: w.p10_bps,
+        p90_bps: w.p90_bps,
+        bytes: w.bytes,
+        retransmits: w.retransmits,
+        streams: w.streams,
+        test: test.kind.clone(),
+        congestion: test.congestion.clone(),
+        rtt_us: w.rtt_us,
+        cwnd_bytes: w.cwnd_bytes,
+    })
+}
+
+/// Each direction that a test loaded, and the round trip.
+pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
+    let one = |direction, delay: &LoadedDelay, queue_bytes, grade: String| Bufferbloat {
+        at: Time(at_ns),
+        interface: test.interface.clone(),
+        reflector: test.reflector.clone(),
+        direction,
+        idle_ns: delay.idle.p50,
+        loaded_ns: delay.loaded.p50,
+        increase_ns: delay.increase.p50,
+        increase_p90_ns: delay.increase.p90,
+        increase_p99_ns: delay.increase.p99,
+        queue_bytes,
+        rpm: test.rpm,
+        rpm_stable: test.rpm_stable,
+        rpm_variant: test.rpm_variant.clone(),
+        grade,
+        recovery_ns: test.recovery_ns,
+        test: test.kind.clone(),
+    };
+    let ways = test
+        .ways
+        .iter()
+        .map(|w| one(w.direction, &w.delay, Some(w.queue_bytes), w.grade.clone()));
+    let grade = Grade::of_increase(test.rtt.increase.p50)
+        .as_str()
+        .to_owned();
+    let trip = one(Direction::Both, &test.rtt, None, grade);
+    ways.chain([trip]).collect()
+}
+
+/// `12.3 Mbit/s`.
+pub(crate) fn rate(bps: u64) -> String {
+    match bps {
+        0..1_000_000 => format!("{:.0} kbit/s", bps as f64 / 1e3),
+        1_000_000..100_000_000 => format!("{:.1} Mbit/s", bps as f64 / 1e6),
+        100_000_000..10_000_000_000 => format!("{:.0} Mbit/s", bps as f64 / 1e6),
+        _ => format!("{:.1} Gbit/s", bps as f64 / 1e9),
+    }
+}
+
+/// `up`, `down` or `both`.
+pub(crate) const fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "up",
+        Direction::Down => "down",
+        Direction::Both => "both",
+    }
+}
+
+/// What a report says of its tests: a line for each direction of each, the newest last, no more than
+/// `most`.
+pub(crate) fn lines(
+    throughput: &[Throughput],
+    bufferbloat: &[Bufferbloat],
+    time: impl Fn(i64) -> String,
+    most: usize,
+) -> Vec<String> {
+    let skipped = throughput.len().saturating_sub(most);
+    let mut lines: Vec<String> = throughput
+        .iter()
+        .skip(skipped)
+        .map(|t| {
+            let mut line = format!(
+                "{}  {} → {} {}: {} ({} to {})",
+                time(t.at.0),
+                clean(&t.interface),
+                clean(&t.reflector),
+                word(t.direction),
+                rate(t.mean_bps),
+                rate(t.p10_bps),
+                rate(t.p90_bps),
+            );
+            let delay = bufferbloat
+                .iter()
+                .find(|b| b.at == t.at && b.interface == t.interface && b.direction == t.direction);
+            if let Some(b) = delay {
+                line.push_str(&format!(
+                    "; latency {} higher under load: grade {}",
+                    show::delay(b.increase_ns),
+                    b.grade
+                ));
+                if let Some(rpm) = b.rpm {
+                    line.push_str(&format!(", {rpm} RPM"));
+                }
+            }
+            line
+        })
+        .collect();
+    if skipped > 0 {
+        lines.push(format!("and {skipped} before these"));
+    }
+    lines
+}
+
+/// A test for people, at its end.
+pub(crate) fn describe(test: &LoadTest) -> String {
+    let mut out = format!(
+        "{} through {} to {}, {} s with {}\n\n",
+        match test.kind.as_str() {
+            "up" => "Upload",
+            "down" => "Download",
+            "both" => "Both directions at once",
+            _ => "Realtime response under load (RRUL)",
+        },
+        clean(&test.interface),
+        clean(&test.reflector),
+        (test.load_end_ns.saturating_sub(test.load_start_ns) + 500_000_000) / 1_000_000_000,
+        clean(&test.congestion),
+    );
+    let millis = |ns: u64| format!("{:.1}", ns as f64 / 1e6);
+    let mut rows = Vec::new();
+    for way in &test.ways {
+        let d = &way.delay;
+        rows.push(vec![
+            word(way.direction).to_owned(),
+            rate(way.mean_bps),
+            format!("{} – {}", rate(way.p10_bps), rate(way.p90_bps)),
+            millis(d.increase.p50),
+            millis(d.increase.p90),
+            millis(d.increase.p99),
+            show::bytes(way.queue_bytes),
+            show::count(way.retransmits),
+            way.grade.clone(),
+        ]);
+    }
+    let headings = [
+        "",
+        "rate",
+        "10 % – 90 %",
+        "added ms",
+        "p90",
+        "p99",
+        "in queue",
+        "retrans",
+        "grade",
+    ];
+    out.push_str(&show::table(&headings, &rows, 1));
+    out.push_str(&format!(
+        "\nRound trip: {} ms idle, {} ms under load (99 % below {} ms)\n",
+        millis(test.rtt.idle.p50),
+        millis(test.rtt.loaded.p50),
+        millis(test.rtt.loaded.p99),
+    ));
+    if let Some(rpm) = test.rpm {
+        let stable = if test.rpm_stable {
+            ""
+        } else {
+            ", not stable yet"
+        };
+        out.push_str(&format!(
+            "Responsiveness: {rpm} round trips per minute{stable} ({})\n",
+            clean(&test.rpm_variant)
+        ));
+    }
+    out.push_str(&match test.recovery_ns {
+        Some(ns) => format!("Latency was back {:.1} s after the load\n", ns as f64 / 1e9),
+        None => "Latency was not back within the time that was looked at\n".to_owned(),
+    });
+    for way in &test.ways {
+        out.push_str(&format!("Grade {}: {}\n", word(way.direction), way.grade));
+    }
+    out.replace('\u{a0}', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_store::{Percentiles, TestWay};
+
+    fn test() -> LoadTest {
+        let p = |p50, p90, p99| Percentiles { p50, p90, p99 };
+        let ms = 1_000_000;
+        let delay = LoadedDelay {
+            idle: p(ms, 2 * ms, 3 * ms),
+            loaded: p(161 * ms, 172 * ms, 183 * ms),
+            increase: p(160 * ms, 170 * ms, 180 * ms),
+        };
+        LoadTest {
+            boot: 1,
+            start_ns: 0,
+            end_ns: 20_000 * ms,
+            load_start_ns: 3_000 * ms,
+            load_end_ns: 11_000 * ms,
+            ramp_ns: 2_000 * ms,
+            interface: "eth0".into(),
+            reflector: "vienna".into(),
+            kind: "up".into(),
+            asked_by: "command".into(),
+            congestion: "cubic".into(),
+            ways: vec![TestWay {
+                direction: Direction::Up,
+                streams: 4,
+                bytes: 10_000_000,
+                mean_bps: 10_360_000,
+                p10_bps: 9_900_000,
+                p90_bps: 10_500_000,
+                retransmits: 7,
+                cwnd_bytes: 250_000,
+                rtt_us: 170_000,
+                bins: vec![125_000; 80],
+                delay,
+                queue_bytes: 207_200,
+                grade: "C".into(),
+                lost: 0,
+            }],
+            rtt: delay,
+            rpm: Some(340),
+            rpm_stable: true,
+            rpm_variant: "a variant".into(),
+            recovery_ns: Some(1_500 * ms),
+            probes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_test_is_told_with_its_grade() {
+        let text = describe(&test());
+        for said in [
+            "Upload through eth0 to vienna, 8 s with cubic",
+            "10.4 Mbit/s",
+            "160.0",
+            "340 round trips per minute (a variant)",
+            "back 1.5 s after",
+            "Grade up: C",
+        ] {
+            assert!(text.contains(said), "{said} not in {text}");
+        }
+    }
+
+    #[test]
+    fn arrays_have_the_keys_that_programs_rely_on() {
+        let t: Vec<Throughput> = throughput(5, &test()).collect();
+        let json = serde_json::to_value(&t).unwrap();
+        assert_eq!(json[0]["direction"], "up");
+        for key in [
+            "at",
+            "interface",
+            "reflector",
+            "mean_bps",
+            "p10_bps",
+            "p90_bps",
+            "bytes",
+            "retransmits",
+            "streams",
+        ] {
+            assert!(!json[0][key].is_null(), "{key}");
+        }
+        let b = bufferbloat(5, &test());
+        let json = serde_json::to_value(&b).unwrap();
+        assert_eq!(json[1]["direction"], "both");
+        assert_eq!(json[0]["increase_ns"], 160_000_000);
+        assert_eq!(
+            (&json[0]["rpm"], &json[0]["grade"]),
+            (&340.into(), &"C".into())
+        );
+        let lines = lines(&t, &b, |_| "now".into(), 5);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines[0].contains("eth0 → vienna up: 10.4 Mbit/s"),
+            "{lines:?}"
+        );
+        assert!(lines[0].contains("grade C, 340 RPM"), "{lines:?}");
+    }
+}

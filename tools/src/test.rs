@@ -1,0 +1,170 @@
+//! `bbtool test`: a throughput and bufferbloat test now.
+
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use bufferbane_linux_io::clock;
+use bufferbane_store::LoadTest;
+use serde_json::{Map, Value, json};
+
+use crate::args::Test;
+use crate::control::{self, ControlError};
+use crate::fail::Fail;
+use crate::{loads, out, show, when};
+
+/// The daemon says how far it is several times a second; a test before this one may take its time.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Columns of the progress bar.
+const BAR: u64 = 30;
+
+/// `bbtool test`.
+pub(crate) fn run(args: &Test) -> Result<(), Fail> {
+    let mut wish = Map::new();
+    wish.insert("cmd".into(), "test".into());
+    if let Some(direction) = &args.direction {
+        let known = ["up", "down", "both", "rrul"];
+        if !known.contains(&direction.as_str()) {
+            return Err(Fail::Usage(format!(
+                "--direction \"{}\" is not known; up, down, both or rrul",
+                show::clean(direction)
+            )));
+        }
+        wish.insert("direction".into(), direction.as_str().into());
+    }
+    if let Some(seconds) = args.seconds {
+        if !(2..=60).contains(&seconds) {
+            return Err(Fail::Usage(format!(
+                "--seconds {seconds} is out of range; 2 to 60 is allowed"
+            )));
+        }
+        wish.insert("seconds".into(), seconds.into());
+    }
+    for (key, value) in [
+        ("reflector", &args.reflector),
+        ("interface", &args.interface),
+    ] {
+        if let Some(value) = value {
+            wish.insert(key.into(), value.as_str().into());
+        }
+    }
+    let failed = |e: ControlError| Fail::Failed(e.to_string());
+    let mut stream = control::connect(&args.place().socket, PATIENCE).map_err(failed)?;
+    let broken = |e: std::io::Error| failed(ControlError::Broken(e.to_string()));
+    writeln!(stream, "{}", Value::Object(wish)).map_err(broken)?;
+    let mut bar = Bar::new();
+    let test = follow(stream, &mut bar);
+    bar.end();
+    let test = test?;
+    if args.json {
+        let at_ns = began(&test);
+        let throughput: Vec<_> = loads::throughput(at_ns, &test).collect();
+        return out::print_json(&json!({
+            "throughput": throughput,
+            "bufferbloat": loads::bufferbloat(at_ns, &test),
+        }));
+    }
+    out::print(&loads::describe(&test))
+}
+
+/// When a test of this boot that has just ended began, ns since 1970.
+fn began(test: &LoadTest) -> i64 {
+    let ago_ns = clock::now().as_nanos().saturating_sub(test.start_ns);
+    when::now_ns().saturating_sub(i64::try_from(ago_ns).unwrap_or(i64::MAX))
+}
+
+/// Reads the news until the result comes.
+fn follow(stream: UnixStream, bar: &mut Bar) -> Result<LoadTest, Fail> {
+    let broken = |why: String| Fail::Failed(ControlError::Broken(why).to_string());
+    for line in BufReader::new(stream).lines() {
+        let line = line.map_err(|e| broken(e.to_string()))?;
+        let mut said: Value = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
+        if said["ok"] != Value::Bool(true) {
+            let why = said["error"].as_str().unwrap_or("it does not say why");
+            return Err(Fail::Failed(format!("no test: {}", show::clean(why))));
+        }
+        if said["test"].is_object() {
+            return serde_json::from_value(said["test"].take()).map_err(|e| broken(e.to_string()));
+        }
+        bar.show(&said["progress"]);
+    }
+    Err(broken("it hung up".into()))
+}
+
+/// For people: on standard error, and only on a terminal.
+pub(crate) struct Bar {
+    on: bool,
+}
+
+impl Bar {
+    pub(crate) fn new() -> Self {
+        Self {
+            on: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Shows the `progress` of an answer.
+    pub(crate) fn show(&self, progress: &Value) {
+        if self.on {
+            self.write(&format!("\r{}\u{1b}[K", text(progress)));
+        }
+    }
+
+    /// Takes it away.
+    pub(crate) fn end(&self) {
+        if self.on {
+            self.write("\r\u{1b}[K");
+        }
+    }
+
+    fn write(&self, text: &str) {
+        let mut error = std::io::stderr();
+        // Whoever closed their terminal does not miss it.
+        let _ = error
+            .write_all(text.as_bytes())
+            .and_then(|()| error.flush());
+    }
+}
+
+fn text(progress: &Value) -> String {
+    let number = |key: &str| progress[key].as_u64();
+    let phase = show::clean(progress["phase"].as_str().unwrap_or("?"));
+    let (done, all) = (number("elapsed_ns"), number("phase_ns"));
+    let filled = done.unwrap_or(0).saturating_mul(BAR) / all.unwrap_or(1).max(1);
+    let filled = filled.min(BAR) as usize;
+    let mut line = format!(
+        "{phase:<8} [{:<width$}]",
+        "=".repeat(filled),
+        width = BAR as usize
+    );
+    for (key, word) in [("up_bps", "up"), ("down_bps", "down")] {
+        if let Some(bps) = number(key) {
+            line.push_str(&format!("  {word} {}", loads::rate(bps)));
+        }
+    }
+    if let Some(rtt_ns) = number("rtt_ns") {
+        line.push_str(&format!("  round trip {}", show::delay(rtt_ns)));
+    }
+    line.replace('\u{a0}', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_phase_rates_and_latency() {
+        let said = text(&json!({
+            "phase": "load", "elapsed_ns": 4, "phase_ns": 8, "up_bps": 10_000_000,
+            "down_bps": null, "rtt_ns": 180_000_000,
+        }));
+        assert!(said.starts_with("load     [===============  "), "{said}");
+        assert!(
+            said.contains("up 10.0 Mbit/s") && !said.contains("down"),
+            "{said}"
+        );
+        assert!(said.contains("round trip 180"), "{said}");
+        // Whatever comes, there is a line.
+        assert!(text(&Value::Null).starts_with('?'));
+    }
+}

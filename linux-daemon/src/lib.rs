@@ -21,6 +21,7 @@ mod recorder;
 mod service;
 pub mod stamp;
 mod status;
+mod watch;
 
 pub use service::{Daemon, Signals, StartError};
 pub use status::{Second, SeriesStatus, Status, StoreStatus};

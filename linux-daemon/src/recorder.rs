@@ -23,6 +23,7 @@ use crate::floors::Floors;
 use crate::notify;
 use crate::probe::{Health, Report};
 use crate::status::{SeriesStatus, Status, StoreStatus};
+use crate::watch::Watcher;
 
 /// How often reports are taken from the queue.
 const TICK: Duration = Duration::from_millis(50);
@@ -95,6 +96,7 @@ pub(crate) struct Recorder {
     addresses: HashMap<u32, std::net::SocketAddr>,
     live: BTreeMap<SeriesIndex, SeriesStatus>,
     floors: Floors,
+    watcher: Watcher,
     open_events: HashMap<String, (EventId, Event)>,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     backlog: VecDeque<Observation>,
@@ -138,6 +140,7 @@ impl Recorder {
             addresses: HashMap::new(),
             live: BTreeMap::new(),
             floors: Floors::default(),
+            watcher: Watcher::new(now),
             open_events: HashMap::new(),
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
@@ -231,12 +234,14 @@ impl Recorder {
                 let live = SeriesStatus::new(&info);
                 self.live.insert(index, live);
                 self.floors.forget(index);
+                self.watcher.add(clock::now(), index, &info);
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
             }
             Order::Forget(index) => {
                 self.live.remove(&index);
                 self.floors.forget(index);
+                self.watcher.remove(clock::now(), index);
             }
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
@@ -309,9 +314,13 @@ impl Recorder {
                         self.path_change(info, change);
                     }
                 }
+                self.watcher.sample(&sample, learned.queueing);
                 self.note_live(&sample, learned.queueing);
             }
-            Observation::Revised(_) => writer.revise(*id, sample),
+            Observation::Revised(_) => {
+                writer.revise(*id, sample);
+                self.watcher.revise(&sample);
+            }
         }
     }
 
@@ -486,6 +495,7 @@ impl Recorder {
     }
 
     fn tick(&mut self, now: Monotonic) {
+        self.watch(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);
@@ -514,6 +524,7 @@ impl Recorder {
             self.write_health(now);
         }
         self.tell_watchdog(now);
+        self.watcher.local_time(local_offset_ns(now, trusted));
         for live in self.live.values_mut() {
             live.next_second();
         }
@@ -613,6 +624,34 @@ impl Recorder {
         }
     }
 
+    /// Records what the detectors tell, and says it to the journal.
+    fn watch(&mut self, now: Monotonic) {
+        // Until the store is open nothing is recorded, and so nothing watched.
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        for notice in self.watcher.news(now) {
+            let event = self.watcher.event(writer.boot(), &notice);
+            let over = event.end_ns.is_some();
+            let known = self.watcher.told_before(&notice);
+            // Both edges are made durable at once; what changes between them can wait.
+            self.commit_soon |= known.is_none() || over;
+            let place = [&event.interface, event.kind.as_str()].join(" ");
+            match known {
+                Some(_) if over => log::info!("{place} is over: {}", event.text),
+                Some(_) => log::debug!("{place}: {}", event.text),
+                None => log::warn!("{place}: {}", event.text),
+            }
+            match known {
+                Some(id) => writer.update_event(id, event),
+                None => {
+                    let id = writer.event(event);
+                    self.watcher.remember(&notice, id);
+                }
+            }
+        }
+    }
+
     /// Commits for those who asked, as soon as that is not too often.
     fn commit_for_readers(&mut self, now: Monotonic) {
         let ahead = self.forced_until.saturating_since(now);
@@ -707,6 +746,18 @@ fn default_max_bytes(store: &std::path::Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
     let tenth = stat.blocks().saturating_mul(stat.fragment_size()) / 10;
     Some(tenth.min(2 << 30))
+}
+
+/// From monotonic time to local time, ns, where the clock can be believed.
+fn local_offset_ns(now: Monotonic, trust: Trust) -> Option<i64> {
+    if trust == Trust::None {
+        return None;
+    }
+    let wall_ns = clock::wall_now();
+    let at = jiff::Timestamp::from_nanosecond(wall_ns.into()).ok()?;
+    let zone_s = jiff::tz::TimeZone::system().to_offset(at).seconds();
+    let local_ns = wall_ns.checked_add(i64::from(zone_s) * SECOND_NS as i64)?;
+    local_ns.checked_sub(i64::try_from(now.as_nanos()).ok()?)
 }
 
 fn trust() -> Trust {

@@ -185,7 +185,10 @@ fn overlaps(a: &Fact, b: &Fact) -> bool {
     a.line == b.line && a.start_ns <= b.end_ns + S && b.start_ns <= a.end_ns + S
 }
 
-fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
+/// The cause that one fact speaks for, among `all` that are known; `None` where it explains something
+/// but is no fault by itself.
+#[must_use]
+pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     let within = |kinds: &[Kind]| {
         all.iter().find(|d| {
             kinds.contains(&d.kind)

@@ -61,7 +61,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     }
     let health = health(reader, range, &series)?;
     let events = events(reader, selection, range)?;
-    let report = Report {
+    let mut report = Report {
         schema: SCHEMA,
         generated: Time(now_ns),
         from: Time(range.from_ns),
@@ -78,6 +78,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         cable: None,
         events,
     };
+    report.verdicts = super::verdict::verdicts(&report);
     Ok(Built {
         report,
         series: ids,

@@ -79,13 +79,17 @@ fn push(page: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
+    let (verdict, reasons) = words::verdict(report);
     push(
         page,
         format_args!(
             "<section class=\"facts\">\n<strong>{}</strong>\n<ul>\n",
-            words::NO_VERDICT
+            escape(verdict)
         ),
     );
+    for reason in reasons {
+        push(page, format_args!("<li>{}</li>\n", escape(&reason)));
+    }
     for fact in words::facts(report, zone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }

@@ -14,7 +14,12 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         escape(&report.host),
         words::range(report, zone)
     );
-    out.push_str(&format!("**{}**\n\n", words::NO_VERDICT));
+    let (verdict, reasons) = words::verdict(report);
+    out.push_str(&format!("**{}**\n\n", escape(verdict)));
+    for reason in reasons {
+        out.push_str(&format!("- {}\n", escape(&reason)));
+    }
+    out.push('\n');
     for fact in words::facts(report, zone) {
         out.push_str(&format!("- {}\n", escape(&fact)));
     }

@@ -5,6 +5,7 @@ pub(crate) mod html;
 mod markdown;
 mod model;
 mod text;
+mod verdict;
 mod words;
 
 use std::path::{Path, PathBuf};

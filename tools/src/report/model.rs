@@ -25,7 +25,7 @@ pub(crate) struct Report {
     /// The host that measured.
     pub(crate) host: String,
     /// What is judged of it.
-    pub(crate) verdicts: Vec<Value>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// Each series with data in the range.
     pub(crate) series: Vec<Series>,
     /// Throughput tests.
@@ -44,6 +44,27 @@ pub(crate) struct Report {
     pub(crate) cable: Option<Value>,
     /// What happened.
     pub(crate) events: Vec<Event>,
+}
+
+/// What is at fault.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    /// One of the documented words, such as `access_loss`.
+    pub(crate) cause: &'static str,
+    /// The interface it was seen through; empty where it is none in particular.
+    pub(crate) interface: String,
+    /// Which way.
+    pub(crate) direction: Option<bufferbane_store::Direction>,
+    /// How sure, 0 to 1.
+    pub(crate) confidence: f64,
+    /// When the first of the events began that speak for it.
+    pub(crate) since: Time,
+    /// When the last of them ended.
+    pub(crate) until: Time,
+    /// A sentence for people.
+    pub(crate) text: String,
+    /// What speaks for it.
+    pub(crate) evidence: Vec<String>,
 }
 
 /// A time; written as RFC 3339.

@@ -19,10 +19,16 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         clean(&report.host),
         words::range(report, zone)
     );
+    let (verdict, reasons) = words::verdict(report);
+    out.push_str(&wrap(verdict, 0));
+    for line in reasons {
+        out.push_str(&wrap(&format!("  {line}"), 4));
+    }
+    out.push('\n');
     for line in words::facts(report, zone) {
         out.push_str(&wrap(&line, 0));
     }
-    out.push_str(&format!("{}\n\n", words::NO_VERDICT));
+    out.push('\n');
     out.push_str(&summary(report));
     out.push_str(&series_details(report, zone));
     let tests = words::load_tests(report, zone);

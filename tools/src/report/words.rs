@@ -7,8 +7,18 @@ use crate::show::{count, delay, millis_or_dash, percent, plural, stretch};
 use crate::when;
 
 /// What a report without verdicts says in their place.
-pub(crate) const NO_VERDICT: &str =
-    "No verdict: this report states what was measured and judges nothing.";
+const NO_VERDICT: &str =
+    "No verdict: too little was measured, or what was lost fits no cause that is known.";
+
+/// The first verdict, and a line for each of the others and for what speaks for the first.
+pub(crate) fn verdict(report: &Report) -> (&str, Vec<String>) {
+    let Some((first, others)) = report.verdicts.split_first() else {
+        return (NO_VERDICT, Vec::new());
+    };
+    let mut lines = first.evidence.clone();
+    lines.extend(others.iter().map(|v| format!("Also: {}", v.text)));
+    (&first.text, lines)
+}
 
 /// Most directions of tests that are listed.
 const MOST_TESTS: usize = 12;

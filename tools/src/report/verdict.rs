@@ -1,0 +1,242 @@
+//! The verdict: what is at fault, how sure that is, and what speaks for it, in plain words.
+
+use bufferbane_core::detect::verdict::{Cause, Fact, Judgement, judge};
+use bufferbane_core::detect::{Direction, Kind, SeriesSet, Severity};
+use bufferbane_store::{Direction as Way, Severity as Grade};
+
+use super::model::{Event, Report, Series, Time, Verdict};
+use crate::show::{clean, percent, plural, stretch};
+
+/// Events that a verdict names.
+const MOST_NAMED: usize = 5;
+/// Less than this is too short to call a line well, ns.
+const LEAST_NS: u64 = 600_000_000_000;
+/// Nor is one well that lost more than this of its probes, whatever the events say.
+const LOSS: f64 = 0.01;
+
+/// What is judged of a report's events and series: worst first, and "nothing wrong" alone where that
+/// is so. Empty where nothing can be said.
+pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
+    let (mut lines, mut targets) = (Vec::new(), Vec::new());
+    let mut facts = Vec::new();
+    let mut told = Vec::new();
+    for event in &report.events {
+        if let Some(fact) = fact(event, report, &mut lines, &mut targets) {
+            facts.push(fact);
+            told.push(event);
+        }
+    }
+    let (from, to) = (report.from.0.unsigned_abs(), report.to.0.unsigned_abs());
+    let judged = judge(&facts, from, to);
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for j in &judged {
+        if j.cause == Cause::Nothing {
+            verdicts.extend(well(report, j));
+            continue;
+        }
+        // The events that were judged to have this cause are those of its line and time; each is
+        // judged again alone with what surrounds it.
+        let evidence: Vec<String> = facts
+            .iter()
+            .zip(&told)
+            .filter(|(f, _)| cause_of(f, &facts) == Some(j.cause) && f.line == j.line)
+            .map(|(_, e)| format!("{}: {}", e.kind, clean(&e.text)))
+            .collect();
+        let interface = lines.get(usize::from(j.line)).cloned().unwrap_or_default();
+        verdicts.push(Verdict {
+            cause: j.cause.as_str(),
+            interface: interface.clone(),
+            direction: direction_of(j.direction),
+            confidence: (j.confidence * 100.0).round() / 100.0,
+            since: Time(j.since_ns.cast_signed()),
+            until: Time(j.until_ns.cast_signed()),
+            text: sentence(j, &clean(&interface)),
+            evidence: shortened(evidence),
+        });
+    }
+    verdicts
+}
+
+/// The cause of one fact among all.
+fn cause_of(fact: &Fact, all: &[Fact]) -> Option<Cause> {
+    bufferbane_core::detect::verdict::cause_of(fact, all)
+}
+
+fn shortened(mut evidence: Vec<String>) -> Vec<String> {
+    let more = evidence.len().saturating_sub(MOST_NAMED);
+    evidence.truncate(MOST_NAMED);
+    if more > 0 {
+        evidence.push(format!(
+            "and {}",
+            plural(more as u64, "event more", "events more")
+        ));
+    }
+    evidence
+}
+
+/// "Nothing wrong", where what was measured bears it.
+fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
+    let long_enough = report.to.0.abs_diff(report.from.0) >= LEAST_NS;
+    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
+    if !long_enough || report.series.is_empty() || report.series.iter().any(lossy) {
+        return None;
+    }
+    let evidence = report
+        .series
+        .iter()
+        .map(|s| {
+            format!(
+                "{}: {} of {} lost",
+                s.name(),
+                percent(s.lost, s.sent),
+                plural(s.sent, "probe", "probes")
+            )
+        })
+        .collect();
+    Some(Verdict {
+        cause: Cause::Nothing.as_str(),
+        interface: String::new(),
+        direction: None,
+        confidence: (j.confidence * 100.0).round() / 100.0,
+        since: report.from,
+        until: report.to,
+        text: format!(
+            "Nothing wrong was found in {}.",
+            stretch(report.to.0.abs_diff(report.from.0))
+        ),
+        evidence: shortened(evidence),
+    })
+}
+
+fn number(names: &mut Vec<String>, name: &str) -> usize {
+    names.iter().position(|n| n == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    })
+}
+
+/// An event as evidence; `None` where it says nothing of the line.
+fn fact(
+    e: &Event,
+    report: &Report,
+    lines: &mut Vec<String>,
+    targets: &mut Vec<String>,
+) -> Option<Fact> {
+    let kind = Kind::ALL.into_iter().find(|k| k.as_str() == e.kind)?;
+    let mut series = SeriesSet::default();
+    let named = e.values.get("targets").and_then(|v| v.as_array());
+    let names: Vec<&str> = named
+        .map(|a| a.iter().filter_map(|v| v.as_str()).collect())
+        .unwrap_or_else(|| e.target.as_deref().into_iter().collect());
+    for name in &names {
+        let n = number(targets, &format!("{} {name}", e.interface));
+        series.insert(u8::try_from(n.min(63)).unwrap_or(63));
+    }
+    Some(Fact {
+        kind,
+        severity: match e.severity {
+            Grade::Info => Severity::Info,
+            Grade::Warning => Severity::Warning,
+            Grade::Critical => Severity::Critical,
+        },
+        direction: e.direction.map(|d| match d {
+            Way::Up => Direction::Up,
+            Way::Down => Direction::Down,
+            Way::Both => Direction::Both,
+        }),
+        line: u8::try_from(number(lines, &e.interface)).ok()?,
+        start_ns: e.start?.0.unsigned_abs(),
+        end_ns: e.end.unwrap_or(report.to).0.unsigned_abs(),
+        series,
+        targets: u8::try_from(names.len()).unwrap_or(u8::MAX),
+        near: e.values.get("near").and_then(serde_json::Value::as_bool),
+    })
+}
+
+const fn direction_of(d: Option<Direction>) -> Option<Way> {
+    match d {
+        Some(Direction::Up) => Some(Way::Up),
+        Some(Direction::Down) => Some(Way::Down),
+        Some(Direction::Both) => Some(Way::Both),
+        None => None,
+    }
+}
+
+/// What is at fault, for people.
+fn sentence(j: &Judgement, interface: &str) -> String {
+    let way = match j.direction {
+        Some(Direction::Up) => " upstream",
+        Some(Direction::Down) => " downstream",
+        Some(Direction::Both) => " in both directions",
+        None => "",
+    };
+    let what = match j.cause {
+        Cause::Nothing => "nothing is wrong".to_owned(),
+        Cause::InHouse => {
+            "the trouble is in the house (Wi-Fi, a cable, or the router itself): the gateway shows it \
+             too"
+            .to_owned()
+        }
+        Cause::Bufferbloat => format!(
+            "a buffer fills{way} when the line is used, and everything waits behind it"
+        ),
+        Cause::AccessLoss => format!("the access line loses packets{way}"),
+        Cause::Periodic => format!(
+            "something disturbs the line{way} at a fixed period: interference, or a failing amplifier"
+        ),
+        Cause::AccessOutages => format!(
+            "the access line goes dead{way} now and then, {} in all",
+            plural(j.events.into(), "time", "times")
+        ),
+        Cause::EveningCongestion => format!(
+            "the line is congested{way} in the evening: too many share it"
+        ),
+        Cause::CapacityDown => format!("the line carries less{way} than it did"),
+        Cause::AccessDelay => format!("the access line delays packets{way}"),
+        Cause::ProviderPath => {
+            "some destinations are reached badly and others well: the provider's network or its \
+             peering"
+                .to_owned()
+        }
+        Cause::FarEnd => "one destination alone is bad; the line is not to blame".to_owned(),
+        Cause::Family => "one of IPv4 and IPv6 is bad and the other well".to_owned(),
+        Cause::Mtu => "large packets vanish on the way while small ones pass".to_owned(),
+    };
+    let sure = match j.confidence {
+        c if c >= 0.85 => "almost surely",
+        c if c >= 0.7 => "very likely",
+        _ => "likely",
+    };
+    format!("On {interface}, {sure}: {what}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_words_and_a_long_list_is_cut() {
+        for cause in [
+            Cause::InHouse,
+            Cause::AccessLoss,
+            Cause::Mtu,
+            Cause::Periodic,
+        ] {
+            let j = Judgement {
+                cause,
+                line: 0,
+                direction: Some(Direction::Up),
+                confidence: 0.9,
+                since_ns: 0,
+                until_ns: 1,
+                events: 1,
+                weight: 1.0,
+            };
+            let text = sentence(&j, "eth0");
+            assert!(text.starts_with("On eth0, almost surely: "), "{text}");
+        }
+        let cut = shortened((0..9).map(|n| n.to_string()).collect());
+        assert_eq!(cut.len(), MOST_NAMED + 1);
+        assert_eq!(cut[MOST_NAMED], "and 4\u{a0}events more");
+    }
+}

@@ -11,6 +11,7 @@ use bufferbane_core::seal::PresharedKey;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
+use crate::scout::MODEM;
 use crate::stamp::{self, StampTarget};
 
 /// Where the daemon looks for its configuration.
@@ -45,6 +46,8 @@ pub enum Place {
     Host(String),
     /// The next hop of the interface's default route.
     Gateway,
+    /// The cable modem, if it answers.
+    Modem,
 }
 
 /// An interface to probe from.
@@ -528,7 +531,7 @@ fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     });
     let place = s.parsed("address", |a| match a {
         "gateway" => Ok(Place::Gateway),
-        "modem" => Ok(Place::Host("192.168.100.1".into())),
+        "modem" => Ok(Place::Host(MODEM.to_string())),
         "isp" => Err("\"isp\" is not supported by this version yet; name an address".into()),
         _ => check_host(a).map(Place::Host),
     });

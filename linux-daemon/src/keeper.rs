@@ -16,7 +16,7 @@ use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::stamp::{StampConfig, StampProber};
 use bufferbane_core::wire::icmp::Version;
-use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, RouteQuery, Watch};
+use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, RouteQuery, Watch};
 use bufferbane_linux_io::{Family, ProbeSocket, SocketError, Waker, clock, host};
 use bufferbane_store::{SeriesInfo, SeriesKind, Severity};
 use nix::libc;
@@ -25,9 +25,10 @@ use rtrb::{Consumer, Producer};
 
 use crate::config::{Config, timeout_ns};
 use crate::load::{Path, Paths};
-use crate::plan::{self, Host, Probe, Wanted};
+use crate::plan::{self, Host, Probe, Sources, Wanted};
 use crate::probe::{Command, Prober, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
+use crate::scout::{Errand, Scout, Way};
 use crate::status::Status;
 
 /// Share of a slot that the random offset of a probe may take, permille.
@@ -72,6 +73,9 @@ pub(crate) struct Keeper {
     status: Arc<Mutex<Status>>,
     paths: Paths,
     names: Resolver,
+    scout: Scout,
+    /// Default routes at the last review.
+    routes: Vec<Route>,
     units: BTreeMap<Wanted, Kept>,
     links: BTreeMap<String, bool>,
     next_id: u32,
@@ -108,6 +112,8 @@ impl Keeper {
             status: ends.status,
             paths: ends.paths,
             names: Resolver::start(),
+            scout: Scout::start(),
+            routes: Vec::new(),
             units: BTreeMap::new(),
             links: BTreeMap::new(),
             next_id: 0,
@@ -150,7 +156,9 @@ impl Keeper {
                         std::thread::sleep(Duration::from_secs(1));
                     }
                 }
-                if self.names.has_news() || Instant::now() >= until {
+                let named = self.names.has_news();
+                let found = self.scout.has_news();
+                if named || found || Instant::now() >= until {
                     break;
                 }
             }
@@ -167,12 +175,19 @@ impl Keeper {
             }
         };
         let routes = self.netlink.default_routes().unwrap_or_default();
-        let names = &mut self.names;
+        if routes != self.routes {
+            self.scout.look_again();
+            self.routes.clone_from(&routes);
+        }
         let host = Host {
             interfaces: &interfaces,
             default_routes: &routes,
         };
-        let wanted = plan::wanted(&self.config, &host, &mut |name, port| names.get(name, port));
+        let mut asked = Asked {
+            names: &mut self.names,
+            scout: &mut self.scout,
+        };
+        let wanted = plan::wanted(&self.config, &host, &mut asked);
         self.note_links(&interfaces, &wanted);
 
         let gone: Vec<Wanted> = self
@@ -536,14 +551,28 @@ fn open(w: &Wanted) -> Result<ProbeSocket, SocketError> {
         Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
         Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
     };
-    let mut builder = builder.interface(&w.interface);
-    if let Some(source) = w.source {
-        builder = builder.bind(SocketAddr::new(source, 0));
+    let way = Way {
+        interface: w.interface.clone(),
+        source: w.source,
+        mark: w.mark,
+    };
+    way.socket(builder).build()
+}
+
+/// Those who are asked what is not known yet.
+struct Asked<'a> {
+    names: &'a mut Resolver,
+    scout: &'a mut Scout,
+}
+
+impl Sources for Asked<'_> {
+    fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
+        self.names.get(name, port)
     }
-    if let Some(mark) = w.mark {
-        builder = builder.mark(mark);
+
+    fn find(&mut self, errand: Errand) -> Option<IpAddr> {
+        self.scout.find(errand)
     }
-    builder.build()
 }
 
 /// A name and the port that belongs to it.

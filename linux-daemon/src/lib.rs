@@ -18,6 +18,7 @@ pub mod pacing;
 mod plan;
 mod probe;
 mod recorder;
+mod scout;
 mod service;
 pub mod stamp;
 mod status;

@@ -8,6 +8,7 @@ use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
 
 use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
+use crate::scout::{Errand, Sought, Way};
 use crate::stamp::StampProbe;
 
 /// Well-known anycast addresses that are pinged where nothing is configured.
@@ -22,6 +23,14 @@ const ANYCAST: [(&str, &str); 4] = [
 pub(crate) struct Host<'a> {
     pub(crate) interfaces: &'a [Interface],
     pub(crate) default_routes: &'a [Route],
+}
+
+/// What has to be asked for, and may not be known yet.
+pub(crate) trait Sources {
+    /// The addresses of a name.
+    fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr>;
+    /// Where an optional target is that has answered.
+    fn find(&mut self, errand: Errand) -> Option<IpAddr>;
 }
 
 /// One thing to probe; the same before and after a reload is not interrupted.
@@ -102,12 +111,8 @@ impl Wanted {
     }
 }
 
-/// Everything to be probed. `resolve` gives the addresses of a name, none while it is not known.
-pub(crate) fn wanted(
-    config: &Config,
-    host: &Host<'_>,
-    resolve: &mut dyn FnMut(&str, u16) -> Vec<SocketAddr>,
-) -> Vec<Wanted> {
+/// Everything to be probed, as far as it is known.
+pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources) -> Vec<Wanted> {
     let uplinks: Vec<Uplink> = if config.interfaces.is_empty() {
         default_interfaces(host)
     } else {
@@ -139,18 +144,18 @@ pub(crate) fn wanted(
             }));
         };
         for t in targets {
-            let remotes = target_addresses(t, interface, host, resolve);
+            let remotes = target_addresses(t, uplink, host, sources);
             want(&t.name, remotes, &|| Probe::Icmp {
                 size: t.size,
                 interval_ns: t.interval_ns,
             });
         }
         for s in &config.stamps {
-            let remotes = choose(&resolve(&s.host, s.port), s.family, interface, host);
+            let remotes = choose(&sources.resolve(&s.host, s.port), s.family, interface, host);
             want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
         for r in &config.reflectors {
-            let remotes = choose(&resolve(&r.host, r.port), r.family, interface, host);
+            let remotes = choose(&sources.resolve(&r.host, r.port), r.family, interface, host);
             want(&r.name, remotes, &|| Probe::Reflector {
                 key: OrderedKey(r.key.clone()),
                 streams: r.streams.iter().map(StreamOrder::from).collect(),
@@ -169,7 +174,8 @@ fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
         .collect()
 }
 
-/// Sensible without any configuration: the gateway, well-known addresses, the system's resolvers.
+/// Sensible without any configuration: the gateway, the modem where it answers, well-known
+/// addresses, the system's resolvers.
 fn default_targets() -> Vec<Target> {
     let target = |name: &str, place| Target {
         name: name.to_owned(),
@@ -178,7 +184,10 @@ fn default_targets() -> Vec<Target> {
         interval_ns: 1_000_000_000,
         size: 64,
     };
-    let mut targets = vec![target("gateway", Place::Gateway)];
+    let mut targets = vec![
+        target("gateway", Place::Gateway),
+        target("modem", Place::Modem),
+    ];
     for (name, address) in ANYCAST {
         targets.push(target(name, Place::Host(address.to_owned())));
     }
@@ -205,17 +214,26 @@ fn resolvers_of(resolv_conf: &str) -> Vec<IpAddr> {
 
 fn target_addresses(
     target: &Target,
-    interface: &str,
+    uplink: &Uplink,
     host: &Host<'_>,
-    resolve: &mut dyn FnMut(&str, u16) -> Vec<SocketAddr>,
+    sources: &mut dyn Sources,
 ) -> Vec<SocketAddr> {
+    let interface = &uplink.name;
     match &target.place {
-        Place::Host(name) => choose(&resolve(name, 0), target.family, interface, host),
+        Place::Host(name) => choose(&sources.resolve(name, 0), target.family, interface, host),
+        Place::Modem => {
+            let errand = Errand {
+                way: Way::of(uplink),
+                sought: Sought::Modem,
+            };
+            let found = sources.find(errand);
+            found.map(|ip| SocketAddr::new(ip, 0)).into_iter().collect()
+        }
         Place::Gateway => {
             let index = host
                 .interfaces
                 .iter()
-                .find(|i| i.name == interface)
+                .find(|i| i.name == *interface)
                 .map(|i| i.index);
             let gateways: Vec<SocketAddr> = host
                 .default_routes
@@ -304,14 +322,28 @@ mod tests {
     }
 
     fn names(config: &Config, host: &Host<'_>) -> Vec<String> {
-        wanted(config, host, &mut |name, port| {
-            name.parse()
-                .map(|ip| vec![SocketAddr::new(ip, port)])
-                .unwrap_or_default()
-        })
-        .iter()
-        .map(Wanted::name)
-        .collect()
+        with(config, host, &mut Known::default())
+    }
+
+    fn with(config: &Config, host: &Host<'_>, known: &mut Known) -> Vec<String> {
+        let wanted = wanted(config, host, known);
+        wanted.iter().map(Wanted::name).collect()
+    }
+
+    /// Addresses stand for themselves, and what is found is this.
+    #[derive(Default)]
+    struct Known(Vec<(Errand, IpAddr)>);
+
+    impl Sources for Known {
+        fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
+            let ip = name.parse().ok();
+            ip.map(|ip| SocketAddr::new(ip, port)).into_iter().collect()
+        }
+
+        fn find(&mut self, errand: Errand) -> Option<IpAddr> {
+            let found = self.0.iter().find(|(e, _)| *e == errand);
+            found.map(|(_, ip)| *ip)
+        }
     }
 
     #[test]
@@ -340,6 +372,31 @@ mod tests {
                 .any(|n| n.contains("wlan0") || n.contains("2620")),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn a_modem_is_probed_only_once_it_has_answered_through_that_interface() {
+        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
+        let routes = [default_route(2, "192.0.2.1", 100)];
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: &routes,
+        };
+        let is_modem = |n: &String| n.contains(" modem ");
+        let config = Config::default();
+        assert!(!names(&config, &host).iter().any(is_modem));
+        let answered = |interface: &str| {
+            let errand = Errand {
+                way: Way::of(&interface.into()),
+                sought: Sought::Modem,
+            };
+            Known(vec![(errand, crate::scout::MODEM)])
+        };
+        let other = with(&config, &host, &mut answered("eth1"));
+        assert!(!other.iter().any(is_modem), "{other:?}");
+        let names = with(&config, &host, &mut answered("eth0"));
+        let modem = "eth0 modem (192.168.100.1)".to_owned();
+        assert!(names.contains(&modem), "{names:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! they tell.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::detect::{
@@ -14,9 +14,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind};
 
 use crate::config::timeout_ns;
+use crate::scout::MODEM;
 
-/// A cable modem answers here.
-const MODEM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 100, 1));
 /// Events that may still change.
 const OPEN: usize = 256;
 

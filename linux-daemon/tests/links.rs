@@ -148,6 +148,63 @@ fn an_interface_that_returns_under_its_name_is_probed_again_within_a_second() {
 }
 
 #[test]
+fn a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before() {
+    const TEST: &str = "a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    ip("route add default via 10.9.0.1");
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", &[]);
+    let service = place.start().ready();
+    place.status_with("answers", |s| total(s, "gateway", "received") > 1);
+    let has_modem = |s: &Value| {
+        let mut all = s["series"].as_array().unwrap().iter();
+        all.any(|s| s["target"] == "modem")
+    };
+    // Long enough for all of its echoes; nobody is told of what nobody asked for.
+    std::thread::sleep(Duration::from_secs(4));
+    let status = place.status();
+    assert!(
+        !has_modem(&status) && !trouble(&status, "modem"),
+        "{status:#}"
+    );
+    // It answers by now, and a changed route is a reason to look again.
+    far.ip("addr add 192.168.100.1/32 dev far");
+    ip("route replace default via 10.9.0.1 metric 7");
+    place.status_with("answers", |s| total(s, "modem", "received") > 1);
+    assert_eq!(total(&place.status(), "modem", "lost"), 0);
+    // Having been there it stays, and its silence counts.
+    far.ip("addr del 192.168.100.1/32 dev far");
+    place.status_with("loss", |s| total(s, "modem", "lost") > 0);
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn a_modems_address_in_the_household_is_not_asked_through_the_uplink() {
+    const TEST: &str = "a_modems_address_in_the_household_is_not_asked_through_the_uplink";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let (far, house) = (Host::new(), Host::new());
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    house.plug("lan0", "192.168.100.2", "192.168.100.7");
+    ip("route add default via 10.9.0.1");
+    // Whoever has that address out there is somebody else.
+    far.ip("addr add 192.168.100.1/32 dev far");
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", &[]);
+    let service = place.start().ready();
+    place.status_with("answers", |s| total(s, "gateway", "received") > 2);
+    assert_eq!(total(&place.status(), "modem", "sent"), 0);
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
 fn a_missing_route_is_named_and_never_counted_as_loss() {
     const TEST: &str = "a_missing_route_is_named_and_never_counted_as_loss";
     if !inside_namespaces(TEST) {

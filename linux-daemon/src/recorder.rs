@@ -55,6 +55,10 @@ pub(crate) enum Order {
     Begin(String, Fact),
     /// It ended.
     End(String),
+    /// A throughput test loads this interface from then on.
+    LoadBegins(String, Monotonic),
+    /// And no longer.
+    LoadEnds(String, Monotonic),
     /// A throughput test was made.
     Test(Box<LoadTest>),
     /// Commit now, and say how it went.
@@ -248,6 +252,8 @@ impl Recorder {
             }
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
+            Order::LoadBegins(interface, at) => self.watcher.load_begins(&interface, at),
+            Order::LoadEnds(interface, at) => self.watcher.load_ends(&interface, at),
             Order::Test(test) => match &mut self.writer {
                 Some(writer) => {
                     writer.load_test(*test);

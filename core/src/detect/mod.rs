@@ -195,6 +195,23 @@ where
         }
     }
 
+    /// A throughput test of our own loads a line from `at` on, until [`Watch::handle_test_end`]: what is
+    /// sent meanwhile counts for bufferbloat only. To be told before the test's end, and within the
+    /// time-out of the series; probes may come before or after.
+    pub fn handle_test_begin(&mut self, line: u8, at: Monotonic) {
+        let line = usize::from(line);
+        if let Some(l) = self.lines.get_mut(line).filter(|_| line < MAX_LINES) {
+            l.0.get_or_insert_with(LineWatch::new).test_begins(at);
+        }
+    }
+
+    /// The test that loaded a line is over.
+    pub fn handle_test_end(&mut self, line: u8, at: Monotonic) {
+        if let Some(l) = line_of(&mut self.lines, line) {
+            l.test_ends(at);
+        }
+    }
+
     /// Local time is monotonic time plus this; `None` while it is not known.
     pub const fn handle_local_time(&mut self, offset_ns: Option<i64>) {
         self.local_offset_ns = offset_ns;
@@ -255,12 +272,15 @@ where
         let Some(s) = watched(&mut self.series, place) else {
             return;
         };
-        let Some(probe) = s.settle.pop() else { return };
+        let Some(mut probe) = s.settle.pop() else {
+            return;
+        };
         let (far, facts) = (s.is_far(), *s.facts());
         let alive = s.losses.is_alive();
         let Some(l) = line_of(&mut self.lines, facts.line) else {
             return;
         };
+        probe.in_test |= l.in_test(probe.sent);
         let state = (l.busy(probe.sent), l.jittery);
         if !far {
             l.near.add(probe.sent, probe.answered());

@@ -342,6 +342,7 @@ impl Worker {
             load_ns: seconds.saturating_mul(1_000_000_000),
             congestion: self.settings.congestion.clone(),
             asked_by,
+            orders: self.orders.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::limits::{MAX_DATAGRAM, RECEIVE_RECORD_BITS};
@@ -23,6 +24,7 @@ use rand_core::Rng;
 use super::evaluate::{self, Probe};
 use super::flows::{Carried, Flows, Plan};
 use super::{Kind, Path, Progress};
+use crate::recorder::Order;
 
 /// Probes are sent this often, ns: 100 a second.
 const INTERVAL_NS: u64 = 10_000_000;
@@ -57,6 +59,8 @@ pub(super) struct Spec {
     pub(super) load_ns: u64,
     pub(super) congestion: String,
     pub(super) asked_by: &'static str,
+    /// The recorder hears from when to when the interface is loaded.
+    pub(super) orders: SyncSender<Order>,
 }
 
 type Session = Client<Vec<Slot>, Vec<LossSlot>>;
@@ -75,9 +79,33 @@ struct Test<'a> {
     probes: Vec<Probe>,
     phases: Option<Phases>,
     flows: Option<Flows>,
+    /// From the first stream to the end of the test, with the recovery.
+    loading: Option<Loading>,
     carried: Option<Carried>,
     idle_rtt: Option<Spread>,
     meter: Meter,
+}
+
+/// While this lives, the recorder takes the interface for loaded: however a test ends, that ends too.
+struct Loading {
+    orders: SyncSender<Order>,
+    interface: String,
+}
+
+impl Loading {
+    fn begin(orders: &SyncSender<Order>, interface: &str) -> Self {
+        let (orders, interface) = (orders.clone(), interface.to_owned());
+        // The recorder is gone only when everything ends.
+        let _ = orders.send(Order::LoadBegins(interface.clone(), clock::now()));
+        Self { orders, interface }
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let interface = std::mem::take(&mut self.interface);
+        let _ = self.orders.send(Order::LoadEnds(interface, clock::now()));
+    }
 }
 
 /// Rates of the last second.
@@ -181,6 +209,7 @@ impl<'a> Test<'a> {
             probes: Vec::new(),
             phases: None,
             flows: None,
+            loading: None,
             carried: None,
             idle_rtt: None,
             meter: Meter::default(),
@@ -315,6 +344,7 @@ impl<'a> Test<'a> {
         };
         if phases.may_load(now) && self.flows.is_none() {
             self.idle_rtt = Spread::of(&mut self.rtts(phases.begun(), now));
+            self.loading = Some(Loading::begin(&self.spec.orders, &self.spec.path.interface));
             self.flows = Some(self.open()?);
         }
         if let Some(flows) = &self.flows {
@@ -507,5 +537,23 @@ impl Meter {
             u64::try_from(bits.checked_div(u128::from(ns))?).ok()
         };
         (rate(a.1, b.1), rate(a.2, b.2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorder_hears_when_loading_begins_and_that_it_ended() {
+        let (orders, told) = std::sync::mpsc::sync_channel(2);
+        drop(Loading::begin(&orders, "eth0"));
+        let (Ok(Order::LoadBegins(a, from)), Ok(Order::LoadEnds(b, to))) =
+            (told.recv(), told.recv())
+        else {
+            panic!("both are told, in order");
+        };
+        assert_eq!((a.as_str(), b.as_str()), ("eth0", "eth0"));
+        assert!(from <= to);
     }
 }

@@ -730,14 +730,11 @@ impl Recorder {
 
     fn finish(mut self) {
         let now = clock::now();
-        let names: Vec<String> = self.open_events.keys().cloned().collect();
-        for name in names {
-            self.end_fact(now, &name);
-        }
         if now.saturating_since(self.health_before.2) >= SECOND_NS {
             self.write_health(now);
         }
-        if let Some(writer) = self.writer.take() {
+        if let Some(mut writer) = self.writer.take() {
+            writer.end_events(now);
             match writer.close() {
                 Ok(_) => log::info!("everything is written"),
                 Err(e) => log::error!("what came last could not be written: {e}"),

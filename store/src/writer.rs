@@ -66,6 +66,8 @@ pub struct Writer {
     next_test: u64,
     buffers: BTreeMap<SeriesId, Buffer>,
     floors: BTreeMap<SeriesId, Recent>,
+    /// Events of this run that last.
+    open: BTreeMap<EventId, Event>,
     pending: Pending,
     fresh_samples: u64,
     shed_samples: u64,
@@ -101,6 +103,7 @@ impl Writer {
             next_test: 0,
             buffers: BTreeMap::new(),
             floors: BTreeMap::new(),
+            open: BTreeMap::new(),
             pending: Pending::default(),
             fresh_samples: 0,
             shed_samples: 0,
@@ -145,6 +148,7 @@ impl Writer {
             }
             tail_table.remove(())?;
         }
+        end_events(&tx, self.series.values())?;
         tx.commit()?;
         Ok(())
     }
@@ -237,7 +241,7 @@ impl Writer {
     pub fn event(&mut self, event: Event) -> EventId {
         let id = EventId(self.next_event);
         self.next_event += 1;
-        self.pending.events.insert(id, event);
+        self.update_event(id, event);
         id
     }
 
@@ -252,7 +256,21 @@ impl Writer {
 
     /// Writes an event again: it has ended, or its values have changed.
     pub fn update_event(&mut self, id: EventId, event: Event) {
+        if event.end_ns.is_none() {
+            self.open.insert(id, event.clone());
+        } else {
+            self.open.remove(&id);
+        }
         self.pending.events.insert(id, event);
+    }
+
+    /// Recording ends: whatever lasts is known up to `at` and no further. What a killed run could not
+    /// say so of is ended by [`Writer::open`], at the last instant of which it recorded anything.
+    pub fn end_events(&mut self, at: Monotonic) {
+        for (id, mut event) in std::mem::take(&mut self.open) {
+            event.end_ns = Some(at.as_nanos().max(event.start_ns));
+            self.pending.events.insert(id, event);
+        }
     }
 
     /// Records the daemon's own health over the minute that ends at `now`.
@@ -850,6 +868,58 @@ fn close_part(tx: &WriteTransaction, part: &mut tail::Part) -> Result<(), StoreE
     let floors = tx.open_table(FLOORS)?;
     let floors = Floors::load(&floors, id, boot, buffer.rolled_until_ns, u64::MAX)?;
     write_minutes(tx, id, boot, &buffer.minutes(u64::MAX, true, &floors))
+}
+
+/// Ends the events that a run before left open where what it recorded in their boot ends.
+fn end_events<'a>(
+    tx: &WriteTransaction,
+    series: impl Iterator<Item = &'a SeriesId> + Clone,
+) -> Result<(), StoreError> {
+    let mut open: Vec<(u64, Event)> = Vec::new();
+    let mut table = tx.open_table(EVENTS)?;
+    for row in table.iter()? {
+        let (id, json) = row?;
+        let event: Event = from_json(json.value())?;
+        if event.end_ns.is_none() {
+            open.push((id.value(), event));
+        }
+    }
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    for (id, mut event) in open {
+        let end_ns = match ends.get(&event.boot) {
+            Some(ns) => *ns,
+            None => last_instant(tx, event.boot, series.clone())?,
+        };
+        ends.insert(event.boot, end_ns);
+        event.end_ns = Some(end_ns.max(event.start_ns));
+        table.insert(id, to_json(&event)?.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The last instant of a boot of which anything is recorded, ns since boot.
+fn last_instant<'a>(
+    tx: &WriteTransaction,
+    boot: u32,
+    series: impl Iterator<Item = &'a SeriesId>,
+) -> Result<u64, StoreError> {
+    let of_boot = (boot, 0)..=(boot, u64::MAX);
+    let anchors = tx.open_table(ANCHORS)?;
+    let anchor = anchors.range(of_boot.clone())?.next_back().transpose()?;
+    let health = tx.open_table(HEALTH)?;
+    let minute = health.range(of_boot)?.next_back().transpose()?;
+    let mut last_ns = anchor.map_or(0, |(k, _)| k.value().1);
+    last_ns = last_ns.max(minute.map_or(0, |(k, _)| k.value().1));
+    let blocks = tx.open_table(BLOCKS)?;
+    for id in series {
+        let of_series = (id.0, boot, 0)..=(id.0, boot, u64::MAX);
+        if let Some((_, block)) = blocks.range(of_series)?.next_back().transpose()? {
+            let samples = decode_block(block.value())?;
+            let newest = samples.iter().map(|s| s.sent.as_nanos()).max();
+            last_ns = last_ns.max(newest.unwrap_or(0));
+        }
+    }
+    Ok(last_ns)
 }
 
 /// Inserts a block under its first instant, or right after another that has the same one.

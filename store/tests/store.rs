@@ -434,6 +434,43 @@ fn what_was_committed_survives_a_crash_and_what_was_not_is_all_that_is_lost() {
 }
 
 #[test]
+fn events_end_with_what_recorded_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    let event = |kind, s: u64| {
+        let at = Monotonic::from_nanos(s * S);
+        Event::new(kind, Severity::Warning, 1, at, String::new())
+    };
+    let ends = |path: &Path| -> Vec<Option<u64>> {
+        let events = Reader::open(path).unwrap().events(i64::MIN, i64::MAX);
+        events.unwrap().iter().map(|(_, e)| e.end_ns).collect()
+    };
+    let over = w.event(event("outage", 10));
+    w.event(event("high_jitter", 20));
+    let mut ended = event("outage", 10);
+    ended.end_ns = Some(15 * S);
+    w.update_event(over, ended);
+    for i in 0..100 {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    w.commit().unwrap();
+    assert_eq!(ends(&path), [Some(15 * S), None]);
+    // Killed: what was open ends where its run's records do.
+    let killed = dir.path().join("killed.redb");
+    std::fs::copy(&path, &killed).unwrap();
+    drop(Writer::open(&killed, options()).unwrap());
+    assert_eq!(ends(&killed), [Some(15 * S), Some(99 * S)]);
+    // Ended in order: when that was.
+    w.end_events(Monotonic::from_nanos(101 * S));
+    w.close().unwrap();
+    assert_eq!(ends(&path), [Some(15 * S), Some(101 * S)]);
+    drop(Writer::open(&path, options()).unwrap());
+    assert_eq!(ends(&path), [Some(15 * S), Some(101 * S)]);
+}
+
+#[test]
 fn foreign_and_damaged_files_are_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod bench;
+pub mod emulate;
 pub mod home;
 pub mod link;
 pub mod matching;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{Fail, accuracy, cost, echo, scenario, store};
-use bufferbane_lab::synth;
+use bufferbane_lab::bench::{self, Fail, accuracy, cost, echo, scenario, store};
+use bufferbane_lab::{emulate, synth};
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
 /// network namespaces made for it.
@@ -23,6 +23,8 @@ enum Command {
     Synth(Synth),
     ReflectorBench(ReflectorBench),
     Accuracy(Accuracy),
+    Link(Link),
+    Bench(Bench),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -143,6 +145,66 @@ struct Scenario {
     verbose: bool,
 }
 
+/// An emulated line between two interfaces, as long as this runs: takes frames off one and puts them
+/// onto the other. Both are to have no addresses; whatever is behind them is to have its offloads
+/// switched off, or frames are too large. Needs root or CAP_NET_RAW and CAP_NET_ADMIN.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "link",
+    note = "Example: bufferbane-lab link c0 s0 --up delay=20ms,rate=10Mbit,buffer=120ms --down delay=20ms,loss=0.1% --log line.csv
+
+The two directions are lists of:
+delay=20ms           every packet takes this long
+jitter=3ms           and up to this much more; packets stay in order
+rate=10Mbit          bit/s: bit, kbit, Mbit, Gbit
+buffer=64KiB         what does not fit is dropped (default: 1MiB)
+buffer=120ms         what would wait longer is dropped
+bucket=2Mbit/128KiB  token bucket: sustained rate and burst; bursts pass at rate
+grants=2ms/1ms       request and grant: one grant in 2 ms, 1 ms after a request at the earliest
+loss=0.5%            each packet by itself
+bursts=0.1%/200      losses in runs: chance of each packet to begin one, mean packets in it
+bursts=0.1%/200/60%  the same, with this share lost in a run
+outage               everything is lost
+outages=10s/30s/2s   the first after 10 s, then one every 30 s, 2 s long
+reorder=1%/5ms       this share is held back for so long, and passed by others
+duplicate=0.1%       this share arrives twice
+dscp=clear           the DSCP is cleared on the way
+ttl=3                so much is taken from the TTL"
+)]
+struct Link {
+    /// the interface on the client's side
+    #[argh(positional)]
+    client: String,
+    /// the interface on the server's side
+    #[argh(positional)]
+    server: String,
+    /// what happens from the client to the server (default: nothing)
+    #[argh(option, default = "String::new()")]
+    up: String,
+    /// what happens from the server to the client (default: nothing)
+    #[argh(option, default = "String::new()")]
+    down: String,
+    /// file for what became of each packet, CSV (default: none)
+    #[argh(option)]
+    log: Option<std::path::PathBuf>,
+    /// which packets are in it: all, or probes for ICMP echoes and UDP only (default: all)
+    #[argh(option, default = "String::from(\"all\")")]
+    record: String,
+    /// ends after so many seconds (default: at SIGINT or SIGTERM)
+    #[argh(option, default = "0")]
+    seconds: u64,
+    /// seed of everything that is left to chance (default: 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+}
+
+/// All benchmarks in one run: the reflector against plain loops and irtt, errors against the truth
+/// beside ping, fping and irtt, bytes per sample against SQLite, CPU time and memory of the daemon.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench", note = "Example: bufferbane-lab bench")]
+struct Bench {}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -195,6 +257,15 @@ fn run() -> Result<(), Fail> {
             days: a.days,
             verbose: a.verbose,
         }),
+        Command::Link(a) => emulate::run(&emulate::Options {
+            interfaces: [a.client, a.server],
+            specs: [a.up, a.down],
+            log: a.log,
+            record: a.record,
+            seconds: a.seconds,
+            seed: a.seed,
+        }),
+        Command::Bench(_) => bench::all(),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }
 }

@@ -1,5 +1,7 @@
 //! A series of samples against the log of the line that they went through.
 
+use std::collections::HashMap;
+
 use bufferbane_core::sample::{Sample, Status};
 
 use crate::link::{Fate, Flow, Passage, Way};
@@ -13,10 +15,9 @@ pub struct Sent {
     pub sample: Sample,
 }
 
-/// A probe reaches the line this soon after its stamp, ns.
-const NEAR_NS: i64 = 1_000_000;
-/// The far end answers this soon, ns.
-const ANSWER_NS: i64 = 20_000_000;
+/// A probe reaches the line this soon after its stamp, ns: it takes microseconds, unless the machine
+/// is taken away from us between the two. Less than probes of a series are apart.
+const NEAR_NS: i64 = 4_000_000;
 
 /// What a comparison counted.
 #[derive(Clone, Debug, Default)]
@@ -33,32 +34,62 @@ pub struct Outcome {
     pub wrong: Vec<String>,
 }
 
-/// Compares `sent`, one series in the order of time, with the requests among `log` that `is_request`
-/// picks and the answers that `is_answer` picks.
+/// A request, and its answer where the far end gave one.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// What became of the request.
+    pub request: Passage,
+    /// What became of the answer.
+    pub answer: Option<Passage>,
+}
+
+/// The exchanges among `log`, which has everything of one series from the beginning, in the order of
+/// their requests. Pings are told by their number. A reflector answers every probe that reaches it, in
+/// the order in which they come, however long that takes it; so are its answers told.
 #[must_use]
-pub fn compare(
-    sent: &[Sent],
-    log: &[Passage],
-    is_request: impl Fn(&Flow) -> bool,
-    is_answer: impl Fn(&Flow) -> bool,
-    knows_direction: bool,
-) -> Outcome {
-    let of = |way: Way, pick: &dyn Fn(&Flow) -> bool| {
-        let mut list: Vec<Passage> = log
-            .iter()
-            .filter(|p| p.way == way && pick(&p.flow))
-            .copied()
-            .collect();
+pub fn exchanges(log: &[Passage]) -> Vec<Exchange> {
+    let of = |way: Way| {
+        let mut list: Vec<Passage> = log.iter().filter(|p| p.way == way).copied().collect();
         list.sort_by_key(|p| p.arrival_ns);
         list
     };
-    let requests = of(Way::Up, &is_request);
-    let answers = of(Way::Down, &is_answer);
+    let (requests, answers) = (of(Way::Up), of(Way::Down));
+    let by_number: HashMap<Flow, Passage> = answers
+        .iter()
+        .filter(|p| matches!(p.flow, Flow::Echo(..)))
+        .map(|p| (p.flow, *p))
+        .collect();
+    let mut by_order = answers.iter().filter(|p| !matches!(p.flow, Flow::Echo(..)));
+    let mut list: Vec<Exchange> = requests
+        .into_iter()
+        .map(|request| Exchange {
+            request,
+            answer: None,
+        })
+        .collect();
+    // A line may let packets overtake each other.
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    order.sort_by_key(|&i| list[i].request.fate.delivered_ns());
+    for i in order {
+        let request = &list[i].request;
+        if request.fate.delivered_ns().is_some() {
+            list[i].answer = match request.flow {
+                Flow::Echo(..) => by_number.get(&request.flow).copied(),
+                _ => by_order.next().copied(),
+            };
+        }
+    }
+    list
+}
+
+/// Compares `sent`, one series in the order of time, with what the line did.
+#[must_use]
+pub fn compare(sent: &[Sent], exchanges: &[Exchange], knows_direction: bool) -> Outcome {
     let mut outcome = Outcome {
-        probes: requests.len(),
+        probes: exchanges.len(),
         ..Outcome::default()
     };
-    let (mut next_request, mut next_answer) = (0, 0);
+    let mut rest = exchanges.iter().peekable();
     for s in sent {
         if matches!(s.sample.status, Status::Unsent | Status::Duplicate) {
             outcome
@@ -66,80 +97,146 @@ pub fn compare(
                 .push(format!("cannot be on this line: {:?}", s.sample));
             continue;
         }
-        while requests
-            .get(next_request)
-            .is_some_and(|r| r.arrival_ns < s.at_ns - NEAR_NS)
-        {
-            let r = requests[next_request];
+        while let Some(e) = rest.next_if(|e| e.request.arrival_ns < s.at_ns - NEAR_NS) {
+            let at_ns = e.request.arrival_ns;
             outcome
                 .wrong
-                .push(format!("no sample for the request at {}", r.arrival_ns));
-            next_request += 1;
+                .push(format!("no sample for the request at {at_ns}"));
         }
-        let Some(request) = requests
-            .get(next_request)
-            .filter(|r| r.arrival_ns < s.at_ns + NEAR_NS)
-        else {
-            outcome
+        match rest.next_if(|e| e.request.arrival_ns < s.at_ns + NEAR_NS) {
+            Some(exchange) => outcome.hold(&s.sample, exchange, knows_direction),
+            None => outcome
                 .wrong
-                .push(format!("no request at {} for {:?}", s.at_ns, s.sample));
-            continue;
-        };
-        next_request += 1;
-        let Fate::Delivered(up_ns) = request.fate else {
-            outcome.lost_up += 1;
-            let ok = match s.sample.status {
-                Status::LostUp => true,
-                Status::Lost => !knows_direction,
-                _ => false,
-            };
-            if !ok {
-                outcome
-                    .wrong
-                    .push(format!("lost up, but said to be {:?}", s.sample));
-            }
-            continue;
-        };
-        while answers
-            .get(next_answer)
-            .is_some_and(|a| a.arrival_ns < up_ns - NEAR_NS)
-        {
-            next_answer += 1;
-        }
-        let Some(answer) = answers
-            .get(next_answer)
-            .filter(|a| a.arrival_ns < up_ns + ANSWER_NS)
-        else {
-            outcome
-                .wrong
-                .push(format!("the far end never answered {:?}", s.sample));
-            continue;
-        };
-        next_answer += 1;
-        let Fate::Delivered(down_ns) = answer.fate else {
-            outcome.lost_down += 1;
-            let ok = match s.sample.status {
-                Status::LostDown => true,
-                Status::Lost => !knows_direction,
-                _ => false,
-            };
-            if !ok {
-                outcome
-                    .wrong
-                    .push(format!("lost down, but said to be {:?}", s.sample));
-            }
-            continue;
-        };
-        match s.sample.rtt_ns {
-            Some(rtt_ns) if s.sample.status == Status::Ok => {
-                let truth_ns = (up_ns - request.arrival_ns) + (down_ns - answer.arrival_ns);
-                outcome.rtt_errors_ns.push(rtt_ns as i64 - truth_ns);
-            }
-            _ => outcome
-                .wrong
-                .push(format!("answered, but said to be {:?}", s.sample)),
+                .push(format!("no request at {} for {:?}", s.at_ns, s.sample)),
         }
     }
     outcome.rtt_errors_ns.sort_unstable();
     outcome
+}
+
+impl Outcome {
+    /// Holds one sample against what the line did to its packets.
+    fn hold(&mut self, sample: &Sample, exchange: &Exchange, knows_direction: bool) {
+        let is = |lost: Status| match sample.status {
+            Status::Lost => !knows_direction,
+            status => status == lost,
+        };
+        let request = &exchange.request;
+        let Fate::Delivered(up_ns) = request.fate else {
+            self.lost_up += 1;
+            if !is(Status::LostUp) {
+                self.wrong
+                    .push(format!("lost up, but said to be {sample:?}"));
+            }
+            return;
+        };
+        let Some(answer) = exchange.answer.filter(|a| a.arrival_ns >= up_ns) else {
+            self.wrong
+                .push(format!("the far end never answered {sample:?}"));
+            return;
+        };
+        let Fate::Delivered(down_ns) = answer.fate else {
+            self.lost_down += 1;
+            if !is(Status::LostDown) {
+                self.wrong
+                    .push(format!("lost down, but said to be {sample:?}"));
+            }
+            return;
+        };
+        match sample.rtt_ns {
+            Some(rtt_ns) if sample.status == Status::Ok => {
+                let truth_ns = (up_ns - request.arrival_ns) + (down_ns - answer.arrival_ns);
+                self.rtt_errors_ns.push(rtt_ns as i64 - truth_ns);
+            }
+            _ => self
+                .wrong
+                .push(format!("answered, but said to be {sample:?}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_core::sample::SeriesIndex;
+    use bufferbane_core::time::Monotonic;
+
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// A probe each 10 ms, 5 ms each way; `fates` of request and answer.
+    fn log(fates: &[(bool, bool)]) -> Vec<Passage> {
+        let mut log = Vec::new();
+        for (i, &(up, down)) in fates.iter().enumerate() {
+            let at = i as i64 * 10 * MS;
+            let fate = |ok: bool, at: i64| if ok { Fate::Delivered(at) } else { Fate::Lost };
+            let mut p = Passage::arrived(Way::Up, at, 170);
+            p.flow = Flow::Udp(4000, 9876, 128);
+            p.fate = fate(up, at + 5 * MS);
+            log.push(p);
+            if up {
+                // The far end may take its time.
+                let at = at + 35 * MS;
+                let mut p = Passage::arrived(Way::Down, at, 170);
+                p.flow = Flow::Udp(9876, 4000, 128);
+                p.fate = fate(down, at + 5 * MS);
+                log.push(p);
+            }
+        }
+        log
+    }
+
+    fn sent(statuses: &[Status]) -> Vec<Sent> {
+        let sent = |(i, &status): (usize, &Status)| {
+            let mut sample = Sample::lost(SeriesIndex(0), i as u64, Monotonic::ZERO, 128);
+            sample.status = status;
+            if status == Status::Ok {
+                sample.rtt_ns = Some(10_000_003);
+            }
+            Sent {
+                at_ns: i as i64 * 10 * MS - 20_000,
+                sample,
+            }
+        };
+        statuses.iter().enumerate().map(sent).collect()
+    }
+
+    const FATES: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (true, true)];
+
+    #[test]
+    fn what_agrees_is_counted_however_slow_the_far_end_is() {
+        let said = sent(&[Status::Ok, Status::LostUp, Status::LostDown, Status::Ok]);
+        let outcome = compare(&said, &exchanges(&log(&FATES)), true);
+        assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
+        assert_eq!((outcome.lost_up, outcome.lost_down), (1, 1));
+        assert_eq!(outcome.rtt_errors_ns, [3, 3]);
+    }
+
+    #[test]
+    fn every_kind_of_untruth_is_found() {
+        use Status::{Late, Lost, LostDown, LostUp, Ok};
+        for statuses in [
+            [Ok, LostDown, LostDown, Ok],
+            [Ok, LostUp, LostUp, Ok],
+            [Ok, LostUp, Lost, Ok],
+            [LostDown, LostUp, LostDown, Ok],
+            [Ok, Ok, LostDown, Ok],
+            [Ok, LostUp, LostDown, Late],
+        ] {
+            let outcome = compare(&sent(&statuses), &exchanges(&log(&FATES)), true);
+            assert_eq!(outcome.wrong.len(), 1, "{statuses:?}");
+        }
+        let all = sent(&[Ok, LostUp, LostDown, Ok]);
+        let one_less = [&all[..1], &all[2..]].concat();
+        let outcome = compare(&one_less, &exchanges(&log(&FATES)), true);
+        assert_eq!(outcome.wrong.len(), 1);
+        let outcome = compare(&all, &exchanges(&log(&FATES[..3])), true);
+        assert_eq!(outcome.wrong.len(), 1);
+        let outcome = compare(
+            &sent(&[Ok, Lost, Lost, Ok]),
+            &exchanges(&log(&FATES)),
+            false,
+        );
+        assert!(outcome.wrong.is_empty());
+    }
 }

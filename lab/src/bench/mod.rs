@@ -49,6 +49,43 @@ impl fmt::Display for Fail {
 
 impl std::error::Error for Fail {}
 
+/// Each benchmark in a short form, one after the other.
+///
+/// # Errors
+/// What could not be done; what comes after it is done all the same.
+pub fn all() -> Result<(), Fail> {
+    type Part = (&'static str, fn() -> Result<(), Fail>);
+    let parts: [Part; 4] = [
+        ("the reflector", || {
+            echo::run(echo::Options {
+                rounds: 3,
+                round_ms: 400,
+                size: 172,
+            })
+        }),
+        ("accuracy", || {
+            accuracy::run(accuracy::Options { seconds: 8 })
+        }),
+        ("the store", || {
+            store::run(store::Options { hours: 24, seed: 1 })
+        }),
+        ("the daemon", || cost::run(cost::Options { seconds: 20 })),
+    ];
+    let mut failed = Vec::new();
+    for (name, part) in parts {
+        println!("==== {name}\n");
+        if let Err(fail) = part() {
+            println!("{fail}");
+            failed.push(format!("{name}: {fail}"));
+        }
+        println!();
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Fail::Failed(failed.join("\n")))
+}
+
 /// `value` must lie within `range`.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ mod lane;
 mod log;
 mod passage;
 mod plan;
+mod spec;
 mod wire;
 mod worker;
 
@@ -25,6 +26,8 @@ use std::thread::JoinHandle;
 pub use log::{BIN_NS, Bin, MAX_PACKETS, Record};
 pub use passage::{CSV_HEADER, Fate, Flow, Passage, Way, write_csv};
 pub use plan::{Bucket, Bursts, Direction, Grants, Outages, Rewrite};
+
+pub use spec::SPEC_HELP;
 
 use crate::netns::Namespace;
 use log::Log;
@@ -183,7 +186,8 @@ impl Link {
         self.with_log(0, |log| log.left_out())
     }
 
-    /// Frames that the kernel dropped because this program was too slow: the log does not have them.
+    /// Frames that the kernel dropped because this program was too slow, and frames that were too
+    /// large because something was still offloaded: the log does not have them.
     /// Not 0: nothing that was compared with the log counts.
     #[must_use]
     pub fn missed(&self) -> u64 {

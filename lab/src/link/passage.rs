@@ -101,7 +101,7 @@ pub struct Passage {
 
 impl Passage {
     /// One that has just arrived.
-    pub(super) const fn arrived(way: Way, arrival_ns: i64, bytes: u32) -> Self {
+    pub(crate) const fn arrived(way: Way, arrival_ns: i64, bytes: u32) -> Self {
         Self {
             way,
             arrival_ns,

@@ -120,6 +120,8 @@ fn set(fd: &OwnedFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()
 
 /// Room for a batch of received frames.
 pub(super) struct Batch {
+    /// Frames that were larger than [`FRAME`], since this was last taken.
+    oversized: u64,
     frames: Box<[[u8; FRAME]; BATCH]>,
     control: Box<[[u64; CONTROL_WORDS]; BATCH]>,
 }
@@ -127,6 +129,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         Self {
+            oversized: 0,
             frames: Box::new([[0; FRAME]; BATCH]),
             control: Box::new([[0; CONTROL_WORDS]; BATCH]),
         }
@@ -159,11 +162,20 @@ impl Batch {
         };
         let count = usize::try_from(count).unwrap_or(0);
         for (i, message) in messages[..count].iter().enumerate() {
+            if message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+                self.oversized += 1;
+                continue;
+            }
             let at_ns = stamp(&message.msg_hdr).unwrap_or_else(wall_ns);
             let len = (message.msg_len as usize).min(FRAME);
             each(&mut self.frames[i][..len], at_ns);
         }
         count == BATCH
+    }
+
+    /// How many frames did not fit since this was last asked.
+    pub(super) const fn take_oversized(&mut self) -> u64 {
+        std::mem::replace(&mut self.oversized, 0)
     }
 }
 

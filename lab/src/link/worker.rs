@@ -250,6 +250,7 @@ impl Worker {
                         }
                     }
                 });
+                self.lines[index].missed += batch.take_oversized();
                 if !more {
                     break;
                 }

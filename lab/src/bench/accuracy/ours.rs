@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bufferbane_core::clock::FloorEstimator;
+use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status};
 use bufferbane_store::{Filter, Reader, SeriesKind};
 
@@ -19,7 +19,7 @@ const SETTLE_NS: i64 = 1_000_000_000;
 pub(super) struct Ours {
     /// Probes to the reflector. Up and down are differences of two clocks.
     pub(super) udp: Said,
-    /// Queueing delay of the same probes, by the floor of each direction.
+    /// Queueing delay of the same probes, as the store has it.
     pub(super) queue: Said,
     /// When each of them was sent by the client's clock, in order.
     pub(super) sent: Vec<(u64, i64)>,
@@ -57,20 +57,18 @@ pub(super) fn read(store: &Path) -> Result<Ours, Fail> {
             to_ns: to_ns + 1,
             series: vec![id],
         };
-        let mut floor = FloorEstimator::new();
         let mut settled = 0;
         for row in reader.samples(&filter) {
             let row = row.map_err(|e| failed(&e))?;
             let s = row.sample;
             ours.samples += 1;
-            floor.on_sample(&s);
             settled += 1;
             if s.status != Status::Ok || settled < SETTLE_NS / (INTERVAL_MS as i64 * 1_000_000) {
                 continue;
             }
             let rtt_ns = s.rtt_ns.unwrap_or(0) as i64;
             if info.kind == SeriesKind::Udp {
-                ours.add_probe(&s, row.wall_ns, rtt_ns, &floor);
+                ours.add_probe(&s, row.wall_ns, rtt_ns, row.queueing);
             } else {
                 ours.icmp.rtt.insert(s.seq & 0xffff, rtt_ns);
             }
@@ -80,14 +78,14 @@ pub(super) fn read(store: &Path) -> Result<Ours, Fail> {
 }
 
 impl Ours {
-    fn add_probe(&mut self, s: &Sample, wall_ns: i64, rtt_ns: i64, floor: &FloorEstimator) {
+    fn add_probe(&mut self, s: &Sample, wall_ns: i64, rtt_ns: i64, queueing: Option<Queueing>) {
         self.sent.push((s.seq, wall_ns));
         self.udp.rtt.insert(s.seq, rtt_ns);
         if let (Some(up), Some(down)) = (s.raw_up_ns, s.raw_down_ns) {
             self.udp.up.insert(s.seq, up);
             self.udp.down.insert(s.seq, down);
         }
-        if let Some(q) = floor.queueing(s) {
+        if let Some(q) = queueing {
             self.queue.up.insert(s.seq, q.up_ns as i64);
             self.queue.down.insert(s.seq, q.down_ns as i64);
         }

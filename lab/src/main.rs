@@ -269,3 +269,19 @@ fn run() -> Result<(), Fail> {
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_lab::link::SPEC_HELP;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_link_has_everything_that_a_direction_can_be() {
+        let help = Args::from_args(&["bufferbane-lab"], &["link", "--help"]);
+        let help = help.err().map(|exit| exit.output).unwrap_or_default();
+        for line in SPEC_HELP.lines() {
+            assert!(help.contains(line), "{line}\nis missing in\n{help}");
+        }
+    }
+}

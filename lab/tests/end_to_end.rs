@@ -37,7 +37,7 @@ fn target(name: &str, address: &str) -> Target {
     }
 }
 
-fn reflector(name: &str, address: &str) -> Reflector {
+fn stream_to(name: &str, address: &str) -> Reflector {
     Reflector {
         name: name.into(),
         host: address.into(),
@@ -61,7 +61,7 @@ fn daemon_config(dir: &std::path::Path, uplinks: usize) -> Config {
             .map(|i| format!("wan{i}").as_str().into())
             .collect(),
         targets: Some(vec![target("server", V4)]),
-        reflectors: vec![reflector("vienna", V4)],
+        reflectors: vec![stream_to("vienna", V4)],
         ..Config::default()
     };
     config.keep.min_free_bytes = 0;
@@ -137,7 +137,7 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
     std::thread::sleep(Duration::from_millis(300));
     let config = Config {
         targets: Some(vec![target("server", V4), target("server6", V6)]),
-        reflectors: vec![reflector("vienna", V4), reflector("vienna6", V6)],
+        reflectors: vec![stream_to("vienna", V4), stream_to("vienna6", V6)],
         ..daemon_config(dir.path(), 2)
     };
     let mut daemon = home

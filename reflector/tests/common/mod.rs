@@ -68,9 +68,9 @@ impl Prober {
             )
             .unwrap();
         let own: SocketAddr = if to.is_ipv6() {
-            "[::1]:0".parse().unwrap()
+            "[::]:0".parse().unwrap()
         } else {
-            "127.0.0.1:0".parse().unwrap()
+            "0.0.0.0:0".parse().unwrap()
         };
         let socket = UdpSocket::bind(own).unwrap();
         socket.connect(to).unwrap();

@@ -1,0 +1,200 @@
+//! A reflector says nothing to strangers: Debian's nmap asks in every way it knows, and a capture in
+//! the stranger's namespace sees all that comes back.
+
+#[path = "../../reflector/tests/common/mod.rs"]
+mod common;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bufferbane_core::load::guest::{Guest, GuestState, Wish};
+use bufferbane_lab::netns::{Namespace, possible};
+use bufferbane_lab::skip;
+use bufferbane_linux_io::clock;
+use bufferbane_reflector::Running;
+use bufferbane_reflector::config::{Client, Config};
+use common::{Prober, key};
+use socket2::{Domain, Protocol, Socket, Type};
+
+const SERVER: [&str; 2] = ["10.88.0.1", "10.88.1.1"];
+const PORT: u16 = 9876;
+/// `ETH_P_ALL`, as it is wanted: in network byte order.
+const EVERYTHING: i32 = 0x0300;
+
+/// What the server sent to the stranger: the transport protocol of each IPv4 packet and its bytes.
+fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>)>> {
+    ns.spawn(move || {
+        let kind = Type::from(libc::SOCK_RAW);
+        let all = Some(Protocol::from(EVERYTHING));
+        let mut socket = Socket::new(Domain::PACKET, kind, all).expect("a packet socket");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a time-out");
+        let server: std::net::Ipv4Addr = SERVER[1].parse().expect("an address");
+        let (mut frame, mut heard) = ([0; 2048], Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(len) = socket.read(&mut frame) else {
+                continue;
+            };
+            let ipv4 = len >= 34 && frame[12..14] == [8, 0];
+            if ipv4 && frame[26..30] == server.octets() {
+                heard.push((frame[23], frame[14..len].to_vec()));
+            }
+        }
+        heard
+    })
+    .expect("the stranger's namespace")
+}
+
+/// UDP payload, and TCP segments of the reflector's port; ICMP is the kernel's word about ports where
+/// nobody listens.
+fn is_from_reflector((protocol, packet): &(u8, Vec<u8>)) -> bool {
+    let header = usize::from(packet[0] & 15) * 4;
+    let port = packet.get(header..header + 2);
+    matches!(protocol, 6 | 17) && port == Some(&PORT.to_be_bytes()[..])
+}
+
+fn config() -> Config {
+    Config {
+        listen: vec![SocketAddr::from(([0, 0, 0, 0], PORT))],
+        listen_is_default: false,
+        control_socket: None,
+        clients: vec![Client {
+            name: "home".into(),
+            keys: vec![key(1)],
+            max_pps: 1000,
+            max_rate_bps: None,
+            daily_bytes: None,
+        }],
+        ..Config::default()
+    }
+}
+
+fn scan(ns: &Namespace, how: &str, port: u16) -> String {
+    let mut nmap = ns.command("nmap");
+    nmap.args(how.split(' '));
+    nmap.args([
+        "-n",
+        "-Pn",
+        "--max-retries",
+        "1",
+        "--host-timeout",
+        "9s",
+        "-p",
+    ]);
+    let output = nmap.arg(port.to_string()).arg(SERVER[1]).output();
+    let output = output.expect("nmap runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn connects(ns: &Namespace, to: SocketAddr) -> bool {
+    ns.inside(move || TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok())
+        .expect("inside")
+}
+
+#[test]
+fn strangers_hear_nothing_before_and_during_tests() {
+    if let Err(why) = possible() {
+        return skip(&why);
+    }
+    if Command::new("nmap").arg("--version").output().is_err() {
+        return skip("no nmap");
+    }
+    let [server, client, stranger] =
+        ["server", "client", "stranger"].map(|role| Namespace::new(role).expect("a namespace"));
+    for (i, other) in [&client, &stranger].into_iter().enumerate() {
+        let (near, far) = (format!("s{i}"), "eth0");
+        server.cable(&near, other, far).expect("a cable");
+        let own = format!("{}/24", SERVER[i]);
+        server.ip(&["addr", "add", &own, "dev", &near]).expect("ip");
+        let theirs = format!("10.88.{i}.2/24");
+        other.ip(&["addr", "add", &theirs, "dev", far]).expect("ip");
+    }
+    let mut running = server
+        .inside(|| Running::start(&config()))
+        .expect("inside")
+        .expect("a reflector");
+    let stop = Arc::new(AtomicBool::new(false));
+    let capturing = capture(&stranger, Arc::clone(&stop));
+
+    let scan_all = || {
+        for how in [
+            "-sU",
+            "-sS",
+            "-sT",
+            "-sS -sV",
+            "-sU -sV --version-intensity 2",
+        ] {
+            let said = scan(&stranger, how, PORT);
+            // Where its patience for versions ends before the silence does, it says nothing at all.
+            let gave_up = how.contains("-sV") && said.contains("due to host timeout");
+            let silent = said.contains("filtered") || gave_up;
+            let heard = ["open ", "closed ", "unfiltered"]
+                .iter()
+                .any(|w| said.contains(w));
+            assert!(silent && !heard, "{how}: {said}");
+        }
+    };
+    scan_all();
+
+    let to = SocketAddr::new(SERVER[0].parse().expect("an address"), PORT);
+    assert!(!connects(&client, to), "nobody is admitted without a test");
+    let mut prober = client
+        .inside(move || Prober::new(key(1), to))
+        .expect("inside");
+    let mut congestion = [0; 16];
+    congestion[..4].copy_from_slice(b"reno");
+    let wish = Wish {
+        streams_up: 1,
+        streams_down: 1,
+        time_ms: 60_000,
+        dscp: [0; 8],
+        congestion,
+    };
+    prober.guest = Some(Guest::new(wish, 1, clock::now()));
+    let going = Arc::new(AtomicBool::new(true));
+    let (probing, granted) = (Arc::clone(&going), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&granted);
+    let probing = std::thread::spawn(move || {
+        while probing.load(Ordering::Relaxed) {
+            prober.run(Duration::from_millis(50));
+            let state = prober.guest.as_ref().map(Guest::state);
+            told.store(state == Some(GuestState::Granted), Ordering::Relaxed);
+        }
+        prober.samples.len()
+    });
+    for _ in 0..100 {
+        if granted.load(Ordering::Relaxed) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(granted.load(Ordering::Relaxed), "no test was granted");
+    assert!(connects(&client, to), "an admitted address connects");
+    scan_all();
+    assert!(granted.load(Ordering::Relaxed), "the test ended meanwhile");
+    going.store(false, Ordering::Relaxed);
+    let samples = probing.join().expect("no panic");
+
+    // The capture can hear: a port where nobody listens is answered by the kernel.
+    scan(&stranger, "-sS", 9);
+    stop.store(true, Ordering::Relaxed);
+    let heard = capturing.join().expect("no panic");
+    let from_reflector = heard.iter().filter(|p| is_from_reflector(p)).count();
+    let status = running.status().expect("statistics");
+    println!(
+        "{} packets from the host, {from_reflector} from the reflector; it dropped {}; the client \
+         had {samples} samples",
+        heard.len(),
+        status["drops"]
+    );
+    assert!(heard.iter().any(|(protocol, _)| *protocol == 6));
+    assert_eq!(from_reflector, 0);
+    assert!(samples > 200);
+}

@@ -1,6 +1,6 @@
 //! The daemon's configuration.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bufferbane_config::{Document, Mistake, Section, keyfile, parse_size};
@@ -20,6 +20,9 @@ pub const DEFAULT_FILE: &str = "/etc/bufferbane/bufferbaned.toml";
 pub const DEFAULT_STORE: &str = "/var/lib/bufferbane/bufferbane.redb";
 /// Where its control socket is by default.
 pub const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
+/// Where its live page is by default: on this host only.
+pub const DEFAULT_HTTP: SocketAddr =
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9816);
 /// UDP port of a reflector by default.
 pub const DEFAULT_PORT: u16 = 9876;
 
@@ -150,6 +153,8 @@ pub struct Config {
     /// The zone that decides what an evening is, by its name in the time zone database; `None` is
     /// the system's.
     pub timezone: Option<String>,
+    /// Where the live page is served; `None` is nowhere.
+    pub http: Option<SocketAddr>,
     /// Retention.
     pub keep: Keep,
     /// The interfaces to probe from; none is the default route's.
@@ -207,6 +212,7 @@ impl Default for Config {
             commit_interval_ns: 60 * SECOND_NS,
             pacing: Pacing::default(),
             timezone: None,
+            http: Some(DEFAULT_HTTP),
             keep: Keep {
                 samples_ns: Some(30 * DAY_NS),
                 minutes_ns: Some(400 * DAY_NS),
@@ -279,6 +285,7 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
     config.timezone = daemon.parsed("timezone", timezone).flatten();
     daemon.finish();
     read_retention(&root.section("retention"), &mut config.keep);
+    read_http(&root.section("http"), &mut config.http);
     for i in root.sections("interface") {
         read_interface(&i, &mut config.interfaces);
     }
@@ -302,10 +309,8 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
         .filter_map(|r| read_reflector(r, base, &mut names))
         .collect();
     config.throughput = read_throughput(&root.section("throughput"));
-    for later in ["http", "alerts"] {
-        root.section(later)
-            .not_acted_on("this version does not act on this section yet");
-    }
+    root.section("alerts")
+        .not_acted_on("this version does not act on this section yet");
     root.finish();
     config
 }
@@ -415,6 +420,34 @@ fn read_retention(s: &Section<'_>, keep: &mut Keep) {
     }
     if let Some(v) = s.parsed("min_free", parse_size) {
         keep.min_free_bytes = v;
+    }
+    s.finish();
+}
+
+fn read_http(s: &Section<'_>, http: &mut Option<SocketAddr>) {
+    // Unlike other texts this one may be empty.
+    match s.texts("listen").as_deref() {
+        None => {}
+        Some([text]) if text.is_empty() => *http = None,
+        Some([text]) => match text.parse::<SocketAddr>() {
+            Ok(listen) => {
+                if !listen.ip().is_loopback() {
+                    s.warning(
+                        "listen",
+                        "whoever reaches this address can read what is measured; there is no password",
+                    );
+                }
+                *http = Some(listen);
+            }
+            Err(_) => s.mistake(
+                "listen",
+                format!(
+                    "\"{text}\" is no address with a port; write for example \"127.0.0.1:9816\", or \
+                     \"\" for no page"
+                ),
+            ),
+        },
+        Some(_) => s.mistake("listen", "takes one address"),
     }
     s.finish();
 }
@@ -702,12 +735,10 @@ mod tests {
 
     #[test]
     fn what_is_of_later_versions_is_accepted_with_a_word() {
-        let loaded = parse(
-            "f",
-            "[http]\nlisten = \"\"\n[alerts]\nlatency_spike = 5\n",
-            Path::new("/"),
-        );
-        assert_eq!(loaded.unwrap().warnings.len(), 2);
+        let loaded = parse("f", "[alerts]
+latency_spike = 5
+", Path::new("/"));
+        assert_eq!(loaded.unwrap().warnings.len(), 1);
     }
 
     #[test]
@@ -751,6 +782,18 @@ mod tests {
         let said = mistakes("[[interface]]\nname = \"a\"\nsource = \"eth0\"\nfwmark = 0\n");
         assert!(said[0].starts_with("f.toml:3:1: interface.source: \"eth0\" is not an address"));
         assert!(said[1].starts_with("f.toml:4:1: interface.fwmark: 0 is out of range"));
+    }
+
+    #[test]
+    fn the_live_page_stays_on_this_host_unless_told_otherwise() {
+        let read = |text: &str| parse("f", text, Path::new("/"));
+        assert_eq!(read("").unwrap().config.http, Some(DEFAULT_HTTP));
+        let off = read("[http]\nlisten = \"\"\n").unwrap();
+        assert_eq!((off.config.http, off.warnings.len()), (None, 0));
+        let open = read("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap();
+        assert_eq!(open.config.http, Some(([0, 0, 0, 0], 80).into()));
+        assert_eq!(open.warnings.len(), 1);
+        assert!(read("[http]\nlisten = \"localhost\"\n").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The control socket: one JSON object per line, each way. docs/control.md lists the commands.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::load::{TestNews, TestWish, Tests};
+use crate::http;
 use crate::recorder::Order;
 use crate::status::Status;
 
@@ -40,9 +42,10 @@ enum Request {
     Test(TestWish),
 }
 
-/// Listens at `path` until `stop` says so.
+/// Listens at `path`, and with the live page at `page`, until `stop` says so.
 pub(crate) fn serve(
     path: &Path,
+    page: Option<SocketAddr>,
     control: Control,
     stop: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
@@ -60,6 +63,10 @@ pub(crate) fn serve(
                     Ok(l) => l,
                     Err(e) => return log::error!("{}: {e}", path.display()),
                 };
+                if let Some(listen) = page {
+                    let status = control.status.clone();
+                    tokio::task::spawn_local(http::serve(listen, status, control.started));
+                }
                 tokio::select! {
                     () = accept(&listener, &control) => {}
                     _ = stop => {}

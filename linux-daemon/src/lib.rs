@@ -11,6 +11,7 @@
 pub mod config;
 mod control;
 mod floors;
+mod http;
 mod keeper;
 pub mod load;
 mod notify;
@@ -25,4 +26,4 @@ mod status;
 mod watch;
 
 pub use service::{Daemon, Signals, StartError};
-pub use status::{Second, SeriesStatus, Status, StoreStatus};
+pub use status::{Happening, Second, SeriesStatus, Status, StoreStatus};

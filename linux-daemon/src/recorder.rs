@@ -483,6 +483,7 @@ impl Recorder {
             event.end_ns = Some(event.start_ns);
         }
         let id = writer.event(event.clone());
+        note(&self.status, id, &event);
         if let Some(name) = name.filter(|_| lasts) {
             self.open_events.insert(name, (id, event));
         }
@@ -495,6 +496,7 @@ impl Recorder {
         if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
         {
             event.end_ns = Some(at.as_nanos());
+            note(&self.status, id, &event);
             w.update_event(id, event);
             self.commit_soon = true;
         }
@@ -770,5 +772,12 @@ fn trust() -> Trust {
         Trust::Disciplined
     } else {
         Trust::Plausible
+    }
+}
+
+/// Shows an event to those who look at the daemon now.
+fn note(status: &Mutex<Status>, id: EventId, event: &Event) {
+    if let Ok(mut status) = status.lock() {
+        status.note(id, event, bufferbane_linux_io::clock::wall_now());
     }
 }

@@ -170,7 +170,7 @@ impl Daemon {
             tests,
             started: Instant::now(),
         };
-        match control::serve(&config.control_socket, control, stop) {
+        match control::serve(&config.control_socket, config.http, control, stop) {
             Ok(thread) => {
                 daemon.control = Some(thread);
                 daemon.stop_control = Some(stop_in);

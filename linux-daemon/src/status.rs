@@ -1,10 +1,10 @@
 //! What the daemon says of itself over the control socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status as Outcome};
-use bufferbane_store::SeriesInfo;
+use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
 use serde::Serialize;
 
 /// `status` over the control socket.
@@ -28,6 +28,59 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// What cannot be probed at present, and why.
     pub troubles: Vec<String>,
+    /// What happened last, oldest first.
+    pub events: VecDeque<Happening>,
+    /// Where the live page is.
+    pub http: Option<String>,
+}
+
+/// Events that are kept in memory to be shown.
+const SHOWN_EVENTS: usize = 40;
+
+impl Status {
+    /// An event began, or what is known of it changed; at `wall_ns`, ns since 1970.
+    pub(crate) fn note(&mut self, id: EventId, event: &Event, wall_ns: i64) {
+        if let Some(known) = self.events.iter_mut().find(|e| e.id == id.0) {
+            known.ongoing = event.end_ns.is_none();
+            known.severity = event.severity;
+            known.text.clone_from(&event.text);
+            return;
+        }
+        self.events.push_back(Happening {
+            id: id.0,
+            at_ns: wall_ns,
+            kind: event.kind.clone(),
+            severity: event.severity,
+            interface: event.interface.clone(),
+            target: event.target.clone(),
+            text: event.text.clone(),
+            ongoing: event.end_ns.is_none(),
+        });
+        if self.events.len() > SHOWN_EVENTS {
+            self.events.pop_front();
+        }
+    }
+}
+
+/// An event as it is shown while the daemon runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Happening {
+    /// Its number in the store.
+    pub id: u64,
+    /// When it became known, ns since 1970.
+    pub at_ns: i64,
+    /// What kind.
+    pub kind: String,
+    /// How bad.
+    pub severity: Severity,
+    /// The interface concerned; empty where it is the host.
+    pub interface: String,
+    /// The target concerned.
+    pub target: Option<String>,
+    /// For people.
+    pub text: String,
+    /// Whether it is not over.
+    pub ongoing: bool,
 }
 
 /// The store, as the daemon sees it.

@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
         store: scratch.0.join("demo.redb"),
         control_socket: scratch.0.join("control.sock"),
         commit_interval_ns: 5_000_000_000,
+        http: None,
         interfaces: vec!["lo".into()],
         targets: Some(targets),
         reflectors: vec![Reflector {

@@ -735,9 +735,13 @@ mod tests {
 
     #[test]
     fn what_is_of_later_versions_is_accepted_with_a_word() {
-        let loaded = parse("f", "[alerts]
+        let loaded = parse(
+            "f",
+            "[alerts]
 latency_spike = 5
-", Path::new("/"));
+",
+            Path::new("/"),
+        );
         assert_eq!(loaded.unwrap().warnings.len(), 1);
     }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::load::{TestNews, TestWish, Tests};
 use crate::http;
+use crate::load::{TestNews, TestWish, Tests};
 use crate::recorder::Order;
 use crate::status::Status;
 

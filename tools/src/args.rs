@@ -135,6 +135,8 @@ pub(crate) enum Command {
     Export(Export),
     /// `events`.
     Events(Events),
+    /// `live`.
+    Live(Live),
     /// `status`.
     Status(Status),
     /// `targets`.
@@ -175,7 +177,9 @@ range_command! {
         subcommand,
         name = "report",
         example = "{command_name} --last 24h\n\
-                   {command_name} --from yesterday --to today --format html --out report.html"
+                   {command_name} --from yesterday --to today --format html --out report.html\n\
+                   {command_name} --compare 2026-05-01..2026-05-08 2026-05-08..2026-05-15\n\
+                   {command_name} --store router.redb --also laptop.redb --format html --out both.html"
     )]
     Report {
         /// text, html, md or json (default: by the name of --out, else text)
@@ -187,11 +191,23 @@ range_command! {
         /// the same as --format json
         #[argh(switch)]
         json: bool,
+        /// leave out the names of host, interfaces and targets, and all addresses
+        #[argh(switch)]
+        anonymize: bool,
+        /// before and after a change: --compare FROM..TO FROM..TO
+        #[argh(option, arg_name = "range")]
+        compare: Vec<String>,
+        /// a further store, side by side with the first; can be given more than once
+        #[argh(option, arg_name = "file")]
+        also: Vec<PathBuf>,
+        /// the second range of --compare
+        #[argh(positional)]
+        against: Vec<String>,
     }
 }
 
 range_command! {
-    /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap or timeline.
+    /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap, queue or timeline.
     #[argh(
         subcommand,
         name = "chart",
@@ -199,7 +215,7 @@ range_command! {
                    {command_name} loss --interface eth0 --format svg --theme dark > loss.svg"
     )]
     Chart {
-        /// latency, jitter, loss, distribution, comparison, heatmap or timeline
+        /// latency, jitter, loss, distribution, comparison, heatmap, queue or timeline
         #[argh(positional)]
         kind: String,
         /// png or svg (default: by the name of --out, else png)
@@ -221,7 +237,7 @@ range_command! {
 }
 
 range_command! {
-    /// Write raw data as CSV or JSON lines.
+    /// Write raw data as CSV, JSON lines or Parquet.
     #[argh(
         subcommand,
         name = "export",
@@ -230,7 +246,7 @@ range_command! {
         note = "Without --last or --from everything that was recorded is written."
     )]
     Export {
-        /// csv or json, a line for each row (default csv)
+        /// csv, json (a line for each row) or parquet (default csv)
         #[argh(option)]
         format: Option<String>,
         /// samples, rollups (of a minute), events or tests (default samples)
@@ -256,6 +272,20 @@ range_command! {
         /// print JSON
         #[argh(switch)]
         json: bool,
+    }
+}
+
+store_command! {
+    /// What goes on now, in the terminal: q quits.
+    #[argh(
+        subcommand,
+        name = "live",
+        example = "{command_name}\n{command_name} --interval 200ms"
+    )]
+    Live {
+        /// how often the daemon is asked (default 1s)
+        #[argh(option, arg_name = "duration")]
+        interval: Option<String>,
     }
 }
 

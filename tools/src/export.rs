@@ -1,7 +1,10 @@
 //! `bbtool export`: raw data, row by row.
 
+mod parquet;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
+use std::path::Path;
 
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::ClockSource;
@@ -191,61 +194,77 @@ impl Serialize for Record<'_> {
 enum Format {
     Csv,
     Json,
+    Parquet,
 }
 
 /// Writes rows of one kind.
-struct Table<'a> {
+enum Table<'a> {
+    Lines(Lines<'a>),
+    Parquet(Box<parquet::Writer>),
+}
+
+impl<'a> Table<'a> {
+    fn begin(path: Option<&Path>, format: Format, columns: &'a [&'a str]) -> Result<Self, Fail> {
+        if format == Format::Parquet {
+            let writer = parquet::Writer::begin(path, columns)?;
+            return Ok(Self::Parquet(Box::new(writer)));
+        }
+        let mut out = out::writer(path)?;
+        if format == Format::Csv {
+            writeln!(out, "{}", columns.join(","))?;
+        }
+        Ok(Self::Lines(Lines {
+            out,
+            format,
+            columns,
+        }))
+    }
+
+    fn row(&mut self, fields: &[Field<'_>]) -> Result<(), Fail> {
+        match self {
+            Self::Lines(lines) => lines.row(fields),
+            Self::Parquet(writer) => writer.row(fields),
+        }
+    }
+
+    fn end(self) -> Result<(), Fail> {
+        match self {
+            Self::Lines(mut lines) => Ok(lines.out.flush()?),
+            Self::Parquet(writer) => writer.end(),
+        }
+    }
+}
+
+/// Rows as lines of text.
+struct Lines<'a> {
     out: Box<dyn Write>,
     format: Format,
     columns: &'a [&'a str],
 }
 
-impl<'a> Table<'a> {
-    fn begin(
-        mut out: Box<dyn Write>,
-        format: Format,
-        columns: &'a [&'a str],
-    ) -> Result<Self, Fail> {
-        if format == Format::Csv {
-            writeln!(out, "{}", columns.join(","))?;
-        }
-        Ok(Self {
-            out,
-            format,
-            columns,
-        })
-    }
-
+impl Lines<'_> {
     fn row(&mut self, fields: &[Field<'_>]) -> Result<(), Fail> {
         debug_assert_eq!(fields.len(), self.columns.len());
-        match self.format {
-            Format::Json => {
-                serde_json::to_writer(&mut self.out, &Record(self.columns, fields))?;
-            }
-            Format::Csv => {
-                for (i, field) in fields.iter().enumerate() {
-                    if i > 0 {
-                        self.out.write_all(b",")?;
-                    }
-                    match field {
-                        Field::Empty => {}
-                        Field::Unsigned(v) => write!(self.out, "{v}")?,
-                        Field::Signed(v) => write!(self.out, "{v}")?,
-                        Field::Text(v) => quoted(&mut self.out, v)?,
-                        Field::Owned(v) => quoted(&mut self.out, v)?,
-                        Field::Values(v) => {
-                            quoted(&mut self.out, &serde_json::to_string(v)?)?;
-                        }
+        if self.format == Format::Json {
+            serde_json::to_writer(&mut self.out, &Record(self.columns, fields))?;
+        } else {
+            for (i, field) in fields.iter().enumerate() {
+                if i > 0 {
+                    self.out.write_all(b",")?;
+                }
+                match field {
+                    Field::Empty => {}
+                    Field::Unsigned(v) => write!(self.out, "{v}")?,
+                    Field::Signed(v) => write!(self.out, "{v}")?,
+                    Field::Text(v) => quoted(&mut self.out, v)?,
+                    Field::Owned(v) => quoted(&mut self.out, v)?,
+                    Field::Values(v) => {
+                        quoted(&mut self.out, &serde_json::to_string(v)?)?;
                     }
                 }
             }
         }
         self.out.write_all(b"\n")?;
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<(), Fail> {
-        self.out.flush()?;
         Ok(())
     }
 }
@@ -264,14 +283,15 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let format = match (args.format.as_deref(), args.json) {
         (None | Some("csv"), false) => Format::Csv,
         (Some("json"), _) | (None, true) => Format::Json,
-        (Some("csv"), true) => {
-            return Err(Fail::Usage(
-                "--json and --format csv contradict each other".into(),
-            ));
+        (Some("parquet"), false) => Format::Parquet,
+        (Some(other @ ("csv" | "parquet")), true) => {
+            return Err(Fail::Usage(format!(
+                "--json and --format {other} contradict each other"
+            )));
         }
         (Some(other), _) => {
             return Err(Fail::Usage(format!(
-                "--format \"{other}\" is not known for exports; csv or json"
+                "--format \"{other}\" is not known for exports; csv, json or parquet"
             )));
         }
     };
@@ -284,11 +304,16 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let selection = args.selection();
     let asked = selection.range(when::now_ns())?;
     let reader = source::open(&args.place())?;
-    let open = || out::writer(args.out.as_deref());
+    let path = args.out.as_deref();
+    if format == Format::Parquet && path.is_none() && out::is_terminal() {
+        return Err(Fail::Usage(
+            "parquet is no text for a terminal; name a file with --out".into(),
+        ));
+    }
     if what == "events" {
         let range = report::range_of_events(&selection, &reader, when::now_ns())?;
         let events = report::events(&reader, &selection, range)?;
-        return self::events(&events, Table::begin(open()?, format, &EVENTS)?);
+        return self::events(&events, Table::begin(path, format, &EVENTS)?);
     }
     if what == "tests" {
         let tests = export_tests::chosen(&reader, &selection, asked)?;
@@ -296,7 +321,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
             return Err(Fail::NoData("there is no throughput test there".into()));
         }
         let boots = reader.boots()?;
-        let mut table = Table::begin(open()?, format, &export_tests::COLUMNS)?;
+        let mut table = Table::begin(path, format, &export_tests::COLUMNS)?;
         for test in &tests {
             for way in &test.2.ways {
                 let row = export_tests::row(test, way, &boots);
@@ -327,11 +352,11 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let series: BTreeMap<SeriesId, SeriesInfo> = series.into_iter().collect();
     let wrote = if what == "samples" {
         samples(&reader, &series, clipped, || {
-            Table::begin(open()?, format, &SAMPLES)
+            Table::begin(path, format, &SAMPLES)
         })?
     } else {
         rollups(&reader, &series, clipped, || {
-            Table::begin(open()?, format, &ROLLUPS)
+            Table::begin(path, format, &ROLLUPS)
         })?
     };
     if wrote { Ok(()) } else { Err(nothing()) }

@@ -15,6 +15,7 @@ mod export_tests;
 mod fail;
 mod keygen;
 mod lists;
+mod live;
 mod loads;
 mod out;
 mod report;
@@ -72,6 +73,7 @@ fn run() -> Result<(), Fail> {
         Some(Command::Chart(a)) => chart::run(a),
         Some(Command::Export(a)) => export::run(a),
         Some(Command::Events(a)) => lists::events(a),
+        Some(Command::Live(a)) => live::run(a),
         Some(Command::Status(a)) => lists::status(a),
         Some(Command::Targets(a)) => lists::targets(a),
         Some(Command::Keygen(a)) => keygen::run(a),

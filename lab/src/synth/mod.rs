@@ -9,6 +9,7 @@ mod line;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bufferbane_core::clock::FloorEstimator;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
@@ -260,6 +261,14 @@ fn write(
                 continue;
             };
             writer.record(id, sample);
+            if let Some(floor) = &mut s.floor {
+                floor.on_sample(&sample);
+                while let Some(update) = floor.poll_update() {
+                    writer.floor(id, &update);
+                }
+                // What changed is told by a daemon as events; here it is known.
+                while floor.poll_change().is_some() {}
+            }
             samples += 1;
         }
         if at_ns >= next_health {
@@ -296,6 +305,8 @@ struct Synth<'a> {
     target: usize,
     info: SeriesInfo,
     rng: ChaCha8Rng,
+    /// Learns what queueing delay is above, as a daemon does.
+    floor: Option<Box<FloorEstimator>>,
     /// The first episode that is not over.
     next: usize,
     sent: u64,
@@ -308,6 +319,7 @@ impl<'a> Synth<'a> {
             id: None,
             line,
             target,
+            floor: (info.kind == SeriesKind::Udp).then(Box::default),
             info,
             rng: ChaCha8Rng::seed_from_u64(seed),
             next: 0,

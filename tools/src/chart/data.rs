@@ -68,6 +68,8 @@ pub(crate) struct Column {
     pub(crate) rtt: Option<Levels>,
     /// IPDV likewise.
     pub(crate) ipdv: Option<Levels>,
+    /// Queueing delay up and down, where it is known.
+    pub(crate) queue: [Option<Levels>; 2],
 }
 
 /// A distribution in five figures, ns.
@@ -114,6 +116,7 @@ impl Column {
             unsent: s.unsent,
             rtt: Levels::of(&s.rtt),
             ipdv: Levels::of(&s.ipdv),
+            queue: [Levels::of(&s.queue_up), Levels::of(&s.queue_down)],
         }
     }
 
@@ -250,6 +253,9 @@ fn singles(
         let row = row?;
         let mut one = Summary::new();
         one.add(&row.sample);
+        if let Some(queueing) = &row.queueing {
+            one.add_queueing(&row.sample, queueing);
+        }
         if one.is_empty() || one.sent + one.unsent == 0 {
             continue;
         }

@@ -144,22 +144,30 @@ fn panel(frame: &mut Frame<'_>, plot: &Plot, track: &Track, rows: &[(Date, i8)],
                 Anchor::End,
             );
         }
-        for x in 0..across {
+        let found = |x: i8| cells.get(&(*row, x)).filter(|c| c.is_measured());
+        let color = |x: i8| match found(x).map(|c| c.rtt) {
+            None => theme.unmeasured,
+            Some(None) => theme.silent,
+            Some(Some(l)) => theme.heat[step(l.p95.saturating_sub(floor))],
+        };
+        let gap = if high > 6.0 { 1.0 } else { 0.0 };
+        // Neighbours of one colour are one box: a month is a tenth of the size.
+        let mut x = 0;
+        while x < across {
+            let end = (x..across)
+                .find(|e| color(*e) != color(x))
+                .unwrap_or(across);
             let x0 = left + f64::from(x) * wide;
-            let gap = if high > 6.0 { 1.0 } else { 0.0 };
-            let bounds = [x0, y, x0 + wide - 1.0, y + high - gap];
-            let cell = cells.get(&(*row, x)).filter(|c| c.is_measured());
-            let color = match cell.map(|c| c.rtt) {
-                None => theme.unmeasured,
-                Some(None) => theme.silent,
-                Some(Some(l)) => theme.heat[step(l.p95.saturating_sub(floor))],
-            };
-            frame.scene.fill(bounds, color);
-            if let Some(c) = cell
+            let x1 = left + f64::from(end) * wide - 1.0;
+            frame.scene.fill([x0, y, x1, y + high - gap], color(x));
+            x = end;
+        }
+        for x in 0..across {
+            if let Some(c) = found(x)
                 && c.rtt.is_some()
                 && c.gone() as f64 > LOSS * (c.sent + c.unsent) as f64
             {
-                let (cx, cy) = (x0 + wide / 2.0, y + high / 2.0);
+                let (cx, cy) = (left + (f64::from(x) + 0.5) * wide, y + high / 2.0);
                 let r = (high / 4.0).clamp(1.0, 2.5);
                 frame
                     .scene

@@ -10,6 +10,7 @@ mod jitter;
 mod latency;
 mod loss;
 mod paint;
+mod queue;
 mod scene;
 mod text;
 mod theme;
@@ -58,12 +59,15 @@ pub(crate) enum Kind {
     Heatmap,
     /// What happened when.
     Timeline,
+    /// Queueing delay up and down over time.
+    Queue,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Timeline,
+        Self::Queue,
         Self::Latency,
         Self::Loss,
         Self::Heatmap,
@@ -82,6 +86,7 @@ impl Kind {
             Self::Comparison => "comparison",
             Self::Heatmap => "heatmap",
             Self::Timeline => "timeline",
+            Self::Queue => "queue",
         }
     }
 
@@ -105,6 +110,21 @@ impl Kind {
             Self::Comparison => comparison::draw(material, look).map(Some),
             Self::Heatmap => heatmap::draw(material, look).map(Some),
             Self::Timeline => timeline::draw(material, look),
+            Self::Queue => queue::draw(material, look),
+        }
+    }
+
+    /// What it is called where it is missing.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Latency => "Round-trip time",
+            Self::Loss => "Lost probes",
+            Self::Distribution => "Distribution",
+            Self::Jitter => "Jitter",
+            Self::Comparison => "Comparison",
+            Self::Heatmap => "Added delay by day and hour",
+            Self::Timeline => "Events",
+            Self::Queue => "Queueing delay up and down",
         }
     }
 
@@ -112,6 +132,7 @@ impl Kind {
     pub(crate) const fn absence(self) -> &'static str {
         match self {
             Self::Timeline => "no event was recorded in this time",
+            Self::Queue => "no series with a reflector tells up and down apart in this time",
             _ => "nothing was measured in this time",
         }
     }

@@ -6,6 +6,16 @@ use bufferbane_store::Severity;
 /// Red, green, blue.
 pub(crate) type Rgb = (u8, u8, u8);
 
+/// `share` of one colour on another.
+pub(crate) fn mixed(ink: Rgb, paper: Rgb, share: f64) -> Rgb {
+    let part = |a: u8, b: u8| (f64::from(a) * share + f64::from(b) * (1.0 - share)).round() as u8;
+    (
+        part(ink.0, paper.0),
+        part(ink.1, paper.1),
+        part(ink.2, paper.2),
+    )
+}
+
 /// The colours of one theme.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Theme {

@@ -1,16 +1,18 @@
 //! From the store to a [`Report`].
 
+use bufferbane_core::load::grade::Grade as Letter;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::stats::loss_runs::{LENGTH_CLASSES, LossRuns};
 use bufferbane_core::stats::moments::Moments;
 use bufferbane_core::stats::summary::{ClockCounts, Summary};
 use bufferbane_core::time::ClockSource;
-use bufferbane_store::{Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
+use bufferbane_store::{Direction, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
 
 use super::model::{
-    Clock, Event, Gap, Health, LossRuns as Runs, Report, RunClass, SCHEMA, SendLate, Series,
-    Spread, Stamps, Time, Timestamps,
+    Clock, Compared, Event, Gap, Grade, Health, LossRuns as Runs, Report, RunClass, SCHEMA,
+    SendLate, Series, Spread, Stamps, Time, Timestamps,
 };
+use super::{compare, cover, outages};
 use crate::args::Selection;
 use crate::fail::Fail;
 use crate::when::{self, Range};
@@ -22,6 +24,13 @@ const SHORTEST_GAP_NS: u64 = 2_000_000_000;
 const FINE_RANGE_NS: u64 = 7_200_000_000_000;
 /// What rollups of a minute can hide, ns.
 const COARSE_GAP_NS: u64 = 120_000_000_000;
+
+/// Blocks to compare are at least so long, ns,
+const SHORTEST_BLOCK_NS: u64 = 60_000_000_000;
+/// and at most so long.
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Blocks with fewer probes say nothing.
+const FEWEST_PROBES: u64 = 20;
 
 /// A report with the series it is about.
 #[derive(Debug)]
@@ -61,11 +70,13 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     }
     let health = health(reader, range, &series)?;
     let events = events(reader, selection, range)?;
+    let zone = when::zone(selection.utc);
+    let (from, to) = (Time(range.from_ns), Time(range.to_ns));
     let mut report = Report {
         schema: SCHEMA,
         generated: Time(now_ns),
-        from: Time(range.from_ns),
-        to: Time(range.to_ns),
+        from,
+        to,
         host: host(),
         verdicts: Vec::new(),
         series,
@@ -76,14 +87,142 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         load: Vec::new(),
         capacity: Vec::new(),
         cable: None,
+        grades: Vec::new(),
+        outages: outages::count(&events, from, to, &zone),
+        compared: Vec::new(),
         events,
     };
     report.verdicts = super::verdict::verdicts(&report);
+    report.grades = grades(&report);
     Ok(Built {
         report,
         series: ids,
         range,
     })
+}
+
+/// Grades by direction where that is known, else of both together.
+fn grades(report: &Report) -> Vec<Grade> {
+    let mut interfaces: Vec<&str> = report.series.iter().map(|s| s.interface.as_str()).collect();
+    interfaces.dedup();
+    let mut grades = Vec::new();
+    for interface in interfaces {
+        let far = || {
+            let own = report.series.iter().filter(|s| s.interface == interface);
+            own.filter(|s| !cover::is_near(s))
+        };
+        let mut put = |direction, method, increase_ns: Option<u64>| {
+            if let Some(increase_ns) = increase_ns {
+                grades.push(Grade {
+                    interface: interface.to_owned(),
+                    direction,
+                    grade: Letter::of_increase(increase_ns).as_str(),
+                    increase_ns,
+                    method,
+                });
+            }
+        };
+        let tested = |direction: Direction| {
+            let of = report
+                .bufferbloat
+                .iter()
+                .filter(|b| b.interface == interface && b.direction == direction);
+            let mut all: Vec<u64> = of.map(|b| b.increase_ns).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).copied()
+        };
+        // The least queue of all targets is the line's own; more is beyond it.
+        let queued = |of: fn(&Series) -> Option<&Spread>| {
+            far().filter_map(|s| of(s).and_then(|q| q.p99)).min()
+        };
+        let (up, down) = (tested(Direction::Up), tested(Direction::Down));
+        let (queue_up, queue_down) = (
+            queued(|s| s.queue_up_ns.as_ref()),
+            queued(|s| s.queue_down_ns.as_ref()),
+        );
+        if up.is_some() || down.is_some() {
+            put("up", "test", up);
+            put("down", "test", down);
+        } else if queue_up.is_some() || queue_down.is_some() {
+            put("up", "queue", queue_up);
+            put("down", "queue", queue_down);
+        } else {
+            let added = far()
+                .filter_map(|s| Some(s.rtt_ns.p99? - s.rtt_ns.min?))
+                .min();
+            put("both", "round_trip", added);
+        }
+    }
+    grades
+}
+
+/// What `compare` compared, and how.
+const METHOD: &str = "medians of blocks; Mann-Whitney rank test, two-sided, its variance widened by \
+the blocks' autocorrelation at lag one; Holm's correction over all quantities; 95 % interval of the \
+difference of medians by a bootstrap over runs of four blocks";
+
+/// What is compared, of one block.
+type Quantity = fn(&Summary) -> Option<f64>;
+
+/// Compares the series of two ranges, block by block.
+pub(crate) fn compare(
+    reader: &Reader,
+    series: &[(SeriesId, SeriesInfo)],
+    before: Range,
+    after: Range,
+) -> Result<Compared, Fail> {
+    let shorter = before
+        .to_ns
+        .abs_diff(before.from_ns)
+        .min(after.to_ns.abs_diff(after.from_ns));
+    let block_ns = (shorter / 48).clamp(SHORTEST_BLOCK_NS, HOUR_NS);
+    let mut changes = Vec::new();
+    for (id, info) in series {
+        let place = (info.interface.as_str(), info.target.as_str());
+        let (a, b) = (
+            blocks(reader, *id, before, block_ns)?,
+            blocks(reader, *id, after, block_ns)?,
+        );
+        if a.is_empty() || b.is_empty() {
+            continue;
+        }
+        let quantities: [(&'static str, Quantity); 4] = [
+            ("rtt_p50_ns", |s| Some(s.rtt.quantile(0.5)? as f64)),
+            ("rtt_p95_ns", |s| Some(s.rtt.quantile(0.95)? as f64)),
+            ("ipdv_p95_ns", |s| Some(s.ipdv.quantile(0.95)? as f64)),
+            ("loss", |s| Some(s.lost as f64 / s.sent as f64)),
+        ];
+        for (name, of) in quantities {
+            let values = |all: &[Summary]| all.iter().filter_map(of).collect::<Vec<f64>>();
+            changes.push(compare::change(place, name, &values(&a), &values(&b)));
+        }
+    }
+    compare::judge(&mut changes);
+    Ok(Compared {
+        before: [Time(before.from_ns), Time(before.to_ns)],
+        after: [Time(after.from_ns), Time(after.to_ns)],
+        block_ns,
+        method: METHOD,
+        changes,
+    })
+}
+
+/// The blocks of a range with enough in them to say something.
+fn blocks(
+    reader: &Reader,
+    id: SeriesId,
+    range: Range,
+    block_ns: u64,
+) -> Result<Vec<Summary>, StoreError> {
+    let (from, to) = (range.from_ns, range.to_ns);
+    let all = if block_ns == HOUR_NS {
+        reader.hourly(id, from, to)?
+    } else {
+        let count = to.abs_diff(from) / block_ns;
+        reader.buckets(id, from, to, count as usize)?
+    };
+    let summaries = all.into_iter().map(|b| b.summary);
+    Ok(summaries.filter(|s| s.sent >= FEWEST_PROBES).collect())
 }
 
 fn host() -> String {

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::build::Built;
 use super::model::{Event, Report, Series};
-use super::words;
+use super::{cover, explore, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -17,6 +16,13 @@ use crate::when;
 pub(crate) const WIDE: f64 = 960.0;
 /// On a phone.
 const NARROW: f64 = 362.0;
+
+/// Most events that are listed.
+const MOST_EVENTS: usize = 300;
+/// Most days with outages that are listed for an interface: the newest.
+const MOST_DAYS: usize = 62;
+/// Most gaps that are listed for a series.
+const MOST_GAPS: usize = 40;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -36,9 +42,13 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// The page.
-pub(crate) fn render(built: &Built, material: &Material, zone: &TimeZone) -> Result<String, Fail> {
-    let report = &built.report;
+/// The page, its charts drawn of `material`, and on a phone of the coarser `phone`.
+pub(crate) fn render(
+    report: &Report,
+    material: &Material,
+    phone: &Material,
+    zone: &TimeZone,
+) -> Result<String, Fail> {
     let mut page = String::with_capacity(1 << 20);
     let title = format!("Bufferbane report, {}", report.host);
     push(
@@ -47,19 +57,25 @@ pub(crate) fn render(built: &Built, material: &Material, zone: &TimeZone) -> Res
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-             style-src 'unsafe-inline'\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n\
-             <body>\n<main>\n<h1>{0}</h1>\n<p class=\"range\">{1}</p>\n",
+             style-src 'unsafe-inline'; script-src {2}\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n\
+             </head>\n<body>\n<main>\n<h1>{0}</h1>\n<p class=\"range\">{1}</p>\n",
             escape(&title),
-            escape(&words::range(report, zone))
+            escape(&words::range(report, zone)),
+            explore::policy()
         ),
     );
     facts(&mut page, report, zone);
+    grades(&mut page, report);
     summary(&mut page, report);
     load_tests(&mut page, report, zone);
+    compared(&mut page, report, zone);
+    outages(&mut page, report);
     page.push_str("<h2>Charts</h2>\n");
-    charts(&mut page, material, zone)?;
-    gaps(&mut page, report, zone);
+    page.push_str(&explore::section(material, zone));
+    charts(&mut page, [material, phone], zone)?;
     events(&mut page, report, zone);
+    gaps(&mut page, report, zone);
+    complaint(&mut page, report, zone);
     measurement(&mut page, report);
     push(
         &mut page,
@@ -94,6 +110,98 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }
     page.push_str("</ul>\n</section>\n");
+}
+
+/// Grades as tiles: what people look for first.
+fn grades(page: &mut String, report: &Report) {
+    if report.grades.is_empty() {
+        return;
+    }
+    page.push_str("<section class=\"tiles\">\n");
+    for g in &report.grades {
+        let (what, why) = words::grade(g);
+        push(
+            page,
+            format_args!(
+                "<div class=\"tile g{}\"><b>{}</b><span>{}<small>{}</small></span></div>\n",
+                g.grade.trim_end_matches('+'),
+                g.grade,
+                escape(&what),
+                escape(&why)
+            ),
+        );
+    }
+    page.push_str("</section>\n");
+}
+
+fn outages(page: &mut String, report: &Report) {
+    page.push_str("<h2>Outages</h2>\n");
+    if report.outages.is_empty() {
+        page.push_str("<p>None was recorded.</p>\n");
+        return;
+    }
+    let headings = ["Over and day", "Outages", "In all", "Longest"];
+    let mut table = Table::begin(page, "", &headings);
+    for o in &report.outages {
+        for d in o.days.iter().rev().take(MOST_DAYS) {
+            table.row(
+                "",
+                &[
+                    format!("{}, {}", escape(&o.interface), d.date),
+                    count(d.count),
+                    stretch(d.total_ns),
+                    stretch(d.longest_ns),
+                ],
+            );
+        }
+    }
+    table.end();
+}
+
+fn compared(page: &mut String, report: &Report, zone: &TimeZone) {
+    let headings = [
+        "Series",
+        "What",
+        "Before",
+        "After",
+        "Difference, 95 %",
+        "p",
+        "Says",
+    ];
+    for c in &report.compared {
+        push(
+            page,
+            format_args!(
+                "<h2>Before and after</h2>\n<p>{}</p>\n",
+                escape(&words::compared(c, zone))
+            ),
+        );
+        let mut table = Table::begin(page, "", &headings);
+        for change in &c.changes {
+            let mut cells = vec![escape(&format!("{} → {}", change.interface, change.target))];
+            cells.extend(words::change(change).iter().map(|c| escape(c)));
+            table.row("", &cells);
+        }
+        table.end();
+        push(
+            page,
+            format_args!("<p class=\"note\">Method: {}.</p>\n", escape(c.method)),
+        );
+    }
+}
+
+fn complaint(page: &mut String, report: &Report, zone: &TimeZone) {
+    let paragraphs = cover::paragraphs(report, zone);
+    if paragraphs.is_empty() {
+        return;
+    }
+    page.push_str("<h2>To paste into a complaint</h2>\n");
+    for p in paragraphs {
+        push(
+            page,
+            format_args!("<blockquote>{}</blockquote>\n", escape(&p)),
+        );
+    }
 }
 
 /// A table whose cells say on a phone what their column is.
@@ -198,10 +306,14 @@ fn cells(s: &Series) -> Vec<String> {
     ]
 }
 
-fn charts(page: &mut String, material: &Material, zone: &TimeZone) -> Result<(), Fail> {
+fn charts(page: &mut String, materials: [&Material; 2], zone: &TimeZone) -> Result<(), Fail> {
     for kind in Kind::ALL {
         push(page, format_args!("<figure id=\"{}\">\n", kind.name()));
-        for (class, width) in [("wide", WIDE), ("narrow", NARROW)] {
+        let mut drawn = false;
+        for ((class, width), material) in [("wide", WIDE), ("narrow", NARROW)]
+            .into_iter()
+            .zip(materials)
+        {
             let look = Look {
                 width,
                 height: None,
@@ -213,6 +325,17 @@ fn charts(page: &mut String, material: &Material, zone: &TimeZone) -> Result<(),
             };
             let svg = chart::svg(&scene, None)?;
             push(page, format_args!("<div class=\"{class}\">\n{svg}</div>\n"));
+            drawn = true;
+        }
+        if !drawn {
+            push(
+                page,
+                format_args!(
+                    "<p class=\"note\">{}: {}.</p>\n",
+                    kind.title(),
+                    kind.absence()
+                ),
+            );
         }
         page.push_str("</figure>\n");
     }
@@ -226,7 +349,7 @@ fn gaps(page: &mut String, report: &Report, zone: &TimeZone) {
     page.push_str("<h2>Not measured</h2>\n");
     let mut table = Table::begin(page, "", &["Series", "From", "To", "For"]);
     for s in &report.series {
-        for g in &s.gaps {
+        for g in s.gaps.iter().take(MOST_GAPS) {
             table.row(
                 "",
                 &[
@@ -252,11 +375,20 @@ fn events(page: &mut String, report: &Report, zone: &TimeZone) {
         "words",
         &["Begin", "Kind", "For", "Where", "What happened"],
     );
-    for e in &report.events {
+    for e in report.events.iter().take(MOST_EVENTS) {
         let severity = format!("{:?}", e.severity).to_lowercase();
         table.row(&severity, &event(e, zone));
     }
     table.end();
+    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
+        push(
+            page,
+            format_args!(
+                "<p class=\"note\">And {} more; the chart above has them all.</p>\n",
+                count(more as u64 + 1)
+            ),
+        );
+    }
 }
 
 fn load_tests(page: &mut String, report: &Report, zone: &TimeZone) {

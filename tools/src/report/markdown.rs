@@ -3,9 +3,12 @@
 use jiff::tz::TimeZone;
 
 use super::model::Report;
-use super::{text, words};
+use super::{cover, text, words};
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
 use crate::when;
+
+/// Most events that are listed.
+const MOST_EVENTS: usize = 200;
 
 /// The report as Markdown.
 pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
@@ -20,6 +23,15 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         out.push_str(&format!("- {}\n", escape(&reason)));
     }
     out.push('\n');
+    for g in &report.grades {
+        let (what, why) = words::grade(g);
+        out.push_str(&format!(
+            "- Grade **{}** for {}: {}\n",
+            g.grade,
+            escape(&what),
+            escape(&why)
+        ));
+    }
     for fact in words::facts(report, zone) {
         out.push_str(&format!("- {}\n", escape(&fact)));
     }
@@ -69,15 +81,27 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
             out.push_str(&format!("- {}\n", escape(&line)));
         }
     }
+    outages(&mut out, report);
+    compared(&mut out, report, zone);
     out.push_str("\n## Events\n\n");
     if report.events.is_empty() {
         out.push_str("None.\n");
     }
-    for event in &report.events {
+    for event in report.events.iter().take(MOST_EVENTS) {
         out.push_str(&format!(
             "- {}\n",
             escape(text::event_line(event, zone).trim())
         ));
+    }
+    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
+        out.push_str(&format!("- and {} more\n", count(more as u64 + 1)));
+    }
+    let cover = cover::paragraphs(report, zone);
+    if !cover.is_empty() {
+        out.push_str("\n## To paste into a complaint\n");
+        for paragraph in cover {
+            out.push_str(&format!("\n> {}\n", escape(&paragraph)));
+        }
     }
     out.push_str("\n## The measurement itself\n\n");
     for line in words::health(report) {
@@ -92,6 +116,47 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     }
     out.push_str(&format!("\n{}\n", words::HOW_MEASURED));
     out
+}
+
+fn outages(out: &mut String, report: &Report) {
+    if report.outages.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n## Outages\n\n| over | day | outages | in all | longest |\n|---|---|--:|--:|--:|\n",
+    );
+    for o in &report.outages {
+        for d in &o.days {
+            out.push_str(&format!(
+                "| {} | {} | {} | {} | {} |\n",
+                escape(&o.interface),
+                d.date,
+                count(d.count),
+                stretch(d.total_ns),
+                stretch(d.longest_ns)
+            ));
+        }
+    }
+}
+
+fn compared(out: &mut String, report: &Report, zone: &TimeZone) {
+    for c in &report.compared {
+        out.push_str(&format!(
+            "\n## Before and after\n\n{}\n\n| over | to | what | before | after | difference, 95 % | p | \
+             says |\n|---|---|---|--:|--:|--:|--:|---|\n",
+            escape(&words::compared(c, zone))
+        ));
+        for change in &c.changes {
+            let cells: Vec<String> = words::change(change).iter().map(|c| escape(c)).collect();
+            out.push_str(&format!(
+                "| {} | {} | {} |\n",
+                escape(&change.interface),
+                escape(&change.target),
+                cells.join(" | ")
+            ));
+        }
+        out.push_str(&format!("\nMethod: {}.\n", escape(c.method)));
+    }
 }
 
 /// Text that Markdown, and HTML within it, makes nothing of.

@@ -1,9 +1,15 @@
 //! `bbtool report`: what the line did, for people and for programs.
 
+mod anonymize;
 mod build;
+mod compare;
+mod cover;
+mod explore;
 pub(crate) mod html;
 mod markdown;
 mod model;
+mod outages;
+mod several;
 mod text;
 mod verdict;
 mod words;
@@ -13,17 +19,34 @@ use std::path::{Path, PathBuf};
 use bufferbane_store::Reader;
 use jiff::tz::TimeZone;
 
-pub(crate) use build::{Built, build, events, range_of_events, spread};
+pub(crate) use build::{events, range_of_events, spread};
 pub(crate) use model::{Event, Time};
 pub(crate) use text::event_line;
 
 use crate::args::{Report as Arguments, Selection};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
+use crate::when::Range;
 use crate::{out, source, when};
+use several::Stores;
 
-/// Columns that the charts of a page have: finer than a screen shows, and small enough to mail.
+/// Columns that the charts of a page have: as fine as a screen shows, and small enough to mail.
 const PAGE_COLUMNS: usize = 480;
+/// The same where panels stand side by side.
+const HALF_COLUMNS: usize = 240;
+/// More series than this stand side by side.
+const SINGLE_FILE: usize = 4;
+/// Columns of charts on a phone.
+const PHONE_COLUMNS: usize = 120;
+
+/// How fine the charts of a page are.
+fn page_columns(stores: &Stores) -> usize {
+    if stores.report.series.len() > SINGLE_FILE {
+        HALF_COLUMNS
+    } else {
+        PAGE_COLUMNS
+    }
+}
 /// Width of the images beside a page, pixels.
 const IMAGE_WIDTH: u32 = 1600;
 
@@ -38,23 +61,36 @@ enum Format {
 /// `bbtool report`.
 pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let format = format(args)?;
-    let selection = args.selection();
+    let mut selection = args.selection();
+    let now_ns = when::now_ns();
     // A mistake in the times is told before anything is opened.
-    selection.range(when::now_ns())?;
+    let asked = selection.range(now_ns)?;
+    let compared = compared(args, &selection, now_ns)?;
+    if let (None, Some((a, b))) = (asked, compared) {
+        selection.from = Some(when::rfc3339(a.from_ns.min(b.from_ns)));
+        selection.to = Some(when::rfc3339(a.to_ns.max(b.to_ns)));
+    }
     let reader = source::open(&args.place())?;
-    let built = build(&reader, &selection, when::now_ns())?;
+    let mut stores = Stores::open(reader, args, &selection, now_ns)?;
+    if let Some((before, after)) = compared {
+        stores.compare(before, after)?;
+    }
+    if args.anonymize {
+        anonymize::anonymize(&mut stores.report);
+    }
     let zone = when::zone(selection.utc);
     let text = match format {
-        Format::Text => text::render(&built.report, &zone),
-        Format::Markdown => markdown::render(&built.report, &zone),
+        Format::Text => text::render(&stores.report, &zone),
+        Format::Markdown => markdown::render(&stores.report, &zone),
         Format::Json => {
-            let mut json = serde_json::to_string_pretty(&built.report)?;
+            let mut json = serde_json::to_string_pretty(&stores.report)?;
             json.push('\n');
             json
         }
         Format::Html => {
-            let material = material(&reader, &built)?;
-            let page = html::render(&built, &material, &zone)?;
+            let material = stores.material(page_columns(&stores))?;
+            let phone = stores.material(PHONE_COLUMNS)?;
+            let page = html::render(&stores.report, &material, &phone, &zone)?;
             if let Some(dir) = args.out.as_deref().filter(|p| p.is_dir()) {
                 let written = write_bundle(dir, &page, &material, &zone)?;
                 return out::print(&list(&written));
@@ -71,13 +107,40 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     out::write(args.out.as_deref(), text.as_bytes())
 }
 
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| format!("{}\n", p.display())).collect()
+/// The two ranges of `--compare`.
+fn compared(
+    args: &Arguments,
+    selection: &Selection,
+    now_ns: i64,
+) -> Result<Option<(Range, Range)>, Fail> {
+    let typed: Vec<&String> = args.compare.iter().chain(&args.against).collect();
+    if typed.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || {
+        Fail::Usage(
+            "--compare takes two ranges: --compare 2026-05-01..2026-05-08 2026-05-08..2026-05-15"
+                .into(),
+        )
+    };
+    let ([before, after], false) = (typed.as_slice(), args.compare.is_empty()) else {
+        return Err(wrong());
+    };
+    let read = |text: &str| {
+        let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+        let part = Selection {
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()),
+            utc: selection.utc,
+            ..Selection::default()
+        };
+        part.range(now_ns)?.ok_or_else(wrong)
+    };
+    Ok(Some((read(before)?, read(after)?)))
 }
 
-fn material(reader: &Reader, built: &Built) -> Result<Material, Fail> {
-    let events = built.report.events.clone();
-    chart::material(reader, &built.series, events, built.range, PAGE_COLUMNS)
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| format!("{}\n", p.display())).collect()
 }
 
 fn format(args: &Arguments) -> Result<Format, Fail> {
@@ -160,12 +223,13 @@ pub(crate) fn bundle(store: &Path, dir: &Path) -> Result<Bundle, Fail> {
         to: Some(when::rfc3339(to_ns)),
         ..Selection::default()
     };
-    let built = build(&reader, &selection, when::now_ns())?;
+    let stores = Stores::of(reader, &selection, when::now_ns())?;
     let zone = when::zone(false);
-    let material = material(&reader, &built)?;
-    let page = html::render(&built, &material, &zone)?;
+    let material = stores.material(page_columns(&stores))?;
+    let phone = stores.material(PHONE_COLUMNS)?;
+    let page = html::render(&stores.report, &material, &phone, &zone)?;
     Ok(Bundle {
         files: write_bundle(dir, &page, &material, &zone)?,
-        text: text::render(&built.report, &zone),
+        text: text::render(&stores.report, &zone),
     })
 }

@@ -6,6 +6,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::compare::Change;
+use super::outages::Outages;
 use crate::loads::{Bufferbloat, Throughput};
 
 /// The name of this format.
@@ -42,6 +44,12 @@ pub(crate) struct Report {
     pub(crate) capacity: Vec<Value>,
     /// What is known of a cable line.
     pub(crate) cable: Option<Value>,
+    /// What load, or the worst of the time, does to latency, by interface and direction.
+    pub(crate) grades: Vec<Grade>,
+    /// When nothing answered, by interface and day.
+    pub(crate) outages: Vec<Outages>,
+    /// What changed from one range to another, where that was asked for.
+    pub(crate) compared: Vec<Compared>,
     /// What happened.
     pub(crate) events: Vec<Event>,
 }
@@ -65,6 +73,36 @@ pub(crate) struct Verdict {
     pub(crate) text: String,
     /// What speaks for it.
     pub(crate) evidence: Vec<String>,
+}
+
+/// A grade of one direction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Grade {
+    /// The interface.
+    pub(crate) interface: String,
+    /// `up`, `down` or `both`.
+    pub(crate) direction: &'static str,
+    /// A+ to F.
+    pub(crate) grade: &'static str,
+    /// The delay that it is for.
+    pub(crate) increase_ns: u64,
+    /// Where that is from: `test` under load, `queue` of ordinary probes, `round_trip` of these.
+    pub(crate) method: &'static str,
+}
+
+/// Two ranges against each other.
+#[derive(Debug, Serialize)]
+pub(crate) struct Compared {
+    /// Begin and end of the first.
+    pub(crate) before: [Time; 2],
+    /// Of the second.
+    pub(crate) after: [Time; 2],
+    /// Length of the blocks that were compared.
+    pub(crate) block_ns: u64,
+    /// How.
+    pub(crate) method: &'static str,
+    /// What came out.
+    pub(crate) changes: Vec<Change>,
 }
 
 /// A time; written as RFC 3339.

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::words;
+use super::{cover, words};
 use crate::show::{clean, count, cut, millis_or_dash, percent, stretch, table};
 use crate::when;
 
@@ -11,6 +11,8 @@ use crate::when;
 const WIDTH: usize = 98;
 /// Most gaps of one series that are listed.
 const MOST_GAPS: usize = 5;
+/// Most events that are listed.
+const MOST_EVENTS: usize = 100;
 
 /// The report as text.
 pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
@@ -26,11 +28,21 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     }
     out.push('\n');
     for line in words::facts(report, zone) {
-        out.push_str(&wrap(&line, 0));
+        out.push_str(&wrap(&clean(&line), 0));
+    }
+    out.push('\n');
+    for g in &report.grades {
+        let (what, why) = words::grade(g);
+        out.push_str(&wrap(
+            &clean(&format!("Grade {} for {what}: {why}", g.grade)),
+            2,
+        ));
     }
     out.push('\n');
     out.push_str(&summary(report));
     out.push_str(&series_details(report, zone));
+    out.push_str(&outages(report));
+    out.push_str(&compared(report, zone));
     let tests = words::load_tests(report, zone);
     if !tests.is_empty() {
         out.push_str("\nThroughput and latency under load\n");
@@ -42,8 +54,21 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if report.events.is_empty() {
         out.push_str("  none\n");
     }
-    for event in &report.events {
+    for event in report.events.iter().take(MOST_EVENTS) {
         out.push_str(&wrap(&event_line(event, zone), 2));
+    }
+    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
+        out.push_str(&format!(
+            "  and {} more: bbtool events\n",
+            count(more as u64 + 1)
+        ));
+    }
+    let cover = cover::paragraphs(report, zone);
+    if !cover.is_empty() {
+        out.push_str("\nTo paste into a complaint\n");
+        for paragraph in cover {
+            out.push_str(&wrap(&clean(&format!("  {paragraph}")), 2));
+        }
     }
     out.push_str("\nThe measurement itself\n");
     for line in words::health(report) {
@@ -88,6 +113,63 @@ fn summary(report: &Report) -> String {
         "over", "to", "by", "sent", "lost", "up", "down", "median", "p95", "p99", "max ms",
     ];
     table(&headings, &rows, 3)
+}
+
+/// Outages by day.
+fn outages(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .outages
+        .iter()
+        .flat_map(|o| o.days.iter().map(move |d| (o, d)))
+        .map(|(o, d)| {
+            vec![
+                cut(&clean(&o.interface), 24),
+                d.date.clone(),
+                count(d.count),
+                stretch(d.total_ns),
+                stretch(d.longest_ns),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let headings = ["over", "day", "outages", "in all", "longest"];
+    format!("\nOutages\n{}", table(&headings, &rows, 2))
+}
+
+/// Before and after.
+fn compared(report: &Report, zone: &TimeZone) -> String {
+    let mut out = String::new();
+    for c in &report.compared {
+        out.push_str("\nBefore and after\n");
+        out.push_str(&wrap(&format!("  {}", words::compared(c, zone)), 2));
+        let rows: Vec<Vec<String>> = c
+            .changes
+            .iter()
+            .map(|change| {
+                let mut row = vec![
+                    cut(&clean(&change.interface), 16),
+                    cut(&clean(&change.target), 14),
+                ];
+                row.extend(words::change(change));
+                row
+            })
+            .collect();
+        let headings = [
+            "over",
+            "to",
+            "what",
+            "before",
+            "after",
+            "difference, 95 %",
+            "p",
+            "says",
+        ];
+        out.push_str(&table(&headings, &rows, 3));
+        out.push_str(&wrap(&format!("  Method: {}.", c.method), 2));
+    }
+    out
 }
 
 /// What does not fit into the table: runs, gaps and oddities.

@@ -2,7 +2,9 @@
 
 use jiff::tz::TimeZone;
 
-use super::model::{Report, Series, Spread, Stamps};
+use super::compare::Change;
+use super::model::{Compared, Grade, Report, Series, Spread, Stamps};
+use super::outages::Outages;
 use crate::show::{count, delay, millis_or_dash, percent, plural, stretch};
 use crate::when;
 
@@ -25,6 +27,96 @@ const MOST_TESTS: usize = 12;
 /// Most names or gaps that a sentence spells out.
 const MOST_NAMED: usize = 3;
 
+/// A grade in words: `upload A+ (12 ms under load)`.
+pub(crate) fn grade(g: &Grade) -> (String, String) {
+    let direction = match g.direction {
+        "up" => "upload",
+        "down" => "download",
+        _ => "both directions together",
+    };
+    let why = match g.method {
+        "test" => format!(
+            "{} more than idle in the median load test",
+            delay(g.increase_ns)
+        ),
+        "queue" => format!(
+            "{} queued in the worst hundredth of the time",
+            delay(g.increase_ns)
+        ),
+        _ => format!(
+            "round trips {} above the shortest in the worst hundredth of the time; up and down were not \
+             told apart",
+            delay(g.increase_ns)
+        ),
+    };
+    (format!("{}, {direction}", g.interface), why)
+}
+
+/// Outages of an interface in a sentence.
+pub(crate) fn outages(o: &Outages, zone: &TimeZone) -> String {
+    let place = if o.interface.is_empty() {
+        "this host"
+    } else {
+        &o.interface
+    };
+    format!(
+        "{place}: cut off {} on {}, {} in all; the longest at {} for {}.",
+        plural(o.count, "time", "times"),
+        plural(o.days.len() as u64, "day", "days"),
+        stretch(o.total_ns),
+        when::civil(o.longest_from.0, zone),
+        stretch(o.longest_ns)
+    )
+}
+
+/// One compared quantity as cells: what, before, after, the interval, p, what it says.
+pub(crate) fn change(c: &Change) -> [String; 6] {
+    let figure = |v: f64| match c.quantity {
+        "loss" => percent((v * 1e6).round() as u64, 1_000_000),
+        _ => delay(v.round().max(0.0) as u64),
+    };
+    let signed = |v: f64| {
+        let text = figure(v.abs());
+        match v {
+            v if v < 0.0 => format!("−{text}"),
+            v if v > 0.0 => format!("+{text}"),
+            _ => text,
+        }
+    };
+    let what = match c.quantity {
+        "rtt_p50_ns" => "median RTT",
+        "rtt_p95_ns" => "RTT, 95th percentile",
+        "ipdv_p95_ns" => "jitter, 95th percentile",
+        _ => "loss",
+    };
+    [
+        what.to_owned(),
+        figure(c.before),
+        figure(c.after),
+        c.interval.map_or_else(
+            || "–".into(),
+            |[a, b]| format!("{} to {}", signed(a), signed(b)),
+        ),
+        match c.p {
+            None => "–".into(),
+            Some(p) if p < 0.001 => "<0.001".into(),
+            Some(p) => format!("{p:.3}"),
+        },
+        c.says.to_owned(),
+    ]
+}
+
+/// Which ranges were compared.
+pub(crate) fn compared(c: &Compared, zone: &TimeZone) -> String {
+    let range = |r: [super::model::Time; 2]| when::range_label(r[0].0, r[1].0, zone);
+    format!(
+        "Before: {}. After: {}. Blocks of {}.",
+        range(c.before),
+        range(c.after),
+        stretch(c.block_ns)
+    )
+}
+
 /// The range, and how long it is.
 pub(crate) fn range(report: &Report, zone: &TimeZone) -> String {
     format!(
@@ -44,6 +136,9 @@ pub(crate) fn load_tests(report: &Report, zone: &TimeZone) -> Vec<String> {
 pub(crate) fn facts(report: &Report, zone: &TimeZone) -> Vec<String> {
     let series = &report.series;
     let mut facts = vec![measured(report)];
+    for o in &report.outages {
+        facts.push(outages(o, zone));
+    }
     facts.push(losses(series));
     if let Some(s) = series
         .iter()

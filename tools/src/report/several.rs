@@ -1,0 +1,178 @@
+//! One report over one store or several: a laptop on Wi-Fi and the router, say, side by side.
+
+use std::path::Path;
+
+use bufferbane_store::{Reader, SeriesId, SeriesInfo};
+
+use super::build::{self, Built};
+use super::compare::Change;
+use super::model::Report;
+use crate::args::{Place, Report as Arguments, Selection};
+use crate::chart::{self, Material};
+use crate::fail::Fail;
+use crate::source;
+use crate::when::{self, Range};
+
+/// One store with what of it the report is about.
+struct Part {
+    reader: Reader,
+    series: Vec<(SeriesId, SeriesInfo)>,
+}
+
+/// The stores of a report, and the report.
+pub(crate) struct Stores {
+    parts: Vec<Part>,
+    /// The report over all of them.
+    pub(crate) report: Report,
+    range: Range,
+}
+
+impl Stores {
+    /// A report of one store.
+    pub(crate) fn of(reader: Reader, selection: &Selection, now_ns: i64) -> Result<Self, Fail> {
+        let Built {
+            report,
+            series,
+            range,
+        } = build::build(&reader, selection, now_ns)?;
+        Ok(Self {
+            parts: vec![Part { reader, series }],
+            report,
+            range,
+        })
+    }
+
+    /// A report of `reader`'s store and those that `--also` names.
+    pub(crate) fn open(
+        reader: Reader,
+        args: &Arguments,
+        selection: &Selection,
+        now_ns: i64,
+    ) -> Result<Self, Fail> {
+        let mut stores = Self::of(reader, selection, now_ns)?;
+        if args.also.is_empty() {
+            return Ok(stores);
+        }
+        let own = label(stores.parts[0].reader.path());
+        rename(&mut stores.report, &own);
+        // All of them over the same time.
+        let selection = Selection {
+            last: None,
+            from: Some(when::rfc3339(stores.range.from_ns)),
+            to: Some(when::rfc3339(stores.range.to_ns)),
+            ..selection.clone()
+        };
+        let mut labels = vec![own];
+        for path in &args.also {
+            // Nobody's daemon: what is in the file is what counts.
+            let place = Place {
+                store: path.clone(),
+                socket: path.with_extension("no-socket"),
+            };
+            let mut other = Self::of(source::open(&place)?, &selection, now_ns)?;
+            let mut name = label(path);
+            while labels.contains(&name) {
+                name.push('*');
+            }
+            rename(&mut other.report, &name);
+            labels.push(name);
+            stores.parts.append(&mut other.parts);
+            let (all, more) = (&mut stores.report, other.report);
+            all.series.extend(more.series);
+            all.grades.extend(more.grades);
+            all.outages.extend(more.outages);
+            all.verdicts.extend(more.verdicts);
+            all.throughput.extend(more.throughput);
+            all.bufferbloat.extend(more.bufferbloat);
+            all.clock.extend(more.clock);
+            all.load.extend(more.load);
+            all.capacity.extend(more.capacity);
+            all.events.extend(more.events);
+        }
+        stores.report.events.sort_by_key(|e| (e.start, e.id));
+        Ok(stores)
+    }
+
+    /// Compares two ranges in each store.
+    pub(crate) fn compare(&mut self, before: Range, after: Range) -> Result<(), Fail> {
+        let mut named = self.report.series.iter();
+        for part in &self.parts {
+            let mut compared = build::compare(&part.reader, &part.series, before, after)?;
+            for ((_, info), series) in part.series.iter().zip(&mut named) {
+                let of_it =
+                    |c: &&mut Change| c.interface == info.interface && c.target == info.target;
+                for change in compared.changes.iter_mut().filter(of_it) {
+                    change.interface.clone_from(&series.interface);
+                    change.target.clone_from(&series.target);
+                }
+            }
+            self.report.compared.push(compared);
+        }
+        Ok(())
+    }
+
+    /// What charts are drawn of, with the names of the report.
+    pub(crate) fn material(&self, pixels: usize) -> Result<Material, Fail> {
+        let mut all: Option<Material> = None;
+        for part in &self.parts {
+            let events = self.report.events.clone();
+            let part = chart::material(&part.reader, &part.series, events, self.range, pixels)?;
+            match &mut all {
+                Some(all) => all.tracks.extend(part.tracks),
+                None => all = Some(part),
+            }
+        }
+        let mut all = all.ok_or_else(|| Fail::NoData("nothing has been recorded yet".into()))?;
+        for (track, series) in all.tracks.iter_mut().zip(&self.report.series) {
+            track.info.interface.clone_from(&series.interface);
+            track.info.target.clone_from(&series.target);
+        }
+        Ok(all)
+    }
+}
+
+/// What a store is called beside another: its file's name.
+fn label(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or(path.as_os_str());
+    crate::show::cut(&crate::show::clean(&stem.to_string_lossy()), 20)
+}
+
+/// Says of everything in a report which store it is from.
+fn rename(report: &mut Report, label: &str) {
+    let name = |interface: &mut String| {
+        *interface = if interface.is_empty() {
+            label.to_owned()
+        } else {
+            format!("{label}: {interface}")
+        };
+    };
+    report
+        .series
+        .iter_mut()
+        .for_each(|s| name(&mut s.interface));
+    report
+        .grades
+        .iter_mut()
+        .for_each(|g| name(&mut g.interface));
+    for v in &mut report.verdicts {
+        name(&mut v.interface);
+        v.text = format!("{label}: {}", v.text);
+    }
+    report
+        .throughput
+        .iter_mut()
+        .for_each(|t| name(&mut t.interface));
+    report
+        .bufferbloat
+        .iter_mut()
+        .for_each(|b| name(&mut b.interface));
+    report.clock.iter_mut().for_each(|c| name(&mut c.interface));
+    report
+        .outages
+        .iter_mut()
+        .for_each(|o| name(&mut o.interface));
+    report
+        .events
+        .iter_mut()
+        .for_each(|e| name(&mut e.interface));
+}

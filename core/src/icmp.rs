@@ -120,6 +120,11 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         self.flight.on_reply(echo.seq, &facts)
     }
 
+    /// Our own socket dropped datagrams just now: see [`Flags::OWN_DROPS`](crate::sample::Flags).
+    pub fn handle_own_drops(&mut self) {
+        self.flight.on_own_drops();
+    }
+
     /// When [`IcmpProber::poll_transmit`] or [`IcmpProber::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {

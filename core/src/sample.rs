@@ -100,12 +100,16 @@ impl Flags {
     /// `U`: it was overtaken on its way up: it reached the far end after a later probe. A reordered
     /// one without this was overtaken on the way back, or its far end does not tell.
     pub const REORDERED_UP: Self = Self(8);
+    /// `O`: our own socket dropped datagrams while it was in flight, so that its reply may have come
+    /// and be lost to us: a loss of it says nothing of the way down.
+    pub const OWN_DROPS: Self = Self(16);
 
-    const LETTERS: [(Self, char); 4] = [
+    const LETTERS: [(Self, char); 5] = [
         (Self::REORDERED, 'R'),
         (Self::REORDERED_UP, 'U'),
         (Self::SENT_LATE, 'L'),
         (Self::DIRECTION_LATER, 'M'),
+        (Self::OWN_DROPS, 'O'),
     ];
 
     /// The facts as their bits.
@@ -117,7 +121,7 @@ impl Flags {
     /// The facts with these bits; bits without a meaning are dropped.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 15)
+        Self(bits & 31)
     }
 
     /// Whether all facts of `other` hold.
@@ -258,6 +262,6 @@ mod tests {
     fn flags_spell_their_letters_in_order() {
         let f = Flags::DIRECTION_LATER.with(Flags::REORDERED);
         assert!(f.letters().eq(['R', 'M']));
-        assert_eq!(Flags::from_bits(0xff).bits(), 15);
+        assert_eq!(Flags::from_bits(0xff).bits(), 31);
     }
 }

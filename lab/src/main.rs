@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{self, Fail, accuracy, cost, echo, scenario, store};
+use bufferbane_lab::bench::{self, Fail, accuracy, cost, echo, lateness, scenario, store};
 use bufferbane_lab::{emulate, synth};
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
@@ -20,6 +20,7 @@ enum Command {
     StoreBench(StoreBench),
     Cost(Cost),
     Scenario(Scenario),
+    Lateness(Lateness),
     Synth(Synth),
     ReflectorBench(ReflectorBench),
     Accuracy(Accuracy),
@@ -54,6 +55,26 @@ struct Cost {
     /// how long it is measured, 5 to 86400 (default: 30)
     #[argh(option, default = "30")]
     seconds: u64,
+}
+
+/// How late our probes leave, by the kernel's stamp, against how late Debian's cyclictest wakes: idle
+/// and with all cores saturated by stress-ng. Needs root for a priority.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "lateness",
+    note = "Example: bufferbane-lab lateness --seconds 40 --priority 20"
+)]
+struct Lateness {
+    /// how long with each load, 5 to 100 (default: 30)
+    #[argh(option, default = "30")]
+    seconds: u64,
+    /// SCHED_FIFO priority of both, 0 to 50; 0 is ordinary scheduling (default: 20)
+    #[argh(option, default = "20")]
+    priority: u64,
+    /// the daemon's early wake in µs, 0 to 2000 (default: 0)
+    #[argh(option, default = "0")]
+    wake_early_us: u64,
 }
 
 /// A plausible store of any size, with what happened in it beside it as JSON.
@@ -266,6 +287,11 @@ fn run() -> Result<(), Fail> {
             seed: a.seed,
         }),
         Command::Bench(_) => bench::all(),
+        Command::Lateness(a) => lateness::run(lateness::Options {
+            seconds: a.seconds,
+            priority: a.priority,
+            wake_early_us: a.wake_early_us,
+        }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::clock::{Change, Queueing};
-use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status as Outcome};
+use bufferbane_core::sample::{Flags, Observation, Sample, SeriesIndex, Status as Outcome};
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::Monotonic;
@@ -111,6 +111,10 @@ pub(crate) struct Recorder {
     probe_stuck: bool,
     health_before: (Health, u64, Monotonic),
     send_late: Histogram,
+    /// Probes of this minute that were marked as sent late.
+    sent_late: u64,
+    /// Datagrams that reflectors said this minute they had dropped.
+    reflector_drops: u64,
     trust: Trust,
     commit_at: Monotonic,
     commit_soon: bool,
@@ -154,6 +158,8 @@ impl Recorder {
             probe_stuck: false,
             health_before: (Health::default(), 0, now),
             send_late: Histogram::new(),
+            sent_late: 0,
+            reflector_drops: 0,
             trust: Trust::None,
             commit_soon: false,
             commit_waits: Vec::new(),
@@ -332,6 +338,7 @@ impl Recorder {
 
     fn note_live(&mut self, sample: &Sample, queueing: Option<Queueing>) {
         if sample.status != Outcome::Unsent {
+            self.sent_late += u64::from(sample.flags.contains(Flags::SENT_LATE));
             self.send_late
                 .add(u64::try_from(sample.send_late_ns).unwrap_or(0));
         }
@@ -395,6 +402,7 @@ impl Recorder {
                 }
             }
             SessionEvent::RemoteDrops(n) => {
+                self.reflector_drops += u64::from(n);
                 let text = format!("{target} dropped {n} packets itself: it is overloaded");
                 log::warn!("{text}");
                 self.fact(
@@ -599,8 +607,7 @@ impl Recorder {
             .health
             .dropped_reports
             .saturating_sub(before.dropped_reports);
-        let quantile = |q| self.send_late.quantile(q).unwrap_or(0);
-        let row = bufferbane_store::Health {
+        let mut row = bufferbane_store::Health {
             dropped_samples: dropped,
             socket_drops: self.health.socket_drops.saturating_sub(before.socket_drops),
             skipped_slots: self
@@ -609,12 +616,13 @@ impl Recorder {
                 .saturating_sub(before.skipped_slots),
             cpu_ns: cpu_ns.saturating_sub(cpu_before_ns),
             wall_ns: now.saturating_since(since),
-            send_late_ns: [
-                quantile(0.5),
-                quantile(0.99),
-                self.send_late.max().unwrap_or(0),
-            ],
+            sent_late: std::mem::take(&mut self.sent_late),
+            unstamped: self.health.unstamped.saturating_sub(before.unstamped),
+            probe_cpu_ns: self.health.cpu_ns.saturating_sub(before.cpu_ns),
+            reflector_drops: std::mem::take(&mut self.reflector_drops),
+            ..bufferbane_store::Health::default()
         };
+        row.set_send_late(&self.send_late);
         self.health_before = (self.health, cpu_ns, now);
         self.send_late = Histogram::new();
         if let Some(w) = &mut self.writer {

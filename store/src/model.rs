@@ -1,6 +1,9 @@
 //! What is kept beside samples: series, events, health, and how far a clock can be trusted.
 
+use bufferbane_core::limits::SENT_LATE_NS;
+use bufferbane_core::stats::histogram::{BUCKETS, Histogram};
 use bufferbane_core::time::Monotonic;
+use bufferbane_core::varint;
 use serde::{Deserialize, Serialize};
 
 /// A series in the store, for as long as the file lives.
@@ -180,4 +183,78 @@ pub struct Health {
     pub wall_ns: u64,
     /// Send lateness of probes, ns: median, 99th percentile, largest.
     pub send_late_ns: [u64; 3],
+    /// The whole of it as [`Histogram::encode`] writes it, in hexadecimal, so that minutes can be
+    /// added up; see [`Health::send_late`]. Empty in rows from before it was kept.
+    #[serde(default)]
+    pub send_late: String,
+    /// Probes that were marked as sent late.
+    #[serde(default)]
+    pub sent_late: u64,
+    /// Datagrams that came without a stamp of the kernel's.
+    #[serde(default)]
+    pub unstamped: u64,
+    /// CPU time of the probe thread alone, ns.
+    #[serde(default)]
+    pub probe_cpu_ns: u64,
+    /// Datagrams that reflectors said they had dropped themselves.
+    #[serde(default)]
+    pub reflector_drops: u64,
+}
+
+impl Health {
+    /// Takes over the send lateness of the minute.
+    pub fn set_send_late(&mut self, histogram: &Histogram) {
+        let mut bytes = vec![0; 7 * BUCKETS + 64];
+        let mut writer = varint::Writer::new(&mut bytes);
+        histogram.encode(&mut writer);
+        let len = writer.finish().unwrap_or(0);
+        self.send_late = bytes[..len].iter().map(|b| format!("{b:02x}")).collect();
+        let quantile = |q| histogram.quantile(q).unwrap_or(0);
+        self.send_late_ns = [quantile(0.5), quantile(0.99), histogram.max().unwrap_or(0)];
+    }
+
+    /// The send lateness of the minute; `None` in rows from before it was kept.
+    #[must_use]
+    pub fn send_late(&self) -> Option<Histogram> {
+        let digits = self.send_late.as_bytes();
+        let digit = |d: u8| char::from(d).to_digit(16);
+        let bytes: Vec<u8> = digits
+            .chunks_exact(2)
+            .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
+            .collect::<Option<_>>()?;
+        Histogram::decode(&mut varint::Reader::new(&bytes))
+    }
+
+    /// Whether this minute's figures may be ours and not the line's: something was dropped or left
+    /// out by this host, or one probe in a hundred left late.
+    #[must_use]
+    pub const fn is_trouble(&self) -> bool {
+        self.dropped_samples + self.socket_drops + self.skipped_slots > 0
+            || self.send_late_ns[1] > SENT_LATE_NS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_of_minutes_can_be_added_up_and_old_rows_have_none() {
+        let mut minutes = [Health::default(), Health::default()];
+        for (i, minute) in minutes.iter_mut().enumerate() {
+            let mut h = Histogram::new();
+            (1..=100).for_each(|n| h.add(n * 1000 * (1 + 9 * i as u64)));
+            minute.set_send_late(&h);
+            let text = serde_json::to_string(minute).unwrap();
+            *minute = serde_json::from_str(&text).unwrap();
+        }
+        let mut sum = minutes[0].send_late().unwrap();
+        sum.merge(&minutes[1].send_late().unwrap());
+        assert_eq!((sum.count(), sum.max()), (200, Some(1_000_000)));
+        assert!(!minutes[0].is_trouble());
+        let old = r#"{"dropped_samples":0,"socket_drops":1,"skipped_slots":0,"cpu_ns":5,
+            "wall_ns":6,"send_late_ns":[1,2,3]}"#;
+        let old: Health = serde_json::from_str(old).unwrap();
+        assert!(old.send_late().is_none() && old.is_trouble());
+    }
 }

@@ -410,6 +410,17 @@ where
         }
     }
 
+    /// Our own socket dropped datagrams just now: a reply to whatever is unanswered may be among them.
+    pub fn on_own_drops(&mut self) {
+        for seq in self.head..self.next {
+            if let Some(slot) = self.slot_mut(seq)
+                && slot.state == State::Waiting
+            {
+                slot.flags = slot.flags.with(Flags::OWN_DROPS);
+            }
+        }
+    }
+
     /// When [`Flight::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
@@ -429,12 +440,7 @@ where
             match slot.state {
                 State::Answered if due => self.end(seq, Status::Ok),
                 State::Waiting if due => {
-                    let status = match slot.heard {
-                        Heard::Nothing => Status::Lost,
-                        Heard::Received => Status::LostDown,
-                        Heard::NotReceived => Status::LostUp,
-                    };
-                    self.end(seq, status);
+                    self.end(seq, slot.heard.status(slot.flags));
                 }
                 State::Waiting | State::Answered => break,
                 _ => {}
@@ -513,16 +519,19 @@ where
                 slot.heard = heard;
             }
             if let State::Ended(Status::Lost) = slot.state {
-                slot.state = State::Ended(heard.status());
+                slot.state = State::Ended(heard.status(slot.flags));
                 return;
             }
         }
         if let Some(mut sample) = self.losses.take(seq, self.config.series) {
-            sample.status = heard.status();
+            sample.status = heard.status(sample.flags);
+            if sample.status == Status::Lost {
+                return;
+            }
             sample.flags = sample.flags.with(Flags::DIRECTION_LATER);
             if let Some(slot) = self.slot_mut(seq) {
                 slot.flags = slot.flags.with(Flags::DIRECTION_LATER);
-                slot.state = State::Reported(heard.status());
+                slot.state = State::Reported(sample.status);
             }
             self.push_extra(|_| Observation::Revised(sample));
         }
@@ -571,9 +580,12 @@ where
 }
 
 impl Heard {
-    const fn status(self) -> Status {
+    /// How a loss ends of which this was heard. What arrived at the far end was lost on the way down
+    /// only where we did not drop its reply ourselves.
+    const fn status(self, flags: Flags) -> Status {
         match self {
             Self::Nothing => Status::Lost,
+            Self::Received if flags.contains(Flags::OWN_DROPS) => Status::Lost,
             Self::Received => Status::LostDown,
             Self::NotReceived => Status::LostUp,
         }

@@ -224,6 +224,30 @@ fn a_record_gives_losses_their_direction_before_and_after_the_time_out() {
 }
 
 #[test]
+fn what_our_own_socket_may_have_dropped_was_not_lost_on_the_way_down() {
+    let mut f = flight(false);
+    // One that was answered, one lost up, one whose reply we may have dropped; then one more.
+    let answered = sent(&mut f, 0);
+    f.on_reply(answered, &reply(5)).unwrap();
+    let (up, own) = (sent(&mut f, 10), sent(&mut f, 20));
+    f.on_own_drops();
+    let down = sent(&mut f, 30);
+    f.handle_timeout(at(500));
+    let later = sent(&mut f, 600);
+    f.on_received_word(&word(0, 0b1101, later, 20 * MS));
+    f.handle_timeout(at(1000));
+    let mut last = std::collections::BTreeMap::new();
+    for o in drain(&mut f) {
+        let (Observation::New(s) | Observation::Revised(s)) = o;
+        last.insert(s.seq, (s.status, s.flags.contains(Flags::OWN_DROPS)));
+    }
+    assert_eq!(last[&answered], (Status::Ok, false));
+    assert_eq!(last[&up], (Status::LostUp, true));
+    assert_eq!(last[&own], (Status::Lost, true));
+    assert_eq!(last[&down], (Status::LostDown, false));
+}
+
+#[test]
 fn a_restart_of_the_far_end_leaves_losses_without_a_direction() {
     let mut f = flight(true);
     sent(&mut f, 0);

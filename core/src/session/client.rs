@@ -288,6 +288,13 @@ where
         }
     }
 
+    /// Our own socket dropped datagrams just now: see [`Flags::OWN_DROPS`](crate::sample::Flags).
+    pub fn handle_own_drops(&mut self) {
+        for s in &mut self.streams {
+            s.flight.on_own_drops();
+        }
+    }
+
     /// When [`Client::poll_transmit`] or [`Client::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {

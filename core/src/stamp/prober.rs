@@ -227,6 +227,11 @@ where
         self.run = (at < seq).then_some((at, seq, received));
     }
 
+    /// Our own socket dropped datagrams just now: see [`Flags::OWN_DROPS`](crate::sample::Flags).
+    pub fn handle_own_drops(&mut self) {
+        self.flight.on_own_drops();
+    }
+
     /// When [`StampProber::poll_transmit`] or [`StampProber::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {

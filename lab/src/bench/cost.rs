@@ -1,7 +1,8 @@
-//! `cost`: what the daemon takes of the machine it runs on.
+//! `cost`: what the daemon takes of the machine it runs on, per probe also against Debian's irtt.
 
 use std::time::Duration;
 
+use super::child::{Program, installed};
 use super::setup::{Bench, free_port, wait_until};
 use super::{Fail, within};
 
@@ -18,6 +19,8 @@ const PINGED: usize = 5;
 /// Each stream sends one probe in so many ms, and each host is pinged once in so many.
 const STREAM_MS: usize = 50;
 const PING_MS: usize = 1000;
+/// irtt sends one packet in so many ms, which makes as many as all streams together.
+const IRTT_MS: usize = STREAM_MS / STREAMS;
 /// What the daemon is meant to stay below, bytes.
 const AIM_BYTES: u64 = 16 << 20;
 /// It has settled this long after its start.
@@ -52,6 +55,8 @@ pub fn run(options: Options) -> Result<(), Fail> {
         return Err(Fail::Failed("the daemon sent no probe".into()));
     }
 
+    let irtt_ns = irtt(&bench, options.seconds)?;
+
     println!(
         "bufferbaned as a process of its own on loopback, {} s: {STREAMS} streams to a reflector, a\n\
          probe in {STREAM_MS} ms each, and {PINGED} hosts pinged once in {PING_MS} ms; it stores and commits \
@@ -64,6 +69,17 @@ pub fn run(options: Options) -> Result<(), Fail> {
     println!(
         "CPU time per 1000 probes    {:>10.1} ms",
         cpu_ms * 1000.0 / sent as f64
+    );
+    println!(
+        "irtt's client at {} packets/s {:>8.1} ms; ours is {:.2} of it (aim: at most 1): {}",
+        1000 / IRTT_MS,
+        irtt_ns as f64 / 1000.0,
+        cpu_ns as f64 / sent as f64 / irtt_ns as f64,
+        if cpu_ns / sent <= irtt_ns {
+            "kept"
+        } else {
+            "missed"
+        }
     );
     println!(
         "share of one core           {:>10.2} %",
@@ -85,6 +101,33 @@ pub fn run(options: Options) -> Result<(), Fail> {
         mib(AIM_BYTES)
     );
     Ok(())
+}
+
+/// CPU time that irtt's client takes for one packet, ns, with the length and the rate of our streams
+/// together. It neither stores nor prints anything.
+fn irtt(bench: &Bench, seconds: u64) -> Result<u64, Fail> {
+    let irtt = installed("irtt", "irtt")?;
+    let at = format!("127.0.0.1:{}", free_port()?);
+    let log = |name: &str| bench.path(name);
+    let server = ["server", "-b", &at];
+    let server = server.map(std::ffi::OsStr::new);
+    let _server = Program::start(&irtt, &server, None, None, &log("irtt-server.log"))?;
+    std::thread::sleep(Duration::from_secs(1));
+    let duration = format!("{}s", seconds + 30);
+    let interval = format!("{IRTT_MS}ms");
+    let client = [
+        "client", "-Q", "-i", &interval, "-d", &duration, "-l", "128", &at,
+    ];
+    let client = client.map(std::ffi::OsStr::new);
+    let mut client = Program::start(&irtt, &client, None, None, &log("irtt.log"))?;
+    std::thread::sleep(SETTLE);
+    let before = client.cpu_ns()?;
+    std::thread::sleep(Duration::from_secs(seconds));
+    let used = client.cpu_ns()? - before;
+    if !client.runs() {
+        return Err(Fail::Failed("irtt's client ended before its time".into()));
+    }
+    Ok(used / (seconds * 1000 / IRTT_MS as u64))
 }
 
 fn configuration(port: u16) -> String {

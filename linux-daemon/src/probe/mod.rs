@@ -17,6 +17,7 @@ use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::{Monotonic, Stamp};
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, ProbeSocket, SocketId, StartError, Transmit, Waker, clock,
+    counters,
 };
 use rand_chacha::ChaCha12Rng;
 use rtrb::{Consumer, Producer};
@@ -75,6 +76,10 @@ pub(crate) struct Health {
     pub(crate) socket_drops: u64,
     /// Slots that passed without a probe.
     pub(crate) skipped_slots: u64,
+    /// Datagrams that came without a stamp of the kernel's.
+    pub(crate) unstamped: u64,
+    /// CPU time of the probe thread, ns.
+    pub(crate) cpu_ns: u64,
 }
 
 /// The ends of the queues that the probe thread holds.
@@ -236,9 +241,14 @@ impl ProbeThread {
                 bytes,
             } => {
                 let known = &mut socket_drops[socket.index()];
-                health.socket_drops += u64::from(meta.socket_drops.wrapping_sub(*known));
+                let dropped = meta.socket_drops.wrapping_sub(*known);
                 *known = meta.socket_drops;
-                if let Some(i) = at(units, by_socket, socket)
+                health.socket_drops += u64::from(dropped);
+                let unit = at(units, by_socket, socket);
+                if let Some(i) = unit.filter(|_| dropped > 0) {
+                    units[i].handle_own_drops();
+                }
+                if let Some(i) = unit
                     && let Some(copy) = datagram.get_mut(..bytes.len())
                 {
                     copy.copy_from_slice(bytes);
@@ -287,6 +297,8 @@ impl ProbeThread {
             self.health_at = now.saturating_add(HEALTH_NS);
             self.health.drops = DropCounters::default();
             self.health.skipped_slots = 0;
+            self.health.unstamped = self.engine.counters().unstamped;
+            self.health.cpu_ns = counters::thread_cpu_ns().unwrap_or(self.health.cpu_ns);
             for unit in &self.units {
                 self.health.drops.merge(&unit.drops);
                 self.health.skipped_slots += unit.skipped_slots();

@@ -108,6 +108,14 @@ impl Unit {
         }
     }
 
+    pub(super) fn handle_own_drops(&mut self) {
+        match &mut self.prober {
+            Prober::Icmp(p) => p.handle_own_drops(),
+            Prober::Stamp(p) => p.handle_own_drops(),
+            Prober::Session(c) => c.handle_own_drops(),
+        }
+    }
+
     pub(super) fn handle_reply(&mut self, now: Monotonic, meta: &RecvMeta, bytes: &mut [u8]) {
         let result = match &mut self.prober {
             Prober::Icmp(p) => p.handle_reply(meta, bytes),

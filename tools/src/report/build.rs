@@ -390,26 +390,21 @@ fn health(reader: &Reader, range: Range, series: &[Series]) -> Result<Health, St
     let sum = |of: fn(&bufferbane_store::Health) -> u64| {
         known.then(|| rows.iter().map(|(_, h)| of(h)).sum::<u64>())
     };
-    let middle = |which: usize| {
-        let mut all: Vec<u64> = rows.iter().map(|(_, h)| h.send_late_ns[which]).collect();
-        all.sort_unstable();
-        all.get(all.len().saturating_sub(1) / 2).copied()
+    let share = |part: Option<u64>| match (part, sum(|h| h.wall_ns)) {
+        (Some(part), Some(wall)) if wall > 0 => Some(part as f64 / wall as f64),
+        _ => None,
     };
-    let (cpu, wall) = (sum(|h| h.cpu_ns), sum(|h| h.wall_ns));
     Ok(Health {
-        send_late_ns: SendLate {
-            p50: middle(0),
-            p99: middle(1),
-            max: rows.iter().map(|(_, h)| h.send_late_ns[2]).max(),
-        },
+        send_late_ns: send_late(&rows),
         dropped_samples: sum(|h| h.dropped_samples),
         socket_drops: sum(|h| h.socket_drops),
         skipped_slots: sum(|h| h.skipped_slots),
-        cpu_share: match (cpu, wall) {
-            (Some(cpu), Some(wall)) if wall > 0 => Some(cpu as f64 / wall as f64),
-            _ => None,
-        },
-        reflector_overload: None,
+        sent_late: sum(|h| h.sent_late),
+        unstamped: sum(|h| h.unstamped),
+        cpu_share: share(sum(|h| h.cpu_ns)),
+        probe_cpu_share: share(sum(|h| h.probe_cpu_ns)),
+        reflector_overload: sum(|h| h.reflector_drops),
+        own_trouble: own_trouble(&rows),
         gaps: common_gaps(series),
     })
 }
@@ -454,6 +449,46 @@ fn clocks(
         }
     }
     Ok(clocks)
+}
+
+/// The minutes' lateness added up; where they have only figures, the worst of these.
+fn send_late(rows: &[(i64, bufferbane_store::Health)]) -> SendLate {
+    let mut sum = Histogram::new();
+    for h in rows.iter().filter_map(|(_, row)| row.send_late()) {
+        sum.merge(&h);
+    }
+    let figure = |which: usize| rows.iter().map(|(_, h)| h.send_late_ns[which]).max();
+    if sum.count() == 0 {
+        return SendLate {
+            p50: figure(0),
+            p99: figure(1),
+            max: figure(2),
+            ..SendLate::default()
+        };
+    }
+    SendLate {
+        p50: sum.quantile(0.5),
+        p90: sum.quantile(0.9),
+        p99: sum.quantile(0.99),
+        p999: sum.quantile(0.999),
+        max: sum.max(),
+    }
+}
+
+/// The minutes in which this host had trouble of its own, neighbours joined.
+fn own_trouble(rows: &[(i64, bufferbane_store::Health)]) -> Vec<Gap> {
+    let mut all: Vec<Gap> = Vec::new();
+    for (end_ns, row) in rows.iter().filter(|(_, row)| row.is_trouble()) {
+        let begin_ns = end_ns.saturating_sub_unsigned(row.wall_ns);
+        match all.last_mut() {
+            // A row is written within a second of its minute's end.
+            Some(last) if begin_ns.saturating_sub(last.to.0) < 2_000_000_000 => {
+                *last = Gap::new(last.from.0, *end_ns);
+            }
+            _ => all.push(Gap::new(begin_ns, *end_ns)),
+        }
+    }
+    all
 }
 
 /// The stretches that lie in a gap of every series.

@@ -76,7 +76,7 @@ pub(crate) fn render(
     events(&mut page, report, zone);
     gaps(&mut page, report, zone);
     complaint(&mut page, report, zone);
-    measurement(&mut page, report);
+    measurement(&mut page, report, zone);
     push(
         &mut page,
         format_args!(
@@ -426,9 +426,9 @@ fn event(e: &Event, zone: &TimeZone) -> Vec<String> {
     ]
 }
 
-fn measurement(page: &mut String, report: &Report) {
+fn measurement(page: &mut String, report: &Report, zone: &TimeZone) {
     page.push_str("<h2>How it was measured</h2>\n<ul class=\"plain\">\n");
-    for line in words::health(report) {
+    for line in words::health(report, zone) {
         push(page, format_args!("<li>{}</li>\n", escape(&line)));
     }
     page.push_str("</ul>\n");

@@ -104,7 +104,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         }
     }
     out.push_str("\n## The measurement itself\n\n");
-    for line in words::health(report) {
+    for line in words::health(report, zone) {
         out.push_str(&format!("- {line}\n"));
     }
     for s in &report.series {

@@ -330,21 +330,34 @@ pub(crate) struct Health {
     pub(crate) socket_drops: Option<u64>,
     /// Slots that passed without a probe because the daemon did not run.
     pub(crate) skipped_slots: Option<u64>,
+    /// Probes that were marked as sent late.
+    pub(crate) sent_late: Option<u64>,
+    /// Datagrams that came without a stamp of the kernel's.
+    pub(crate) unstamped: Option<u64>,
     /// CPU time over time, of one core.
     pub(crate) cpu_share: Option<f64>,
-    /// Times the reflector said that it was overloaded.
+    /// Of that, the probe thread's.
+    pub(crate) probe_cpu_share: Option<f64>,
+    /// Datagrams that reflectors said they had dropped themselves; losses then have no direction.
     pub(crate) reflector_overload: Option<u64>,
+    /// Minutes in which this host itself dropped or delayed something: what looks bad there may be
+    /// its own doing.
+    pub(crate) own_trouble: Vec<Gap>,
     /// Stretches through which nothing at all was recorded.
     pub(crate) gaps: Vec<Gap>,
 }
 
-/// How late probes left: of each minute's figures the one in the middle, and the worst of all.
+/// How late probes left, by the kernel's transmit stamp.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct SendLate {
-    /// The median minute's median.
+    /// The median.
     pub(crate) p50: Option<u64>,
-    /// The median minute's 99th percentile.
+    /// The 90th percentile.
+    pub(crate) p90: Option<u64>,
+    /// The 99th percentile.
     pub(crate) p99: Option<u64>,
+    /// The 99.9th percentile.
+    pub(crate) p999: Option<u64>,
     /// The worst of all.
     pub(crate) max: Option<u64>,
 }

@@ -71,7 +71,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         }
     }
     out.push_str("\nThe measurement itself\n");
-    for line in words::health(report) {
+    for line in words::health(report, zone) {
         out.push_str(&wrap(&format!("  {line}"), 2));
     }
     for series in &report.series {

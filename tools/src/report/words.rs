@@ -337,15 +337,14 @@ fn clocks(s: &Stamps) -> String {
 }
 
 /// What is to be known about the daemon itself.
-pub(crate) fn health(report: &Report) -> Vec<String> {
+pub(crate) fn health(report: &Report, zone: &TimeZone) -> Vec<String> {
     let h = &report.health;
     let mut lines = Vec::new();
     if let (Some(p50), Some(p99), Some(max)) =
         (h.send_late_ns.p50, h.send_late_ns.p99, h.send_late_ns.max)
     {
         lines.push(format!(
-            "Probes left {} after their time in the middle, {} at the 99th percentile (of a typical \
-             minute), {} at worst.",
+            "Probes left {} after their time in the middle, {} at the 99th percentile, {} at worst.",
             delay(p50),
             delay(p99),
             delay(max)
@@ -365,9 +364,40 @@ pub(crate) fn health(report: &Report) -> Vec<String> {
             )
         });
     }
-    if let Some(share) = h.cpu_share {
+    if !h.own_trouble.is_empty() {
+        let total: u64 = h.own_trouble.iter().map(|t| t.duration_ns).sum();
+        let mut named: Vec<String> = h
+            .own_trouble
+            .iter()
+            .take(MOST_NAMED)
+            .map(|t| format!("from {}", when::range_label(t.from.0, t.to.0, zone)))
+            .collect();
+        if h.own_trouble.len() > MOST_NAMED {
+            named.push(format!(
+                "and {} more times",
+                h.own_trouble.len() - MOST_NAMED
+            ));
+        }
         lines.push(format!(
-            "The daemon used {:.2}\u{a0}% of one processor core.",
+            "For {} this host itself dropped packets or sent probes late, {}: a loss or a gap then \
+             may be its own doing and not the line's.",
+            stretch(total),
+            named.join(", ")
+        ));
+    }
+    if let Some(dropped) = h.reflector_overload.filter(|n| *n > 0) {
+        lines.push(format!(
+            "Reflectors dropped {} themselves; losses at those times have no direction.",
+            plural(dropped, "packet", "packets")
+        ));
+    }
+    if let Some(share) = h.cpu_share {
+        let probing = h.probe_cpu_share.filter(|s| *s > 0.0);
+        let probing = probing.map_or(String::new(), |s| {
+            format!(", {:.2}\u{a0}% of it to send and receive probes", s * 100.0)
+        });
+        lines.push(format!(
+            "The daemon used {:.2}\u{a0}% of one processor core{probing}.",
             share * 100.0
         ));
     }

@@ -231,6 +231,7 @@ fn health(at: u64) -> Health {
         cpu_ns: 300_000_000,
         wall_ns: 60 * S,
         send_late_ns: [12_000, 95_000, 1_400_000],
+        ..Health::default()
     }
 }
 

@@ -279,6 +279,27 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Whole numbers within `range`, in a list.
+    #[must_use]
+    pub fn numbers(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Vec<u64>> {
+        let (low, high) = (range.start(), range.end());
+        self.value(key, |v| {
+            let wanted = "a list of whole numbers";
+            let list = v.as_array().ok_or_else(|| wrong_type(v, wanted))?;
+            let number = |item: &Spanned<DeValue<'_>>| {
+                let item = item.get_ref();
+                let n = item.as_integer().ok_or_else(|| wrong_type(item, wanted))?;
+                u64::from_str_radix(n.as_str(), n.radix())
+                    .ok()
+                    .filter(|n| range.contains(n))
+                    .ok_or_else(|| {
+                        format!("{} is out of range; {low} to {high} is allowed", n.as_str())
+                    })
+            };
+            list.iter().map(number).collect()
+        })
+    }
+
     /// A duration within `range`, ns.
     #[must_use]
     pub fn duration_ns(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {

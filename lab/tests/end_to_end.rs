@@ -48,6 +48,7 @@ fn stream_to(name: &str, address: &str) -> Reflector {
             dscp: 0,
             size: PROBE_BYTES,
             interval_ns: INTERVAL_NS,
+            more_sizes: [0; 3],
         }],
     }
 }

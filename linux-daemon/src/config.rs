@@ -8,6 +8,7 @@ use bufferbane_core::limits::{
     DEFAULT_TIMEOUT_NS, MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE,
 };
 use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
@@ -105,6 +106,8 @@ pub struct Stream {
     pub size: u16,
     /// Length of a slot, ns.
     pub interval_ns: u64,
+    /// Further sizes that probes take in turn with the first; 0 stands for none.
+    pub more_sizes: [u16; MORE_SIZES],
 }
 
 /// A reflector.
@@ -590,9 +593,37 @@ fn interval(s: &Section<'_>) -> Option<u64> {
     s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS)
 }
 
-fn probe_size(s: &Section<'_>) -> Option<u16> {
-    s.number("size", MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64)
-        .map(|n| n as u16)
+/// `size`, or `sizes` that are mixed; 0 where there are fewer.
+fn probe_sizes(s: &Section<'_>) -> Option<[u16; 1 + MORE_SIZES]> {
+    let range = MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64;
+    let one = s.number("size", range.clone()).map(|n| n as u16);
+    let several = s.numbers("sizes", range);
+    match (one, several) {
+        (Some(_), Some(_)) => {
+            s.mistake("sizes", "stands beside size; write only one of them");
+            None
+        }
+        (None, Some(list)) if !(1..=1 + MORE_SIZES).contains(&list.len()) => {
+            s.mistake("sizes", format!("needs 1 to {} sizes", 1 + MORE_SIZES));
+            None
+        }
+        (one, several) => {
+            let mut sizes = [0; 1 + MORE_SIZES];
+            let list = several.unwrap_or_default().into_iter().map(|n| n as u16);
+            let mut any = false;
+            for (place, size) in sizes.iter_mut().zip(list.chain(one)) {
+                *place = size;
+                any = true;
+            }
+            any.then_some(sizes)
+        }
+    }
+}
+
+/// All sizes but the first.
+fn more(sizes: [u16; 1 + MORE_SIZES]) -> [u16; MORE_SIZES] {
+    let [_, more @ ..] = sizes;
+    more
 }
 
 fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Option<Reflector> {
@@ -607,17 +638,21 @@ fn read_reflector(s: &Section<'_>, base: &Path, names: &mut Vec<String>) -> Opti
     );
     s.require("key_file", "bbtool keygen makes a key file");
     let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)));
+    let sizes = probe_sizes(s);
     let first = Stream {
         dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,
-        size: probe_size(s).unwrap_or(MIN_PROBE_SIZE as u16),
+        size: sizes.map_or(MIN_PROBE_SIZE as u16, |s| s[0]),
+        more_sizes: sizes.map_or([0; MORE_SIZES], more),
         interval_ns: interval(s).unwrap_or(50_000_000),
     };
     let family = read_family(s);
     let mut streams = vec![first];
     for extra in s.sections("stream") {
+        let sizes = probe_sizes(&extra);
         streams.push(Stream {
             dscp: extra.number("dscp", 0..=63).unwrap_or(0) as u8,
-            size: probe_size(&extra).unwrap_or(first.size),
+            size: sizes.map_or(first.size, |s| s[0]),
+            more_sizes: sizes.map_or([0; MORE_SIZES], more),
             interval_ns: interval(&extra).unwrap_or(first.interval_ns),
         });
         extra.finish();

@@ -328,9 +328,12 @@ impl Keeper {
             Probe::Reflector { key, streams } => {
                 let mut client = Client::new(key.key().clone(), now, &mut self.rng);
                 let (mut tos, mut in_flight) = (Vec::new(), 16);
-                for s in streams {
+                for (i, s) in streams.iter().enumerate() {
+                    let more: Vec<u16> = s.more_sizes.into_iter().filter(|n| *n > 0).collect();
+                    // 0 stands for mixed sizes.
+                    let named = if more.is_empty() { s.size } else { 0 };
                     let config = StreamConfig {
-                        series: describe(SeriesKind::Udp, s.size, s.dscp, s.interval_ns),
+                        series: describe(SeriesKind::Udp, named, s.dscp, s.interval_ns),
                         size: s.size,
                         interval_ns: s.interval_ns,
                         spread_permille: SPREAD_PERMILLE,
@@ -342,6 +345,7 @@ impl Keeper {
                     let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
                     // The configuration allows no more streams than a client takes.
                     let _ = client.add_stream(config, now, slots, losses, &mut self.rng);
+                    client.mix_sizes(i, &more);
                 }
                 let order = Order::Session(id, w.interface.clone(), w.target.clone());
                 self.order(order);

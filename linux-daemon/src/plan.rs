@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
 
@@ -92,6 +93,7 @@ pub(crate) struct StreamOrder {
     pub(crate) dscp: u8,
     pub(crate) size: u16,
     pub(crate) interval_ns: u64,
+    pub(crate) more_sizes: [u16; MORE_SIZES],
 }
 
 impl From<&Stream> for StreamOrder {
@@ -100,6 +102,7 @@ impl From<&Stream> for StreamOrder {
             dscp: s.dscp,
             size: s.size,
             interval_ns: s.interval_ns,
+            more_sizes: s.more_sizes,
         }
     }
 }

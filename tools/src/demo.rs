@@ -91,6 +91,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
                 dscp: 0,
                 size: 128,
                 interval_ns: INTERVAL_NS,
+                more_sizes: [0; 3],
             }],
         }],
         ..Config::default()

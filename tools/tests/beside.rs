@@ -58,6 +58,7 @@ impl Pair {
                     dscp: 0,
                     size: 128,
                     interval_ns: 10_000_000,
+                    more_sizes: [0; 3],
                 }],
             }],
             ..Config::default()

@@ -45,6 +45,9 @@ const SETTLE_NS: u64 = 500_000_000;
 /// [`SendToken::stream`] of knocks: nobody waits for their stamps.
 const KNOCK: u16 = u16::MAX;
 
+/// Most sizes of a stream beside its first.
+pub const MORE_SIZES: usize = 3;
+
 /// One stream of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamConfig {
@@ -106,6 +109,8 @@ enum Knock {
 #[derive(Debug)]
 struct Stream<S, L> {
     config: StreamConfig,
+    /// Further sizes, which probes take in turn with the configured one.
+    more_sizes: Vec<u16, MORE_SIZES>,
     slots: Slots,
     flight: Flight<S, L>,
     /// An earlier probe and when the kernel says it left.
@@ -200,6 +205,7 @@ where
                     .clamp(MIN_PROBE_SIZE as u16, MAX_DATAGRAM as u16),
                 ..config
             },
+            more_sizes: Vec::new(),
             flight: Flight::new(flight, slots, losses),
             earlier: (0, 0),
             newest: None,
@@ -210,6 +216,18 @@ where
         // There is room: it was looked at above.
         let _ = self.streams.push(stream);
         Ok(())
+    }
+
+    /// Mixes further sizes into stream `stream`, in turn: what a line does to large packets and not
+    /// to small ones shows within one series. Each is brought between [`MIN_PROBE_SIZE`] and
+    /// [`MAX_DATAGRAM`]; of more than [`MORE_SIZES`] the first are taken.
+    pub fn mix_sizes(&mut self, stream: usize, more: &[u16]) {
+        if let Some(s) = self.streams.get_mut(stream) {
+            s.more_sizes.clear();
+            let allowed = |n: &u16| (*n).clamp(MIN_PROBE_SIZE as u16, MAX_DATAGRAM as u16);
+            s.more_sizes
+                .extend(more.iter().take(MORE_SIZES).map(allowed));
+        }
     }
 
     /// Whether there is a session, and it answers.
@@ -430,7 +448,11 @@ where
     ) -> Option<(usize, SendToken)> {
         let session = self.session.as_mut()?;
         let stream = &mut self.streams[index];
-        let size = stream.config.size;
+        let turn = stream.flight.next_seq() % (stream.more_sizes.len() as u64 + 1);
+        let size = match turn.checked_sub(1) {
+            None => stream.config.size,
+            Some(i) => stream.more_sizes[i as usize],
+        };
         let out = out.get_mut(..usize::from(size))?;
         let seq = stream.flight.on_send(now, deadline, size)?;
         stream.asked = stream

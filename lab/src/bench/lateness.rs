@@ -142,10 +142,11 @@ fn read_ours(bench: &Bench, seconds: u64) -> Result<Lateness, Fail> {
         .span()
         .map_err(|e| failed(&e))?
         .ok_or_else(|| Fail::Failed("the daemon stored no sample".into()))?;
+    let series = reader.series().map_err(|e| failed(&e))?;
     let filter = Filter {
         from_ns: to_ns.saturating_sub_unsigned(seconds * 1_000_000_000),
         to_ns,
-        series: Vec::new(),
+        series: series.into_keys().collect(),
     };
     let mut late = Vec::new();
     for row in reader.samples(&filter) {

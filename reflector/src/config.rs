@@ -361,7 +361,7 @@ mod tests {
             ("f.toml:11:1: client.key_file", "same key"),
             ("f.toml:12:1: client.max_rate", "100Mbit"),
             ("f.toml:15:1: client.key_file", "bbtool keygen"),
-            ("f.toml:16:1: client", "needs a name"),
+            ("f.toml:16:1: client.name", "every client needs one"),
             ("f.toml:18:1: client.key_files", "only one of them"),
         ] {
             assert!(

@@ -28,6 +28,7 @@ pub mod icmp;
 pub mod limits;
 pub mod load;
 pub mod packet;
+pub mod path;
 pub mod record;
 pub mod sample;
 pub mod schedule;

@@ -52,6 +52,8 @@ pub enum Place {
     Gateway,
     /// The cable modem, if it answers.
     Modem,
+    /// The first hop that is the provider's, if it answers.
+    Isp,
 }
 
 /// An interface to probe from.
@@ -568,7 +570,7 @@ fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     let place = s.parsed("address", |a| match a {
         "gateway" => Ok(Place::Gateway),
         "modem" => Ok(Place::Host(MODEM.to_string())),
-        "isp" => Err("\"isp\" is not supported by this version yet; name an address".into()),
+        "isp" => Ok(Place::Isp),
         _ => check_host(a).map(Place::Host),
     });
     let interval = interval(s);
@@ -577,7 +579,7 @@ fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     s.finish();
     s.require(
         "address",
-        "an address, a host name, \"gateway\" or \"modem\" is to be named",
+        "an address, a host name, \"gateway\", \"modem\" or \"isp\" is to be named",
     );
     s.require("kind", "write kind = \"icmp\"");
     Some(Target {

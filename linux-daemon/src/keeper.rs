@@ -175,10 +175,8 @@ impl Keeper {
             }
         };
         let routes = self.netlink.default_routes().unwrap_or_default();
-        if routes != self.routes {
-            self.scout.look_again();
-            self.routes.clone_from(&routes);
-        }
+        self.scout.begin(routes != self.routes);
+        self.routes.clone_from(&routes);
         let host = Host {
             interfaces: &interfaces,
             default_routes: &routes,
@@ -221,6 +219,7 @@ impl Keeper {
                     .map(|(_, why)| format!("{}: {why}", w.name()))
             })
             .chain(self.names.troubles())
+            .chain(self.scout.troubles())
             .collect();
         if let Ok(mut status) = self.status.lock() {
             status.troubles = troubles;

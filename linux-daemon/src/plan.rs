@@ -177,8 +177,8 @@ fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
         .collect()
 }
 
-/// Sensible without any configuration: the gateway, the modem where it answers, well-known
-/// addresses, the system's resolvers.
+/// Sensible without any configuration: the gateway, the modem and the provider's first
+/// hop where they answer, well-known addresses, the system's resolvers.
 fn default_targets() -> Vec<Target> {
     let target = |name: &str, place| Target {
         name: name.to_owned(),
@@ -190,6 +190,7 @@ fn default_targets() -> Vec<Target> {
     let mut targets = vec![
         target("gateway", Place::Gateway),
         target("modem", Place::Modem),
+        target("isp", Place::Isp),
     ];
     for (name, address) in ANYCAST {
         targets.push(target(name, Place::Host(address.to_owned())));
@@ -224,13 +225,19 @@ fn target_addresses(
     let interface = &uplink.name;
     match &target.place {
         Place::Host(name) => choose(&sources.resolve(name, 0), target.family, interface, host),
-        Place::Modem => {
-            let errand = Errand {
-                way: Way::of(uplink),
-                sought: Sought::Modem,
+        Place::Modem => find(uplink, Sought::Modem, sources).into_iter().collect(),
+        Place::Isp => {
+            let families: &[Family] = match target.family {
+                FamilyChoice::V4 => &[Family::V4],
+                FamilyChoice::V6 => &[Family::V6],
+                FamilyChoice::Both => &[Family::V4, Family::V6],
+                FamilyChoice::Auto if has_family(interface, Family::V4, host) => &[Family::V4],
+                FamilyChoice::Auto => &[Family::V6],
             };
-            let found = sources.find(errand);
-            found.map(|ip| SocketAddr::new(ip, 0)).into_iter().collect()
+            let found = families
+                .iter()
+                .flat_map(|f| find(uplink, Sought::FirstHop(*f), sources));
+            found.collect()
         }
         Place::Gateway => {
             let index = host
@@ -250,6 +257,19 @@ fn target_addresses(
             choose(&gateways, target.family, interface, host)
         }
     }
+}
+
+fn find(uplink: &Uplink, sought: Sought, sources: &mut dyn Sources) -> Option<SocketAddr> {
+    // A source belongs to one family; the other is not looked for.
+    if uplink
+        .source
+        .is_some_and(|s| Family::of(&s) != sought.family())
+    {
+        return None;
+    }
+    let way = Way::of(uplink);
+    let found = sources.find(Errand { way, sought });
+    found.map(|ip| SocketAddr::new(ip, 0))
 }
 
 /// The addresses to probe out of those a name has: one of each family that is asked for.
@@ -400,6 +420,42 @@ mod tests {
         let names = with(&config, &host, &mut answered("eth0"));
         let modem = "eth0 modem (192.168.100.1)".to_owned();
         assert!(names.contains(&modem), "{names:?}");
+    }
+
+    #[test]
+    fn the_providers_first_hop_is_what_was_found_in_the_family_that_is_asked_for() {
+        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: &[],
+        };
+        let mut known = Known(Vec::new());
+        for (family, ip) in [(Family::V4, "203.0.113.1"), (Family::V6, "2001:db8::1")] {
+            let errand = Errand {
+                way: Way::of(&"eth0".into()),
+                sought: Sought::FirstHop(family),
+            };
+            known.0.push((errand, ip.parse().unwrap()));
+        }
+        let (v4, v6) = ("eth0 isp (203.0.113.1)", "eth0 isp (2001:db8::1)");
+        for (family, right) in [
+            (FamilyChoice::Auto, &[v4][..]),
+            (FamilyChoice::V6, &[v6]),
+            (FamilyChoice::Both, &[v4, v6]),
+        ] {
+            let config = Config {
+                interfaces: vec!["eth0".into()],
+                targets: Some(vec![Target {
+                    name: "isp".into(),
+                    place: Place::Isp,
+                    family,
+                    interval_ns: 1,
+                    size: 64,
+                }]),
+                ..Config::default()
+            };
+            assert_eq!(with(&config, &host, &mut known), right);
+        }
     }
 
     #[test]

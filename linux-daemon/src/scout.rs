@@ -1,19 +1,19 @@
 //! The scout: finds out which optional targets there are through an uplink, before they are probed.
 //! A target that never answers would only ever be loss.
 //!
-//! What it sends and waits for happens on a thread of its own, and what fails there is no trouble
-//! of the line: nobody asked for these targets by address.
+//! What it sends and waits for happens on a thread of its own. What is not found is no loss.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use bufferbane_core::path::{FirstHop, Outcome, Step};
 use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Version, strip_ipv4_header};
 use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
-use bufferbane_linux_io::{Family, ProbeSocket, SocketBuilder, host};
+use bufferbane_linux_io::{Family, HopAnswer, HopSocket, ProbeSocket, SocketBuilder, clock, host};
 
 use crate::config::Uplink;
 
@@ -25,6 +25,14 @@ const ECHOES: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon it is asked again for what was not found.
 const AGAIN: Duration = Duration::from_secs(300);
+/// How soon it is looked whether the provider's first hop is another one.
+const REVIEW: Duration = Duration::from_secs(900);
+/// Well-known addresses on whose way the provider's first hop is looked for.
+const FAR: [(Family, &str); 2] = [(Family::V4, "9.9.9.9"), (Family::V6, "2620:fe::fe")];
+/// The port that it is looked for with: traceroute's, at which no service listens.
+const FAR_PORT: u16 = 33434;
+/// The port that is sent from if it is free, so that load balancers see one flow every time.
+const FLOW_PORT: u16 = 33433;
 
 /// How packets leave for an uplink's targets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +71,17 @@ impl Way {
 pub(crate) enum Sought {
     /// The modem, at its usual address.
     Modem,
+    /// The first hop that is the provider's.
+    FirstHop(Family),
+}
+
+impl Sought {
+    pub(crate) const fn family(self) -> Family {
+        match self {
+            Self::Modem => Family::V4,
+            Self::FirstHop(family) => family,
+        }
+    }
 }
 
 /// What is looked for, and which way.
@@ -74,27 +93,34 @@ pub(crate) struct Errand {
 
 /// See the module.
 pub(crate) struct Scout {
-    send: Sender<Errand>,
-    returns: Receiver<(Errand, Option<IpAddr>)>,
+    send: Sender<(Errand, Option<IpAddr>)>,
+    returns: Receiver<(Errand, Found)>,
     known: HashMap<Errand, Known>,
 }
 
 struct Known {
     found: Option<IpAddr>,
+    /// Why there is none, where somebody should know.
+    trouble: Option<String>,
+    /// Whether it is wanted at present.
+    wanted: bool,
     out: bool,
     due: Instant,
 }
 
+/// Where it is, or why it is nowhere: without words where that is as it should be.
+type Found = Result<IpAddr, Option<String>>;
+
 impl Scout {
     pub(crate) fn start() -> Self {
-        let (send, errands) = mpsc::channel::<Errand>();
+        let (send, errands) = mpsc::channel::<(Errand, Option<IpAddr>)>();
         let (back, returns) = mpsc::channel();
         std::thread::spawn(move || {
-            for errand in errands {
-                let found = run(&errand).unwrap_or_else(|e| {
-                    log::debug!("{errand:?}: {e}");
-                    None
-                });
+            for (errand, before) in errands {
+                let found = match errand.sought {
+                    Sought::Modem => modem(&errand.way),
+                    Sought::FirstHop(family) => first_hop(&errand.way, family, before),
+                };
                 if back.send((errand, found)).is_err() {
                     return;
                 }
@@ -113,17 +139,42 @@ impl Scout {
         while let Ok((errand, found)) = self.returns.try_recv() {
             if let Some(known) = self.known.get_mut(&errand) {
                 known.out = false;
-                news |= known.found != found;
-                known.found = found;
+                match found {
+                    // A moment's silence does not make forget who answered before.
+                    Err(_) if known.found.is_some() => {}
+                    Err(trouble) => {
+                        news |= known.trouble != trouble;
+                        if let Some(why) = trouble.as_ref().filter(|_| known.trouble != trouble) {
+                            log::info!("{why}");
+                        }
+                        known.trouble = trouble;
+                    }
+                    Ok(address) => {
+                        news |= known.found != Some(address);
+                        known.found = Some(address);
+                        known.trouble = None;
+                    }
+                }
             }
         }
         news
     }
 
-    /// Looks again at once for what was not found: the routes have changed.
-    pub(crate) fn look_again(&mut self) {
+    /// Everything is looked at anew; with other routes also what has been looked for lately.
+    pub(crate) fn begin(&mut self, rerouted: bool) {
         let now = Instant::now();
-        self.known.values_mut().for_each(|k| k.due = now);
+        for known in self.known.values_mut() {
+            known.wanted = false;
+            if rerouted {
+                known.due = now;
+            }
+        }
+    }
+
+    /// What was wanted and not found.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> + '_ {
+        let wanted = self.known.values().filter(|k| k.wanted);
+        wanted.filter_map(|k| k.trouble.clone())
     }
 
     /// Where it is, as far as that is known by now. A modem that has answered once stays.
@@ -131,25 +182,117 @@ impl Scout {
         let now = Instant::now();
         let known = self.known.entry(errand.clone()).or_insert(Known {
             found: None,
+            trouble: None,
+            wanted: true,
             out: false,
             due: now,
         });
-        if known.found.is_none() && !known.out && now >= known.due {
-            known.due = now + AGAIN;
+        known.wanted = true;
+        let stays = errand.sought == Sought::Modem && known.found.is_some();
+        if !stays && !known.out && now >= known.due {
+            known.due = now + if known.found.is_some() { REVIEW } else { AGAIN };
             // The thread lives as long as this end of its queue.
-            known.out = self.send.send(errand).is_ok();
+            known.out = self.send.send((errand, known.found)).is_ok();
         }
         known.found
     }
 }
 
-fn run(errand: &Errand) -> io::Result<Option<IpAddr>> {
-    match errand.sought {
-        Sought::Modem => {
-            let there = leads_to(&errand.way, MODEM)? && answers(&errand.way, MODEM)?;
-            Ok(there.then_some(MODEM))
+/// Most lines have none that answers, and nobody need know.
+fn modem(way: &Way) -> Found {
+    let there = leads_to(way, MODEM).and_then(|leads| Ok(leads && answers(way, MODEM)?));
+    match there {
+        Ok(true) => Ok(MODEM),
+        Ok(false) => Err(None),
+        Err(e) => {
+            log::debug!("the modem through {}: {e}", way.interface);
+            Err(None)
         }
     }
+}
+
+fn first_hop(way: &Way, family: Family, before: Option<IpAddr>) -> Found {
+    let of = format!("the provider's first hop through {}", way.interface);
+    let mut found = None;
+    // Where a hop misses every datagram, the next one looks like the first: another one than
+    // before has to be seen twice.
+    for _ in 0..2 {
+        let outcome = search(way, family).map_err(|e| Some(format!("{of} is not known: {e}")))?;
+        let address = match outcome {
+            Outcome::Found { address, .. } => address,
+            Outcome::None { answered } => {
+                return Err(Some(format!(
+                    "{of} is not known: {answered} hops answer, none of them from a public address"
+                )));
+            }
+        };
+        if before.is_none_or(|b| b == address) || found == Some(address) {
+            found = Some(address);
+            break;
+        }
+        if found.replace(address).is_some() {
+            return Err(None);
+        }
+    }
+    match found.map(|address| (address, answers(way, address))) {
+        Some((address, Ok(true))) => Ok(address),
+        Some((address, Ok(false))) => {
+            Err(Some(format!("{of} is {address}, which answers no ping")))
+        }
+        Some((_, Err(e))) => Err(Some(format!("{of} cannot be pinged: {e}"))),
+        None => Err(None),
+    }
+}
+
+/// Looks for the first hop of the provider on the way to a well-known host.
+fn search(way: &Way, family: Family) -> io::Result<Outcome> {
+    let far = FAR.iter().find(|(f, _)| *f == family);
+    let far = far.and_then(|(_, ip)| ip.parse::<IpAddr>().ok());
+    let far = far.ok_or(io::ErrorKind::InvalidInput)?;
+    if !leads_to(way, far)? {
+        return Err(io::Error::other(format!("no route to {far}")));
+    }
+    let any = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let from = SocketAddr::new(way.source.unwrap_or(any), FLOW_PORT);
+    let to = SocketAddr::new(far, FAR_PORT);
+    let builder = way.socket(ProbeSocket::udp(family));
+    let socket = HopSocket::new(builder.clone().bind(from), to);
+    let mut socket = socket
+        .or_else(|_| HopSocket::new(builder, to))
+        .map_err(io::Error::other)?;
+    let mut hops = FirstHop::new(getrandom::u64()?, own_address(way, far)?);
+    loop {
+        match hops.step(clock::now()) {
+            Step::Send { ttl, payload } => {
+                // What cannot be sent is not answered either.
+                let _ = socket.send(ttl, &payload);
+            }
+            Step::Wait(until) => {
+                let left = Duration::from_nanos(until.saturating_since(clock::now()));
+                socket.wait(left, |answer| match answer {
+                    HopAnswer::Exceeded { from, quoted } => hops.exceeded(from, quoted),
+                    HopAnswer::Reached => hops.reached(),
+                })?;
+            }
+            Step::End(outcome) => return Ok(outcome),
+        }
+    }
+}
+
+/// The address that what is sent to `to` this way leaves from.
+fn own_address(way: &Way, to: IpAddr) -> io::Result<Option<IpAddr>> {
+    let mut netlink = Netlink::open()?;
+    let interface = netlink.interface(&way.interface)?;
+    let query = RouteQuery {
+        interface: interface.map(|i| i.index),
+        from: way.source,
+        mark: way.mark,
+        ..RouteQuery::to(to)
+    };
+    Ok(netlink.route_for(&query)?.and_then(|r| r.source))
 }
 
 /// Whether what is sent to `to` this way may arrive. Not without a route, because the kernel would

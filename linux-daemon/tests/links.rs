@@ -39,6 +39,17 @@ impl Host {
         assert!(status.is_ok_and(|s| s.success()), "ip {arguments}");
     }
 
+    /// Passes on what is not for itself.
+    fn forward(&self) {
+        let pid = self.0.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid, "--net", "sh", "-c"]);
+        let status = command
+            .arg("echo 1 > /proc/sys/net/ipv4/ip_forward")
+            .status();
+        assert!(status.is_ok_and(|s| s.success()), "not forwarding");
+    }
+
     /// A cable from interface `here` to this host, with an address at both ends.
     fn plug(&self, here: &str, own: &str, far: &str) {
         ip(&format!(
@@ -201,6 +212,71 @@ fn a_modems_address_in_the_household_is_not_asked_through_the_uplink() {
     let service = place.start().ready();
     place.status_with("answers", |s| total(s, "gateway", "received") > 2);
     assert_eq!(total(&place.status(), "modem", "sent"), 0);
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
+    const TEST: &str = "the_providers_first_hop_is_found_and_replaced_when_it_changes";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let (home, isp) = (Host::new(), Host::new());
+    home.plug("up0", "10.9.0.2", "10.9.0.1");
+    ip("route add default via 10.9.0.1");
+    home.ip(&format!(
+        "link add out type veth peer name in netns {}",
+        isp.0.id()
+    ));
+    home.ip("addr add 203.0.113.2/24 dev out");
+    home.ip("link set out up");
+    isp.ip("addr add 203.0.113.1/24 dev in");
+    isp.ip("link set in up");
+    isp.ip("route add 10.9.0.0/24 via 203.0.113.2");
+    // Beyond is the rest of the world.
+    isp.ip("link add world type veth peer name beyond");
+    isp.ip("link set world up");
+    isp.ip("link set beyond up");
+    isp.ip("route add default dev world");
+    home.ip("route add default via 203.0.113.1");
+    home.forward();
+    isp.forward();
+    // As long as the far host is in the house, there is no provider on the way to it.
+    home.ip("addr add 9.9.9.9/32 dev far");
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", &[("first", "isp")]);
+    let service = place.start().ready();
+    place.status_with("trouble", |s| {
+        trouble(s, "the provider's first hop through up0")
+    });
+    assert!(place.status()["series"].as_array().unwrap().is_empty());
+
+    home.ip("addr del 9.9.9.9/32 dev far");
+    ip("route replace default via 10.9.0.1 metric 7");
+    let address = |s: &Value| {
+        let series = s["series"].as_array().unwrap();
+        let found = series.iter().find(|s| s["target"] == "first");
+        found.map(|s| s["address"].as_str().unwrap().to_owned())
+    };
+    let status = place.status_with("answers", |s| total(s, "first", "received") > 20);
+    assert_eq!(address(&status).as_deref(), Some("203.0.113.1"));
+    assert_eq!(
+        status["troubles"].as_array().unwrap().len(),
+        0,
+        "{status:#}"
+    );
+
+    // The provider moves, and the host gets another route with it.
+    isp.ip("addr del 203.0.113.1/24 dev in");
+    isp.ip("addr add 203.0.113.99/24 dev in");
+    isp.ip("route replace 10.9.0.0/24 via 203.0.113.2");
+    isp.ip("route replace default dev world");
+    home.ip("route replace default via 203.0.113.99");
+    ip("route replace default via 10.9.0.1 metric 8");
+    place.status_with("the other", |s| {
+        address(s).as_deref() == Some("203.0.113.99") && total(s, "first", "received") > 20
+    });
     assert_eq!(service.end().0, Some(0));
 }
 

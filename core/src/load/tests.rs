@@ -259,7 +259,13 @@ proptest! {
         // With heavy loss the last figures may not have come within the patience for them, and the
         // reflector may have given the client up; what is known is right in any case.
         for (i, bytes) in known.iter().enumerate() {
-            prop_assert_eq!(*bytes, truth.get(i).copied().unwrap_or(0), "bin {}", i);
+            let truth_bytes = truth.get(i).copied().unwrap_or(0);
+            if i + 1 == known.len() && known.len() < truth.len() {
+                // Given up within this bin: what came afterwards was not taken any more.
+                prop_assert!(*bytes <= truth_bytes, "bin {}", i);
+            } else {
+                prop_assert_eq!(*bytes, truth_bytes, "bin {}", i);
+            }
         }
         if loss == 0 {
             prop_assert!(known.len() >= truth.len(), "{} of {}", known.len(), truth.len());

@@ -115,6 +115,37 @@ impl Marks {
     }
 }
 
+impl Marks {
+    /// The last hit of the denser part of the stretch that began at `start`: where two rates tell most
+    /// more than one (maximum likelihood of a Poisson process that changes its rate once).
+    pub(crate) fn split(&self, start: Monotonic, now: Monotonic) -> Option<Monotonic> {
+        let begin = *self.0.iter().find(|at| **at >= start)?;
+        let hits = self.0.iter().filter(|at| **at >= start).count() as f64;
+        let score = |n: f64, time_ns: u64| {
+            if n > 0.0 {
+                n * libm::log(n / time_ns.max(1) as f64)
+            } else {
+                0.0
+            }
+        };
+        let mut best: Option<(f64, Monotonic)> = None;
+        let stretch = self.0.iter().filter(|at| **at >= start);
+        for (before, at) in stretch.enumerate().skip(2) {
+            // The hit that opens the stretch says nothing of the rate within it.
+            let (n, after) = (before as f64, hits - before as f64 - 1.0);
+            let (long_ns, rest_ns) = (at.saturating_since(begin), now.saturating_since(*at));
+            if n * rest_ns as f64 <= after * long_ns as f64 {
+                continue;
+            }
+            let s = score(n, long_ns) + score(after, rest_ns);
+            if best.is_none_or(|(b, _)| s > b) {
+                best = Some((s, *at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+}
+
 /// Short buckets, ns: together they make the shortest window.
 const FINE_NS: u64 = 1_000_000_000;
 const COARSE_NS: u64 = 60_000_000_000;
@@ -176,6 +207,16 @@ impl Rate {
         let of = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
         let divergence = of(share, threshold) + of(1.0 - share, 1.0 - threshold);
         self.all / self.clustering.max(1.0) * divergence > OF_ALL_LOOKS
+    }
+
+    /// Whether the share is below `threshold`, as surely as [`Rate::is_above`] says the reverse.
+    pub(crate) fn is_below(self, threshold: f64) -> bool {
+        self.share() < threshold
+            && Self {
+                hits: self.all - self.hits,
+                ..self
+            }
+            .is_above(1.0 - threshold)
     }
 
     /// Both ends of the interval; hits that come in clusters count as fewer trials.

@@ -95,11 +95,31 @@ impl RateWatch {
         share.clamp(1e-5, self.threshold / 3.0) * self.per_ns
     }
 
+    /// The end of trouble whose rate has come down to what is not trouble, if not to what is usual: a
+    /// rate that was raised near the usual one cannot be told from it by its hits alone.
+    fn sunk(&mut self, now: Monotonic, since: Monotonic, known: Monotonic) -> Option<Monotonic> {
+        if !is_minute(now) {
+            return None;
+        }
+        let lasted_s = now.saturating_since(since) / 1_000_000_000;
+        let threshold = self.threshold;
+        let calm = WINDOWS_S
+            .into_iter()
+            .filter(|s| *s >= 180 && *s < lasted_s)
+            .any(|s| self.window.last(now, s).is_below(threshold));
+        if calm {
+            self.marks.split(since, known)
+        } else {
+            None
+        }
+    }
+
     /// To be called once a second; hits are known up to `known`.
     pub(crate) fn each_second(&mut self, now: Monotonic, known: Monotonic) -> Option<Change> {
         let quiet_per_ns = self.quiet_per_ns();
         if let Some(since) = self.since {
-            if let Some(end) = self.marks.offset(since, known, quiet_per_ns, CERTAIN) {
+            let end = self.marks.offset(since, known, quiet_per_ns, CERTAIN);
+            if let Some(end) = end.or_else(|| self.sunk(now, since, known)) {
                 self.since = None;
                 self.severity = None;
                 // Windows go back further than the end: what is in them has been told.
@@ -165,4 +185,31 @@ impl RateWatch {
 /// Long windows change by whole minutes only.
 const fn is_minute(now: Monotonic) -> bool {
     now.as_nanos() % MINUTE_NS < 1_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// One trial a second, of which one in fifty is a hit as ever, but for seven in ten seconds by
+    /// chance: that is over some time later, and was when the seven were.
+    #[test]
+    fn a_rate_raised_near_the_usual_one_ends() {
+        let mut watch = RateWatch::new(0.05, 1.0, 10, S);
+        let (mut begun, mut ended) = (None, None);
+        for s in 0..9000u64 {
+            let now = Monotonic::from_nanos(s * S);
+            let chance = (5003..5010).contains(&s);
+            watch.add(now, now, chance || s % 50 == 25);
+            match watch.each_second(now, now) {
+                Some(Change::High { since, .. }) => begun = Some(since.as_nanos() / S),
+                Some(Change::Over(end)) => ended = Some(end.as_nanos() / S),
+                None => {}
+            }
+        }
+        assert_eq!(begun, Some(5003));
+        assert_eq!(ended, Some(5009));
+    }
 }

@@ -13,6 +13,8 @@ const MOST_NAMED: usize = 5;
 const LEAST_NS: u64 = 600_000_000_000;
 /// Nor is one well that lost more than this of its probes, whatever the events say.
 const LOSS: f64 = 0.01;
+/// Probes over less of the range than this share do not speak for all of it.
+const WHOLE: f64 = 0.9;
 
 /// What is judged of a report's events and series: worst first, and "nothing wrong" alone where that
 /// is so. Empty where nothing can be said.
@@ -74,13 +76,37 @@ fn shortened(mut evidence: Vec<String>) -> Vec<String> {
     evidence
 }
 
-/// "Nothing wrong", where what was measured bears it.
-fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
-    let long_enough = report.to.0.abs_diff(report.from.0) >= LEAST_NS;
-    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
-    if !long_enough || report.series.is_empty() || report.series.iter().any(lossy) {
+/// What may be said where nothing was found: of the time that probes speak for, if that is enough.
+fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
+    if watched_ns < LEAST_NS {
         return None;
     }
+    Some(if (watched_ns as f64) < WHOLE * asked_ns as f64 {
+        format!(
+            "Nothing wrong was found while probes were sent, which is {} of {}; of the rest nothing \
+             is known.",
+            stretch(watched_ns),
+            stretch(asked_ns)
+        )
+    } else {
+        format!("Nothing wrong was found in {}.", stretch(asked_ns))
+    })
+}
+
+/// "Nothing wrong", where what was measured bears it, and for no longer than that.
+fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
+    let asked_ns = report.to.0.abs_diff(report.from.0);
+    let watched_ns = report
+        .series
+        .iter()
+        .map(|s| s.sent.saturating_mul(s.interval_ns))
+        .max()?
+        .min(asked_ns);
+    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
+    if report.series.iter().any(lossy) {
+        return None;
+    }
+    let text = nothing_wrong(watched_ns, asked_ns)?;
     let evidence = report
         .series
         .iter()
@@ -100,10 +126,7 @@ fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
         confidence: (j.confidence * 100.0).round() / 100.0,
         since: report.from,
         until: report.to,
-        text: format!(
-            "Nothing wrong was found in {}.",
-            stretch(report.to.0.abs_diff(report.from.0))
-        ),
+        text,
         evidence: shortened(evidence),
     })
 }
@@ -213,6 +236,16 @@ fn sentence(j: &Judgement, interface: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_watched_is_not_called_well() {
+        const DAY_NS: u64 = 86_400_000_000_000;
+        assert_eq!(nothing_wrong(LEAST_NS - 1, 7 * DAY_NS), None);
+        let part = nothing_wrong(LEAST_NS, 7 * DAY_NS).unwrap();
+        assert!(part.contains("of the rest nothing is known"), "{part}");
+        let whole = nothing_wrong(7 * DAY_NS - LEAST_NS, 7 * DAY_NS).unwrap();
+        assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
+    }
 
     #[test]
     fn every_cause_has_words_and_a_long_list_is_cut() {

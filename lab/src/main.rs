@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbane_lab::bench::{self, Fail, accuracy, cost, echo, lateness, scenario, store};
+use bufferbane_lab::bench::{
+    self, Fail, accuracy, cost, echo, lateness, scenario, store, throughput,
+};
 use bufferbane_lab::{emulate, synth};
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
@@ -26,6 +28,7 @@ enum Command {
     Accuracy(Accuracy),
     Link(Link),
     Bench(Bench),
+    ThroughputBench(ThroughputBench),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -138,6 +141,24 @@ struct Accuracy {
     /// runs of 8 seconds
     #[argh(switch)]
     quick: bool,
+}
+
+/// Gbit/s and CPU time per Gbit of the streams of a throughput test against Debian's iperf3, over a
+/// virtual cable that limits nobody, one stream and eight, up and down. Needs root or user
+/// namespaces, and iperf3.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "throughput-bench",
+    note = "Example: bufferbane-lab throughput-bench --rounds 5"
+)]
+struct ThroughputBench {
+    /// rounds of everything, 1 to 99 (default: 3)
+    #[argh(option, default = "3")]
+    rounds: u64,
+    /// how long each program sends in each round, 1 to 60 s (default: 2)
+    #[argh(option, default = "2")]
+    seconds: u64,
 }
 
 /// What is told of simulated lines against what happened on them: precision, recall, direction,
@@ -291,6 +312,10 @@ fn run() -> Result<(), Fail> {
             seconds: a.seconds,
             priority: a.priority,
             wake_early_us: a.wake_early_us,
+        }),
+        Command::ThroughputBench(a) => throughput::run(throughput::Options {
+            rounds: a.rounds,
+            seconds: a.seconds,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
     }

@@ -110,13 +110,25 @@ impl Namespace {
     /// # Errors
     /// What `ip` or the kernel said.
     pub fn cable(&self, here: &str, other: &Self, there: &str) -> io::Result<()> {
+        self.cable_offloading(here, other, there)?;
+        for (ns, name) in [(self, here), (other, there)] {
+            let interface = name.to_owned();
+            ns.inside(move || offload::switch_off(&interface))??;
+        }
+        Ok(())
+    }
+
+    /// The same with the offloads that the kernel gives it: segments pass whole, as they do between a
+    /// program and an interface that segments in hardware.
+    ///
+    /// # Errors
+    /// What `ip` said.
+    pub fn cable_offloading(&self, here: &str, other: &Self, there: &str) -> io::Result<()> {
         let path = other.path();
         self.ip(&[
             "link", "add", here, "type", "veth", "peer", "name", there, "netns", &path,
         ])?;
         for (ns, name) in [(self, here), (other, there)] {
-            let interface = name.to_owned();
-            ns.inside(move || offload::switch_off(&interface))??;
             ns.ip(&["link", "set", name, "up"])?;
         }
         Ok(())

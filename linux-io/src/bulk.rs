@@ -1,8 +1,7 @@
 //! TCP streams that load a line: one ring for all of them, bytes that nobody looks at.
 //!
-//! A sender hands the same random bytes to the kernel again and again (plain `Send`: zero-copy sends
-//! were slower wherever the packets stay on the host, and no faster elsewhere); a receiver has the
-//! kernel count and drop what came (`Recv` with `MSG_TRUNC`), so that neither end copies for
+//! A sender hands the same random bytes to the kernel again and again (plain `Send`); a receiver has
+//! the kernel count and drop what came (`Recv` with `MSG_TRUNC`), so that it does not copy for
 //! nothing. `bufferbane-lab throughput-bench` measures it against iperf3.
 //!
 //! A receiver writes notes back on the same connection, each the number of bytes received so far,

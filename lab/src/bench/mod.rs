@@ -12,6 +12,7 @@ pub mod samples;
 pub mod scenario;
 pub mod setup;
 pub mod store;
+pub mod throughput;
 
 use std::fmt;
 

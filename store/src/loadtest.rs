@@ -1,5 +1,6 @@
 //! A throughput test as it is kept: what was carried each way, and what became of latency.
 
+use bufferbane_core::load::grade::Grade;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Direction;
@@ -32,6 +33,15 @@ pub struct LoadedDelay {
     pub increase: Percentiles,
 }
 
+impl LoadedDelay {
+    /// The grade of what load does: of the rise of the 90th percentile. Where a queue fills and
+    /// empties the median may hardly rise, while every tenth packet waits for the whole queue.
+    #[must_use]
+    pub const fn grade(&self) -> Grade {
+        Grade::of_increase(self.increase.p90)
+    }
+}
+
 /// One direction of a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestWay {
@@ -59,7 +69,7 @@ pub struct TestWay {
     pub delay: LoadedDelay,
     /// What stood in the queue at the median increase and the mean rate, bytes.
     pub queue_bytes: u64,
-    /// `A+` to `F`, by the median increase.
+    /// `A+` to `F` ([`LoadedDelay::grade`]).
     pub grade: String,
     /// Probes of the load phase that were lost in this direction.
     pub lost: u64,
@@ -118,4 +128,24 @@ pub struct LoadTest {
     pub recovery_ns: Option<u64>,
     /// Probes in bins of 100 ms; the first begins with the test.
     pub probes: Vec<ProbeBin>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_median_does_not_hide_what_every_tenth_packet_waits() {
+        let delay = |p50, p90| LoadedDelay {
+            increase: Percentiles {
+                p50,
+                p90,
+                p99: 10 * p90,
+            },
+            ..LoadedDelay::default()
+        };
+        let ms = 1_000_000;
+        assert_eq!(delay(4 * ms, 149 * ms).grade(), Grade::C);
+        assert_eq!(delay(4 * ms, 4 * ms).grade(), Grade::APlus);
+    }
 }

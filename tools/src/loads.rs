@@ -1,6 +1,5 @@
 //! Throughput tests as reports, exports and `bbtool test` tell them.
 
-use bufferbane_core::load::grade::Grade;
 use bufferbane_store::{Direction, LoadTest, LoadedDelay};
 use serde::Serialize;
 
@@ -121,9 +120,7 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         .ways
         .iter()
         .map(|w| one(w.direction, &w.delay, Some(w.queue_bytes), w.grade.clone()));
-    let grade = Grade::of_increase(test.rtt.increase.p50)
-        .as_str()
-        .to_owned();
+    let grade = test.rtt.grade().as_str().to_owned();
     let trip = one(Direction::Both, &test.rtt, None, grade);
     ways.chain([trip]).collect()
 }
@@ -175,8 +172,9 @@ pub(crate) fn lines(
                 .find(|b| b.at == t.at && b.interface == t.interface && b.direction == t.direction);
             if let Some(b) = delay {
                 line.push_str(&format!(
-                    "; latency {} higher under load: grade {}",
+                    "; latency {} higher under load (90th percentile {}): grade {}",
                     show::delay(b.increase_ns),
+                    show::delay(b.increase_p90_ns),
                     b.grade
                 ));
                 if let Some(rpm) = b.rpm {
@@ -359,6 +357,9 @@ mod tests {
             lines[0].contains("eth0 → vienna up: 10.4 Mbit/s"),
             "{lines:?}"
         );
-        assert!(lines[0].contains("grade C, 340 RPM"), "{lines:?}");
+        assert!(
+            lines[0].contains("(90th percentile 170\u{a0}ms): grade C, 340 RPM"),
+            "{lines:?}"
+        );
     }
 }

@@ -18,7 +18,8 @@ pub enum Grade {
 }
 
 impl Grade {
-    /// The grade of latency that is `increase_ns` higher under load than without.
+    /// The grade of latency that is `increase_ns` higher under load than without; of which percentile
+    /// is for the caller to choose.
     #[must_use]
     pub const fn of_increase(increase_ns: u64) -> Self {
         match increase_ns / 1_000_000 {

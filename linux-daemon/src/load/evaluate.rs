@@ -1,7 +1,6 @@
 //! What a test's probes and streams say.
 
 use bufferbane_core::load::bins::{mean_bps, quantile_bps};
-use bufferbane_core::load::grade::Grade;
 use bufferbane_core::load::guest::Guest;
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::Phases;
@@ -192,7 +191,7 @@ impl Way<'_> {
             bins: self.bins.to_vec(),
             delay,
             queue_bytes: u64::try_from(queue).unwrap_or(u64::MAX),
-            grade: Grade::of_increase(increase_ns).as_str().to_owned(),
+            grade: delay.grade().as_str().to_owned(),
             lost: lost.count() as u64,
         }
     }

@@ -277,12 +277,13 @@ impl Worker {
     fn record(&self, test: &LoadTest) {
         for way in &test.ways {
             log::info!(
-                "{} {}: {:.2} Mbit/s {:?}, latency rises by {:.1} ms, grade {}",
+                "{} {}: {:.2} Mbit/s {:?}, latency rises by {:.1} ms ({:.1} ms at the 90th percentile), grade {}",
                 test.interface,
                 test.reflector,
                 way.mean_bps as f64 / 1e6,
                 way.direction,
                 way.delay.increase.p50 as f64 / 1e6,
+                way.delay.increase.p90 as f64 / 1e6,
                 way.grade
             );
         }

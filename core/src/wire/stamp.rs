@@ -122,8 +122,12 @@ impl Format {
     pub const fn write(self, wall_ns: u64) -> u64 {
         let (s, ns) = (wall_ns / SECOND_NS, wall_ns % SECOND_NS);
         match self {
-            // Rounded up, so that reading it gives the same nanosecond.
-            Self::Ntp => ((s + NTP_UNIX_S) & 0xffff_ffff) << 32 | ((ns << 32).div_ceil(SECOND_NS)),
+            // Rounded up, so that reading it gives the same nanosecond. All zeros means no timestamp, so
+            // the first instant of an era is written as the one after.
+            Self::Ntp => {
+                let raw = ((s + NTP_UNIX_S) & 0xffff_ffff) << 32 | ((ns << 32).div_ceil(SECOND_NS));
+                if raw == 0 { 1 } else { raw }
+            }
             Self::Ptp => (s & 0xffff_ffff) << 32 | ns,
         }
     }
@@ -570,6 +574,13 @@ mod tests {
                 "{error_ns} {read:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_instant_of_an_era_is_a_timestamp() {
+        let wall_ns = ((1 << 32) - NTP_UNIX_S) * SECOND_NS;
+        assert_eq!(Format::Ntp.read(1), Some(wall_ns));
+        assert_eq!(Format::Ntp.read(Format::Ntp.write(wall_ns)), Some(wall_ns));
     }
 
     proptest! {

@@ -82,33 +82,42 @@ pub fn exchanges(log: &[Passage]) -> Vec<Exchange> {
     list
 }
 
-/// Compares `sent`, one series in the order of time, with what the line did.
+/// Each of `sent`, one series in the order of time, with its exchange, and in words what has none.
 #[must_use]
-pub fn compare(sent: &[Sent], exchanges: &[Exchange], knows_direction: bool) -> Outcome {
-    let mut outcome = Outcome {
-        probes: exchanges.len(),
-        ..Outcome::default()
-    };
+pub fn pairs<'a>(
+    sent: &'a [Sent],
+    exchanges: &'a [Exchange],
+) -> (Vec<(&'a Sent, &'a Exchange)>, Vec<String>) {
+    let (mut pairs, mut wrong) = (Vec::with_capacity(sent.len()), Vec::new());
     let mut rest = exchanges.iter().peekable();
     for s in sent {
         if matches!(s.sample.status, Status::Unsent | Status::Duplicate) {
-            outcome
-                .wrong
-                .push(format!("cannot be on this line: {:?}", s.sample));
+            wrong.push(format!("cannot be on this line: {:?}", s.sample));
             continue;
         }
         while let Some(e) = rest.next_if(|e| e.request.arrival_ns < s.at_ns - NEAR_NS) {
             let at_ns = e.request.arrival_ns;
-            outcome
-                .wrong
-                .push(format!("no sample for the request at {at_ns}"));
+            wrong.push(format!("no sample for the request at {at_ns}"));
         }
         match rest.next_if(|e| e.request.arrival_ns < s.at_ns + NEAR_NS) {
-            Some(exchange) => outcome.hold(&s.sample, exchange, knows_direction),
-            None => outcome
-                .wrong
-                .push(format!("no request at {} for {:?}", s.at_ns, s.sample)),
+            Some(exchange) => pairs.push((s, exchange)),
+            None => wrong.push(format!("no request at {} for {:?}", s.at_ns, s.sample)),
         }
+    }
+    (pairs, wrong)
+}
+
+/// Compares `sent`, one series in the order of time, with what the line did.
+#[must_use]
+pub fn compare(sent: &[Sent], exchanges: &[Exchange], knows_direction: bool) -> Outcome {
+    let (pairs, wrong) = pairs(sent, exchanges);
+    let mut outcome = Outcome {
+        probes: exchanges.len(),
+        wrong,
+        ..Outcome::default()
+    };
+    for (s, exchange) in pairs {
+        outcome.hold(&s.sample, exchange, knows_direction);
     }
     outcome.rtt_errors_ns.sort_unstable();
     outcome

@@ -1,5 +1,6 @@
 //! The whole way: real sockets, real stamps, a line that wrote down what it did, the real store.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +8,7 @@ use bufferbane_core::sample::Status;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Bursts, Direction, Fate, Flow, Passage, Way};
-use bufferbane_lab::matching::{Sent, compare, exchanges};
+use bufferbane_lab::matching::{Sent, compare, exchanges, pairs};
 use bufferbane_lab::{netns, skip};
 use bufferbane_reflector::Running;
 use bufferbane_store::{Filter, Reader, SeriesId, SeriesKind};
@@ -278,24 +279,31 @@ fn flood(socket: &UdpSocket, to: &str, seconds: u64) {
     }
 }
 
-/// The passages of one way that `pick` picks and that were delivered, with how long each took beyond
-/// the quickest.
-fn waits(log: &[Passage], way: Way, pick: impl Fn(&Flow) -> bool) -> Vec<(Passage, i64)> {
-    let took = |p: &Passage| p.took_ns().filter(|_| p.way == way && pick(&p.flow));
-    let floor_ns = log.iter().filter_map(took).min().unwrap_or(0);
-    let mut all: Vec<(Passage, i64)> = log
-        .iter()
-        .filter_map(|p| Some((*p, took(p)? - floor_ns)))
-        .collect();
-    all.sort_by_key(|(p, _)| p.arrival_ns);
-    all
+/// What one direction's queueing delay was said to be, and was.
+#[derive(Default)]
+struct Queue {
+    /// Said minus true, and true, ns.
+    errors: Vec<(i64, i64)>,
+    /// Left out: this host was busy with something else between a stamp and the line.
+    disturbed: usize,
 }
 
-/// The first of `all` that arrived at `from_ns` or up to `within_ns` later.
-fn first_after(all: &[(Passage, i64)], from_ns: i64, within_ns: i64) -> Option<&(Passage, i64)> {
-    let i = all.partition_point(|(p, _)| p.arrival_ns < from_ns);
-    all.get(i)
-        .filter(|(p, _)| p.arrival_ns <= from_ns + within_ns)
+/// Both ends' stamps are on one clock here, so what a packet took from stamp to stamp beyond the line's
+/// own log, ns, is this host's doing: it is stopped now and then for most of a millisecond just after
+/// the kernel has stamped a departure. More than this is not held against the program.
+const DISTURBED_NS: i64 = 100_000;
+
+impl Queue {
+    /// A packet that was said to have waited `said_ns`, and to have taken `raw_ns` from stamp to
+    /// stamp. By the line's log it took `took_ns`, and the quickest of all `floor_ns`.
+    fn add(&mut self, said_ns: u64, raw_ns: i64, took_ns: i64, floor_ns: i64) {
+        if (raw_ns - took_ns).abs() > DISTURBED_NS {
+            self.disturbed += 1;
+            return;
+        }
+        let truth_ns = took_ns - floor_ns;
+        self.errors.push((said_ns as i64 - truth_ns, truth_ns));
+    }
 }
 
 #[test]
@@ -349,68 +357,80 @@ fn queueing_delay_is_told_in_its_direction_as_the_line_has_it() {
         .expect("no panic")
         .expect("the reflector ran to the end");
 
-    let log = home.links[0].log();
-    let requests = waits(&log, Way::Up, |f| {
-        matches!(f, Flow::Udp(_, 9876, PROBE_BYTES))
-    });
-    let answers = waits(&log, Way::Down, |f| {
-        matches!(f, Flow::Udp(9876, _, PROBE_BYTES))
-    });
+    let probe = |p: &Passage| match p.flow {
+        Flow::Udp(from, to, len) => len == PROBE_BYTES && (from == 9876 || to == 9876),
+        _ => false,
+    };
+    let log: Vec<Passage> = home.links[0].log().into_iter().filter(probe).collect();
+    let took = |way| log.iter().filter(move |p| p.way == way);
+    let floor = |way| took(way).filter_map(Passage::took_ns).min().unwrap_or(0);
+    let floors = Way::BOTH.map(floor);
+    let line = exchanges(&log);
     let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
     let filter = Filter {
         from_ns: i64::MIN,
         to_ns: i64::MAX,
         series: reader.series().expect("readable").into_keys().collect(),
     };
-    // Said minus true, and true, of each probe and direction.
-    let (mut up, mut down) = (Vec::new(), Vec::new());
-    let mut unknown = 0;
-    for row in reader.samples(&filter) {
-        let row = row.expect("a readable store");
-        if row.sample.status != Status::Ok {
+    let rows = reader.samples(&filter);
+    let rows: Vec<_> = rows.map(|row| row.expect("a readable store")).collect();
+    let sent: Vec<Sent> = rows
+        .iter()
+        .map(|row| Sent {
+            at_ns: row.wall_ns,
+            sample: row.sample,
+        })
+        .collect();
+    let queueing: HashMap<u64, _> = rows
+        .iter()
+        .filter(|row| row.sample.status == Status::Ok)
+        .map(|row| (row.sample.seq, row.queueing))
+        .collect();
+    let unknown = queueing.values().filter(|q| q.is_none()).count();
+    let (mut up, mut down) = (Queue::default(), Queue::default());
+    for (sent, exchange) in pairs(&sent, &line).0 {
+        let (request, Some(answer)) = (&exchange.request, &exchange.answer) else {
             continue;
+        };
+        let Some(Some(q)) = queueing.get(&sent.sample.seq) else {
+            continue;
+        };
+        if let (Some(raw_ns), Some(took_ns)) = (sent.sample.raw_up_ns, request.took_ns()) {
+            up.add(q.up_ns, raw_ns, took_ns, floors[0]);
         }
-        let Some(q) = row.queueing else {
-            unknown += 1;
-            continue;
-        };
-        let Some((request, waited_up)) = first_after(&requests, row.wall_ns - 100_000, 1_000_000)
-        else {
-            continue;
-        };
-        let arrived_ns = request.arrival_ns + request.took_ns().unwrap_or(0);
-        let Some((_, waited_down)) = first_after(&answers, arrived_ns, 5_000_000) else {
-            continue;
-        };
-        up.push((q.up_ns as i64 - waited_up, *waited_up));
-        down.push((q.down_ns as i64 - waited_down, *waited_down));
+        if let (Some(raw_ns), Some(took_ns)) = (sent.sample.raw_down_ns, answer.took_ns()) {
+            down.add(q.down_ns, raw_ns, took_ns, floors[1]);
+        }
     }
-    println!("{} probes, {unknown} before the floor was known", up.len());
-    assert!(up.len() > 1000 && unknown < 1000);
-    for (name, all) in [("up", &up), ("down", &down)] {
+    let probes = up.errors.len() + up.disturbed;
+    println!("{probes} probes, {unknown} before the floor was known");
+    assert!(probes > 1000 && unknown < 1000);
+    for (name, queue) in [("up", &up), ("down", &down)] {
+        let all = &queue.errors;
         let longest = all.iter().map(|(_, truth)| *truth).max().unwrap_or(0);
         let long = all.iter().filter(|(_, truth)| *truth > 50_000_000);
         let mut in_queue: Vec<i64> = long.map(|(error, _)| error.abs()).collect();
         let mut errors: Vec<i64> = all.iter().map(|(error, _)| error.abs()).collect();
         errors.sort_unstable();
         in_queue.sort_unstable();
+        assert!(in_queue.len() > 50, "no queue {name}");
         let p95 = |sorted: &[i64]| sorted[sorted.len() * 95 / 100];
         println!(
-            "queue {name}: up to {} ms; error p50 {} µs, p95 {} µs; in {} probes of a long queue p95 {} µs",
+            "queue {name}: up to {} ms; error p50 {} µs, p95 {} µs; in {} probes of a long queue p95 {} µs; \
+             {} left out",
             longest / 1_000_000,
             median(&errors) / 1000,
             p95(&errors) / 1000,
             in_queue.len(),
             p95(&in_queue) / 1000,
+            queue.disturbed,
         );
-        assert!(in_queue.len() > 50, "no queue {name}");
+        assert!(queue.disturbed * 3 <= all.len(), "this host is too busy");
         assert!(p95(&errors) <= 200_000 && p95(&in_queue) <= 200_000);
     }
     // Neither direction's queue is told as the other's: where one stood empty, none is told.
-    let empty = up
-        .iter()
-        .chain(&down)
-        .filter(|(_, truth)| *truth < 1_000_000);
+    let both = up.errors.iter().chain(&down.errors);
+    let empty = both.filter(|(_, truth)| *truth < 1_000_000);
     let (all, invented) = empty.fold((0, 0), |(all, invented), (error, _)| {
         (all + 1, invented + usize::from(*error > 2_000_000))
     });

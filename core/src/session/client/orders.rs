@@ -2,15 +2,13 @@
 
 use core::ops::DerefMut;
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::Client;
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
-use crate::seal::{Nonce, open, seal};
-use crate::session::reflector::write;
 use crate::time::Monotonic;
-use crate::wire::header::{Kind, SessionHeader};
+use crate::wire::header::Kind;
 use crate::wire::load::{ORDER_LEN, Order, Report};
 
 impl<S, L> Client<S, L>
@@ -21,13 +19,8 @@ where
     /// Writes and seals an order; `None` while there is no session.
     pub fn write_order(&mut self, order: &Order) -> Option<[u8; ORDER_LEN]> {
         let session = self.session.as_mut()?;
-        let counter = session.next_counter;
-        session.next_counter += 1;
-        let header = SessionHeader::new(Kind::Order, session.number, counter);
         let mut out = [0; ORDER_LEN];
-        write(&mut out, header.as_bytes(), order.as_bytes()).ok()?;
-        let nonce = Nonce::Counter(counter);
-        seal(&session.keys.up, nonce, &mut out, SessionHeader::LEN).ok()?;
+        session.seal(Kind::Order, order.as_bytes(), &mut out).ok()?;
         Some(out)
     }
 
@@ -43,16 +36,7 @@ where
         if datagram.len() != ORDER_LEN {
             return Err(DropReason::Length);
         }
-        let (header, _) =
-            SessionHeader::read_from_prefix(datagram).map_err(|_| DropReason::Length)?;
-        let session = [&self.session, &self.before]
-            .into_iter()
-            .flatten()
-            .find(|s| s.number == header.session.get())
-            .ok_or(DropReason::UnknownSession)?;
-        let nonce = Nonce::Counter(header.counter.get());
-        let body = open(&session.keys.down, nonce, datagram, SessionHeader::LEN)?;
-        let (report, _) = Report::read_from_prefix(body).map_err(|_| DropReason::Length)?;
+        let (_, report) = self.open_in_session(datagram)?;
         self.heard_at = now;
         Ok(report)
     }

@@ -10,7 +10,7 @@ use rand_core::Rng;
 
 use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, Session};
 use crate::drop_reason::DropReason;
-use crate::session::Budget;
+use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
 use crate::time::Monotonic;
 use crate::wire::knock::Join;

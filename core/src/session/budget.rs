@@ -1,0 +1,46 @@
+//! A budget that refills evenly.
+
+/// So many tokens per second, and so many at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    per_second: u32,
+    burst: u32,
+    /// Tokens left, in billionths.
+    level: u64,
+    at_ns: u64,
+}
+
+impl Budget {
+    /// A full one.
+    pub(super) const fn new(per_second: u32, burst: u32) -> Self {
+        Self {
+            per_second,
+            burst,
+            level: burst as u64 * 1_000_000_000,
+            at_ns: 0,
+        }
+    }
+
+    /// Takes one token if there is one.
+    pub(super) fn take(&mut self, now_ns: u64) -> bool {
+        let refill = now_ns
+            .saturating_sub(self.at_ns)
+            .saturating_mul(u64::from(self.per_second));
+        self.at_ns = now_ns;
+        self.level = (self.level.saturating_add(refill)).min(u64::from(self.burst) * 1_000_000_000);
+        if self.level < 1_000_000_000 {
+            return false;
+        }
+        self.level -= 1_000_000_000;
+        true
+    }
+
+    /// Whether there is a token.
+    pub(super) fn has(&mut self, now_ns: u64) -> bool {
+        let has = self.take(now_ns);
+        if has {
+            self.level += 1_000_000_000;
+        }
+        has
+    }
+}

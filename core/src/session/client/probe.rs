@@ -1,0 +1,165 @@
+//! Probes and their echoes, and the keys that seal both.
+
+use core::ops::DerefMut;
+
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Client, Knock, SessionEvent};
+use crate::drop_reason::DropReason;
+use crate::flight::{LossSlot, Slot};
+use crate::packet::{RecvMeta, SendToken};
+use crate::seal::SessionKeys;
+use crate::session::address_from_bytes;
+use crate::session::sealed::{open_message, seal_message, session_header};
+use crate::time::Monotonic;
+use crate::wire::header::{Kind, SessionHeader};
+use crate::wire::probe::{Probe, Reply, WANT_NOTHING};
+
+/// The present keys, or those before.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) number: u32,
+    pub(super) keys: SessionKeys,
+    pub(super) since: Monotonic,
+    pub(super) next_counter: u64,
+    /// The highest counter of an echo: what an older one says of the present is out of date.
+    pub(super) newest_echo: Option<u64>,
+}
+
+impl Session {
+    /// Fills `out` with a message to the reflector, and seals it.
+    pub(super) fn seal(
+        &mut self,
+        kind: Kind,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        seal_message(kind, self.number, counter, &self.keys.up, body, out)
+    }
+}
+
+impl<S, L> Client<S, L>
+where
+    S: DerefMut<Target = [Slot]>,
+    L: DerefMut<Target = [LossSlot]>,
+{
+    /// Writes and seals the next probe of stream `index`; `None` where it cannot be sent.
+    pub(super) fn write_probe(
+        &mut self,
+        index: usize,
+        now: Monotonic,
+        deadline: Monotonic,
+        out: &mut [u8],
+    ) -> Option<(usize, SendToken)> {
+        let session = self.session.as_mut()?;
+        let stream = &mut self.streams[index];
+        let turn = stream.flight.next_seq() % (stream.more_sizes.len() as u64 + 1);
+        let size = match turn.checked_sub(1) {
+            None => stream.config.size,
+            Some(i) => stream.more_sizes[i as usize],
+        };
+        let out = out.get_mut(..usize::from(size))?;
+        let seq = stream.flight.on_send(now, deadline, size)?;
+        stream.asked = stream
+            .flight
+            .oldest_undirected()
+            .map_or(WANT_NOTHING, |s| s - s % 64);
+        let probe = Probe {
+            stream: U16::new(index as u16),
+            flags: U16::ZERO,
+            reserved: U32::ZERO,
+            seq: U64::new(seq),
+            sent_ns: U64::new(now.as_nanos()),
+            earlier_seq: U64::new(stream.earlier.0),
+            earlier_tx_ns: U64::new(stream.earlier.1),
+            want: U64::new(stream.asked),
+        };
+        let sealed = session.seal(Kind::Probe, probe.as_bytes(), out);
+        debug_assert!(
+            sealed.is_ok(),
+            "a probe of {size} bytes has room for header and tag"
+        );
+        Some((
+            out.len(),
+            SendToken {
+                stream: index as u16,
+                seq,
+            },
+        ))
+    }
+
+    /// Opens what the reflector sealed under the present keys or those before, in place.
+    pub(super) fn open_in_session<B: FromBytes + KnownLayout + Immutable>(
+        &self,
+        datagram: &mut [u8],
+    ) -> Result<(SessionHeader, B), DropReason> {
+        let header = session_header(datagram)?;
+        let session = [&self.session, &self.before]
+            .into_iter()
+            .flatten()
+            .find(|s| s.number == header.session.get())
+            .ok_or(DropReason::UnknownSession)?;
+        let body = open_message(&header, &session.keys.down, datagram)?;
+        Ok((header, body))
+    }
+
+    /// An echo.
+    pub(super) fn replied(
+        &mut self,
+        now: Monotonic,
+        meta: &RecvMeta,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let (header, reply): (_, Reply) = self.open_in_session(datagram)?;
+        self.heard_at = now;
+        if core::mem::take(&mut self.silent) {
+            self.event(SessionEvent::Back);
+            // A knock that was only meant to find the reflector again is not needed any more.
+            self.knock = Knock::Idle;
+        }
+        let seq = reply.seq.get();
+        let index = usize::from(reply.stream.get());
+        if self.is_newest(header.session.get(), header.counter.get()) {
+            self.take_present(&reply);
+        }
+        let stream = self.streams.get_mut(index).ok_or(DropReason::Field)?;
+        stream.take_reply(meta, &reply, seq)
+    }
+
+    /// Whether the echo with `counter` in session `number` is the latest so far, in the order in
+    /// which they were sent.
+    fn is_newest(&mut self, number: u32, counter: u64) -> bool {
+        let session = self.session.as_mut().filter(|s| s.number == number);
+        session.is_some_and(|s| {
+            let newest = s.newest_echo.is_none_or(|n| n < counter);
+            if newest {
+                s.newest_echo = Some(counter);
+            }
+            newest
+        })
+    }
+
+    /// What an echo says of the reflector and of our address as they are now.
+    fn take_present(&mut self, reply: &Reply) {
+        let address = address_from_bytes(reply.address, reply.port.get());
+        if self.address.replace(address) != Some(address) {
+            self.event(SessionEvent::AddressSeen(address));
+        }
+        let drops = reply.socket_drops.get();
+        let before = self.remote_drops.replace(drops);
+        // Among the first count there may be drops of the probes before it.
+        let rise = drops.wrapping_sub(before.unwrap_or(0));
+        if rise == 0 || rise >= u32::MAX / 2 {
+            return;
+        }
+        if before.is_some() {
+            self.event(SessionEvent::RemoteDrops(rise));
+        }
+        for s in &mut self.streams {
+            s.believe_from = s.flight.next_seq();
+        }
+    }
+}

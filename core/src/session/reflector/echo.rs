@@ -1,0 +1,97 @@
+//! Echoes: what a probe asked for, and what is to be known about its arrival.
+
+use core::ops::DerefMut;
+
+use zerocopy::IntoBytes;
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
+
+use super::{Answer, KeyEntry, Reflector, Session};
+use crate::drop_reason::DropReason;
+use crate::limits::MIN_PROBE_SIZE;
+use crate::packet::{RecvMeta, SendToken};
+use crate::session::address_bytes;
+use crate::session::record::StreamRecord;
+use crate::time::Monotonic;
+use crate::wire::header::Kind;
+use crate::wire::probe::{NO_RECORD, Probe, Reply, WANT_NOTHING};
+
+impl<K, S, T> Reflector<K, S, T>
+where
+    K: DerefMut<Target = [KeyEntry]>,
+    S: DerefMut<Target = [Session]>,
+    T: DerefMut<Target = [StreamRecord]>,
+{
+    /// A probe is echoed to where it came from, wherever the session was before.
+    pub(super) fn echo(
+        &mut self,
+        now: Monotonic,
+        meta: &RecvMeta,
+        request: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<Answer, DropReason> {
+        if request.len() < MIN_PROBE_SIZE {
+            return Err(DropReason::Length);
+        }
+        let (index, probe): (usize, Probe) = self.open_in_session(now, request)?;
+        let now_ns = now.as_nanos();
+        let session = &mut self.sessions[index];
+        session.address = Some(meta.from);
+        let (key, instance) = (session.key, session.instance);
+        let slot = self.stream_for(now_ns, index, key, instance, probe.stream.get())?;
+        let session = &mut self.sessions[index];
+        let stream = &mut self.streams[usize::from(slot)];
+        let seq = probe.seq.get();
+        stream.used_ns = now_ns;
+        stream.receive(seq);
+
+        let asked = Some(probe.want.get()).filter(|w| *w != WANT_NOTHING);
+        let known = asked.and_then(|first| {
+            let back = u32::try_from(seq.checked_sub(first)?)
+                .ok()
+                .filter(|b| *b != NO_RECORD)?;
+            Some((stream.record(first)?, back))
+        });
+        let (record, record_back) = known.unwrap_or((0, NO_RECORD));
+        let mut tx_ns = [U64::ZERO; 2];
+        let mut tx_back = [U16::ZERO; 2];
+        let mut clocks = meta.at.clock as u8;
+        for (i, entry) in stream.tx.iter().enumerate() {
+            if let Some((tx_seq, at_ns, clock)) = *entry
+                && let Some(back) = seq.checked_sub(tx_seq).and_then(|b| u16::try_from(b).ok())
+            {
+                tx_ns[i] = U64::new(at_ns);
+                tx_back[i] = U16::new(back);
+                clocks |= (clock as u8) << (2 * i + 2);
+            }
+        }
+        let (address, port) = address_bytes(meta.from);
+        let rx_ns = meta.at.at.as_nanos();
+        let reply = Reply {
+            stream: probe.stream,
+            flags: U16::new(u16::from(self.clock.disciplined)),
+            ttl: meta.ttl.unwrap_or(0),
+            tos: meta.tos.unwrap_or(0),
+            clocks,
+            reserved: 0,
+            seq: probe.seq,
+            rx_ns: U64::new(rx_ns),
+            residence_ns: U32::new(u32::try_from(now_ns.saturating_sub(rx_ns)).unwrap_or(u32::MAX)),
+            socket_drops: U32::new(meta.socket_drops),
+            tx_ns,
+            tx_back,
+            received: U32::new(stream.received as u32),
+            record: U64::new(record),
+            record_back: U32::new(record_back),
+            clock_epoch: U32::new(self.clock.epoch),
+            address,
+            port: U16::new(port),
+            reserved2: U16::ZERO,
+        };
+        let number = session.number(index);
+        session.seal(Kind::Reply, number, reply.as_bytes(), out)?;
+        Ok(Answer {
+            len: out.len(),
+            token: Some(SendToken { stream: slot, seq }),
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! One session: who it is with, its keys, and how what belongs to it is opened and sealed.
+
+use core::net::SocketAddr;
+use core::ops::DerefMut;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::{KeyEntry, NONE, Reflector, STREAMS_PER_SESSION};
+use crate::drop_reason::DropReason;
+use crate::seal::{ReplayWindow, Secret, SessionKeys};
+use crate::session::budget::Budget;
+use crate::session::record::StreamRecord;
+use crate::session::sealed::{open_message, seal_message, session_header};
+use crate::time::Monotonic;
+use crate::wire::header::Kind;
+
+/// Room for one session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(super) in_use: bool,
+    /// Counts how often this place has been used, so that a number means one session only.
+    pub(super) generation: u16,
+    pub(super) key: u16,
+    /// The next session of the key, or the next free place.
+    pub(super) next: u16,
+    pub(super) instance: u64,
+    pub(super) client_random: [u8; 32],
+    pub(super) server_random: [u8; 32],
+    pub(super) keys: SessionKeys,
+    pub(super) replay: ReplayWindow,
+    pub(super) next_counter: u64,
+    pub(super) budget: Budget,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) since_ns: u64,
+    pub(super) used_ns: u64,
+    pub(super) packets: u64,
+    pub(super) streams: [u16; STREAMS_PER_SESSION],
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            in_use: false,
+            generation: 0,
+            key: 0,
+            next: NONE,
+            instance: 0,
+            client_random: [0; 32],
+            server_random: [0; 32],
+            keys: SessionKeys {
+                up: Secret::new([0; 32]),
+                down: Secret::new([0; 32]),
+            },
+            replay: ReplayWindow::new(),
+            next_counter: 0,
+            budget: Budget::new(0, 0),
+            address: None,
+            since_ns: 0,
+            used_ns: 0,
+            packets: 0,
+            streams: [NONE; STREAMS_PER_SESSION],
+        }
+    }
+}
+
+/// What a session looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Index of its key.
+    pub key: u16,
+    /// Where the client is.
+    pub address: Option<SocketAddr>,
+    /// When it began.
+    pub since: Monotonic,
+    /// When the last packet came.
+    pub used: Monotonic,
+    /// Packets that opened.
+    pub packets: u64,
+}
+
+impl Session {
+    /// Its number, where it lies in place `index`: the place and how often that was used.
+    pub(super) fn number(&self, index: usize) -> u32 {
+        (index as u32) << 16 | u32::from(self.generation)
+    }
+
+    /// Fills `out` with a message to the client of the session with `number`, and seals it.
+    pub(super) fn seal(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        seal_message(kind, number, counter, &self.keys.down, body, out)
+    }
+}
+
+impl<K, S, T> Reflector<K, S, T>
+where
+    K: DerefMut<Target = [KeyEntry]>,
+    S: DerefMut<Target = [Session]>,
+    T: DerefMut<Target = [StreamRecord]>,
+{
+    /// The place of the session with this number, if there is one.
+    pub(super) fn find_session(&self, number: u32) -> Option<usize> {
+        let (index, generation) = ((number >> 16) as usize, number as u16);
+        let session = self.sessions.get(index)?;
+        (session.in_use && session.generation == generation).then_some(index)
+    }
+
+    /// Opens what a client has sealed within its session, in place: fresh, and within the limits of
+    /// its key. Gives the session's place, and the body.
+    pub(super) fn open_in_session<B: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        now: Monotonic,
+        datagram: &mut [u8],
+    ) -> Result<(usize, B), DropReason> {
+        let header = session_header(datagram)?;
+        let index = self
+            .find_session(header.session.get())
+            .ok_or(DropReason::UnknownSession)?;
+        let now_ns = now.as_nanos();
+        // Opening costs time, and sources can be spoofed: what fails is only tried so often.
+        if !self.failures.has(now_ns) {
+            return Err(DropReason::FailureBudget);
+        }
+        let session = &mut self.sessions[index];
+        let body: Result<B, _> = open_message(&header, &session.keys.up, datagram);
+        if matches!(body, Err(DropReason::Seal)) {
+            self.failures.take(now_ns);
+        }
+        let body = body?;
+        self.opened = Some(session.key);
+        session.replay.accept(header.counter.get())?;
+        if !session.budget.take(now_ns) {
+            return Err(DropReason::RateLimit);
+        }
+        session.used_ns = now_ns;
+        session.packets += 1;
+        Ok((index, body))
+    }
+}

@@ -91,6 +91,9 @@ impl TcpListening {
                 .set_only_v6(true)
                 .map_err(error("IPV6_V6ONLY", "on"))?;
         }
+        // Connections begin with it until they are configured. Were it the host's default and that
+        // bbr, the kernel would go on to pace them under whichever control they are given then.
+        set_congestion(socket.as_raw_fd(), "reno")?;
         bind_patiently(&socket, local, BIND_PATIENCE)?;
         admission::admit(&socket, family, &[]).map_err(error("SO_ATTACH_FILTER", local))?;
         socket.listen(BACKLOG).map_err(error("listen", local))?;
@@ -242,6 +245,17 @@ pub(crate) fn facts(fd: RawFd) -> io::Result<TcpFacts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_accepted_never_began_with_the_congestion_control_of_the_host() {
+        let listener = TcpListening::new(([127, 0, 0, 1], 0).into()).unwrap();
+        let local = [crate::admission::Prefix::only([127, 0, 0, 1].into())];
+        admission::admit(&listener, Family::V4, &local).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr()).unwrap();
+        let (accepted, _) = listener.socket.accept().unwrap();
+        let name = accepted.tcp_congestion().unwrap();
+        assert_eq!(name.split(|b| *b == 0).next(), Some(&b"reno"[..]));
+    }
 
     #[test]
     fn an_unknown_congestion_control_is_said_with_its_name() {

@@ -7,8 +7,10 @@ use crate::time::Monotonic;
 /// Standard deviations of a 95 % interval.
 pub(crate) const Z95: f64 = 1.96;
 /// Minus the log of the chance that a rate at the threshold shows as much: a rate that is looked at
-/// every second over several windows is above a single look's 95 % by chance every few hours.
-const OF_ALL_LOOKS: f64 = 12.0;
+/// every second over several windows is above a single look's 95 % by chance every few hours. A month
+/// of looks at five series is 13 million, of which about one in ten is a new one; at this the
+/// Chernoff bound, which is above the chance itself, lets hardly any of them pass.
+const OF_ALL_LOOKS: f64 = 16.0;
 
 /// Lower and upper end of Wilson's interval for `k` hits of `n` (E. B. Wilson, 1927), at `z` standard
 /// deviations. 0 and 1 where `n` is 0.
@@ -24,6 +26,15 @@ pub(crate) fn wilson(k: f64, n: f64, z: f64) -> (f64, f64) {
         ((middle - half) / scale).max(0.0),
         ((middle + half) / scale).min(1.0),
     )
+}
+
+/// Of a share that was seen from the one that is expected (Kullback and Leibler); 0 below that.
+pub(crate) fn divergence(seen: f64, expected: f64) -> f64 {
+    if seen <= expected {
+        return 0.0;
+    }
+    let of = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
+    of(seen, expected) + of(1.0 - seen, 1.0 - expected)
 }
 
 /// Hits kept.
@@ -197,16 +208,11 @@ impl Rate {
         }
     }
 
-    /// Whether the share is above `threshold`, for all looks of a day together: by the Chernoff bound
+    /// Whether the share is above `threshold`, for all looks of a month together: by the Chernoff bound
     /// of the binomial tail.
     pub(crate) fn is_above(self, threshold: f64) -> bool {
-        let share = self.share();
-        if share <= threshold || threshold <= 0.0 {
-            return false;
-        }
-        let of = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
-        let divergence = of(share, threshold) + of(1.0 - share, 1.0 - threshold);
-        self.all / self.clustering.max(1.0) * divergence > OF_ALL_LOOKS
+        let trials = self.all / self.clustering.max(1.0);
+        threshold > 0.0 && trials * divergence(self.share(), threshold) > OF_ALL_LOOKS
     }
 
     /// Whether the share is below `threshold`, as surely as [`Rate::is_above`] says the reverse.
@@ -261,15 +267,6 @@ impl RateWindow {
             all: f64::from(b.all),
             clustering: 1.0,
         }
-    }
-
-    /// How many of the last `seconds`, up to 60, had a hit.
-    pub(crate) fn seconds_hit(&mut self, now: Monotonic, seconds: usize) -> u32 {
-        self.turn(now);
-        let n = seconds.min(FINE).min(self.fine_at as usize + 1);
-        (0..n as u64)
-            .filter(|back| self.fine[((self.fine_at - back) % FINE as u64) as usize].hits > 0)
-            .count() as u32
     }
 
     /// The last `seconds`, up to 60, or from there up to an hour in minutes of the clock, the one that

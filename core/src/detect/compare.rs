@@ -4,6 +4,7 @@
 use heapless::Vec;
 
 use super::chance::Rate;
+use super::edge::Edge;
 use super::event::{Finding, Kind, SeriesSet, Severity};
 use super::ledger::Ledger;
 use super::series::Watched;
@@ -83,7 +84,8 @@ pub(crate) fn each_second(
         } else {
             Severity::Warning
         };
-        let mut f = Finding::new(kind, severity, since)
+        let mut f = Finding::new(kind, severity, since.at)
+            .grain(since.grain_ns)
             .number("bad", bad.len().into())
             .number("well", well.into())
             .word("trouble", trouble.as_str());
@@ -114,17 +116,17 @@ pub(crate) fn each_second(
     }
 }
 
-fn ended(all: &Group<'_>, series: u8, trouble: Trouble, now: Monotonic) -> Monotonic {
+fn ended(all: &Group<'_>, series: u8, trouble: Trouble, now: Monotonic) -> Edge {
     all.iter()
         .find(|(i, _)| *i == series)
         .filter(|(_, s)| s.trouble_since(trouble).is_none())
-        .map_or(now, |(_, s)| s.trouble_ended(trouble))
+        .map_or(now.into(), |(_, s)| s.trouble_ended(trouble))
 }
 
 struct Found {
     kind: Kind,
     bad: SeriesSet,
-    since: Monotonic,
+    since: Edge,
     well: u32,
     share: Option<(f64, f64)>,
 }
@@ -138,24 +140,22 @@ fn find(
 ) -> Option<Found> {
     let long = now.saturating_sub(differ_for_ns);
     let (mut bad, mut well, mut near_bad) = (SeriesSet::default(), SeriesSet::default(), false);
-    let mut since = Monotonic::MAX;
+    let mut since: Option<Edge> = None;
     for (i, s) in all.iter().filter(|(_, s)| s.line() == line) {
         match s.trouble_since(trouble) {
-            Some(from) if from <= long && s.is_current(trouble, long) => {
+            Some(from) if from.at <= long && s.is_current(trouble, long) => {
                 near_bad |= !s.is_far();
                 bad.insert(*i);
-                since = since.min(from);
+                since = Some(since.map_or(from, |s| s.earlier(from)));
             }
             None if s.is_far() && s.well_since() <= long => well.insert(*i),
             _ => {}
         }
     }
-    if bad.is_empty() {
-        return None;
-    }
+    let since = since?;
     if !near_bad && !well.is_empty() {
         let kind = kind_of(line, bad, well, all)?;
-        let share = apart(now, since, trouble, bad, well, all)?;
+        let share = apart(now, since.at, trouble, bad, well, all)?;
         return Some(Found {
             kind,
             bad,
@@ -183,7 +183,7 @@ fn find(
     for (i, _) in all.iter().filter(|(_, s)| s.line() == other && s.is_far()) {
         well.insert(*i);
     }
-    let share = apart(now, since, trouble, bad, well, all)?;
+    let share = apart(now, since.at, trouble, bad, well, all)?;
     Some(Found {
         kind: Kind::InterfaceDiffers,
         bad,

@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 
+use super::edge::Edge;
 use crate::time::Monotonic;
 
 /// What happened. The words are those of the store and of the documentation.
@@ -241,6 +242,10 @@ pub(crate) struct Finding {
     pub(crate) direction: Option<Direction>,
     pub(crate) start: Monotonic,
     pub(crate) values: Values,
+    /// What speaks for up and for down, where the direction is that of all findings together.
+    pub(crate) weights: (u64, u64),
+    /// Edges are known no better than this, ns.
+    pub(crate) grain_ns: u64,
 }
 
 impl Finding {
@@ -251,6 +256,25 @@ impl Finding {
             direction: None,
             start,
             values: Values::new(),
+            weights: (0, 0),
+            grain_ns: 0,
+        }
+    }
+
+    pub(crate) fn weights(mut self, up: u64, down: u64) -> Self {
+        self.weights = (up, down);
+        self.direction(Direction::of_weights(up, down))
+    }
+
+    pub(crate) const fn grain(mut self, ns: u64) -> Self {
+        self.grain_ns = ns;
+        self
+    }
+
+    pub(crate) const fn edge(&self) -> Edge {
+        Edge {
+            at: self.start,
+            grain_ns: self.grain_ns,
         }
     }
 

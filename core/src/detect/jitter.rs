@@ -1,6 +1,7 @@
 //! `high_jitter`: the 95th percentile of IPDV is above a threshold when more than a twentieth of all
 //! neighbours differ by more than it.
 
+use super::edge::Edge;
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Probe, Thresholds};
 use super::rate::{Change, RateWatch};
@@ -37,7 +38,8 @@ impl Jitter {
         Self {
             interval_ns,
             before: None,
-            rate: RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns),
+            // One late probe differs from both of its neighbours.
+            rate: RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns).hits_each(2.0),
             up: 0,
             down: 0,
             large: 0,
@@ -46,7 +48,7 @@ impl Jitter {
         }
     }
 
-    pub(crate) const fn since(&self) -> Option<Monotonic> {
+    pub(crate) fn since(&self) -> Option<Edge> {
         self.rate.since()
     }
 
@@ -113,7 +115,7 @@ impl Jitter {
         &mut self,
         now: Monotonic,
         t: &Thresholds,
-    ) -> Option<Result<Finding, Monotonic>> {
+    ) -> Option<Result<Finding, Edge>> {
         if self.rate.since().is_none() && (now.as_nanos() / 1_000_000_000).is_multiple_of(60) {
             // What was counted before does not belong to trouble that begins now.
             for n in [
@@ -137,7 +139,8 @@ impl Jitter {
                 } else {
                     (Severity::Warning, t.jitter_ns)
                 };
-                Some(Ok(Finding::new(Kind::HighJitter, severity, since)
+                Some(Ok(Finding::new(Kind::HighJitter, severity, since.at)
+                    .grain(since.grain_ns)
                     .direction(Direction::of_weights(self.up, self.down))
                     .number("p95_above_ns", p95_above_ns)
                     .number("peak_ns", self.peak_ns.into())

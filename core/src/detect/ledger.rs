@@ -3,6 +3,7 @@
 
 use heapless::{Deque, Vec};
 
+use super::edge::Edge;
 use super::event::{Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, set};
 use crate::time::Monotonic;
 
@@ -18,8 +19,11 @@ struct Open {
     id: u32,
     /// The series that show it now.
     active: SeriesSet,
+    start: Edge,
     /// The latest end of those that no longer do.
-    ended: Monotonic,
+    ended: Edge,
+    /// What speaks for up and for down.
+    weights: (u64, u64),
     event: Event,
 }
 
@@ -73,16 +77,21 @@ impl Ledger {
             let mut members = SeriesSet::default();
             members.insert(series);
             let event = event_of(line, members, &f);
-            return self.begin(members, event);
+            return self.begin(members, event, &f);
         };
         let before = open.event.clone();
+        open.start = open.start.earlier(f.edge());
+        open.weights.0 += f.weights.0;
+        open.weights.1 += f.weights.1;
         let e = &mut open.event;
-        if f.start < e.start {
-            e.start = f.start;
-        }
+        e.start = open.start.at;
         e.end = None;
         e.severity = e.severity.max(f.severity);
-        e.direction = joined(e.direction, f.direction);
+        e.direction = if open.weights == (0, 0) {
+            joined(e.direction, f.direction)
+        } else {
+            Direction::of_weights(open.weights.0, open.weights.1)
+        };
         e.series.insert(series);
         open.active.insert(series);
         for (name, value) in &f.values {
@@ -99,8 +108,8 @@ impl Ledger {
         }
     }
 
-    /// `series` no longer shows it, since `end`. With further figures where there are some.
-    pub(crate) fn clear(&mut self, line: u8, series: u8, kind: Kind, end: Monotonic) {
+    /// `series` no longer shows it, since `end`.
+    pub(crate) fn clear(&mut self, line: u8, series: u8, kind: Kind, end: impl Into<Edge>) {
         let found = self
             .open
             .iter_mut()
@@ -109,9 +118,9 @@ impl Ledger {
             return;
         };
         open.active.remove(series);
-        open.ended = open.ended.max(end);
+        open.ended = open.ended.later(end.into());
         if open.active.is_empty() {
-            open.event.end = Some(open.ended.max(open.event.start));
+            open.event.end = Some(open.ended.at.max(open.event.start));
             let (id, event) = (open.id, open.event.clone());
             self.tell(id, Phase::End, event);
         }
@@ -166,7 +175,7 @@ impl Ledger {
         }
     }
 
-    fn begin(&mut self, active: SeriesSet, event: Event) {
+    fn begin(&mut self, active: SeriesSet, event: Event, f: &Finding) {
         let id = self.next_id;
         self.next_id += 1;
         if self.open.is_full() {
@@ -176,7 +185,9 @@ impl Ledger {
         let _ = self.open.push(Open {
             id,
             active,
-            ended: Monotonic::ZERO,
+            start: f.edge(),
+            ended: Monotonic::ZERO.into(),
+            weights: f.weights,
             event: event.clone(),
         });
         self.tell(id, Phase::Begin, event);

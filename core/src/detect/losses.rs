@@ -2,8 +2,10 @@
 
 use heapless::Deque;
 
+use super::edge::Edge;
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Probe, Thresholds};
+use super::nearby::{Nearby, ln_chance};
 use super::outage::{Outages, Part};
 use super::periodic::Periodic;
 use super::rate::{Change, RateWatch};
@@ -17,8 +19,18 @@ const S: u64 = 1_000_000_000;
 const DEAD_NS: u64 = 10 * S;
 /// How long a run waits for the judgement of the line, and to see whether loss goes on.
 const PATIENCE_NS: u64 = 5 * S;
-/// Log of the chance that scattered loss makes such a run.
-const UNLIKELY: f64 = -13.5;
+/// Log of the chance that scattered loss makes such a burst, by the loss around it and by the
+/// long-term loss: see the same of outages.
+const UNLIKELY: f64 = -16.0;
+const UNLIKELY_EVER: f64 = -20.0;
+/// Probes that the long-term loss stands for beside those around.
+const PRIOR: f64 = 20.0;
+/// How far around a burst loss is looked at, in slots and ns at least, and what right beside it is
+/// still part of it.
+const SIDES: [(u64, u64); 2] = [(40, 2 * S), (120, 6 * S)];
+const BESIDE_NS: u64 = S;
+/// So many times as many probes of the line as of the series tell of the series, too.
+const MANY: f64 = 10.0;
 /// Losses this near to each other are one burst, ns.
 const CHAIN_NS: u64 = S / 2;
 
@@ -34,6 +46,35 @@ struct Run {
     down: u32,
 }
 
+/// Losses near to each other.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    first: Monotonic,
+    last: Monotonic,
+    lost: u32,
+    /// Whether they are told as a burst.
+    told: bool,
+}
+
+impl Chain {
+    const NONE: Self = Self {
+        first: Monotonic::ZERO,
+        last: Monotonic::ZERO,
+        lost: 0,
+        told: false,
+    };
+
+    /// With `run`, where it is near enough.
+    fn with(self, run: &Run) -> Option<Self> {
+        let near = run.first.saturating_since(self.last) <= CHAIN_NS;
+        near.then_some(Self {
+            last: run.last,
+            lost: self.lost + run.lost,
+            ..self
+        })
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Losses {
@@ -47,8 +88,8 @@ pub(crate) struct Losses {
     /// The latest of them, in case trouble turns out to have begun with them.
     recent: Deque<(Monotonic, bool), 64>,
     dead_since: Option<Monotonic>,
-    /// Losses near to each other: the first and the last, and whether they are told as a burst.
-    chain: (Monotonic, Monotonic, bool),
+    chain: Chain,
+    nearby: Nearby,
     interval_ns: u64,
 }
 
@@ -63,7 +104,8 @@ impl Losses {
             down: 0,
             recent: Deque::new(),
             dead_since: None,
-            chain: (Monotonic::ZERO, Monotonic::ZERO, false),
+            chain: Chain::NONE,
+            nearby: Nearby::new((5 * interval_ns).max(S / 4)),
             interval_ns,
         }
     }
@@ -86,6 +128,7 @@ impl Losses {
             if !self.answered_before {
                 return;
             }
+            self.nearby.add(probe.sent, true);
             let run = self.run.get_or_insert(Run {
                 first: probe.sent,
                 last: probe.sent,
@@ -105,6 +148,7 @@ impl Losses {
         }
         self.answered_before = true;
         self.dead_since = None;
+        self.nearby.add(probe.sent, false);
         self.rate.add(probe.sent, probe.sent, false);
         if let Some(mut run) = self.run.take() {
             run.end = probe.sent;
@@ -133,23 +177,27 @@ impl Losses {
             self.waiting.pop_front();
             periodic.cluster(run.first, run.lost, run.up, run.down);
             if part == Part::Outage || run.last.saturating_since(run.first) >= DEAD_NS {
+                self.nearby.except(run.lost);
                 continue;
             }
-            if run.first.saturating_since(self.chain.1) > CHAIN_NS {
-                self.chain = (run.first, run.last, false);
-            }
-            self.chain.1 = run.last;
-            if self.chain.2 || (run.lost >= t.burst && self.is_burst(now, &run, line.scattered())) {
-                self.chain.2 = true;
+            self.chain = self.chain.with(&run).unwrap_or(Chain {
+                first: run.first,
+                last: run.last,
+                lost: run.lost,
+                told: false,
+            });
+            if self.chain.told || (run.lost >= t.burst && self.is_burst(line)) {
+                self.chain.told = true;
                 let severity = if run.lost >= t.burst_critical {
                     Severity::Critical
                 } else {
                     Severity::Warning
                 };
-                let f = Finding::new(Kind::LossBurst, severity, self.chain.0)
-                    .direction(Direction::of_weights(run.up.into(), run.down.into()))
+                let first = self.chain.first;
+                let f = Finding::new(Kind::LossBurst, severity, first)
+                    .weights(run.up.into(), run.down.into())
                     .number("lost", run.lost.into())
-                    .number("duration_ns", run.end.saturating_since(self.chain.0));
+                    .number("duration_ns", run.end.saturating_since(first));
                 return Some((f, run.last));
             }
             self.scattered(now, &run);
@@ -157,16 +205,40 @@ impl Losses {
         None
     }
 
-    /// Whether the scattered loss of the time does not explain it: that of the last minute, of all
-    /// series of the line together, or of the last ten seconds by how many of them had any (a burst fills two, scattered loss most).
-    fn is_burst(&mut self, now: Monotonic, run: &Run, of_line: f64) -> bool {
-        let minute = self.rate.last(now, 60);
-        let by_minute = (minute.hits + 0.05) / (minute.all + 20.0);
-        let seconds = f64::from(self.rate.seconds_hit(now, 10).saturating_sub(2));
-        let per_second = -libm::log(1.0 - (seconds / 10.0).min(0.95));
-        let by_seconds = per_second * self.interval_ns as f64 / S as f64;
-        let p = by_minute.max(by_seconds).max(of_line).min(0.9);
-        f64::from(run.lost) * libm::log(p) < UNLIKELY
+    /// Whether the scattered loss of the time does not explain the losses that are near to each other
+    /// now: that of the series and of its line, right before and after, and over a long time.
+    fn is_burst(&self, line: &Outages) -> bool {
+        let chain = self
+            .waiting
+            .iter()
+            .try_fold(self.chain, |c, run| c.with(run).ok_or(c))
+            .unwrap_or_else(|whole| whole);
+        let (first, last) = (chain.first, chain.last);
+        let lost = f64::from(chain.lost);
+        let slots = last.saturating_since(first) / self.interval_ns.max(1) + 1;
+        let own = (lost, lost.max(slots as f64));
+        let ln = |near, usual| ln_chance(own, near, usual, PRIOR);
+        let mut chance = f64::NEG_INFINITY;
+        for (slots, least_ns) in SIDES {
+            let far_ns = (slots * self.interval_ns).max(least_ns);
+            for n in [&self.nearby, &line.nearby] {
+                let beside_ns = BESIDE_NS.max(n.bin_ns());
+                let begin = first.saturating_sub(beside_ns);
+                let before = n.between(begin.saturating_sub(far_ns), begin);
+                let end = last.saturating_add(beside_ns);
+                let after = n.between(end, end.saturating_add(far_ns));
+                chance = chance.max(ln(before, n.usual()));
+                chance = chance.max(ln(after, n.usual()));
+            }
+        }
+        // What others met meanwhile, where there are many more of them.
+        let (lost_by_all, all) = line.nearby.between(first, last);
+        if all - own.1 >= MANY * own.1 {
+            let others = ((lost_by_all - lost).max(0.0), all - own.1);
+            chance = chance.max(ln(others, line.nearby.usual()));
+        }
+        let usual = self.nearby.usual().max(line.nearby.usual());
+        chance < UNLIKELY && ln_chance(own, (0.0, 0.0), usual, 1e6) < UNLIKELY_EVER
     }
 
     fn scattered(&mut self, now: Monotonic, run: &Run) {
@@ -192,7 +264,7 @@ impl Losses {
     }
 
     /// `packet_loss`, once a second.
-    pub(crate) fn each_second(&mut self, now: Monotonic) -> Option<Result<Finding, Monotonic>> {
+    pub(crate) fn each_second(&mut self, now: Monotonic) -> Option<Result<Finding, Edge>> {
         let waiting = self.waiting.front().map(|r| r.first);
         let known = waiting.or(self.run.map(|r| r.first)).unwrap_or(now);
         match self.rate.each_second(now, known)? {
@@ -208,12 +280,13 @@ impl Losses {
                     let of = |way: bool| {
                         self.recent
                             .iter()
-                            .filter(|(at, up)| *at >= since && *up == way)
+                            .filter(|(at, up)| *at >= since.at && *up == way)
                             .count() as u64
                     };
                     (self.up, self.down) = (of(true), of(false));
                 }
-                Some(Ok(Finding::new(Kind::PacketLoss, severity, since)
+                Some(Ok(Finding::new(Kind::PacketLoss, severity, since.at)
+                    .grain(since.grain_ns)
                     .direction(Direction::of_weights(self.up, self.down))
                     .ratio("loss", share)
                     .ratio("at_least", at_least)

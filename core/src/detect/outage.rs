@@ -9,6 +9,7 @@ use heapless::Deque;
 use super::event::{Direction, Finding, Kind, SeriesSet, Severity};
 use super::input::{Probe, Thresholds};
 use super::ledger::Ledger;
+use super::nearby::{Nearby, ln_chance};
 use crate::sample::Status;
 use crate::time::Monotonic;
 
@@ -20,15 +21,18 @@ const AROUND_NS: u64 = 1000 * MS;
 const WAITING: usize = 24;
 /// Stretches of which it is known what they were.
 const KNOWN: usize = 48;
+/// Losses are counted by this, ns: sixteen seconds back.
 const BIN_NS: u64 = 250 * MS;
-const BINS: usize = 64;
-/// Probes that the long-term loss of the line stands for beside those around.
+/// Probes that the long-term loss stands for beside those right before and after a stretch, and
+/// beside those of the last sixteen seconds.
 const PRIOR: f64 = 2.0;
-const LEAST_LOSS: f64 = 0.003;
+const PRIOR_WIDE: f64 = 100.0;
 /// Log of the chance that makes a stretch something of its own, by what was lost right before and
-/// after it, and by what was lost in the seconds before.
+/// after it, by the seconds before, and by the long-term loss: a line sees tens of millions of probes
+/// a month, and none of them should begin a false outage.
 const UNLIKELY: f64 = -8.0;
 const UNLIKELY_WIDE: f64 = -16.0;
+const UNLIKELY_EVER: f64 = -20.0;
 /// A stretch of less than a second has less loss than this beside it.
 const BESIDE: f64 = 0.3;
 
@@ -84,10 +88,7 @@ pub(crate) struct Outages {
     /// The outage that lasts or was the last: its kind, bounds and what is known of its direction.
     telling: bool,
     last: Option<(Kind, Monotonic, Monotonic, u32, u32)>,
-    bins: [(u16, u16); BINS],
-    bin_at: u64,
-    /// Lost and all, over a long time.
-    loss: (f64, f64),
+    pub(crate) nearby: Nearby,
 }
 
 impl Outages {
@@ -100,9 +101,7 @@ impl Outages {
             known: Deque::new(),
             telling: false,
             last: None,
-            bins: [(0, 0); BINS],
-            bin_at: 0,
-            loss: (0.0, 0.0),
+            nearby: Nearby::new(BIN_NS),
         }
     }
 
@@ -115,12 +114,9 @@ impl Outages {
         t: &Thresholds,
         out: &mut At<'_>,
     ) {
-        self.turn_bins(probe.sent);
-        let bin = &mut self.bins[(self.bin_at % BINS as u64) as usize];
-        bin.1 = bin.1.saturating_add(1);
+        self.nearby.add(probe.sent, !probe.answered());
         let run = &mut self.runs[usize::from(series & 63)];
         if !probe.answered() {
-            bin.0 = bin.0.saturating_add(1);
             *run = run.saturating_add(1);
             let run = u32::from(*run);
             if let Some((before, arrival)) = self.answered {
@@ -236,75 +232,38 @@ impl Outages {
     /// Whether the losses around a stretch do not explain it.
     fn is_something(&self, e: &Ended) -> bool {
         let (first, end) = (e.stretch.first, e.end);
-        let wide = self.around(Monotonic::ZERO, end.saturating_add(AROUND_NS));
         let own = f64::from(e.stretch.probes);
+        let usual = self.nearby.usual();
+        let around = |from, to| self.nearby.between(from, to);
+        let in_a_row = |near, weight| ln_chance((own, own), near, usual, weight);
         // Other outages are not loss either.
         let outages: u32 = self
             .known
             .iter()
-            .filter(|(from, ..)| from.as_nanos() / BIN_NS > self.oldest_bin())
+            .filter(|(from, ..)| *from >= self.nearby.since())
             .map(|(.., probes)| *probes)
             .sum();
-        let normal = (self.loss.0 / (self.loss.1 + 1000.0)).max(LEAST_LOSS);
-        let share = |(lost, all): (f64, f64), not: f64| {
-            let lost = (lost - not).max(0.0);
-            (lost + PRIOR * normal) / ((all - not).max(0.0) + PRIOR)
-        };
-        let unlikely = |p: f64| own * libm::log(p.min(0.999));
+        let (lost, all) = around(Monotonic::ZERO, end.saturating_add(AROUND_NS));
+        let not = own + f64::from(outages);
+        let wide = ((lost - not).max(0.0), (all - not).max(0.0));
         // A burst of losses may begin or end with it, or end right beside it: the worst side tells.
-        let mut near = 0.0f64;
+        let (mut near, mut chance) = (0.0f64, f64::NEG_INFINITY);
         for ns in [BIN_NS, 2 * BIN_NS, AROUND_NS] {
-            let before = self.around(first.saturating_sub(ns), first.saturating_sub(BIN_NS));
-            let after = self.around(end.saturating_add(BIN_NS), end.saturating_add(ns));
-            near = near.max(share(before, 0.0)).max(share(after, 0.0));
+            let before = around(first.saturating_sub(ns), first.saturating_sub(BIN_NS));
+            let after = around(end.saturating_add(BIN_NS), end.saturating_add(ns));
+            let (lost, all) = around(first.saturating_sub(ns), end.saturating_add(ns));
+            let both = ((lost - own).max(0.0), (all - own).max(0.0));
+            for side in [before, after, both] {
+                near = near.max((side.0 + PRIOR * usual) / (side.1 + PRIOR));
+                chance = chance.max(in_a_row(side, PRIOR));
+            }
         }
         // Between losses a short stretch is part of them, however unlikely.
         let short = end.saturating_since(first) < S;
         (!short || near < BESIDE)
-            && unlikely(near) < UNLIKELY
-            && unlikely(share(wide, own + f64::from(outages))) < UNLIKELY_WIDE
-    }
-
-    /// Share of probes lost by scattered loss in the last seconds: by how many quarters of a second had
-    /// any, for a burst fills few of them.
-    pub(crate) fn scattered(&self) -> f64 {
-        const BURST: usize = 8;
-        let hit = self.bins.iter().filter(|(lost, _)| *lost > 0).count();
-        let all: u32 = self.bins.iter().map(|(_, all)| u32::from(*all)).sum();
-        let share = hit.saturating_sub(BURST) as f64 / BINS as f64;
-        let per_bin = f64::from(all.max(1)) / BINS as f64;
-        -libm::log(1.0 - share.min(0.95)) / per_bin.max(1.0)
-    }
-
-    const fn oldest_bin(&self) -> u64 {
-        self.bin_at.saturating_sub(BINS as u64 - 1)
-    }
-
-    /// Lost and all between two instants, as far back as there are bins.
-    fn around(&self, from: Monotonic, to: Monotonic) -> (f64, f64) {
-        let (mut lost, mut all) = (0.0, 0.0);
-        let (from, to) = (from.as_nanos() / BIN_NS, to.as_nanos() / BIN_NS);
-        for n in from.max(self.oldest_bin())..=to.min(self.bin_at) {
-            let (l, a) = self.bins[(n % BINS as u64) as usize];
-            lost += f64::from(l);
-            all += f64::from(a);
-        }
-        (lost, all)
-    }
-
-    fn turn_bins(&mut self, at: Monotonic) {
-        let to = at.as_nanos() / BIN_NS;
-        let steps = to.saturating_sub(self.bin_at).min(BINS as u64);
-        for n in 1..=steps {
-            let bin = &mut self.bins[((to - steps + n) % BINS as u64) as usize];
-            self.loss.0 += f64::from(bin.0);
-            self.loss.1 += f64::from(bin.1);
-            *bin = (0, 0);
-        }
-        if self.loss.1 > 1e6 {
-            self.loss = (self.loss.0 / 2.0, self.loss.1 / 2.0);
-        }
-        self.bin_at = to.max(self.bin_at);
+            && chance < UNLIKELY
+            && in_a_row(wide, PRIOR_WIDE) < UNLIKELY_WIDE
+            && own * libm::log(usual) < UNLIKELY_EVER
     }
 
     fn remember(&mut self, kind: Kind, s: &Stretch) {
@@ -312,19 +271,24 @@ impl Outages {
             self.known.pop_front();
         }
         let _ = self.known.push_back((s.first, s.last, s.probes));
+        self.nearby.except(s.probes);
         self.last = Some((kind, s.first, s.last, s.up, s.down));
     }
 
     /// What the losses of one series between two instants were part of.
     pub(crate) fn part(&self, first: Monotonic, last: Monotonic) -> Part {
-        let within = |a: Monotonic, b: Monotonic| first >= a && last <= b;
-        if self.known.iter().rev().any(|(a, b, _)| within(*a, *b)) {
+        // A loss of its own may lie right before or after.
+        let mostly = |a: Monotonic, b: Monotonic| {
+            let common_ns = last.min(b).saturating_since(first.max(a));
+            first.max(a) <= last.min(b) && 2 * common_ns >= last.saturating_since(first)
+        };
+        if self.known.iter().rev().any(|(a, b, _)| mostly(*a, *b)) {
             return Part::Outage;
         }
         let open = self
             .waiting
             .iter()
-            .any(|e| within(e.stretch.first, e.stretch.last));
+            .any(|e| mostly(e.stretch.first, e.stretch.last));
         if open || self.now.is_some_and(|s| first >= s.first) {
             Part::Unknown
         } else {

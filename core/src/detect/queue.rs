@@ -10,6 +10,10 @@ use crate::time::Monotonic;
 const S: u64 = 1_000_000_000;
 /// Delay under load has to stand for this long, ns.
 const BLOAT_FOR_NS: u64 = S;
+/// Whether delay varies is judged over ten seconds and more: what stands high is told after this, ns.
+const JUDGED_NS: u64 = 15 * S;
+/// Where delay varies, what is this many times the threshold is high all the same.
+const JITTERY: u64 = 5;
 
 /// What the line carried when a probe was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub(crate) struct Queues {
     /// When delay last stood high for a moment.
     blip: Monotonic,
     apart_ns: u64,
+    /// Whether delay varied when it was last looked at.
+    jittery: bool,
+    /// The spike that lasts and has not been told yet, and how high it is, ns.
+    untold: Option<(Finding, u32)>,
 }
 
 impl Queues {
@@ -53,12 +61,14 @@ impl Queues {
             rate_bps: (0, 0),
             blip: Monotonic::ZERO,
             apart_ns: gap_ns,
+            jittery: false,
+            untold: None,
         }
     }
 
     /// Since when delay has been high without load.
     pub(crate) fn high_since(&self) -> Option<Monotonic> {
-        self.spike.since()
+        self.spike.since().filter(|_| self.untold.is_none())
     }
 
     /// Whether delay is high because of load, so that its variation says nothing else.
@@ -69,7 +79,7 @@ impl Queues {
     /// Begins anew on another path; whether a spike was being told.
     pub(crate) fn restart(&mut self) -> bool {
         self.baseline.restart();
-        self.spike.stop()
+        self.spike.stop() && self.untold.take().is_none()
     }
 
     /// One answered probe. Where delay is `jittery`, single values far above normal are part of that,
@@ -85,12 +95,17 @@ impl Queues {
     ) {
         let Some(rtt_ns) = probe.rtt_ns else { return };
         self.load = load;
+        self.jittery = jittery;
         let at = probe.sent;
         let loaded = probe.in_test || matches!(load, Busy::Loaded(..));
         let base = self.baseline.level_ns();
         let excess = base.map_or(0, |b| rtt_ns.saturating_sub(b));
         let high = base.is_some_and(|b| {
-            let at_least_ns = if jittery { 5 * t.spike_ns } else { t.spike_ns };
+            let at_least_ns = if jittery {
+                JITTERY * t.spike_ns
+            } else {
+                t.spike_ns
+            };
             u64::from(excess) > at_least_ns && f64::from(rtt_ns) > t.spike_factor * f64::from(b)
         });
         let bloated = u64::from(excess) > t.bloat_ns;
@@ -116,10 +131,10 @@ impl Queues {
             }
             self.blip = at;
             let change = self.spike.hit(at, excess, queues);
-            self.tell_spike(change, told);
+            self.tell_spike(change, t, told);
         } else if !loaded {
             let change = self.spike.miss(at);
-            self.tell_spike(change, told);
+            self.tell_spike(change, t, told);
         }
     }
 
@@ -131,11 +146,21 @@ impl Queues {
         told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
     ) {
         let change = self.spike.quiet(now);
-        self.tell_spike(change, told);
+        self.tell_spike(change, t, told);
         let change = self.bloat.quiet(now);
         self.tell_bloat(change, t, told);
         if let Some(since) = self.spike.since() {
-            told(Ok(self.spike_finding(since)));
+            let finding = self.spike_finding(since);
+            if self.untold.is_none() {
+                told(Ok(finding));
+            } else {
+                let excess_ns = self.spike.excess.median().unwrap_or(0);
+                self.untold = Some((finding, excess_ns));
+                let judged = now.saturating_since(since) >= JUDGED_NS;
+                if judged && !self.tell_untold(t, told) {
+                    self.spike.stop();
+                }
+            }
         }
         if let Some(since) = self.bloat.since() {
             told(Ok(self.bloat_finding(since, t)));
@@ -143,15 +168,38 @@ impl Queues {
     }
 
     fn tell_spike(
-        &self,
+        &mut self,
         change: Option<Change>,
+        t: &Thresholds,
         told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
     ) {
         match change {
-            Some(Change::Began(since)) => told(Ok(self.spike_finding(since))),
-            Some(Change::Ended(at)) => told(Err((Kind::LatencySpike, at))),
-            None => {}
+            Some(Change::Began(since)) => {
+                let excess_ns = self.spike.excess.median().unwrap_or(0);
+                self.untold = Some((self.spike_finding(since), excess_ns));
+            }
+            Some(Change::Ended(at)) if self.tell_untold(t, told) => {
+                told(Err((Kind::LatencySpike, at)));
+            }
+            Some(Change::Ended(_)) | None => {}
         }
+    }
+
+    /// Tells what has begun, if it has not been told, and unless it only looks so because delay varies:
+    /// whether it is told now.
+    fn tell_untold(
+        &mut self,
+        t: &Thresholds,
+        told: &mut dyn FnMut(Result<Finding, (Kind, Monotonic)>),
+    ) -> bool {
+        let Some((finding, excess_ns)) = self.untold.take() else {
+            return true;
+        };
+        let varies = self.jittery && u64::from(excess_ns) <= JITTERY * t.spike_ns;
+        if !varies {
+            told(Ok(finding));
+        }
+        !varies
     }
 
     fn tell_bloat(

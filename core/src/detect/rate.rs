@@ -4,6 +4,7 @@
 //! hour until it can be. Begin and end are the hits between which the rate was high.
 
 use super::chance::{Marks, Rate, RateWindow, Z95};
+use super::edge::Edge;
 use super::event::Severity;
 use crate::time::Monotonic;
 
@@ -20,13 +21,13 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub(crate) enum Change {
     /// It is high, since then, this bad; share as measured and its lower bound.
     High {
-        since: Monotonic,
+        since: Edge,
         severity: Severity,
         share: f64,
         at_least: f64,
     },
     /// It was high until then.
-    Over(Monotonic),
+    Over(Edge),
 }
 
 /// See the module.
@@ -44,6 +45,10 @@ pub(crate) struct RateWatch {
     /// Nothing before this is looked at: it belongs to trouble that has ended.
     settled: Monotonic,
     per_ns: f64,
+    /// So many hits are made by one thing.
+    hits_each: f64,
+    /// Between two hits of the trouble, on the mean.
+    grain_ns: u64,
 }
 
 impl RateWatch {
@@ -59,6 +64,21 @@ impl RateWatch {
             severity: None,
             settled: Monotonic::ZERO,
             per_ns: 1.0 / interval_ns.max(1) as f64,
+            hits_each: 1.0,
+            grain_ns: 0,
+        }
+    }
+
+    /// One thing that happens makes so many hits, which tell no more than one.
+    pub(crate) const fn hits_each(mut self, hits: f64) -> Self {
+        self.hits_each = hits;
+        self
+    }
+
+    const fn edge(&self, at: Monotonic) -> Edge {
+        Edge {
+            at,
+            grain_ns: self.grain_ns,
         }
     }
 
@@ -70,18 +90,13 @@ impl RateWatch {
         }
     }
 
-    pub(crate) const fn since(&self) -> Option<Monotonic> {
-        self.since
+    pub(crate) fn since(&self) -> Option<Edge> {
+        self.since.map(|at| self.edge(at))
     }
 
     /// The latest hit.
     pub(crate) fn last_hit(&self) -> Option<Monotonic> {
         self.marks.latest()
-    }
-
-    /// How many of the last `seconds` had a hit.
-    pub(crate) fn seconds_hit(&mut self, now: Monotonic, seconds: usize) -> u32 {
-        self.window.seconds_hit(now, seconds)
     }
 
     /// The share over the last `seconds`.
@@ -125,7 +140,7 @@ impl RateWatch {
                 // Windows go back further than the end: what is in them has been told.
                 self.window = RateWindow::default();
                 self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
-                return Some(Change::Over(end));
+                return Some(Change::Over(self.edge(end)));
             }
         } else if is_minute(now) {
             // Trouble that is about to be found must not count as calm.
@@ -140,8 +155,9 @@ impl RateWatch {
             if seconds < self.shortest_s || (seconds > 60 && !is_minute(now)) {
                 continue;
             }
-            let rate = self.window.last(now, seconds);
-            if rate.hits < 3.0 || !rate.is_above(self.threshold) {
+            let mut rate = self.window.last(now, seconds);
+            rate.clustering = rate.clustering.max(self.hits_each);
+            if rate.hits < 3.0 * self.hits_each || !rate.is_above(self.threshold) {
                 continue;
             }
             let low = rate.bounds(Z95).0;
@@ -157,13 +173,14 @@ impl RateWatch {
             }
         }
         let (severity, rate, low) = found?;
+        self.grain_ns = (1.0 / (rate.share().max(1e-9) * self.per_ns)) as u64;
         if let Some(since) = self.since {
             if self.severity >= Some(severity) {
                 return None;
             }
             self.severity = Some(severity);
             return Some(Change::High {
-                since,
+                since: self.edge(since),
                 severity,
                 share: rate.share(),
                 at_least: low,
@@ -174,7 +191,7 @@ impl RateWatch {
         self.since = Some(since);
         self.severity = Some(severity);
         Some(Change::High {
-            since,
+            since: self.edge(since),
             severity,
             share: rate.share(),
             at_least: low,
@@ -193,23 +210,38 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    /// One trial a second, of which one in fifty is a hit as ever, but for seven in ten seconds by
-    /// chance: that is over some time later, and was when the seven were.
+    /// One trial a second, of which one in fifty is a hit as ever, but for ten in a row: that is over some
+    /// time later, and was when the ten were.
     #[test]
     fn a_rate_raised_near_the_usual_one_ends() {
         let mut watch = RateWatch::new(0.05, 1.0, 10, S);
         let (mut begun, mut ended) = (None, None);
         for s in 0..9000u64 {
             let now = Monotonic::from_nanos(s * S);
-            let chance = (5003..5010).contains(&s);
-            watch.add(now, now, chance || s % 50 == 25);
+            let in_a_row = (5003..5013).contains(&s);
+            watch.add(now, now, in_a_row || s % 50 == 25);
             match watch.each_second(now, now) {
-                Some(Change::High { since, .. }) => begun = Some(since.as_nanos() / S),
-                Some(Change::Over(end)) => ended = Some(end.as_nanos() / S),
+                Some(Change::High { since, .. }) => begun = Some(since.at.as_nanos() / S),
+                Some(Change::Over(end)) => ended = Some(end.at.as_nanos() / S),
                 None => {}
             }
         }
         assert_eq!(begun, Some(5003));
-        assert_eq!(ended, Some(5009));
+        assert_eq!(ended, Some(5012));
+    }
+
+    /// Six hits of ten that three things make are three, and may be chance.
+    #[test]
+    fn hits_that_come_in_pairs_count_half() {
+        let raised = |each: f64, hits: u64| {
+            let mut watch = RateWatch::new(0.05, 1.0, 10, S).hits_each(each);
+            (0..1200u64).any(|s| {
+                let now = Monotonic::from_nanos(s * S);
+                watch.add(now, now, (1000..1000 + hits).contains(&s));
+                watch.each_second(now, now).is_some()
+            })
+        };
+        assert!(raised(1.0, 9) && !raised(2.0, 9));
+        assert!(raised(2.0, 60));
     }
 }

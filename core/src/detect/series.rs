@@ -1,6 +1,7 @@
 //! One series under watch: its detectors, and what they find.
 
 use super::compare::Trouble;
+use super::edge::Edge;
 use super::event::{Finding, Kind};
 use super::input::{Probe, Role, SeriesFacts, Thresholds};
 use super::jitter::Jitter;
@@ -36,7 +37,7 @@ pub(crate) struct Watched {
     answers: u32,
     well_since: Monotonic,
     /// When each trouble was last over.
-    ended: [Monotonic; 3],
+    ended: [Edge; 3],
     dead_before: bool,
 }
 
@@ -54,7 +55,7 @@ impl Watched {
             floor_ns: u32::MAX,
             answers: 0,
             well_since: now,
-            ended: [now; 3],
+            ended: [now.into(); 3],
             dead_before: false,
         }
     }
@@ -83,14 +84,17 @@ impl Watched {
         self.well_since
     }
 
-    pub(crate) fn trouble_since(&self, trouble: Trouble) -> Option<Monotonic> {
+    pub(crate) fn trouble_since(&self, trouble: Trouble) -> Option<Edge> {
         match trouble {
-            Trouble::Dead => self.losses.dead_since(),
+            Trouble::Dead => self.losses.dead_since().map(Edge::from),
             Trouble::Loss => self.losses.rate.since(),
-            Trouble::Slow => match (self.queues.high_since(), self.jitter.since()) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            },
+            Trouble::Slow => {
+                let high = self.queues.high_since().map(Edge::from);
+                match (high, self.jitter.since()) {
+                    (Some(a), Some(b)) => Some(a.earlier(b)),
+                    (a, b) => a.or(b),
+                }
+            }
         }
     }
 
@@ -101,7 +105,7 @@ impl Watched {
             || self.jitter.last_hit() > Some(long.saturating_add(RECENT_NS))
     }
 
-    pub(crate) const fn trouble_ended(&self, trouble: Trouble) -> Monotonic {
+    pub(crate) const fn trouble_ended(&self, trouble: Trouble) -> Edge {
         self.ended[trouble as usize]
     }
 
@@ -138,7 +142,7 @@ impl Watched {
             self.losses.step(probe);
             let dead = self.losses.dead_since().is_some();
             if core::mem::replace(&mut self.dead_before, dead) && !dead {
-                self.ended[Trouble::Dead as usize] = probe.sent;
+                self.ended[Trouble::Dead as usize] = probe.sent.into();
             }
         }
         let ended = &mut self.ended;
@@ -146,7 +150,7 @@ impl Watched {
             Ok(f) => ledger.raise(line, me, f),
             Err((kind, at)) => {
                 if kind == Kind::LatencySpike {
-                    ended[Trouble::Slow as usize] = at;
+                    ended[Trouble::Slow as usize] = at.into();
                 }
                 ledger.clear(line, me, kind, at);
             }
@@ -223,7 +227,7 @@ impl Watched {
             Ok(f) => ledger.raise(line, me, f),
             Err((kind, at)) => {
                 if kind == Kind::LatencySpike {
-                    ended[Trouble::Slow as usize] = at;
+                    ended[Trouble::Slow as usize] = at.into();
                 }
                 ledger.clear(line, me, kind, at);
             }
@@ -238,7 +242,13 @@ impl Watched {
     }
 }
 
-fn tell(ledger: &mut Ledger, line: u8, me: u8, kind: Kind, told: Result<Finding, Monotonic>) {
+fn tell<E: Into<Edge>>(
+    ledger: &mut Ledger,
+    line: u8,
+    me: u8,
+    kind: Kind,
+    told: Result<Finding, E>,
+) {
     match told {
         Ok(f) => ledger.raise(line, me, f),
         Err(end) => ledger.clear(line, me, kind, end),

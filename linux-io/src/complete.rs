@@ -20,9 +20,6 @@ use crate::sys;
 use crate::tag::{Op, Tag};
 use crate::timeline::{Reading, Timeline};
 
-/// In a stamp's completion flags: the network card took it.
-const STAMPED_BY_CARD: u32 = 1 << 16;
-
 impl Engine {
     /// Handles one completion; returns how many events came of it.
     pub(crate) fn complete(
@@ -40,7 +37,6 @@ impl Engine {
         };
         match tag.op {
             Op::Receive => self.receive_completed(socket, completion, now_ns, handler),
-            Op::Stamps => self.stamps_completed(socket, completion, now_ns, handler),
             Op::ErrorPoll => self.error_poll_completed(socket, completion, handler),
             Op::QuietSend => {
                 if completion.result() >= 0 {
@@ -154,27 +150,6 @@ impl Engine {
         };
         handler(&mut outbox, event);
         1
-    }
-
-    fn stamps_completed(
-        &mut self,
-        socket: SocketId,
-        completion: &Completion,
-        now_ns: u64,
-        handler: &mut impl FnMut(&mut Outbox<'_>, Event<'_>),
-    ) -> Result<usize, EngineError> {
-        if !cqueue::more(completion.flags()) {
-            return self.ended(socket, Running::Stamps, completion.result(), handler);
-        }
-        let [seconds, nanoseconds] = *completion.big_cqe();
-        let ns = clock::timespec_ns(seconds.cast_signed(), nanoseconds.cast_signed());
-        let by_card = completion.flags() & STAMPED_BY_CARD != 0;
-        let stamps = KernelStamps {
-            software_ns: if by_card { 0 } else { ns },
-            hardware_ns: if by_card { ns } else { 0 },
-        };
-        let number = completion.result().cast_unsigned();
-        Ok(self.stamped(socket, number, &stamps, now_ns, handler))
     }
 
     /// Hands one transmit stamp to the driver.
@@ -349,21 +324,15 @@ impl Engine {
         handler: &mut impl FnMut(&mut Outbox<'_>, Event<'_>),
     ) -> Result<usize, EngineError> {
         self.sockets.set_running(socket.index, running, false);
-        let Some(open) = self.sockets.get_mut(socket) else {
+        if self.sockets.get(socket).is_none() {
             return Ok(0);
-        };
+        }
         let hopeless = matches!(
             -result,
             libc::EINVAL | libc::EOPNOTSUPP | libc::EBADF | libc::ENOTSOCK | libc::EFAULT
         );
         if !hopeless {
             self.start(socket, running)?;
-            return Ok(0);
-        }
-        if running == Running::Stamps {
-            // A protocol without the command: its error queue is read instead.
-            open.stamp_command = false;
-            self.start(socket, Running::ErrorPoll)?;
             return Ok(0);
         }
         self.counters.socket_errors += 1;

@@ -1,5 +1,4 @@
-//! Reading a socket's error queue: transmit stamps where the ring's own command is not available,
-//! and ICMP errors.
+//! Reading a socket's error queue: transmit stamps and ICMP errors.
 
 use std::os::fd::RawFd;
 

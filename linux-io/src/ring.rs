@@ -9,8 +9,8 @@ use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, squeue};
 
 use crate::tag::{Op, Tag};
 
-/// A completion with room for the transmit-stamp command's two extra words.
-pub(crate) type Completion = cqueue::Entry32;
+/// A completion.
+pub(crate) type Completion = cqueue::Entry;
 
 /// Why the engine cannot go on.
 #[derive(Debug)]

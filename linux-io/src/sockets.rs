@@ -18,9 +18,6 @@ use crate::support::Features;
 use crate::sys;
 use crate::tag::{GENERATIONS, Op, Tag};
 
-/// `SOCKET_URING_OP_TX_TIMESTAMP`.
-pub(crate) const TX_TIMESTAMP_COMMAND: u32 = 4;
-
 /// How a transmit stamp says which datagram it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyMode {
@@ -36,17 +33,19 @@ pub(crate) enum KeyMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Running {
     Receive,
-    Stamps,
+    /// Of the socket's error queue, where transmit stamps and ICMP errors are read. The ring's own
+    /// command for stamps (`SOCKET_URING_OP_TX_TIMESTAMP`, Linux 6.17) is no way: beside it, a
+    /// completion of one lap of the queue earlier was handed out once more about every 35,000 on
+    /// Linux 6.18, and with it a receive buffer that was in use.
     ErrorPoll,
 }
 
 impl Running {
-    pub(crate) const ALL: [Self; 3] = [Self::Receive, Self::Stamps, Self::ErrorPoll];
+    pub(crate) const ALL: [Self; 2] = [Self::Receive, Self::ErrorPoll];
 
     const fn op(self) -> Op {
         match self {
             Self::Receive => Op::Receive,
-            Self::Stamps => Op::Stamps,
             Self::ErrorPoll => Op::ErrorPoll,
         }
     }
@@ -57,8 +56,6 @@ pub(crate) struct Open {
     pub(crate) socket: ProbeSocket,
     pub(crate) keys: KeyMode,
     pub(crate) counted: Option<StampKeys>,
-    /// Stamps come by the ring's command, not by reading the error queue.
-    pub(crate) stamp_command: bool,
     /// The count of dropped datagrams seen last.
     pub(crate) drops: u32,
     /// The only address it has, where it is bound to one.
@@ -80,11 +77,9 @@ impl Open {
 
     /// Which operations this socket needs.
     pub(crate) const fn wants(&self, running: Running) -> bool {
-        let stamps = self.socket.stamping.transmit;
         match running {
             Running::Receive => true,
-            Running::Stamps => stamps && self.stamp_command,
-            Running::ErrorPoll => self.socket.report_errors || (stamps && !self.stamp_command),
+            Running::ErrorPoll => self.socket.report_errors || self.socket.stamping.transmit,
         }
     }
 }
@@ -93,7 +88,7 @@ struct Place {
     generation: u16,
     open: Option<Open>,
     /// Operations whose last completion has not come; the place is not used again before.
-    running: [bool; 3],
+    running: [bool; 2],
 }
 
 /// The table.
@@ -115,7 +110,7 @@ impl Sockets {
                 .map(|_| Place {
                     generation: 0,
                     open: None,
-                    running: [false; 3],
+                    running: [false; 2],
                 })
                 .collect(),
             template,
@@ -146,7 +141,7 @@ impl Sockets {
             .places
             .iter_mut()
             .enumerate()
-            .find(|(_, p)| p.open.is_none() && p.running == [false; 3]);
+            .find(|(_, p)| p.open.is_none() && p.running == [false; 2]);
         let Some((index, place)) = free else {
             return Err(open);
         };
@@ -184,7 +179,6 @@ impl Sockets {
             Running::Receive => {
                 opcode::RecvMsgMulti::new(fd, &raw const *self.template, buffer_group).build()
             }
-            Running::Stamps => opcode::UringCmd16::new(fd, TX_TIMESTAMP_COMMAND).build(),
             Running::ErrorPoll => opcode::PollAdd::new(fd, libc::POLLERR as u32)
                 .multi(true)
                 .build(),
@@ -243,8 +237,6 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
     Ok(Open {
         keys,
         counted: (keys == KeyMode::Counted).then(StampKeys::new),
-        // The command leaves ICMP errors in the queue, so a socket that wants them reads it itself.
-        stamp_command: features.stamp_command && !socket.report_errors,
         drops: 0,
         address: Some(socket.local_addr().ip()).filter(|ip| !ip.is_unspecified()),
         card: card.map(Box::new),

@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
-use io_uring::types::Fd;
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 use socket2::{Domain, Socket, Type};
 
 use crate::cmsg;
-use crate::sockets::TX_TIMESTAMP_COMMAND;
 use crate::sys;
 
 /// Kernel features beyond what Linux 6.1 has; each has a fallback.
@@ -22,9 +20,6 @@ pub struct Features {
     /// The driver's own key for each transmit stamp (`SCM_TS_OPT_ID`, Linux 6.13). Fallback:
     /// following the kernel's counter.
     pub stamp_keys: bool,
-    /// Transmit stamps as completions (`SOCKET_URING_OP_TX_TIMESTAMP`, Linux 6.17). Fallback:
-    /// polling for and reading the socket's error queue.
-    pub stamp_command: bool,
 }
 
 impl Features {
@@ -32,13 +27,11 @@ impl Features {
     pub const ALL: Self = Self {
         absolute_wait: true,
         stamp_keys: true,
-        stamp_command: true,
     };
     /// Use the fallbacks, as on Linux 6.1.
     pub const NONE: Self = Self {
         absolute_wait: false,
         stamp_keys: false,
-        stamp_command: false,
     };
 
     /// What both have.
@@ -47,14 +40,13 @@ impl Features {
         Self {
             absolute_wait: self.absolute_wait && other.absolute_wait,
             stamp_keys: self.stamp_keys && other.stamp_keys,
-            stamp_command: self.stamp_command && other.stamp_command,
         }
     }
 
     /// Each feature: its name, the kernel that brought it, whether it is there, and what is done
     /// without.
     #[must_use]
-    pub const fn list(self) -> [FeatureLine; 3] {
+    pub const fn list(self) -> [FeatureLine; 2] {
         [
             FeatureLine {
                 name: "absolute wait",
@@ -67,12 +59,6 @@ impl Features {
                 since: "6.13",
                 available: self.stamp_keys,
                 fallback: "the kernel's counter is followed",
-            },
-            FeatureLine {
-                name: "transmit stamps on the ring",
-                since: "6.17",
-                available: self.stamp_command,
-                fallback: "the socket's error queue is read",
             },
         ]
     }
@@ -154,20 +140,15 @@ pub fn check() -> Result<Features, Unavailable> {
     Ok(*FEATURES.get_or_init(|| found))
 }
 
-type ProbeRing = IoUring<squeue::Entry, cqueue::Entry32>;
-
 fn probe() -> Result<Features, Unavailable> {
-    let mut ring = ProbeRing::builder()
+    let ring = IoUring::<squeue::Entry, cqueue::Entry>::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .build(4)
         .map_err(explain)?;
-    let stamp_keys = has_stamp_keys().unwrap_or(false);
-    let stamp_command = has_stamp_command(&mut ring).unwrap_or(false);
     Ok(Features {
         absolute_wait: has_absolute_wait(&ring),
-        stamp_keys,
-        stamp_command,
+        stamp_keys: has_stamp_keys().unwrap_or(false),
     })
 }
 
@@ -210,7 +191,7 @@ pub fn kernel_release() -> String {
 }
 
 /// An absolute wait for a time long past ends at once with ETIME where it is known.
-fn has_absolute_wait(ring: &ProbeRing) -> bool {
+fn has_absolute_wait(ring: &IoUring) -> bool {
     let past = io_uring::types::Timespec::new().nsec(1);
     let arguments: [u64; 3] = [0, 0, (&raw const past) as u64];
     let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG | EnterFlags::ABS_TIMER;
@@ -258,29 +239,6 @@ fn has_stamp_keys() -> io::Result<bool> {
         libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) as libc::c_int
     });
     Ok(!matches!(sent, Err(e) if e.raw_os_error() == Some(libc::EINVAL)))
-}
-
-/// An unknown command completes at once with an error; the known one waits for stamps.
-fn has_stamp_command(ring: &mut ProbeRing) -> io::Result<bool> {
-    let socket = stamped_socket()?;
-    let fd: RawFd = socket.as_raw_fd();
-    let command = opcode::UringCmd16::new(Fd(fd), TX_TIMESTAMP_COMMAND)
-        .build()
-        .user_data(1);
-    // SAFETY: the command points to nothing.
-    unsafe { ring.submission().push(&command) }
-        .map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))?;
-    let flags = EnterFlags::GETEVENTS.bits();
-    // SAFETY: no argument is passed.
-    unsafe { ring.submitter().enter::<u64>(1, 0, flags, None) }?;
-    let refused = ring.completion().any(|c| c.user_data() == 1);
-    if !refused {
-        let _ = ring.submitter().register_sync_cancel(
-            Some(io_uring::types::Timespec::new().sec(1)),
-            io_uring::types::CancelBuilder::any(),
-        );
-    }
-    Ok(!refused)
 }
 
 #[cfg(test)]

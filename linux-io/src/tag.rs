@@ -6,30 +6,28 @@
 pub(crate) enum Op {
     /// Multishot receive of a socket.
     Receive = 1,
-    /// Multishot transmit-stamp command of a socket.
-    Stamps = 2,
     /// Multishot poll of a socket's error queue.
-    ErrorPoll = 3,
+    ErrorPoll = 2,
     /// A send whose success is not reported; its key is in the tag.
-    QuietSend = 4,
+    QuietSend = 3,
     /// A send that holds its slot until it completes; `index` is the slot.
-    SlotSend = 5,
+    SlotSend = 4,
     /// Read of the waker's event counter.
-    Waker = 6,
+    Waker = 5,
     /// The timer of kernels without absolute wait.
-    Timer = 7,
+    Timer = 6,
     /// Nobody waits for it: cancellations, timer updates.
-    Ignored = 8,
+    Ignored = 7,
     /// Multishot accept of a listening socket.
-    Accept = 9,
+    Accept = 8,
     /// Connecting a stream, or writing its first bytes.
-    StreamOpen = 10,
+    StreamOpen = 9,
     /// Handing a stream's bytes over.
-    StreamSend = 11,
+    StreamSend = 10,
     /// Receiving a stream's bytes.
-    StreamReceive = 12,
+    StreamReceive = 11,
     /// Writing a note of a stream's receiver.
-    StreamNote = 13,
+    StreamNote = 12,
 }
 
 /// An operation, its place in a table, that place's generation, and 32 bits of the operation's own.
@@ -66,18 +64,17 @@ impl Tag {
     pub(crate) const fn unpack(bits: u64) -> Option<Self> {
         let op = match bits >> 60 {
             1 => Op::Receive,
-            2 => Op::Stamps,
-            3 => Op::ErrorPoll,
-            4 => Op::QuietSend,
-            5 => Op::SlotSend,
-            6 => Op::Waker,
-            7 => Op::Timer,
-            8 => Op::Ignored,
-            9 => Op::Accept,
-            10 => Op::StreamOpen,
-            11 => Op::StreamSend,
-            12 => Op::StreamReceive,
-            13 => Op::StreamNote,
+            2 => Op::ErrorPoll,
+            3 => Op::QuietSend,
+            4 => Op::SlotSend,
+            5 => Op::Waker,
+            6 => Op::Timer,
+            7 => Op::Ignored,
+            8 => Op::Accept,
+            9 => Op::StreamOpen,
+            10 => Op::StreamSend,
+            11 => Op::StreamReceive,
+            12 => Op::StreamNote,
             _ => return None,
         };
         Some(Self {
@@ -96,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_survive_packing(op in 1u64..=13, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
+        fn tags_survive_packing(op in 1u64..=12, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
             let op = Tag::unpack(op << 60).unwrap().op;
             let tag = Tag::new(op, index, generation, key);
             prop_assert_eq!(Tag::unpack(tag.pack()), Some(tag));

@@ -12,7 +12,7 @@ use bufferbane_linux_io::{
 };
 
 /// Every way an engine can work on this kernel: with all features, without each, without any.
-pub(crate) fn all_features() -> [Features; 5] {
+pub(crate) fn all_features() -> [Features; 4] {
     [
         Features::ALL,
         Features {
@@ -21,10 +21,6 @@ pub(crate) fn all_features() -> [Features; 5] {
         },
         Features {
             stamp_keys: false,
-            ..Features::ALL
-        },
-        Features {
-            stamp_command: false,
             ..Features::ALL
         },
         Features::NONE,

@@ -1,5 +1,6 @@
 //! A series of samples against the log of the line that they went through.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bufferbane_core::sample::{Sample, Status};
@@ -95,11 +96,11 @@ pub fn pairs<'a>(
             wrong.push(format!("cannot be on this line: {:?}", s.sample));
             continue;
         }
-        while let Some(e) = rest.next_if(|e| e.request.arrival_ns < s.at_ns - NEAR_NS) {
+        while let Some(e) = rest.next_if(|e| against(&e.request, s).is_lt()) {
             let at_ns = e.request.arrival_ns;
             wrong.push(format!("no sample for the request at {at_ns}"));
         }
-        match rest.next_if(|e| e.request.arrival_ns < s.at_ns + NEAR_NS) {
+        match rest.next_if(|e| against(&e.request, s).is_eq()) {
             Some(exchange) => pairs.push((s, exchange)),
             None => wrong.push(format!("no request at {} for {:?}", s.at_ns, s.sample)),
         }
@@ -121,6 +122,21 @@ pub fn compare(sent: &[Sent], exchanges: &[Exchange], knows_direction: bool) -> 
     }
     outcome.rtt_errors_ns.sort_unstable();
     outcome
+}
+
+/// Whether `request` is the one of `sent`, or an earlier or a later one. A ping's number says so,
+/// of other probes the time does.
+fn against(request: &Passage, sent: &Sent) -> Ordering {
+    if let Flow::Echo(_, number) = request.flow {
+        let ahead = number.wrapping_sub(sent.sample.seq as u16).cast_signed();
+        return ahead.cmp(&0);
+    }
+    let after_ns = request.arrival_ns - sent.at_ns;
+    if after_ns.abs() < NEAR_NS {
+        Ordering::Equal
+    } else {
+        after_ns.cmp(&0)
+    }
 }
 
 impl Outcome {
@@ -247,5 +263,27 @@ mod tests {
             false,
         );
         assert!(outcome.wrong.is_empty());
+    }
+
+    #[test]
+    fn pings_are_told_by_their_number_whatever_the_clock_says() {
+        let mut log = log(&FATES);
+        let mut n = 65534_u16;
+        for p in &mut log {
+            if p.way == Way::Up {
+                n = n.wrapping_add(1);
+            }
+            p.flow = Flow::Echo(7, n);
+        }
+        let mut said = sent(&[Status::Ok, Status::Lost, Status::Lost, Status::Ok]);
+        for s in &mut said {
+            s.sample.seq += 65535;
+            s.at_ns += 50 * MS;
+        }
+        let outcome = compare(&said, &exchanges(&log), false);
+        assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
+        assert_eq!((outcome.lost_up, outcome.lost_down), (1, 1));
+        said.remove(1);
+        assert_eq!(compare(&said, &exchanges(&log), false).wrong.len(), 1);
     }
 }

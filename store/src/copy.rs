@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use redb::{ReadableTable, TableError, TableHandle};
 
 use crate::error::{OpenError, StoreError};
+use crate::file::new_database;
 use crate::reader::Reader;
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, META, MINUTES, SERIES, TAIL, TESTS,
 };
-use crate::writer::new_database;
 
 impl Reader {
     /// Writes all there is to a new file at `out`, as small as its data allows: everything that was

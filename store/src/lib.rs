@@ -6,8 +6,10 @@
 //! figures are the same whether a daemon runs or not.
 
 mod buffer;
+mod codec;
 mod copy;
 mod error;
+mod file;
 mod floors;
 mod loadtest;
 mod model;
@@ -21,6 +23,7 @@ mod timemap;
 mod writer;
 
 pub use error::{OpenError, StoreError};
+pub use file::compact;
 pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
@@ -29,4 +32,4 @@ pub use query::{Bucket, Gap, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};
 pub use timemap::{Anchor, Segment, TimeMap};
-pub use writer::{CommitReport, Writer, WriterOptions, compact};
+pub use writer::{CommitReport, Writer, WriterOptions};

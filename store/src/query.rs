@@ -11,13 +11,13 @@ use bufferbane_core::sample::Sample;
 use bufferbane_core::stats::summary::Summary;
 use redb::ReadTransaction;
 
+use crate::codec::decode_summary;
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::model::SeriesId;
 use crate::reader::{Reader, read_chunk, read_tail};
 use crate::tables::{BLOCKS, HOUR_NS, HOURS, MINUTE_NS, MINUTES};
 use crate::timemap::Segment;
-use crate::writer::decode_summary;
 
 /// Up to this length a stretch is summed up from its samples, ns: exact, and fast enough.
 const EXACT_NS: u64 = 2 * HOUR_NS;

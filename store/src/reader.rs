@@ -7,7 +7,9 @@ use bufferbane_core::clock::{Knot, Queueing};
 use bufferbane_core::sample::Sample;
 use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 
+use crate::codec::{decode_block, decode_summary, from_json};
 use crate::error::{OpenError, StoreError};
+use crate::file::{open_database, open_read_only};
 use crate::floors::{self, Floors};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
@@ -16,7 +18,6 @@ use crate::tables::{
 };
 use crate::tail;
 use crate::timemap::{Anchor, Segment, TimeMap};
-use crate::writer::{decode_block, decode_summary, from_json, open_database, open_read_only};
 
 /// Which samples.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,9 +10,9 @@ use bufferbane_core::record;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::varint::{Reader, Writer};
 
+use crate::codec::encode_block;
 use crate::error::StoreError;
 use crate::model::SeriesId;
-use crate::writer::encode_block;
 
 /// One series' part of the tail.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,152 @@
+//! What a run before left: dictionaries, samples that were not sealed, events that lasted.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::Writer;
+use super::rollups::write_minutes;
+use crate::buffer::Buffer;
+use crate::codec::{decode_block, from_json, to_json};
+use crate::error::StoreError;
+use crate::floors::Floors;
+use crate::model::{Event, SeriesId, SeriesInfo};
+use crate::tables::{
+    ANCHORS, BLOCKS, EVENTS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
+};
+use crate::tail;
+
+impl Writer {
+    /// Reads the dictionaries, and closes what the run before left open.
+    pub(super) fn load(&mut self) -> Result<(), StoreError> {
+        let tx = self.database()?.begin_write()?;
+        {
+            // A file of an earlier version becomes one of this version.
+            let mut meta = tx.open_table(META)?;
+            let found = meta.get("schema")?.map_or(0, |v| v.value());
+            if found < SCHEMA {
+                meta.insert("schema", SCHEMA)?;
+            }
+            tx.open_table(FLOORS)?;
+            for row in tx.open_table(SERIES)?.iter()? {
+                let (id, json) = row?;
+                let info: SeriesInfo = from_json(json.value())?;
+                self.series.insert(info, SeriesId(id.value()));
+            }
+            let last_event = tx.open_table(EVENTS)?.last()?.map(|(id, _)| id.value());
+            self.next_event = last_event.map_or(0, |id| id + 1);
+            let last_test = tx.open_table(TESTS)?.last()?.map(|(id, _)| id.value());
+            self.next_test = last_test.map_or(0, |id| id + 1);
+            let mut tail_table = tx.open_table(TAIL)?;
+            let parts = match tail_table.get(())? {
+                Some(row) => tail::decode(row.value())?,
+                None => Vec::new(),
+            };
+            for mut part in parts {
+                close_part(&tx, &mut part)?;
+            }
+            tail_table.remove(())?;
+        }
+        end_events(&tx, self.series.values())?;
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+/// Puts what a run before left unsealed into blocks and rollups.
+pub(super) fn close_part(tx: &WriteTransaction, part: &mut tail::Part) -> Result<(), StoreError> {
+    let (id, boot) = (part.series, part.boot);
+    let mut buffer = Buffer::rolled_until(part.rolled_until_ns);
+    // Samples that are sealed but not rolled up yet.
+    {
+        let blocks = tx.open_table(BLOCKS)?;
+        let start = blocks
+            .range((id.0, boot, 0)..=(id.0, boot, part.rolled_until_ns))?
+            .next_back()
+            .transpose()?
+            .map_or(0, |(k, _)| k.value().2);
+        for row in blocks.range((id.0, boot, start)..=(id.0, boot, u64::MAX))? {
+            for s in decode_block(row?.1.value())? {
+                if s.sent.as_nanos() >= part.rolled_until_ns {
+                    buffer.insert(s);
+                }
+            }
+        }
+    }
+    let sealed = buffer.len();
+    let rolled = buffer.rolled_until_ns;
+    buffer.settle(sealed, rolled);
+    part.samples.drain(..).for_each(|s| buffer.insert(s));
+    let mut blocks = tx.open_table(BLOCKS)?;
+    for block in buffer.seal(u64::MAX, true) {
+        insert_block(&mut blocks, (id.0, boot, block.first_ns), &block.bytes)?;
+    }
+    let floors = tx.open_table(FLOORS)?;
+    let floors = Floors::load(&floors, id, boot, buffer.rolled_until_ns, u64::MAX)?;
+    write_minutes(tx, id, boot, &buffer.minutes(u64::MAX, true, &floors))
+}
+
+/// Ends the events that a run before left open where what it recorded in their boot ends.
+pub(super) fn end_events<'a>(
+    tx: &WriteTransaction,
+    series: impl Iterator<Item = &'a SeriesId> + Clone,
+) -> Result<(), StoreError> {
+    let mut open: Vec<(u64, Event)> = Vec::new();
+    let mut table = tx.open_table(EVENTS)?;
+    for row in table.iter()? {
+        let (id, json) = row?;
+        let event: Event = from_json(json.value())?;
+        if event.end_ns.is_none() {
+            open.push((id.value(), event));
+        }
+    }
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    for (id, mut event) in open {
+        let end_ns = match ends.get(&event.boot) {
+            Some(ns) => *ns,
+            None => last_instant(tx, event.boot, series.clone())?,
+        };
+        ends.insert(event.boot, end_ns);
+        event.end_ns = Some(end_ns.max(event.start_ns));
+        table.insert(id, to_json(&event)?.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The last instant of a boot of which anything is recorded, ns since boot.
+fn last_instant<'a>(
+    tx: &WriteTransaction,
+    boot: u32,
+    series: impl Iterator<Item = &'a SeriesId>,
+) -> Result<u64, StoreError> {
+    let of_boot = (boot, 0)..=(boot, u64::MAX);
+    let anchors = tx.open_table(ANCHORS)?;
+    let anchor = anchors.range(of_boot.clone())?.next_back().transpose()?;
+    let health = tx.open_table(HEALTH)?;
+    let minute = health.range(of_boot)?.next_back().transpose()?;
+    let mut last_ns = anchor.map_or(0, |(k, _)| k.value().1);
+    last_ns = last_ns.max(minute.map_or(0, |(k, _)| k.value().1));
+    let blocks = tx.open_table(BLOCKS)?;
+    for id in series {
+        let of_series = (id.0, boot, 0)..=(id.0, boot, u64::MAX);
+        if let Some((_, block)) = blocks.range(of_series)?.next_back().transpose()? {
+            let samples = decode_block(block.value())?;
+            let newest = samples.iter().map(|s| s.sent.as_nanos()).max();
+            last_ns = last_ns.max(newest.unwrap_or(0));
+        }
+    }
+    Ok(last_ns)
+}
+
+/// Inserts a block under its first instant, or right after another that has the same one.
+pub(super) fn insert_block(
+    blocks: &mut redb::Table<'_, SeriesTime, &'static [u8]>,
+    mut key: SeriesTime,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    while blocks.get(key)?.is_some() {
+        key.2 += 1;
+    }
+    blocks.insert(key, bytes)?;
+    Ok(())
+}

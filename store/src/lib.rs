@@ -28,7 +28,7 @@ pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
 };
-pub use query::{Bucket, Gap, Window};
+pub use query::{Bucket, Gap, Overview, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};
 pub use timemap::{Anchor, Segment, TimeMap};

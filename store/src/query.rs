@@ -69,6 +69,18 @@ pub struct Gap {
     pub to_ns: i64,
 }
 
+/// What [`Reader::overview`] finds.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// Everything that happened.
+    pub summary: Summary,
+    /// When the first and the last sample were sent, wall time, ns since 1970; `None` where there is
+    /// none.
+    pub extent: Option<(i64, i64)>,
+    /// The stretches between them through which nothing was recorded, in order.
+    pub gaps: Vec<Gap>,
+}
+
 impl Reader {
     /// Everything about `series` in `[from, to)` of wall time, ns since 1970.
     ///
@@ -138,44 +150,66 @@ impl Reader {
         from_ns: i64,
         to_ns: i64,
     ) -> Result<Vec<Bucket>, StoreError> {
-        let mut buckets: Vec<Bucket> = Vec::new();
-        let tx = self.read()?;
-        for segment in self.time_map().clip(from_ns, to_ns) {
-            let mut hour = None;
-            visit(&tx, series, &segment, true, &mut |part| {
-                let begin = part.at_ns() - part.at_ns() % HOUR_NS;
-                if hour != Some(begin) {
-                    hour = Some(begin);
-                    let end = begin.saturating_add(HOUR_NS).min(segment.to_ns);
-                    buckets.push(Bucket {
-                        from_ns: segment.wall_ns(begin.max(segment.from_ns)),
-                        to_ns: segment.wall_ns(end),
-                        summary: Summary::new(),
-                    });
-                }
-                if let Some(bucket) = buckets.last_mut() {
-                    part.join(&mut bucket.summary);
-                }
-            })?;
-        }
+        let mut buckets = Vec::new();
+        self.each_hour(series, from_ns, to_ns, &mut |b| buckets.push(b.clone()))?;
         Ok(buckets)
     }
 
-    /// The stretches of `[from, to)` through which `series`, which has a slot every `interval_ns`,
-    /// recorded nothing for longer than `longer_than_ns`.
+    /// As [`Reader::hourly`], handed out one by one: a year of them is many, and each is large.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn gaps(
+    pub fn each_hour(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+        put: &mut dyn FnMut(&Bucket),
+    ) -> Result<(), StoreError> {
+        let tx = self.read()?;
+        for segment in self.time_map().clip(from_ns, to_ns) {
+            let mut open: Option<(u64, Bucket)> = None;
+            visit(&tx, series, &segment, true, &mut |part| {
+                let begin = part.at_ns() - part.at_ns() % HOUR_NS;
+                match &mut open {
+                    Some((hour, bucket)) if *hour == begin => part.join(&mut bucket.summary),
+                    _ => {
+                        if let Some((_, done)) = &open {
+                            put(done);
+                        }
+                        let end = begin.saturating_add(HOUR_NS).min(segment.to_ns);
+                        let mut bucket = Bucket {
+                            from_ns: segment.wall_ns(begin.max(segment.from_ns)),
+                            to_ns: segment.wall_ns(end),
+                            summary: Summary::new(),
+                        };
+                        part.join(&mut bucket.summary);
+                        open = Some((begin, bucket));
+                    }
+                }
+            })?;
+            if let Some((_, last)) = &open {
+                put(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything about `series`, which has a slot every `interval_ns`, in `[from, to)` of wall time,
+    /// in one pass; gaps are told where they are longer than `longer_than_ns`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn overview(
         &self,
         series: SeriesId,
         from_ns: i64,
         to_ns: i64,
         longer_than_ns: u64,
         interval_ns: u64,
-    ) -> Result<Vec<Gap>, StoreError> {
-        let mut gaps = Vec::new();
-        let mut last: Option<i64> = None;
+    ) -> Result<Overview, StoreError> {
+        let mut all = Overview::default();
+        let mut before: Option<i64> = None;
         let tx = self.read()?;
         // An hour in which so few slots are missing hides no gap: it need not be looked into.
         let slots = |ns: u64| ns / interval_ns.max(1);
@@ -183,23 +217,26 @@ impl Reader {
         let is_whole = |hour: &Summary| hour.sent + hour.unsent >= whole;
         for segment in self.time_map().clip(from_ns, to_ns) {
             let mut see = |part: Part<'_>| {
-                let Some((first, end)) = part.first_and_last_ns() else {
+                part.join(&mut all.summary);
+                let Some((first, last)) = part.first_and_last_ns() else {
                     return;
                 };
-                let first = segment.wall_ns(first);
-                if let Some(before) = last
+                let (first, last) = (segment.wall_ns(first), segment.wall_ns(last));
+                if let Some(before) = before
                     && first.saturating_sub_unsigned(longer_than_ns) > before
                 {
-                    gaps.push(Gap {
+                    all.gaps.push(Gap {
                         from_ns: before,
                         to_ns: first,
                     });
                 }
-                last = Some(segment.wall_ns(end));
+                before = Some(last);
+                let (a, b) = all.extent.unwrap_or((first, last));
+                all.extent = Some((a.min(first), b.max(last)));
             };
             visit_where(&tx, series, &segment, &is_whole, &mut see)?;
         }
-        Ok(gaps)
+        Ok(all)
     }
 
     /// When the first and the last sample of `series` in `[from, to)` were sent, wall time, ns since

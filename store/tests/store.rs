@@ -240,7 +240,10 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
     w.close().unwrap();
     let r = Reader::open(&path).unwrap();
     let wall = |i: u64| START_WALL_NS + (i * S) as i64;
-    let gaps = r.gaps(id, wall(0), wall(6 * 3600), 120 * S, S).unwrap();
+    let all = r.overview(id, wall(0), wall(6 * 3600), 120 * S, S).unwrap();
+    assert_eq!(all.extent, Some((wall(0), wall(6 * 3600 - 1))));
+    assert_eq!(all.summary.sent, 6 * 3600 - 900);
+    let gaps = all.gaps;
     assert_eq!(gaps.len(), 1);
     assert_eq!((gaps[0].from_ns, gaps[0].to_ns), (wall(4999), wall(5900)));
     assert_eq!(
@@ -339,7 +342,9 @@ fn rollups_say_what_samples_say_when_the_samples_are_gone() {
         buckets.iter().map(|b| b.summary.sent).sum::<u64>(),
         truth.sent
     );
-    assert_eq!(r.gaps(id, START_WALL_NS, end, 90 * S, S).unwrap(), []);
+    let all = r.overview(id, START_WALL_NS, end, 90 * S, S).unwrap();
+    assert_eq!(all.gaps, []);
+    assert_eq!(all.summary.sent, truth.sent);
 }
 
 #[test]

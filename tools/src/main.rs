@@ -4,6 +4,7 @@
 //! one, and gives the same figures in both cases. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no
 //! data in that range.
 
+mod abreast;
 mod args;
 mod chart;
 mod control;

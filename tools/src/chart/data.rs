@@ -147,31 +147,66 @@ impl Track {
     /// A series in columns for `pixels` across; `None` where it has nothing in the range.
     pub(crate) fn read(
         reader: &Reader,
-        (id, info): &(SeriesId, SeriesInfo),
+        of: &(SeriesId, SeriesInfo),
         range: Range,
         pixels: usize,
     ) -> Result<Option<Self>, Fail> {
+        let track = if range.to_ns.abs_diff(range.from_ns) >= HOURLY_NS {
+            Self::of_hours(reader, of, range, pixels)?
+        } else {
+            Self::of_buckets(reader, of, range, pixels)?
+        };
+        Ok((!track.whole.is_empty()).then_some(track))
+    }
+
+    /// From the rollups of hours as they are: nothing is blurred, and they are read at once.
+    fn of_hours(
+        reader: &Reader,
+        (id, info): &(SeriesId, SeriesInfo),
+        range: Range,
+        pixels: usize,
+    ) -> Result<Self, Fail> {
+        let span_ns = range.to_ns.abs_diff(range.from_ns);
+        let wide = (span_ns / HOUR_NS).div_ceil(pixels.max(1) as u64) as usize;
+        let mut whole = Summary::new();
+        let mut cells = Vec::new();
+        let (mut fine, mut coarse) = (Joined::new(wide), Joined::new((wide * 2).max(3)));
+        reader.each_hour(*id, range.from_ns, range.to_ns, &mut |hour| {
+            whole.merge(&hour.summary);
+            cells.push(Column::of(hour.from_ns, hour.to_ns, &hour.summary));
+            fine.add(hour);
+            coarse.add(hour);
+        })?;
+        Ok(Self {
+            info: info.clone(),
+            fine: fine.end(),
+            single: false,
+            coarse: coarse.end(),
+            whole,
+            cells,
+            cell_ns: HOUR_NS,
+        })
+    }
+
+    /// From equal parts of the range.
+    fn of_buckets(
+        reader: &Reader,
+        (id, info): &(SeriesId, SeriesInfo),
+        range: Range,
+        pixels: usize,
+    ) -> Result<Self, Fail> {
         let whole = reader.summary(*id, range.from_ns, range.to_ns)?;
-        if whole.is_empty() {
-            return Ok(None);
-        }
         let span_ns = range.to_ns.abs_diff(range.from_ns);
         let (cells, cell_ns) = cells(reader, *id, range)?;
         let slots = span_ns / info.interval_ns.max(1);
         let (mut fine, mut coarse) = (Vec::new(), Vec::new());
-        let single = slots <= pixels as u64;
+        let mut single = slots <= pixels as u64;
         if single {
             fine = singles(reader, *id, info, range)?;
+            // Samples that have been given up live on in rollups.
+            single = !fine.is_empty();
         }
-        // Samples that have been given up live on in rollups.
-        let single = single && !fine.is_empty();
-        if span_ns >= HOURLY_NS {
-            // The rollups of hours as they are: nothing is blurred, and they are read at once.
-            let hours = reader.hourly(*id, range.from_ns, range.to_ns)?;
-            let wide = (span_ns / HOUR_NS).div_ceil(pixels.max(1) as u64) as usize;
-            fine = grouped(&hours, wide);
-            coarse = grouped(&hours, (wide * 2).max(3));
-        } else if !single {
+        if !single {
             let count = (slots / SLOTS_PER_COLUMN).clamp(1, pixels.max(1) as u64);
             let buckets = reader.buckets(*id, range.from_ns, range.to_ns, count as usize)?;
             fine = columns(&buckets, 1);
@@ -183,7 +218,7 @@ impl Track {
             let buckets = reader.buckets(*id, range.from_ns, range.to_ns, count)?;
             coarse = columns(&buckets, 1);
         }
-        Ok(Some(Self {
+        Ok(Self {
             info: info.clone(),
             fine,
             single,
@@ -191,7 +226,51 @@ impl Track {
             whole,
             cells,
             cell_ns,
-        }))
+        })
+    }
+}
+
+/// Joins up to `wide` hours that follow each other to a column; never over a stretch without any.
+struct Joined {
+    wide: usize,
+    /// The column that is not full yet, and how many hours are in it.
+    open: Option<(Bucket, usize)>,
+    columns: Vec<Column>,
+}
+
+impl Joined {
+    fn new(wide: usize) -> Self {
+        Self {
+            wide: wide.max(1),
+            open: None,
+            columns: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, hour: &Bucket) {
+        match &mut self.open {
+            Some((open, hours)) if *hours < self.wide && open.to_ns >= hour.from_ns => {
+                open.summary.merge(&hour.summary);
+                open.to_ns = hour.to_ns;
+                *hours += 1;
+            }
+            _ => {
+                self.close();
+                self.open = Some((hour.clone(), 1));
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some((b, _)) = self.open.take() {
+            self.columns
+                .push(Column::of(b.from_ns, b.to_ns, &b.summary));
+        }
+    }
+
+    fn end(mut self) -> Vec<Column> {
+        self.close();
+        self.columns
     }
 }
 
@@ -213,14 +292,6 @@ fn cells(reader: &Reader, id: SeriesId, range: Range) -> Result<(Vec<Column>, u6
 /// How many columns leave each enough probes for a share.
 fn share_columns(slots: u64, pixels: usize) -> usize {
     (slots / PROBES_FOR_SHARE).clamp(1, (pixels / 3).max(1) as u64) as usize
-}
-
-/// Joins up to `wide` hours that follow each other to a column; never over a stretch without any.
-fn grouped(hours: &[Bucket], wide: usize) -> Vec<Column> {
-    hours
-        .chunk_by(|a, b| a.to_ns >= b.from_ns)
-        .flat_map(|run| columns(run, wide.max(1)))
-        .collect()
 }
 
 /// Joins every `group` buckets to a column.

@@ -24,7 +24,7 @@ use crate::args::Chart as Arguments;
 use crate::fail::Fail;
 use crate::report::{self, Event};
 use crate::when::{self, Range};
-use crate::{out, source};
+use crate::{abreast, out, source};
 
 pub(crate) use data::{Column, Material, Track};
 pub(crate) use frame::Look;
@@ -146,12 +146,9 @@ pub(crate) fn material(
     range: Range,
     pixels: usize,
 ) -> Result<Material, Fail> {
-    let mut tracks = Vec::new();
-    for one in series {
-        tracks.extend(Track::read(reader, one, range, pixels)?);
-    }
+    let tracks = abreast::map(series, |one| Track::read(reader, one, range, pixels))?;
     Ok(Material {
-        tracks,
+        tracks: tracks.into_iter().flatten().collect(),
         events,
         range,
     })

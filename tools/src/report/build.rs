@@ -6,7 +6,7 @@ use bufferbane_core::stats::loss_runs::{LENGTH_CLASSES, LossRuns};
 use bufferbane_core::stats::moments::Moments;
 use bufferbane_core::stats::summary::{ClockCounts, Summary};
 use bufferbane_core::time::ClockSource;
-use bufferbane_store::{Direction, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
+use bufferbane_store::{Direction, Overview, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
 
 use super::model::{
     Clock, Compared, Event, Gap, Grade, Health, LossRuns as Runs, Report, RunClass, SCHEMA,
@@ -16,7 +16,7 @@ use super::{compare, cover, outages};
 use crate::args::Selection;
 use crate::fail::Fail;
 use crate::when::{self, Range};
-use crate::{export_tests, loads, source};
+use crate::{abreast, export_tests, loads, source};
 
 /// Shorter stretches without a sample than this are not told, ns.
 const SHORTEST_GAP_NS: u64 = 2_000_000_000;
@@ -48,15 +48,19 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     let chosen = source::series(reader, selection)?;
     let recorded = source::recorded(reader)?;
     let range = selection.range_or_day(now_ns, recorded)?;
+    let found = abreast::map(&chosen, |(id, info)| {
+        let shortest = shortest_gap_ns(info, range);
+        let (from, to) = (range.from_ns, range.to_ns);
+        let all = reader.overview(*id, from, to, shortest, info.interval_ns)?;
+        let gaps = gaps(&all, range, shortest);
+        Ok((!all.summary.is_empty()).then(|| one(info, &all.summary, gaps)))
+    })?;
     let (mut series, mut ids) = (Vec::new(), Vec::new());
-    for (id, info) in chosen {
-        let summary = reader.summary(id, range.from_ns, range.to_ns)?;
-        if summary.is_empty() {
-            continue;
+    for (found, of) in found.into_iter().zip(chosen) {
+        if let Some(found) = found {
+            series.push(found);
+            ids.push(of);
         }
-        let gaps = gaps(reader, id, &info, range)?;
-        series.push(one(&info, &summary, gaps));
-        ids.push((id, info));
     }
     let tests = export_tests::chosen(reader, selection, Some(range))?;
     let throughput = tests
@@ -360,28 +364,19 @@ fn shortest_gap_ns(info: &SeriesInfo, range: Range) -> u64 {
     }
 }
 
-fn gaps(
-    reader: &Reader,
-    id: SeriesId,
-    info: &SeriesInfo,
-    range: Range,
-) -> Result<Vec<Gap>, StoreError> {
-    let shortest = shortest_gap_ns(info, range);
-    let mut gaps: Vec<Gap> = reader
-        .gaps(id, range.from_ns, range.to_ns, shortest, info.interval_ns)?
-        .into_iter()
-        .map(|g| Gap::new(g.from_ns, g.to_ns))
-        .collect();
-    // Before the first and after the last sample nothing was recorded either.
-    if let Some((first, last)) = reader.extent(id, range.from_ns, range.to_ns)? {
-        if first.abs_diff(range.from_ns) > shortest {
+/// The gaps between samples, and what is missing before the first and after the last of them.
+fn gaps(found: &Overview, range: Range, shortest_ns: u64) -> Vec<Gap> {
+    let between = found.gaps.iter().map(|g| Gap::new(g.from_ns, g.to_ns));
+    let mut gaps: Vec<Gap> = between.collect();
+    if let Some((first, last)) = found.extent {
+        if first.abs_diff(range.from_ns) > shortest_ns {
             gaps.insert(0, Gap::new(range.from_ns, first));
         }
-        if range.to_ns.abs_diff(last) > shortest {
+        if range.to_ns.abs_diff(last) > shortest_ns {
             gaps.push(Gap::new(last, range.to_ns));
         }
     }
-    Ok(gaps)
+    gaps
 }
 
 fn health(reader: &Reader, range: Range, series: &[Series]) -> Result<Health, StoreError> {

@@ -196,10 +196,7 @@ fn write_bundle(
 }
 
 /// What a finished measurement leaves behind.
-#[cfg_attr(
-    not(feature = "demo"),
-    allow(dead_code, reason = "only a demonstration asks for all at once")
-)]
+#[cfg(feature = "demo")]
 #[derive(Debug)]
 pub(crate) struct Bundle {
     /// The page, then the images of its charts.
@@ -209,10 +206,7 @@ pub(crate) struct Bundle {
 }
 
 /// Reports everything in the store at `store`, which no daemon writes any more, into `dir`.
-#[cfg_attr(
-    not(feature = "demo"),
-    allow(dead_code, reason = "only a demonstration asks for all at once")
-)]
+#[cfg(feature = "demo")]
 pub(crate) fn bundle(store: &Path, dir: &Path) -> Result<Bundle, Fail> {
     std::fs::create_dir_all(dir).map_err(|e| Fail::of(dir.display(), e))?;
     let reader = Reader::open(store)?;

@@ -207,7 +207,8 @@ range_command! {
 }
 
 range_command! {
-    /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap, queue or timeline.
+    /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap, queue, timeline,
+    /// throughput, bufferbloat or test.
     #[argh(
         subcommand,
         name = "chart",
@@ -215,7 +216,8 @@ range_command! {
                    {command_name} loss --interface eth0 --format svg --theme dark > loss.svg"
     )]
     Chart {
-        /// latency, jitter, loss, distribution, comparison, heatmap, queue or timeline
+        /// latency, jitter, loss, distribution, comparison, heatmap, queue, timeline, throughput,
+        /// bufferbloat or test
         #[argh(positional)]
         kind: String,
         /// png or svg (default: by the name of --out, else png)
@@ -233,6 +235,9 @@ range_command! {
         /// light or dark (default light)
         #[argh(option)]
         theme: Option<String>,
+        /// only this throughput test, by its number in `export --what tests` (test: default the newest)
+        #[argh(option, arg_name = "number")]
+        test: Option<u64>,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::stats::summary::Summary;
-use bufferbane_store::{Bucket, Filter, Reader, SeriesId, SeriesInfo};
+use bufferbane_store::{Bucket, Filter, LoadTest, Reader, SeriesId, SeriesInfo, TestId};
 
 use crate::fail::Fail;
 use crate::report::Event;
@@ -40,6 +40,9 @@ pub(crate) struct Track {
     pub(crate) cell_ns: u64,
 }
 
+/// A throughput test, and when it began, ns since 1970.
+pub(crate) type Tested = (TestId, i64, LoadTest);
+
 /// Everything that charts are drawn of.
 #[derive(Debug)]
 pub(crate) struct Material {
@@ -47,6 +50,8 @@ pub(crate) struct Material {
     pub(crate) tracks: Vec<Track>,
     /// What happened.
     pub(crate) events: Vec<Event>,
+    /// Throughput tests, the oldest first.
+    pub(crate) tests: Vec<Tested>,
     /// The range.
     pub(crate) range: Range,
 }

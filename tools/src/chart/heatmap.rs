@@ -133,6 +133,7 @@ fn panel(frame: &mut Frame<'_>, plot: &Plot, track: &Track, rows: &[(Date, i8)],
     }
     // As many labels as have room.
     let every = ((SMALL + 3.0) / high).ceil().max(1.0) as usize;
+    let (mut boxes, mut dots) = (Vec::new(), Vec::new());
     for (r, row) in rows.iter().enumerate() {
         let y = top + r as f64 * high;
         if r % every == 0 {
@@ -159,7 +160,7 @@ fn panel(frame: &mut Frame<'_>, plot: &Plot, track: &Track, rows: &[(Date, i8)],
                 .unwrap_or(across);
             let x0 = left + f64::from(x) * wide;
             let x1 = left + f64::from(end) * wide - 1.0;
-            frame.scene.fill([x0, y, x1, y + high - gap], color(x));
+            boxes.push((color(x), [x0, y, x1, y + high - gap]));
             x = end;
         }
         for x in 0..across {
@@ -169,11 +170,14 @@ fn panel(frame: &mut Frame<'_>, plot: &Plot, track: &Track, rows: &[(Date, i8)],
             {
                 let (cx, cy) = (left + (f64::from(x) + 0.5) * wide, y + high / 2.0);
                 let r = (high / 4.0).clamp(1.0, 2.5);
-                frame
-                    .scene
-                    .fill([cx - r, cy - r, cx + r, cy + r], theme.text);
+                dots.push((theme.text, [cx - r, cy - r, cx + r, cy + r]));
             }
         }
+    }
+    // Boxes of one colour after each other are written as one.
+    boxes.sort_by_key(|(color, _)| *color);
+    for (color, bounds) in boxes.into_iter().chain(dots) {
+        frame.scene.fill(bounds, color);
     }
     let name = |x: i8| {
         if fine {

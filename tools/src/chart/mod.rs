@@ -1,6 +1,7 @@
 //! Charts. Each kind makes a [`scene::Scene`] of [`data::Track`]s; `paint` makes an image of that.
 
 mod axis;
+mod bufferbloat;
 mod comparison;
 mod data;
 mod distribution;
@@ -12,8 +13,12 @@ mod loss;
 mod paint;
 mod queue;
 mod scene;
+mod svg;
+mod test;
+mod tested;
 mod text;
 mod theme;
+mod throughput;
 mod timeline;
 
 use std::path::{Path, PathBuf};
@@ -24,12 +29,13 @@ use crate::args::Chart as Arguments;
 use crate::fail::Fail;
 use crate::report::{self, Event};
 use crate::when::{self, Range};
-use crate::{abreast, out, source};
+use crate::{abreast, export_tests, out, source};
 
-pub(crate) use data::{Column, Material, Track};
+pub(crate) use data::{Column, Material, Tested, Track};
 pub(crate) use frame::Look;
-pub(crate) use paint::{png, svg};
+pub(crate) use paint::png;
 pub(crate) use scene::Scene;
+pub(crate) use svg::svg;
 pub(crate) use theme::Theme;
 
 use frame::{Blank, Plot, Swatch, blanks};
@@ -61,13 +67,22 @@ pub(crate) enum Kind {
     Timeline,
     /// Queueing delay up and down over time.
     Queue,
+    /// What tests carried.
+    Throughput,
+    /// What load does to latency.
+    Bufferbloat,
+    /// One throughput test.
+    Test,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Timeline,
         Self::Queue,
+        Self::Bufferbloat,
+        Self::Throughput,
+        Self::Test,
         Self::Latency,
         Self::Loss,
         Self::Heatmap,
@@ -87,6 +102,9 @@ impl Kind {
             Self::Heatmap => "heatmap",
             Self::Timeline => "timeline",
             Self::Queue => "queue",
+            Self::Throughput => "throughput",
+            Self::Bufferbloat => "bufferbloat",
+            Self::Test => "test",
         }
     }
 
@@ -111,6 +129,9 @@ impl Kind {
             Self::Heatmap => heatmap::draw(material, look).map(Some),
             Self::Timeline => timeline::draw(material, look),
             Self::Queue => queue::draw(material, look),
+            Self::Throughput => throughput::draw(material, look),
+            Self::Bufferbloat => bufferbloat::draw(material, look),
+            Self::Test => test::draw(material, look),
         }
     }
 
@@ -125,6 +146,9 @@ impl Kind {
             Self::Heatmap => "Added delay by day and hour",
             Self::Timeline => "Events",
             Self::Queue => "Queueing delay up and down",
+            Self::Throughput => "Throughput",
+            Self::Bufferbloat => "Latency with and without load",
+            Self::Test => "Throughput test",
         }
     }
 
@@ -133,6 +157,9 @@ impl Kind {
         match self {
             Self::Timeline => "no event was recorded in this time",
             Self::Queue => "no series with a reflector tells up and down apart in this time",
+            Self::Throughput | Self::Bufferbloat | Self::Test => {
+                "no throughput test was made in this time; bbtool test makes one"
+            }
             _ => "nothing was measured in this time",
         }
     }
@@ -142,7 +169,7 @@ impl Kind {
 pub(crate) fn material(
     reader: &Reader,
     series: &[(SeriesId, SeriesInfo)],
-    events: Vec<Event>,
+    (events, tests): (Vec<Event>, Vec<Tested>),
     range: Range,
     pixels: usize,
 ) -> Result<Material, Fail> {
@@ -150,6 +177,7 @@ pub(crate) fn material(
     Ok(Material {
         tracks: tracks.into_iter().flatten().collect(),
         events,
+        tests,
         range,
     })
 }
@@ -183,8 +211,13 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     let page = PAGE_WIDTH.min(f64::from(width));
     let scale = f64::from(width) / page;
     let events = report::events(&reader, &selection, range)?;
-    let material = material(&reader, &chosen, events, range, page as usize)?;
-    if material.tracks.is_empty() {
+    let mut tests = export_tests::chosen(&reader, &selection, Some(range))?;
+    if let Some(number) = args.test {
+        tests.retain(|(id, ..)| id.0 == number);
+    }
+    let about = (events, tests);
+    let material = material(&reader, &chosen, about, range, page as usize)?;
+    if material.tracks.is_empty() && material.tests.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
     let look = Look {
@@ -203,7 +236,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         }
         Format::Svg => {
             scene.description = crate::show::clean(&scene.description);
-            svg(&scene, Some(scale))?.into_bytes()
+            svg(&scene, Some(scale)).into_bytes()
         }
     };
     let out = match &args.out {

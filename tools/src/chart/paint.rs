@@ -1,41 +1,21 @@
-//! From a [`Scene`] to an image: PNG or SVG.
+//! From a [`Scene`] to PNG.
 
-use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle};
+use plotters::backend::{BitMapBackend, DrawingBackend};
+use plotters::style::{Color, RGBColor, ShapeStyle};
 
-use super::scene::{Anchor, Label, Scene, Shape};
+use super::scene::{Label, Scene, Shape};
 use super::text;
 use super::theme::Rgb;
 use crate::fail::Fail;
 
 /// Bitmaps are drawn this much larger and averaged, since plotters does not smooth edges.
 const OVERSAMPLING: u32 = 2;
-/// Steps in a pixel of coordinates in SVG.
-const SVG_STEPS: f64 = 4.0;
-/// Plotters takes the size of a font from line to line, which it says is this much of the em.
-const LINE_PER_EM: f64 = 1.24;
-
-/// What a backend needs to be told differently.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Medium {
-    /// The joints of long thick paths go astray.
-    Bitmap,
-    /// Nothing.
-    Svg,
-}
-
 fn color(c: Rgb) -> RGBColor {
     RGBColor(c.0, c.1, c.2)
 }
 
 /// Draws everything but texts, `scale` times as large.
-fn shapes<B: DrawingBackend>(
-    backend: &mut B,
-    scene: &Scene,
-    scale: f64,
-    medium: Medium,
-) -> Result<(), Fail> {
+fn shapes(backend: &mut BitMapBackend<'_>, scene: &Scene, scale: f64) -> Result<(), Fail> {
     let at = |v: f64| (v * scale).round() as i32;
     let place = |(x, y): &(f64, f64)| (at(*x), at(*y));
     let fail = |e| Fail::of("cannot draw", e);
@@ -67,11 +47,8 @@ fn shapes<B: DrawingBackend>(
                     stroke_width: (width * scale).round().max(1.0) as u32,
                 };
                 let points: Vec<(i32, i32)> = points.iter().map(place).collect();
-                let piece = match medium {
-                    Medium::Bitmap => 2,
-                    Medium::Svg => points.len(),
-                };
-                for part in points.windows(piece.max(2)) {
+                // The joints of long thick paths would go astray.
+                for part in points.windows(2) {
                     backend
                         .draw_path(part.iter().copied(), &style)
                         .map_err(fail)?;
@@ -83,56 +60,6 @@ fn shapes<B: DrawingBackend>(
     Ok(())
 }
 
-/// The scene as SVG: `scale` times as large where that is given, else as large as its place.
-pub(crate) fn svg(scene: &Scene, scale: Option<f64>) -> Result<String, Fail> {
-    text::register();
-    let steps = |v: f64| (v * SVG_STEPS).ceil() as u32;
-    let mut drawn = String::new();
-    {
-        let size = (steps(scene.width), steps(scene.height));
-        let mut backend = SVGBackend::with_string(&mut drawn, size);
-        shapes(&mut backend, scene, SVG_STEPS, Medium::Svg)?;
-        for shape in &scene.shapes {
-            if let Shape::Text(label) = shape {
-                svg_text(&mut backend, label)?;
-            }
-        }
-        backend.present().map_err(|e| Fail::of("cannot draw", e))?;
-    }
-    // Plotters' first line gives the size in steps; ours gives it in pixels, and says what it is.
-    let body = drawn.split_once('\n').map_or("", |(_, body)| body);
-    let size = scale.map_or(String::new(), |s| {
-        let (width, height) = (scene.width * s, scene.height * s);
-        format!("width=\"{width:.0}\" height=\"{height:.0}\" ")
-    });
-    Ok(format!(
-        "<svg {size}viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" \
-         xmlns=\"http://www.w3.org/2000/svg\">\n{}",
-        steps(scene.width),
-        steps(scene.height),
-        crate::report::html::escape(&scene.description),
-        body.replace(" opacity=\"1\"", "")
-            .replace(" stroke=\"none\"", "")
-            .replace(" \"/>", "\"/>")
-    ))
-}
-
-fn svg_text(backend: &mut SVGBackend<'_>, label: &Label) -> Result<(), Fail> {
-    let at = |v: f64| (v * SVG_STEPS).round() as i32;
-    let h_pos = match label.anchor {
-        Anchor::Start => HPos::Left,
-        Anchor::Middle => HPos::Center,
-        Anchor::End => HPos::Right,
-    };
-    let ink = color(label.color);
-    let style = TextStyle::from(("sans-serif", label.size * SVG_STEPS * LINE_PER_EM).into_font())
-        .color(&ink)
-        .pos(Pos::new(h_pos, VPos::Center));
-    backend
-        .draw_text(&label.text, &style, (at(label.x), at(label.y)))
-        .map_err(|e| Fail::of("cannot draw", e))
-}
-
 /// The scene as PNG of this size, which must have its proportions.
 pub(crate) fn png(scene: &Scene, width: u32, height: u32) -> Result<Vec<u8>, Fail> {
     let scale = f64::from(width) / scene.width;
@@ -140,12 +67,7 @@ pub(crate) fn png(scene: &Scene, width: u32, height: u32) -> Result<Vec<u8>, Fai
     let mut large = vec![0; (large_width * large_height * 3) as usize];
     {
         let mut backend = BitMapBackend::with_buffer(&mut large, (large_width, large_height));
-        shapes(
-            &mut backend,
-            scene,
-            scale * f64::from(OVERSAMPLING),
-            Medium::Bitmap,
-        )?;
+        shapes(&mut backend, scene, scale * f64::from(OVERSAMPLING))?;
         backend.present().map_err(|e| Fail::of("cannot draw", e))?;
     }
     let mut pixels = shrink(&large, width as usize, height as usize);

@@ -4,7 +4,6 @@
 use std::sync::OnceLock;
 
 use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
-use plotters::style::{FontStyle, register_font};
 
 const BYTES: &[u8] = include_bytes!("../../assets/bufferbane-sans.ttf");
 
@@ -19,13 +18,6 @@ fn font() -> &'static FontRef<'static> {
             unreachable!("the embedded font: {e}")
         })
     })
-}
-
-/// Makes the font known to plotters, which asks for it before it writes text.
-pub(crate) fn register() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    // It can only fail as `font` can.
-    ONCE.get_or_init(|| drop(register_font("sans-serif", FontStyle::Normal, BYTES)));
 }
 
 /// The scale at which an em is `size` pixels.

@@ -14,6 +14,7 @@ use super::model::{
 };
 use super::{compare, cover, outages};
 use crate::args::Selection;
+use crate::chart::Tested;
 use crate::fail::Fail;
 use crate::when::{self, Range};
 use crate::{abreast, export_tests, loads, source};
@@ -39,6 +40,8 @@ pub(crate) struct Built {
     pub(crate) report: Report,
     /// The series in the order of the report's.
     pub(crate) series: Vec<(SeriesId, SeriesInfo)>,
+    /// Its throughput tests.
+    pub(crate) tests: Vec<Tested>,
     /// What it covers.
     pub(crate) range: Range,
 }
@@ -63,12 +66,6 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         }
     }
     let tests = export_tests::chosen(reader, selection, Some(range))?;
-    let throughput = tests
-        .iter()
-        .flat_map(|(_, at, t)| loads::throughput(*at, t));
-    let bufferbloat = tests
-        .iter()
-        .flat_map(|(_, at, t)| loads::bufferbloat(*at, t));
     if series.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
@@ -84,8 +81,14 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         host: host(),
         verdicts: Vec::new(),
         series,
-        throughput: throughput.collect(),
-        bufferbloat: bufferbloat.collect(),
+        throughput: tests
+            .iter()
+            .flat_map(|(_, at, t)| loads::throughput(*at, t))
+            .collect(),
+        bufferbloat: tests
+            .iter()
+            .flat_map(|(_, at, t)| loads::bufferbloat(*at, t))
+            .collect(),
         health,
         clock: clocks(reader, &ids, range, &events)?,
         load: Vec::new(),
@@ -101,6 +104,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     Ok(Built {
         report,
         series: ids,
+        tests,
         range,
     })
 }

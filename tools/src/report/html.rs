@@ -323,7 +323,7 @@ fn charts(page: &mut String, materials: [&Material; 2], zone: &TimeZone) -> Resu
             let Some(scene) = kind.draw(material, &look)? else {
                 continue;
             };
-            let svg = chart::svg(&scene, None)?;
+            let svg = chart::svg(&scene, None);
             push(page, format_args!("<div class=\"{class}\">\n{svg}</div>\n"));
             drawn = true;
         }

@@ -8,7 +8,7 @@ use super::build::{self, Built};
 use super::compare::Change;
 use super::model::Report;
 use crate::args::{Place, Report as Arguments, Selection};
-use crate::chart::{self, Material};
+use crate::chart::{self, Material, Tested};
 use crate::fail::Fail;
 use crate::source;
 use crate::when::{self, Range};
@@ -17,6 +17,7 @@ use crate::when::{self, Range};
 struct Part {
     reader: Reader,
     series: Vec<(SeriesId, SeriesInfo)>,
+    tests: Vec<Tested>,
 }
 
 /// The stores of a report, and the report.
@@ -33,10 +34,15 @@ impl Stores {
         let Built {
             report,
             series,
+            tests,
             range,
         } = build::build(&reader, selection, now_ns)?;
         Ok(Self {
-            parts: vec![Part { reader, series }],
+            parts: vec![Part {
+                reader,
+                series,
+                tests,
+            }],
             report,
             range,
         })
@@ -115,10 +121,13 @@ impl Stores {
     pub(crate) fn material(&self, pixels: usize) -> Result<Material, Fail> {
         let mut all: Option<Material> = None;
         for part in &self.parts {
-            let events = self.report.events.clone();
-            let part = chart::material(&part.reader, &part.series, events, self.range, pixels)?;
+            let about = (self.report.events.clone(), part.tests.clone());
+            let part = chart::material(&part.reader, &part.series, about, self.range, pixels)?;
             match &mut all {
-                Some(all) => all.tracks.extend(part.tracks),
+                Some(all) => {
+                    all.tracks.extend(part.tracks);
+                    all.tests.extend(part.tests);
+                }
                 None => all = Some(part),
             }
         }
@@ -126,6 +135,15 @@ impl Stores {
         for (track, series) in all.tracks.iter_mut().zip(&self.report.series) {
             track.info.interface.clone_from(&series.interface);
             track.info.target.clone_from(&series.target);
+        }
+        // The report has a line for each direction of a test, and one for the round trip.
+        let mut named = self.report.bufferbloat.iter();
+        for (_, _, test) in &mut all.tests {
+            if let Some(first) = named.next() {
+                test.interface.clone_from(&first.interface);
+                test.reflector.clone_from(&first.reflector);
+            }
+            named.by_ref().take(test.ways.len()).for_each(drop);
         }
         Ok(all)
     }

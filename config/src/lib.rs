@@ -390,14 +390,6 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    /// Leaves the rest of this section unread, and says so once if there is any.
-    pub fn not_acted_on(&self, why: &str) {
-        self.finished.set(true);
-        if self.table.is_some() {
-            self.warning("", why);
-        }
-    }
-
     /// Notes every key that nobody asked for. To be called when all has been asked.
     pub fn finish(&self) {
         if self.finished.replace(true) {

@@ -11,6 +11,7 @@ use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
+use crate::alerts::AlertsConfig;
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
 use crate::scout::MODEM;
 use crate::stamp::{self, StampTarget};
@@ -145,7 +146,7 @@ pub struct Keep {
 }
 
 /// All of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The store.
     pub store: PathBuf,
@@ -172,6 +173,8 @@ pub struct Config {
     pub reflectors: Vec<Reflector>,
     /// Throughput tests.
     pub throughput: Throughput,
+    /// What is told to whom.
+    pub alerts: AlertsConfig,
 }
 
 /// How throughput tests go, and when they run by themselves.
@@ -230,6 +233,7 @@ impl Default for Config {
             stamps: Vec::new(),
             reflectors: Vec::new(),
             throughput: Throughput::default(),
+            alerts: AlertsConfig::default(),
         }
     }
 }
@@ -314,8 +318,7 @@ fn read(root: &Section<'_>, base: &Path) -> Config {
         .filter_map(|r| read_reflector(r, base, &mut names))
         .collect();
     config.throughput = read_throughput(&root.section("throughput"));
-    root.section("alerts")
-        .not_acted_on("this version does not act on this section yet");
+    config.alerts = crate::alerts::read(&root.section("alerts"));
     root.finish();
     config
 }
@@ -768,18 +771,6 @@ mod tests {
                 "{what}: {said:#?}"
             );
         }
-    }
-
-    #[test]
-    fn what_is_of_later_versions_is_accepted_with_a_word() {
-        let loaded = parse(
-            "f",
-            "[alerts]
-latency_spike = 5
-",
-            Path::new("/"),
-        );
-        assert_eq!(loaded.unwrap().warnings.len(), 1);
     }
 
     #[test]

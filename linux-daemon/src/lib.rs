@@ -8,6 +8,7 @@
 //!   └─────────── configuration ──── control ─────────┘
 //! ```
 
+mod alerts;
 pub mod config;
 mod control;
 mod floors;
@@ -25,5 +26,6 @@ pub mod stamp;
 mod status;
 mod watch;
 
+pub use alerts::AlertsConfig;
 pub use service::{Daemon, Signals, StartError};
 pub use status::{Happening, Second, SeriesStatus, Status, StoreStatus};

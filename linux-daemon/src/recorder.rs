@@ -18,6 +18,7 @@ use bufferbane_store::{
 };
 use rtrb::Consumer;
 
+use crate::alerts::{Alerts, AlertsConfig, News};
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::notify;
@@ -37,6 +38,9 @@ const FULL_RETRY_NS: u64 = 5 * SECOND_NS;
 const FORCED_NS: u64 = 10 * SECOND_NS;
 /// So many may come at once before that.
 const FORCED_AT_ONCE: u64 = 6;
+/// Another number of hops and another smallest delay this near to each other are one change, ns: the
+/// delay tells when to some looks of five seconds.
+const SAME_ROUTE_NS: u64 = 60 * SECOND_NS;
 /// Reports kept while the store is being repaired.
 const BACKLOG: usize = 500_000;
 /// An unset clock shows a time before this, ns since 1970: 2026-01-01.
@@ -85,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) store: PathBuf,
     pub(crate) commit_interval_ns: u64,
     pub(crate) keep: Keep,
+    pub(crate) alerts: AlertsConfig,
 }
 
 /// See the module.
@@ -101,6 +106,9 @@ pub(crate) struct Recorder {
     live: BTreeMap<SeriesIndex, SeriesStatus>,
     floors: Floors,
     watcher: Watcher,
+    alerts: Alerts,
+    /// The latest change of the number of hops, by interface and target.
+    routes: HashMap<(String, String), (EventId, Event)>,
     open_events: HashMap<String, (EventId, Event)>,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     backlog: VecDeque<Observation>,
@@ -136,6 +144,8 @@ impl Recorder {
         status: Arc<Mutex<Status>>,
     ) -> Self {
         let now = clock::now();
+        let watcher = Watcher::new(now, settings.alerts.thresholds);
+        let alerts = Alerts::start(&settings.alerts);
         Self {
             commit_at: now.saturating_add(settings.commit_interval_ns),
             settings,
@@ -148,7 +158,9 @@ impl Recorder {
             addresses: HashMap::new(),
             live: BTreeMap::new(),
             floors: Floors::default(),
-            watcher: Watcher::new(now),
+            watcher,
+            alerts,
+            routes: HashMap::new(),
             open_events: HashMap::new(),
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
@@ -271,7 +283,10 @@ impl Recorder {
                 self.commit_waits.push(answer);
                 self.commit_for_readers(clock::now());
             }
-            Order::Settings(settings) => self.settings = settings,
+            Order::Settings(settings) => {
+                self.alerts.set(&settings.alerts);
+                self.settings = settings;
+            }
             Order::Stop => self.stopping = true,
         }
     }
@@ -432,17 +447,19 @@ impl Recorder {
                 from,
                 up_ns,
                 down_ns,
-            } => (
-                from,
-                "route_change",
-                format!(
+            } => {
+                let text = format!(
                     "the smallest delay to {} through {} changed by {:+.3} ms up and {:+.3} ms down",
                     info.target,
                     info.interface,
                     millis(up_ns),
                     millis(down_ns)
-                ),
-            ),
+                );
+                if self.add_to_route_change(info, from, (up_ns, down_ns), &text) {
+                    return;
+                }
+                (from, "route_change", text)
+            }
         };
         log::info!("{text}");
         let fact = Fact {
@@ -453,6 +470,33 @@ impl Recorder {
             text,
         };
         self.fact(at, None, fact, false);
+    }
+
+    /// What the smallest delays say of a change of route that the number of hops has told already
+    /// belongs to that event; `false` where there is none.
+    fn add_to_route_change(
+        &mut self,
+        info: &SeriesInfo,
+        from: Monotonic,
+        (up_ns, down_ns): (i64, i64),
+        text: &str,
+    ) -> bool {
+        let key = (info.interface.clone(), info.target.clone());
+        let (Some(writer), Some((id, event))) = (&mut self.writer, self.routes.get_mut(&key))
+        else {
+            return false;
+        };
+        if event.start_ns.abs_diff(from.as_nanos()) > SAME_ROUTE_NS {
+            return false;
+        }
+        event.values.insert("floor_up_ns".into(), up_ns.into());
+        event.values.insert("floor_down_ns".into(), down_ns.into());
+        if !event.text.contains("the smallest delay") {
+            event.text = format!("{}; {text}", event.text);
+        }
+        log::info!("{text}");
+        writer.update_event(*id, event.clone());
+        true
     }
 
     fn clock_step(&mut self, at: Monotonic, step_ns: i64) {
@@ -492,6 +536,7 @@ impl Recorder {
         }
         let id = writer.event(event.clone());
         note(&self.status, id, &event);
+        self.alerts.tell(News::Begin, id, &event);
         if let Some(name) = name.filter(|_| lasts) {
             self.open_events.insert(name, (id, event));
         }
@@ -505,6 +550,7 @@ impl Recorder {
         {
             event.end_ns = Some(at.as_nanos());
             note(&self.status, id, &event);
+            self.alerts.tell(News::End, id, &event);
             w.update_event(id, event);
             self.commit_soon = true;
         }
@@ -652,18 +698,40 @@ impl Recorder {
             let known = self.watcher.told_before(&notice);
             // Both edges are made durable at once; what changes between them can wait.
             self.commit_soon |= known.is_none() || over;
-            let place = [&event.interface, event.kind.as_str()].join(" ");
-            match known {
-                Some(_) if over => log::info!("{place} is over: {}", event.text),
-                Some(_) => log::debug!("{place}: {}", event.text),
-                None => log::warn!("{place}: {}", event.text),
-            }
-            match known {
-                Some(id) => writer.update_event(id, event),
-                None => {
-                    let id = writer.event(event);
-                    self.watcher.remember(&notice, id);
+            let id = match known {
+                Some(id) => {
+                    writer.update_event(id, event.clone());
+                    id
                 }
+                None => {
+                    let id = writer.event(event.clone());
+                    self.watcher.remember(&notice, id);
+                    if let Some(target) = event
+                        .target
+                        .clone()
+                        .filter(|_| event.kind == "route_change")
+                    {
+                        let key = (event.interface.clone(), target);
+                        self.routes.insert(key, (id, event.clone()));
+                    }
+                    id
+                }
+            };
+            let place = [&event.interface, event.kind.as_str()].join(" ");
+            let news = match known {
+                None => News::Begin,
+                Some(_) if over => News::End,
+                Some(_) => {
+                    log::debug!("{place}: {}", event.text);
+                    continue;
+                }
+            };
+            if self.alerts.tell(news, id, &event) {
+                continue;
+            }
+            match news {
+                News::Begin => log::warn!("{place}: {}", event.text),
+                News::End => log::info!("{place} is over: {}", event.text),
             }
         }
     }

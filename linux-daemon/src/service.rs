@@ -249,6 +249,7 @@ fn settings(config: &Config) -> Settings {
         store: config.store.clone(),
         commit_interval_ns: config.commit_interval_ns,
         keep: config.keep,
+        alerts: config.alerts.clone(),
     }
 }
 

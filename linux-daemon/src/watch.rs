@@ -39,11 +39,11 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(now: Monotonic) -> Self {
+    pub(crate) fn new(now: Monotonic, thresholds: Thresholds) -> Self {
         Self {
             watch: Watch::new(
                 now,
-                Thresholds::default(),
+                thresholds,
                 vec![SeriesState::default(); MAX_SERIES],
                 vec![LineState::default(); MAX_LINES],
             ),
@@ -334,7 +334,7 @@ mod tests {
     /// it, and ten seconds more.
     #[test]
     fn an_outage_of_the_line_is_told_with_the_gateway_well() {
-        let mut w = Watcher::new(Monotonic::ZERO);
+        let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
         let names = [
             ("gateway", "192.168.1.1"),
             ("quad9", "9.9.9.9"),
@@ -370,7 +370,7 @@ mod tests {
     /// Five minutes of one target; for eight seconds of it a third is lost in runs and the rest slow, which is
     /// known to be a test of ours before that or only after it, or is not.
     fn told_of_a_load(known: Option<bool>) -> Vec<Event> {
-        let mut w = Watcher::new(Monotonic::ZERO);
+        let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
         w.add(Monotonic::ZERO, SeriesIndex(0), &info("quad9", "9.9.9.9"));
         let (begin, end) = (2000, 2080);
         let at = |n: u64| Monotonic::from_nanos(n * S / 10);

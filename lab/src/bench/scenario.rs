@@ -29,11 +29,16 @@ pub fn run(options: &Options) -> Result<(), Fail> {
     if let Some(days) = options.days {
         within("--days", days, 1..=400)?;
     }
-    let all = || list::ALL.iter().chain(&list::MIXED);
-    let chosen: Vec<_> = all()
-        .filter(|(name, _)| options.name == "all" || options.name == *name)
-        .copied()
-        .collect();
+    let usual = || list::ALL.iter().chain(&list::MIXED);
+    let all = || usual().chain(&list::MONTHS);
+    let chosen: Vec<_> = if options.name == "all" {
+        usual().copied().collect()
+    } else {
+        all()
+            .filter(|(name, _)| options.name == *name)
+            .copied()
+            .collect()
+    };
     if chosen.is_empty() {
         let names: Vec<&str> = all().map(|(name, _)| *name).collect();
         return Err(Fail::Usage(format!(

@@ -219,6 +219,8 @@ pub struct Run {
     next_capacity: usize,
     /// Effects by time, and which of them may matter now.
     first_effect: usize,
+    /// Loads by time, and which of them may matter now.
+    first_load: usize,
 }
 
 impl Run {
@@ -227,6 +229,7 @@ impl Run {
     pub fn new(mut scenario: Scenario, seed: u64) -> Self {
         scenario.effects.sort_by_key(|e| e.from_ns);
         scenario.capacities.sort_by_key(|c| c.1);
+        scenario.loads.sort_by_key(|l| l.1);
         let mut run = Self {
             memory: vec![Memory::default(); scenario.series.len()],
             touched: BTreeMap::new(),
@@ -237,6 +240,7 @@ impl Run {
             next_second_ns: S,
             next_capacity: 0,
             first_effect: 0,
+            first_load: 0,
         };
         for i in 0..run.scenario.series.len() {
             let at_ns = run.chance_ns(run.scenario.series[i].facts.interval_ns);
@@ -304,6 +308,15 @@ impl Run {
         while self.next_second_ns <= now_ns {
             let at = self.next_second_ns;
             self.next_second_ns += S;
+            // Loads may overlap, but none lasts longer than an hour.
+            while self
+                .scenario
+                .loads
+                .get(self.first_load)
+                .is_some_and(|(_, _, to, _)| to + 3600 * S < at)
+            {
+                self.first_load += 1;
+            }
             for (line, sees) in self.scenario.sees_household.iter().enumerate() {
                 if !sees {
                     continue;
@@ -312,7 +325,10 @@ impl Run {
                     up_bps: 20_000,
                     down_bps: 60_000,
                 };
-                for (l, from, to, more) in &self.scenario.loads {
+                let loads = self.scenario.loads[self.first_load..]
+                    .iter()
+                    .take_while(|(_, from, ..)| *from < at);
+                for (l, from, to, more) in loads {
                     if usize::from(*l) == line && *from < at && at - S < *to {
                         load.up_bps += more.up_bps;
                         load.down_bps += more.down_bps;

@@ -69,6 +69,9 @@ pub const MIXED: [(&str, Make); 3] = [
     ("everything", everything),
 ];
 
+/// The ones that take longer than a test may, and are run by name only.
+pub const MONTHS: [(&str, Make); 1] = [("quiet_month", quiet_month)];
+
 fn series(line: u8, target: u16, role: Role, interval_ns: u64, base_ns: u64) -> Spec {
     Spec {
         facts: SeriesFacts {
@@ -277,6 +280,65 @@ fn quiet_household(rng: &mut ChaCha8Rng) -> Scenario {
         };
         s.effect((at, to), what, far, None);
         at = to + between(rng, 5 * S, 2 * MINUTE);
+    }
+    s
+}
+
+/// Thirty days of an ordinary home: the hour of the day shows, a little is lost, the radio scans, the
+/// household uses the line behind a good queue manager, and a test of our own runs every hour.
+fn quiet_month(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.length_ns = 30 * 24 * HOUR;
+    s.daily_ns = 3 * MS;
+    s.noise_ns = 3 * MS;
+    s.background_loss = 0.0005;
+    let mut at = 10 * MINUTE;
+    while at < s.length_ns - HOUR {
+        // Much less is going on at night.
+        let night = at / HOUR % 24 < 7;
+        let to = at + between(rng, S, 60 * S);
+        let load = Load {
+            up_bps: between(rng, 3_000_000, 9_500_000),
+            down_bps: between(rng, 1_000_000, 90_000_000),
+        };
+        s.loads.push((0, at, to, load));
+        let what = What::Delay {
+            up_ns: 8 * MS,
+            down_ns: 0,
+            wobble_ns: 14 * MS,
+        };
+        s.effect((at, to), what, far, None);
+        let pause = if night { HOUR } else { 10 * MINUTE };
+        at = to + between(rng, 5 * S, pause);
+    }
+    for hour in 1..30 * 24 {
+        let at = hour * HOUR + between(rng, 0, 30 * MINUTE);
+        let span = (at, at + 8 * S);
+        s.effect(span, What::Test, anybody, None);
+        let what = What::Delay {
+            up_ns: 60 * MS,
+            down_ns: 0,
+            wobble_ns: 25 * MS,
+        };
+        s.effect(span, what, far, None);
+        s.effect(
+            span,
+            What::Loss {
+                up: 0.05,
+                down: 0.0,
+            },
+            far,
+            None,
+        );
+        let what = What::Delay {
+            up_ns: 15 * MS,
+            down_ns: 15 * MS,
+            wobble_ns: 20 * MS,
+        };
+        for _ in 0..6 {
+            let at = hour * HOUR + between(rng, 0, HOUR);
+            s.effect((at, at + 120 * MS), what, anybody, None);
+        }
     }
     s
 }

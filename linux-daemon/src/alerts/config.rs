@@ -1,0 +1,267 @@
+//! `[alerts]`: from where on something is told, and to whom.
+
+use std::fmt;
+
+use bufferbane_config::{Section, parse_duration, suggestion};
+use bufferbane_core::detect::{Kind, Thresholds};
+use bufferbane_store::Severity;
+
+use super::deliver::Endpoint;
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1000 * MS;
+const HOUR: u64 = 3600 * S;
+/// Facts about this host that are events, too.
+const FACTS: [&str; 9] = [
+    "store_full",
+    "clock_step",
+    "link_down",
+    "link_up",
+    "address_change",
+    "config_reload",
+    "samples_dropped",
+    "reflector_lost",
+    "reflector_back",
+];
+
+/// To whom alerts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// A program and its arguments; the alert is on its standard input.
+    Program(Vec<String>),
+    /// An HTTP endpoint.
+    Endpoint(Endpoint),
+}
+
+impl fmt::Display for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(p) => write!(f, "the program {}", p.first().map_or("", |p| p)),
+            Self::Endpoint(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+/// `[[alerts.hook]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HookConfig {
+    pub(crate) to: To,
+    /// Kinds of events; none are all.
+    pub(crate) kinds: Vec<String>,
+    /// Less severe ones are not told.
+    pub(crate) least: Severity,
+    /// The same trouble is told at most once in this time, ns.
+    pub(crate) every_ns: u64,
+}
+
+impl HookConfig {
+    pub(crate) fn wants(&self, kind: &str, severity: Severity) -> bool {
+        severity >= self.least && (self.kinds.is_empty() || self.kinds.iter().any(|k| k == kind))
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlertsConfig {
+    pub(crate) thresholds: Thresholds,
+    pub(crate) hooks: Vec<HookConfig>,
+}
+
+/// Reads the section.
+pub(crate) fn read(s: &Section<'_>) -> AlertsConfig {
+    let mut config = AlertsConfig::default();
+    read_thresholds(s, &mut config.thresholds);
+    config.hooks = s.sections("hook").iter().filter_map(read_hook).collect();
+    s.finish();
+    config
+}
+
+/// Where a threshold has a critical one beside it, both move together.
+fn read_thresholds(s: &Section<'_>, t: &mut Thresholds) {
+    let scaled = |default: u64, critical: u64, ns: u64| {
+        u64::try_from(u128::from(critical) * u128::from(ns) / u128::from(default))
+            .unwrap_or(critical)
+    };
+    let default = Thresholds::default();
+    if let Some(ns) = s.duration_ns("latency_spike", MS..=10 * S) {
+        t.spike_ns = ns;
+    }
+    if let Some(ns) = s.duration_ns("high_jitter", MS..=10 * S) {
+        t.jitter_ns = ns;
+        t.jitter_critical_ns = scaled(default.jitter_ns, default.jitter_critical_ns, ns);
+    }
+    if let Some(share) = s.parsed("packet_loss", |text| percent(text, 0.05, 50.0)) {
+        t.loss = share;
+        t.loss_critical = share * default.loss_critical / default.loss;
+    }
+    if let Some(n) = s.number("loss_burst", 2..=1000) {
+        t.burst = n as u32;
+        t.burst_critical =
+            (n * u64::from(default.burst_critical)).div_ceil(u64::from(default.burst)) as u32;
+    }
+    if let Some(ns) = s.duration_ns("micro_outage", 50 * MS..=10 * S) {
+        t.micro_outage_ns = ns;
+    }
+    if let Some(ns) = s.duration_ns("outage", S..=HOUR) {
+        t.outage_ns = ns;
+    }
+    if t.micro_outage_ns > t.outage_ns {
+        s.mistake("micro_outage", "is longer than what makes an outage");
+    }
+    if let Some(ns) = s.duration_ns("bufferbloat", 5 * MS..=10 * S) {
+        t.bloat_ns = ns;
+        t.bloat_critical_ns = scaled(default.bloat_ns, default.bloat_critical_ns, ns);
+    }
+    // One threshold each for what can be bad in two ways or directions.
+    let share = s.parsed("capacity", |text| percent(text, 5.0, 99.0));
+    if let Some(share) = share {
+        t.capacity = share;
+        t.capacity_critical = share * default.capacity_critical / default.capacity;
+    }
+    if let Some(ns) = s.duration_ns("differs_for", 10 * S..=HOUR) {
+        t.differ_for_ns = ns;
+    }
+    if let Some(days) = s.number("peak_hour_congestion", 2..=7) {
+        t.peak_days = days as u8;
+    }
+    if let Some(ns) = s.duration_ns("hold_down", 0..=24 * HOUR) {
+        t.hold_down_ns = ns;
+    }
+}
+
+/// A share that is written as a percentage, such as "1.5%".
+fn percent(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    text.strip_suffix('%')
+        .and_then(|n| n.trim().parse::<f64>().ok())
+        .filter(|n| (least..=most).contains(n))
+        .map(|n| n / 100.0)
+        .ok_or_else(|| {
+            format!(
+                "\"{text}\" is not a percentage from {least}% to {most}%; write for example \"2%\""
+            )
+        })
+}
+
+fn read_hook(s: &Section<'_>) -> Option<HookConfig> {
+    let program = s.texts("program");
+    let endpoint = s.parsed("url", Endpoint::parse);
+    let to = match (s.has("program"), s.has("url")) {
+        (true, true) => {
+            s.mistake(
+                "url",
+                "a hook has a program or a url, not both; write two hooks",
+            );
+            None
+        }
+        (false, false) => {
+            s.mistake(
+                "",
+                "a hook needs program = [\"/path/to/it\"] or url = \"http://...\"",
+            );
+            None
+        }
+        _ => program.map(To::Program).or(endpoint.map(To::Endpoint)),
+    };
+    if let Some(To::Program(p)) = &to
+        && p.first().is_none_or(String::is_empty)
+    {
+        s.mistake(
+            "program",
+            "is empty; write for example [\"/usr/local/bin/tell-me\"]",
+        );
+    }
+    let kinds = s.texts("kinds").unwrap_or_default();
+    let known: Vec<&str> = Kind::ALL.iter().map(|k| k.as_str()).chain(FACTS).collect();
+    for kind in kinds.iter().filter(|k| !known.contains(&k.as_str())) {
+        let meant = suggestion(kind, &known);
+        let there = if meant.is_empty() {
+            "; there are"
+        } else {
+            " There are"
+        };
+        let text = format!(
+            "\"{kind}\" is no kind of event{meant}{there} {}",
+            known.join(", ")
+        );
+        s.mistake("kinds", text);
+    }
+    let severities = [
+        ("info", Severity::Info),
+        ("warning", Severity::Warning),
+        ("critical", Severity::Critical),
+    ];
+    let least = s.choice("severity", &severities);
+    let every = s.parsed("every", |text| {
+        parse_duration(text).and_then(|ns| match ns {
+            0..=86_400_000_000_000 => Ok(ns),
+            _ => Err(format!("\"{text}\" is too long; 24h is the most")),
+        })
+    });
+    s.finish();
+    Some(HookConfig {
+        to: to?,
+        kinds,
+        least: least.unwrap_or(Severity::Warning),
+        every_ns: every.unwrap_or(300 * S),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<AlertsConfig, Vec<String>> {
+        crate::config::parse("f.toml", text, Path::new("/"))
+            .map(|l| l.config.alerts)
+            .map_err(|m| m.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn thresholds_and_hooks_are_read() {
+        let a = parse(
+            "[alerts]\npacket_loss = \"2%\"\nbufferbloat = \"50ms\"\nloss_burst = 6\n\
+             [[alerts.hook]]\nprogram = [\"/bin/tell\", \"-x\"]\nseverity = \"critical\"\n\
+             [[alerts.hook]]\nurl = \"http://10.0.0.2/a\"\nkinds = [\"outage\", \"link_down\"]\n\
+             every = \"1m\"\n",
+        )
+        .unwrap();
+        let t = &a.thresholds;
+        assert_eq!((t.loss, t.loss_critical), (0.02, 0.04));
+        assert_eq!((t.bloat_ns, t.bloat_critical_ns), (50 * MS, 250 * MS));
+        assert_eq!((t.burst, t.burst_critical), (6, 10));
+        assert_eq!(t.spike_ns, Thresholds::default().spike_ns);
+        let [program, endpoint] = &a.hooks[..] else {
+            panic!("{a:?}")
+        };
+        assert!(program.wants("packet_loss", Severity::Critical));
+        assert!(!program.wants("packet_loss", Severity::Warning));
+        assert!(endpoint.wants("link_down", Severity::Warning));
+        assert!(!endpoint.wants("packet_loss", Severity::Critical));
+        assert_eq!(endpoint.every_ns, 60 * S);
+        assert_eq!(parse("").unwrap(), AlertsConfig::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let said = parse(
+            "[alerts]\npacket_loss = \"2\"\nlatency_spik = \"5ms\"\n[[alerts.hook]]\n\
+             kinds = [\"outtage\"]\n[[alerts.hook]]\nurl = \"https://a/\"\n",
+        )
+        .unwrap_err();
+        for (n, what) in [
+            "f.toml:2:1: alerts.packet_loss: \"2\" is not a percentage",
+            "f.toml:3:1: alerts.latency_spik: unknown key, did you mean \"latency_spike\"?",
+            "a hook needs program",
+            "did you mean \"outage\"?",
+            "curl",
+        ]
+        .iter()
+        .enumerate()
+        {
+            assert!(said.iter().any(|s| s.contains(what)), "{n} {said:#?}");
+        }
+        assert_eq!(said.len(), 5, "{said:#?}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Alerts: events that leave this host, by the journal, a program, or an HTTP endpoint.
+//!
+//! ```text
+//! recorder ─▶ Alerts ─┬─▶ journal (fields)
+//!                     ├─▶ hook thread ─▶ debounce ─▶ queue ─▶ program, retried
+//!                     └─▶ hook thread ─▶ debounce ─▶ queue ─▶ POST of JSON, retried
+//! ```
+//!
+//! Whoever tells an event never waits: each hook has a thread and a bounded queue of its own.
+
+mod config;
+mod debounce;
+mod deliver;
+mod hook;
+mod journal;
+
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::clock;
+use bufferbane_store::{Direction, Event, EventId, Severity};
+use serde::Serialize;
+
+pub use config::AlertsConfig;
+pub(crate) use config::read;
+use hook::Hook;
+use journal::Journal;
+
+/// What there is to say of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum News {
+    /// It has begun; it may be over already.
+    Begin,
+    /// It is over.
+    End,
+}
+
+/// An event as it is told to others: the fields of a report's `events`, and what is new.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Alert {
+    phase: News,
+    host: String,
+    id: u64,
+    kind: String,
+    severity: Severity,
+    interface: String,
+    target: Option<String>,
+    direction: Option<Direction>,
+    /// RFC 3339 with nanoseconds.
+    start: String,
+    end: Option<String>,
+    values: serde_json::Map<String, serde_json::Value>,
+    text: String,
+    /// Alerts of the same kind at the same place that were held back since the last one.
+    held_back: u64,
+}
+
+impl Alert {
+    fn new(phase: News, id: EventId, event: &Event, now: Monotonic, wall_ns: i64) -> Self {
+        let at = |mono_ns: u64| {
+            let ago_ns = now.as_nanos() as i64 - mono_ns as i64;
+            let wall = jiff::Timestamp::from_nanosecond(i128::from(wall_ns - ago_ns));
+            // The wall clock is never that far from 1970.
+            wall.map_or_else(|_| String::new(), |t| format!("{t:.9}"))
+        };
+        Self {
+            phase,
+            host: host_name(),
+            id: id.0,
+            kind: event.kind.clone(),
+            severity: event.severity,
+            interface: event.interface.clone(),
+            target: event.target.clone(),
+            direction: event.direction,
+            start: at(event.start_ns),
+            end: event.end_ns.map(at),
+            values: event.values.clone(),
+            text: event.text.clone(),
+            held_back: 0,
+        }
+    }
+
+    /// The same trouble has the same key.
+    fn key(&self) -> (String, String, Option<String>) {
+        let target = self.target.clone();
+        (self.kind.clone(), self.interface.clone(), target)
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| String::new(), |n| n.trim().to_owned())
+}
+
+/// See the module.
+pub(crate) struct Alerts {
+    config: AlertsConfig,
+    journal: Option<Journal>,
+    hooks: Vec<Hook>,
+}
+
+impl Alerts {
+    pub(crate) fn start(config: &AlertsConfig) -> Self {
+        Self {
+            config: config.clone(),
+            journal: Journal::of_this_service(),
+            hooks: config.hooks.iter().filter_map(Hook::start).collect(),
+        }
+    }
+
+    /// Goes on with other settings; hooks that stay the same are not interrupted.
+    pub(crate) fn set(&mut self, config: &AlertsConfig) {
+        if self.config.thresholds != config.thresholds {
+            log::warn!("other thresholds of [alerts] hold from the next start of the daemon");
+        }
+        let mut before: Vec<Hook> = std::mem::take(&mut self.hooks);
+        self.hooks = config
+            .hooks
+            .iter()
+            .filter_map(|h| match before.iter().position(|b| b.config() == h) {
+                Some(n) => Some(before.swap_remove(n)),
+                None => Hook::start(h),
+            })
+            .collect();
+        self.config = config.clone();
+    }
+
+    /// Tells what is new of an event to all who want to know; whether the journal has it.
+    pub(crate) fn tell(&mut self, phase: News, id: EventId, event: &Event) -> bool {
+        if self.journal.is_none() && self.hooks.is_empty() {
+            return false;
+        }
+        let alert = Alert::new(phase, id, event, clock::now(), clock::wall_now());
+        for hook in &mut self.hooks {
+            hook.tell(&alert);
+        }
+        self.journal.as_ref().is_some_and(|j| j.tell(&alert))
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn example(phase: News, id: u64) -> Alert {
+    let start = Monotonic::from_nanos(5_000_000_000);
+    let text = "no answer from anywhere for 12.00 s".to_owned();
+    let mut event = Event::new("outage", Severity::Critical, 1, start, text);
+    event.interface = "eth0".into();
+    event.end_ns = (phase == News::End).then_some(17_000_000_000);
+    event.values.insert("probes".into(), 240.into());
+    let now = Monotonic::from_nanos(20_000_000_000);
+    Alert::new(phase, EventId(id), &event, now, 1_800_000_000_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_an_event_of_a_report_with_what_is_new() {
+        let json = serde_json::to_value(example(News::End, 7)).unwrap();
+        assert_eq!(json["phase"], "end");
+        assert_eq!(json["id"], 7);
+        assert_eq!(json["severity"], "critical");
+        assert_eq!(json["start"], "2027-01-15T07:59:45.000000000Z");
+        assert_eq!(json["end"], "2027-01-15T07:59:57.000000000Z");
+        assert_eq!(json["target"], serde_json::Value::Null);
+        assert_eq!(json["values"]["probes"], 240);
+        let begin = serde_json::to_value(example(News::Begin, 7)).unwrap();
+        assert_eq!(begin["end"], serde_json::Value::Null);
+    }
+}

@@ -8,6 +8,7 @@ use hkdf::Hkdf;
 use rand_core::Rng;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use zerocopy::FromZeros;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::aead;
@@ -20,7 +21,7 @@ use crate::wire::header::TAG_LEN;
 pub struct KeyId(pub [u8; 8]);
 
 /// A secret of 32 bytes: never printed, compared in constant time, wiped when it is dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop, FromZeros)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
@@ -99,7 +100,7 @@ impl PresharedKey {
 }
 
 /// The two keys of a session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromZeros)]
 pub struct SessionKeys {
     /// Seals what the client sends.
     pub up: Secret,
@@ -163,7 +164,7 @@ fn parts(datagram: &mut [u8], header_len: usize) -> Result<Parts<'_>, DropReason
 }
 
 /// Which of the latest counters have been seen (RFC 4303, section 3.4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct ReplayWindow {
     /// The counter after the highest seen.
     next: u64,

@@ -73,7 +73,9 @@ pub const fn signed_difference_ns(a: u64, b: u64) -> i64 {
 }
 
 /// Who took a time stamp, from the least to the most trustworthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, zerocopy::FromZeros,
+)]
 #[repr(u8)]
 pub enum ClockSource {
     /// There is no stamp.

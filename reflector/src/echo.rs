@@ -20,6 +20,7 @@ use bufferbane_linux_io::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use zerocopy::FromZeros;
 
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
@@ -81,7 +82,7 @@ struct Answering {
     /// Where a request is opened.
     request: Box<[u8]>,
     residence: Box<Histogram>,
-    /// Requests that could not be answered because the ring was full.
+    /// Requests that could not be answered because the ring was full or the kernel took no echo.
     overload: u64,
     /// By the socket's place: its own count as last seen, wrapping.
     socket_counts: [u32; MAX_LISTEN + MAX_STAMP_LISTEN],
@@ -130,8 +131,8 @@ impl Echo {
         let sessions = usize::from(config.limits.sessions);
         let responder = Reflector::new(
             keys(&config.clients, config.limits.sessions_per_client),
-            vec![Session::default(); sessions].into_boxed_slice(),
-            vec![StreamRecord::default(); sessions * STREAMS_PER_SESSION].into_boxed_slice(),
+            zeroed::<Session>(sessions)?,
+            zeroed::<StreamRecord>(sessions * STREAMS_PER_SESSION)?,
             config.limits.failed_opens_per_second,
             &mut rng,
         );
@@ -259,6 +260,8 @@ impl Answering {
                 if self.stamp.as_ref().is_some_and(|s| s.owns(socket)) {
                     return;
                 }
+                // An echo that was not sent is as little lost by the line as one that found no room.
+                self.overload += 1;
                 if let Some(sent) = self.tokens.take(key) {
                     let failed = SendOutcome::Failed(errno);
                     self.responder.handle_sent(sent.token, failed);
@@ -373,6 +376,11 @@ impl Answering {
                 .handle_sent(sent.token, SendOutcome::Stamped(stamp));
         }
     }
+}
+
+/// A table of zeroed memory, of which the kernel hands out only what is written to.
+fn zeroed<T: FromZeros>(len: usize) -> Result<Box<[T]>, String> {
+    <[T]>::new_box_zeroed_with_elems(len).map_err(|_| format!("no memory for {len} sessions"))
 }
 
 /// One socket for each address. A host without IPv6 is content with the rest of the defaults.

@@ -276,7 +276,7 @@ mod tests {
         ];
         s.sessions.push(SessionFacts {
             key: 2,
-            address: Some(([192, 0, 2, 1], 5).into()),
+            address: ([192, 0, 2, 1], 5).into(),
             since: Monotonic::from_nanos(1_000_000_000),
             used: Monotonic::from_nanos(9_000_000_000),
             packets: 2,

@@ -1,7 +1,9 @@
 //! A budget that refills evenly.
 
+use zerocopy::FromZeros;
+
 /// So many tokens per second, and so many at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromZeros)]
 pub(super) struct Budget {
     per_second: u32,
     burst: u32,

@@ -1,19 +1,20 @@
 //! What a reflector remembers of one stream: which of the latest probes arrived, and when their
 //! echoes left.
 
+use zerocopy::FromZeros;
+
 use crate::limits::RECEIVE_RECORD_BITS;
 use crate::time::ClockSource;
 
 const WORDS: usize = RECEIVE_RECORD_BITS / 64;
 
-/// See the module. It belongs to the stream, not to a session, so it survives a new key.
-#[derive(Clone, Copy, Debug)]
+/// See the module. It belongs to the stream, not to a session, so it survives a new key. Zeroed memory
+/// is an empty one.
+#[derive(Clone, Copy, Debug, FromZeros)]
 pub struct StreamRecord {
-    pub(super) key: u16,
-    pub(super) stream: u16,
     pub(super) in_use: bool,
-    pub(super) instance: u64,
-    pub(super) used_ns: u64,
+    /// Of a place that was given back: the next such place.
+    pub(super) next_free: u16,
     /// Probes received, each once.
     pub(super) received: u64,
     /// The first probe there is a record of.
@@ -21,30 +22,29 @@ pub struct StreamRecord {
     /// The probe after the highest received.
     next: u64,
     words: [u64; WORDS],
-    /// The last two echoes whose transmit time is known: number, time and clock, newest first.
-    pub(super) tx: [Option<(u64, u64, ClockSource)>; 2],
+    /// The last two echoes whose transmit time is known, newest first.
+    pub(super) tx: [Departure; 2],
+}
+
+/// When an echo left.
+#[derive(Clone, Copy, Debug, FromZeros)]
+pub(super) struct Departure {
+    pub(super) seq: u64,
+    pub(super) at_ns: u64,
+    /// `None` where there is no such echo.
+    pub(super) clock: ClockSource,
 }
 
 impl Default for StreamRecord {
     fn default() -> Self {
-        Self::new(0, 0, 0)
+        Self::new()
     }
 }
 
 impl StreamRecord {
-    pub(super) const fn new(key: u16, instance: u64, stream: u16) -> Self {
-        Self {
-            key,
-            stream,
-            in_use: false,
-            instance,
-            used_ns: 0,
-            received: 0,
-            first: 0,
-            next: 0,
-            words: [0; WORDS],
-            tx: [None; 2],
-        }
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Self::new_zeroed()
     }
 
     /// Probe `seq` arrived.
@@ -90,8 +90,14 @@ impl StreamRecord {
 
     /// The echo of probe `seq` left at `tx_ns`.
     pub(super) fn transmitted(&mut self, seq: u64, tx_ns: u64, clock: ClockSource) {
-        if seq < self.next && self.tx[0].is_none_or(|(s, ..)| s != seq) {
-            self.tx = [Some((seq, tx_ns, clock)), self.tx[0]];
+        let newest = self.tx[0];
+        if seq < self.next && (newest.clock == ClockSource::None || newest.seq != seq) {
+            let left = Departure {
+                seq,
+                at_ns: tx_ns,
+                clock,
+            };
+            self.tx = [left, newest];
         }
     }
 
@@ -114,7 +120,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_record_agrees_with_a_set(start in 0u64..200, steps in proptest::collection::vec(1u64..400, 1..100)) {
-            let mut record = StreamRecord::new(0, 0, 0);
+            let mut record = StreamRecord::new();
             let mut seen = BTreeSet::new();
             let mut seq = start;
             for step in steps {

@@ -6,6 +6,7 @@ mod knock;
 mod orders;
 mod places;
 mod session;
+mod streams;
 
 pub use keys::KeyEntry;
 pub use orders::OrderFrom;
@@ -51,7 +52,8 @@ pub struct Answer {
 }
 
 /// Answers requests for any number of sessions. The caller lends the room: one entry for each key,
-/// session and stream.
+/// session and stream. Sessions and records of streams may be zeroed memory; what is never needed of
+/// it is never touched.
 #[derive(Debug)]
 pub struct Reflector<K, S, T> {
     keys: K,
@@ -77,18 +79,12 @@ where
     /// A reflector without sessions. `max_failures` is how many datagrams per second that do not
     /// open it tries in all.
     pub fn new(keys: K, sessions: S, streams: T, max_failures: u32, rng: &mut impl Rng) -> Self {
-        let cookie_secret = Secret::random(rng);
-        let salt = cookie_secret.derive(&[&[0; 32], &[0; 32]], b"places");
-        let salt = salt
-            .reveal()
-            .first_chunk()
-            .map_or(0, |b| u64::from_be_bytes(*b));
         Self {
             keys,
             sessions,
             streams,
-            places: Places::new(salt),
-            cookie_secret,
+            places: Places::new(),
+            cookie_secret: Secret::random(rng),
             boot: rng.next_u64(),
             failures: Budget::new(max_failures, max_failures),
             counters: DropCounters::default(),
@@ -122,6 +118,12 @@ where
         newest.expect("a session").keys.up.clone()
     }
 
+    /// How many records of streams are taken.
+    #[cfg(test)]
+    pub(super) fn records_of_test(&self) -> usize {
+        self.streams.iter().filter(|t| t.in_use).count()
+    }
+
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> &[KeyEntry] {
@@ -131,12 +133,12 @@ where
     /// The sessions there are at `now`.
     pub fn sessions(&self, now: Monotonic) -> impl Iterator<Item = SessionFacts> + '_ {
         let now_ns = now.as_nanos();
-        self.sessions
+        self.sessions[..usize::from(self.places.sessions.fresh)]
             .iter()
             .filter(move |s| s.in_use && now_ns.saturating_sub(s.used_ns) < IDLE_NS)
             .map(|s| SessionFacts {
                 key: s.key,
-                address: s.address,
+                address: s.address(),
                 since: Monotonic::from_nanos(s.since_ns),
                 used: Monotonic::from_nanos(s.used_ns),
                 packets: s.packets,

@@ -11,7 +11,7 @@ use crate::limits::MIN_PROBE_SIZE;
 use crate::packet::{RecvMeta, SendToken};
 use crate::session::address_bytes;
 use crate::session::record::StreamRecord;
-use crate::time::Monotonic;
+use crate::time::{ClockSource, Monotonic};
 use crate::wire::header::Kind;
 use crate::wire::probe::{NO_RECORD, Probe, Reply, WANT_NOTHING};
 
@@ -32,16 +32,14 @@ where
         if request.len() < MIN_PROBE_SIZE {
             return Err(DropReason::Length);
         }
-        let (index, probe): (usize, Probe) = self.open_in_session(now, request)?;
+        let (index, probe): (usize, Probe) = self.open_in_session(now, meta.from, request)?;
         let now_ns = now.as_nanos();
         let session = &mut self.sessions[index];
-        session.address = Some(meta.from);
-        let (key, instance) = (session.key, session.instance);
-        let slot = self.stream_for(now_ns, index, key, instance, probe.stream.get())?;
+        session.set_address(meta.from);
+        let slot = self.stream_for(now_ns, index, probe.stream.get())?;
         let session = &mut self.sessions[index];
         let stream = &mut self.streams[usize::from(slot)];
         let seq = probe.seq.get();
-        stream.used_ns = now_ns;
         stream.receive(seq);
 
         let asked = Some(probe.want.get()).filter(|w| *w != WANT_NOTHING);
@@ -55,13 +53,14 @@ where
         let mut tx_ns = [U64::ZERO; 2];
         let mut tx_back = [U16::ZERO; 2];
         let mut clocks = meta.at.clock as u8;
-        for (i, entry) in stream.tx.iter().enumerate() {
-            if let Some((tx_seq, at_ns, clock)) = *entry
-                && let Some(back) = seq.checked_sub(tx_seq).and_then(|b| u16::try_from(b).ok())
+        for (i, left) in stream.tx.iter().enumerate() {
+            if left.clock != ClockSource::None
+                && let Some(back) = seq.checked_sub(left.seq)
+                && let Ok(back) = u16::try_from(back)
             {
-                tx_ns[i] = U64::new(at_ns);
+                tx_ns[i] = U64::new(left.at_ns);
                 tx_back[i] = U16::new(back);
-                clocks |= (clock as u8) << (2 * i + 2);
+                clocks |= (left.clock as u8) << (2 * i + 2);
             }
         }
         let (address, port) = address_bytes(meta.from);

@@ -110,7 +110,8 @@ where
                 k.challenges = old.challenges;
             }
         }
-        for s in self.sessions.iter_mut().filter(|s| s.in_use) {
+        let used = usize::from(self.places.sessions.fresh);
+        for s in self.sessions[..used].iter_mut().filter(|s| s.in_use) {
             let old = self.keys.get(usize::from(s.key)).map(|k| &k.key);
             match keys.iter().position(|k| Some(&k.key) == old) {
                 Some(i) => {
@@ -118,13 +119,6 @@ where
                     s.budget = Budget::new(keys[i].max_pps, keys[i].max_pps);
                 }
                 None => s.in_use = false,
-            }
-        }
-        for t in self.streams.iter_mut().filter(|t| t.in_use) {
-            let old = self.keys.get(usize::from(t.key)).map(|k| &k.key);
-            match keys.iter().position(|k| Some(&k.key) == old) {
-                Some(i) => t.key = i as u16,
-                None => t.in_use = false,
             }
         }
         self.keys = keys;

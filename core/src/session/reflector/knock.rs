@@ -101,7 +101,7 @@ where
         }
         let index = self.session_for(now, key, &join, rng)?;
         let session = &mut self.sessions[index];
-        session.address = Some(meta.from);
+        session.set_address(meta.from);
         let body = Welcome {
             client_random: join.client_random,
             server_random: session.server_random,

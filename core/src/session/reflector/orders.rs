@@ -53,7 +53,7 @@ where
         if datagram.len() != ORDER_LEN {
             return Err(DropReason::Length);
         }
-        let (index, order) = self.open_in_session(now, datagram)?;
+        let (index, order) = self.open_in_session(now, meta.from, datagram)?;
         let session = &self.sessions[index];
         let from = OrderFrom {
             client: self.keys[usize::from(session.key)].client,

@@ -1,61 +1,73 @@
-//! Which place of the lent tables a session or a stream has: found without walking through tables of
-//! thousands, however full they are.
+//! Which place of the lent table a session has: found without walking through tables of thousands,
+//! however full they are.
 //!
-//! Sessions of one key are chained, and so are places given back. A stream lies near where a keyed
-//! hash of it points.
+//! Sessions of one key are chained, and so are places given back. Places are taken from the begin of
+//! the table, so that memory of which nothing was ever used is never touched.
 
 use core::ops::DerefMut;
 
 use rand_core::Rng;
 
-use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, Session};
+use super::{IDLE_NS, KeyEntry, NONE, Reflector, Session};
 use crate::drop_reason::DropReason;
 use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
 use crate::time::Monotonic;
 use crate::wire::knock::Join;
 
-/// How many places from the one that its hash points to a stream may lie in.
-const NEAR: usize = 32;
 /// When no session was idle, this long passes before all are looked at again, ns.
 const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 
-/// How the places are taken.
+/// How the places of sessions and of streams' records are taken.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// The first of those given back.
-    free: u16,
-    /// From here on none was ever taken.
-    fresh: usize,
+    pub(super) sessions: FreeList,
+    pub(super) streams: FreeList,
     look_again_ns: u64,
-    /// Makes it unknowable which streams share places.
-    salt: u64,
-    /// Some stream lies elsewhere than near its hash.
-    spilled: bool,
+}
+
+/// The places of one table that belong to nobody.
+#[derive(Debug)]
+pub(super) struct FreeList {
+    /// The first of those given back.
+    pub(super) first: u16,
+    /// From here on none was ever taken.
+    pub(super) fresh: u16,
+}
+
+impl FreeList {
+    const EMPTY: Self = Self {
+        first: NONE,
+        fresh: 0,
+    };
+
+    /// A place of a table with `len` of them; `next` says which follows one that was given back.
+    pub(super) fn take(&mut self, len: usize, next: impl FnOnce(usize) -> u16) -> Option<u16> {
+        let first = self.first;
+        if first != NONE {
+            self.first = next(usize::from(first));
+            return Some(first);
+        }
+        if self.fresh == NONE || usize::from(self.fresh) >= len {
+            return None;
+        }
+        self.fresh += 1;
+        Some(self.fresh - 1)
+    }
 }
 
 impl Places {
-    pub(super) const fn new(salt: u64) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            free: NONE,
-            fresh: 0,
+            sessions: FreeList::EMPTY,
+            streams: FreeList::EMPTY,
             look_again_ns: 0,
-            salt,
-            spilled: false,
         }
-    }
-
-    fn hash(&self, instance: u64, stream: u16) -> u64 {
-        // The finaliser of SplitMix64.
-        let mut x = instance ^ self.salt ^ u64::from(stream) << 48;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
     }
 }
 
 /// The sessions of a chain.
-fn chain(sessions: &[Session], first: u16) -> impl Iterator<Item = usize> {
+pub(super) fn chain(sessions: &[Session], first: u16) -> impl Iterator<Item = usize> {
     let at = |place: u16| sessions.get(usize::from(place)).map(|_| place);
     core::iter::successors(at(first), move |place| {
         at(sessions[usize::from(*place)].next)
@@ -109,48 +121,74 @@ where
             self.keys[usize::from(key)].displaced += 1;
             index
         };
+        let instance = join.instance.get();
+        let streams = self.streams_of(key, instance);
+        if self.sessions[index].instance != instance {
+            self.release_streams(index);
+        }
         let entry = &self.keys[usize::from(key)];
         let mut server_random = [0; 32];
         rng.fill_bytes(&mut server_random);
         let place = &mut self.sessions[index];
         *place = Session {
             in_use: true,
-            generation: place.generation.wrapping_add(1),
             key,
             next: place.next,
-            instance: join.instance.get(),
+            instance,
             client_random: join.client_random,
             server_random,
             keys: entry.key.session_keys(&join.client_random, &server_random),
             budget: Budget::new(entry.max_pps, entry.max_pps),
             since_ns: now_ns,
             used_ns: now_ns,
-            ..Session::default()
+            streams,
+            ..Session::vacant(place.generation.wrapping_add(1))
         };
         Ok(index)
     }
 
     /// A place that belongs to nobody, or whose session has been idle for long.
     fn take_place(&mut self, now_ns: u64) -> Option<usize> {
-        let free = usize::from(self.places.free);
-        if let Some(session) = self.sessions.get(free) {
-            self.places.free = session.next;
-            return Some(free);
+        let len = self.sessions.len();
+        loop {
+            let sessions = &self.sessions;
+            let place = self.places.sessions.take(len, |i| sessions[i].next);
+            if let Some(place) = place {
+                let index = usize::from(place);
+                self.sessions[index] = Session::vacant(self.sessions[index].generation);
+                return Some(index);
+            }
+            if !self.end_an_idle_session(now_ns) {
+                return None;
+            }
         }
-        if self.places.fresh < self.sessions.len() {
-            self.places.fresh += 1;
-            return Some(self.places.fresh - 1);
-        }
+    }
+
+    /// Ends a session from which nothing came for long, if there is one: its place and its streams
+    /// can be taken.
+    pub(super) fn end_an_idle_session(&mut self, now_ns: u64) -> bool {
         if now_ns < self.places.look_again_ns {
-            return None;
+            return false;
         }
-        let idle = |s: &Session| now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
-        let Some(index) = self.sessions.iter().position(idle) else {
+        let used = usize::from(self.places.sessions.fresh);
+        let idle = |s: &Session| s.in_use && now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
+        let Some(index) = self.sessions[..used].iter().position(idle) else {
             self.places.look_again_ns = now_ns.saturating_add(LOOK_AGAIN_NS);
-            return None;
+            return false;
         };
         self.unlink(index);
-        Some(index)
+        self.give_back(index);
+        true
+    }
+
+    /// Wipes what belongs to no key any more, and gives back its place and its streams.
+    fn give_back(&mut self, index: usize) {
+        self.release_streams(index);
+        self.sessions[index] = Session {
+            next: self.places.sessions.first,
+            ..Session::vacant(self.sessions[index].generation)
+        };
+        self.places.sessions.first = index as u16;
     }
 
     fn link(&mut self, index: usize, key: u16) {
@@ -177,95 +215,14 @@ where
     /// After the keys have changed: chains what is in use anew, and wipes and gives back the rest.
     pub(super) fn chain_anew(&mut self) {
         self.keys.iter_mut().for_each(|k| k.first = NONE);
-        self.places.free = NONE;
-        for index in 0..self.places.fresh {
-            let session = &mut self.sessions[index];
-            if session.in_use {
-                let key = session.key;
+        self.places.sessions.first = NONE;
+        for index in 0..usize::from(self.places.sessions.fresh) {
+            if self.sessions[index].in_use {
+                let key = self.sessions[index].key;
                 self.link(index, key);
             } else {
-                *session = Session {
-                    generation: session.generation,
-                    next: self.places.free,
-                    ..Session::default()
-                };
-                self.places.free = index as u16;
+                self.give_back(index);
             }
         }
-    }
-
-    /// The place of a stream: known to the session, known from a session before, or a new one.
-    pub(super) fn stream_for(
-        &mut self,
-        now_ns: u64,
-        session: usize,
-        key: u16,
-        instance: u64,
-        stream: u16,
-    ) -> Result<u16, DropReason> {
-        if usize::from(stream) >= STREAMS_PER_SESSION {
-            return Err(DropReason::Field);
-        }
-        let is_it = |t: &StreamRecord| {
-            t.in_use && t.key == key && t.instance == instance && t.stream == stream
-        };
-        let cached = self.sessions[session].streams[usize::from(stream)];
-        if self.streams.get(usize::from(cached)).is_some_and(is_it) {
-            return Ok(cached);
-        }
-        let all = self.streams.len().max(1);
-        let begin = (self.places.hash(instance, stream) % all as u64) as usize;
-        let near = (0..NEAR.min(self.streams.len())).map(|i| (begin + i) % all);
-        let known = near.clone().find(|i| is_it(&self.streams[*i])).or_else(|| {
-            let elsewhere = self.places.spilled;
-            elsewhere
-                .then(|| self.streams.iter().position(is_it))
-                .flatten()
-        });
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let index = self
-                    .free_stream(now_ns, near)
-                    .or_else(|| {
-                        self.places.spilled = true;
-                        self.free_stream(now_ns, 0..self.streams.len())
-                    })
-                    .ok_or(DropReason::Full)?;
-                let mut fresh = StreamRecord::new(key, instance, stream);
-                fresh.in_use = true;
-                self.streams[index] = fresh;
-                index
-            }
-        };
-        let index = u16::try_from(index).map_err(|_| DropReason::Full)?;
-        self.sessions[session].streams[usize::from(stream)] = index;
-        Ok(index)
-    }
-
-    /// A place for a stream among these: a free one, or that of the longest idle stream which gives
-    /// its place away: one of a client that has no session any more, so that a client that restarts
-    /// in a loop takes nothing from others, or one that has been idle for long.
-    fn free_stream(&self, now_ns: u64, among: impl Iterator<Item = usize>) -> Option<usize> {
-        let mut oldest: Option<(usize, u64)> = None;
-        for index in among {
-            let t = &self.streams[index];
-            if !t.in_use {
-                return Some(index);
-            }
-            if oldest.is_none_or(|(_, used_ns)| t.used_ns < used_ns)
-                && (now_ns.saturating_sub(t.used_ns) > IDLE_NS || self.is_orphan(t))
-            {
-                oldest = Some((index, t.used_ns));
-            }
-        }
-        oldest.map(|(index, _)| index)
-    }
-
-    /// Whether no session is left of the client's run that a stream belongs to.
-    fn is_orphan(&self, stream: &StreamRecord) -> bool {
-        let first = self.keys.get(usize::from(stream.key)).map(|k| k.first);
-        let mut sessions = chain(&self.sessions, first.unwrap_or(NONE));
-        !sessions.any(|i| self.sessions[i].instance == stream.instance)
     }
 }

@@ -3,19 +3,20 @@
 use core::net::SocketAddr;
 use core::ops::DerefMut;
 
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
 use super::{KeyEntry, NONE, Reflector, STREAMS_PER_SESSION};
 use crate::drop_reason::DropReason;
-use crate::seal::{ReplayWindow, Secret, SessionKeys};
+use crate::seal::{ReplayWindow, SessionKeys};
 use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
 use crate::session::sealed::{open_message, seal_message, session_header};
+use crate::session::{address_bytes, address_from_bytes};
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
 
-/// Room for one session.
-#[derive(Clone, Debug)]
+/// Room for one session, which may be zeroed memory.
+#[derive(Clone, Debug, FromZeros)]
 pub struct Session {
     pub(super) in_use: bool,
     /// Counts how often this place has been used, so that a number means one session only.
@@ -30,37 +31,13 @@ pub struct Session {
     pub(super) replay: ReplayWindow,
     pub(super) next_counter: u64,
     pub(super) budget: Budget,
-    pub(super) address: Option<SocketAddr>,
+    /// As it stands on the wire.
+    pub(super) address: [u8; 16],
+    pub(super) port: u16,
     pub(super) since_ns: u64,
     pub(super) used_ns: u64,
     pub(super) packets: u64,
     pub(super) streams: [u16; STREAMS_PER_SESSION],
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Self {
-            in_use: false,
-            generation: 0,
-            key: 0,
-            next: NONE,
-            instance: 0,
-            client_random: [0; 32],
-            server_random: [0; 32],
-            keys: SessionKeys {
-                up: Secret::new([0; 32]),
-                down: Secret::new([0; 32]),
-            },
-            replay: ReplayWindow::new(),
-            next_counter: 0,
-            budget: Budget::new(0, 0),
-            address: None,
-            since_ns: 0,
-            used_ns: 0,
-            packets: 0,
-            streams: [NONE; STREAMS_PER_SESSION],
-        }
-    }
 }
 
 /// What a session looks like from outside.
@@ -69,7 +46,7 @@ pub struct SessionFacts {
     /// Index of its key.
     pub key: u16,
     /// Where the client is.
-    pub address: Option<SocketAddr>,
+    pub address: SocketAddr,
     /// When it began.
     pub since: Monotonic,
     /// When the last packet came.
@@ -78,7 +55,32 @@ pub struct SessionFacts {
     pub packets: u64,
 }
 
+impl Default for Session {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
 impl Session {
+    /// A place without a session, which was used `generation` times.
+    pub(super) fn vacant(generation: u16) -> Self {
+        Self {
+            generation,
+            next: NONE,
+            streams: [NONE; STREAMS_PER_SESSION],
+            ..Self::new_zeroed()
+        }
+    }
+
+    /// Where the client is now.
+    pub(super) fn set_address(&mut self, address: SocketAddr) {
+        (self.address, self.port) = address_bytes(address);
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        address_from_bytes(self.address, self.port)
+    }
+
     /// Its number, where it lies in place `index`: the place and how often that was used.
     pub(super) fn number(&self, index: usize) -> u32 {
         (index as u32) << 16 | u32::from(self.generation)
@@ -116,6 +118,7 @@ where
     pub(super) fn open_in_session<B: FromBytes + KnownLayout + Immutable>(
         &mut self,
         now: Monotonic,
+        from: SocketAddr,
         datagram: &mut [u8],
     ) -> Result<(usize, B), DropReason> {
         let header = session_header(datagram)?;
@@ -123,11 +126,12 @@ where
             .find_session(header.session.get())
             .ok_or(DropReason::UnknownSession)?;
         let now_ns = now.as_nanos();
-        // Opening costs time, and sources can be spoofed: what fails is only tried so often.
-        if !self.failures.has(now_ns) {
+        let session = &mut self.sessions[index];
+        // Opening costs time, and sources can be spoofed: what fails is only tried so often. A client
+        // that is where it was is always heard, however many others fail.
+        if session.address() != from && !self.failures.has(now_ns) {
             return Err(DropReason::FailureBudget);
         }
-        let session = &mut self.sessions[index];
         let body: Result<B, _> = open_message(&header, &session.keys.up, datagram);
         if matches!(body, Err(DropReason::Seal)) {
             self.failures.take(now_ns);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 use bufferbane_lab::bench::{
-    self, Fail, accuracy, cost, echo, lateness, scenario, store, throughput,
+    self, Fail, accuracy, cost, echo, flood, lateness, scenario, store, throughput,
 };
 use bufferbane_lab::{emulate, synth};
 
@@ -29,6 +29,7 @@ enum Command {
     Link(Link),
     Bench(Bench),
     ThroughputBench(ThroughputBench),
+    Flood(Flood),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -45,6 +46,21 @@ struct StoreBench {
     /// seed of the samples (default: 1)
     #[argh(option, default = "1")]
     seed: u64,
+}
+
+/// What a client of the reflector notices while strangers flood it: junk, empty datagrams, wrong tags,
+/// replays, made-up sources, at half of what the reflector can take and at the highest rate there is.
+/// Needs root.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "flood",
+    note = "Example: bufferbane-lab flood --seconds 10"
+)]
+struct Flood {
+    /// how long each flood takes at each rate, 2 to 120 (default: 5)
+    #[argh(option, default = "5")]
+    seconds: u64,
 }
 
 /// CPU time and memory of the daemon with ten series on loopback.
@@ -318,6 +334,7 @@ fn run() -> Result<(), Fail> {
             seconds: a.seconds,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
+        Command::Flood(a) => flood::run(flood::Options { seconds: a.seconds }),
     }
 }
 

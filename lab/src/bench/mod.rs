@@ -7,6 +7,7 @@ pub mod accuracy;
 pub mod child;
 pub mod cost;
 pub mod echo;
+pub mod flood;
 pub mod lateness;
 pub mod samples;
 pub mod scenario;

@@ -71,6 +71,21 @@ impl Bench {
         sessions_each: usize,
         cpu: Option<usize>,
     ) -> Result<Program, Fail> {
+        self.reflector_in(listen, clients, sessions_each, None, cpu)
+    }
+
+    /// The same in `inside`, where there is one.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub fn reflector_in(
+        &self,
+        listen: SocketAddr,
+        clients: usize,
+        sessions_each: usize,
+        inside: Option<&Namespace>,
+        cpu: Option<usize>,
+    ) -> Result<Program, Fail> {
         let sessions = clients * sessions_each;
         let mut text =
             format!("[limits]\nsessions = {sessions}\nsessions_per_client = {sessions_each}\n");
@@ -83,7 +98,7 @@ impl Bench {
                 "[[client]]\nname = \"client{i}\"\nkey_file = \"{i}.key\"\nmax_pps = 1000000\n"
             ));
         }
-        self.reflector_with(listen, &text, None, cpu)
+        self.reflector_with(listen, &text, inside, cpu)
     }
 
     fn reflector_with(

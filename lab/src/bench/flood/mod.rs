@@ -1,0 +1,346 @@
+//! `flood`: what a client of the reflector notices while strangers flood it.
+//!
+//! ```text
+//! client ══ a line that writes down what it drops ══ server: the reflector, alone on a CPU
+//! stranger ───────────────── a cable ────────────────┘
+//! ```
+//!
+//! Each flood runs twice beside a client with twenty probes a second. At half of what the reflector
+//! can take of it, the client must lose exactly what the line dropped. At the highest rate the
+//! reflector's socket overflows, where the stranger is faster than the reflector; the line drops
+//! nothing then, and nothing may be told as its loss.
+
+mod captured;
+mod source;
+
+use std::time::Duration;
+
+use bufferbane_core::sample::Status;
+use bufferbane_store::{Filter, Reader, SeriesKind};
+
+use self::captured::Captured;
+use self::source::{Flood, Kind};
+use super::child::Program;
+use super::setup::{Bench, wait_until};
+use super::{Fail, within};
+use crate::home::Home;
+use crate::link::{Direction, Flow, Passage, Way};
+use crate::matching::{Sent, compare, exchanges};
+use crate::netns::Namespace;
+
+/// How the floods are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Seconds of each flood at each rate.
+    pub seconds: u64,
+}
+
+/// The reflector runs here, and the flood there.
+const REFLECTOR_CPU: usize = 0;
+const FLOOD_CPU: usize = 1;
+/// Where the reflector is, to the client and to the stranger.
+const SERVER: &str = "10.99.0.1";
+const NEAR: &str = "10.65.0.1";
+const STRANGER: &str = "10.65.0.2";
+/// Sources that the stranger makes up; what is sent to them comes to the stranger.
+const MADE_UP: &str = "10.66.0.0/16";
+const PORT: u16 = 9876;
+const INTERVAL_NS: i64 = 50_000_000;
+/// Bytes of a probe's payload.
+const PROBE_BYTES: u16 = 128;
+/// Of a hundred packets the line drops so many in each direction, at half rate, ppm.
+const LOSS_PPM: u32 = 20_000;
+/// After a flood, until every loss has its direction.
+const SETTLE: Duration = Duration::from_millis(4_500);
+/// How long the reflector's capacity is measured.
+const MEASURE: Duration = Duration::from_millis(1_500);
+
+/// What the reflector counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    received: u64,
+    answered: u64,
+    socket_drops: u64,
+    overload: u64,
+}
+
+/// What came of one flood at one rate.
+struct Phase {
+    name: &'static str,
+    kind: Kind,
+    from_ns: i64,
+    to_ns: i64,
+    /// Datagrams that the stranger sent, per second.
+    sent: f64,
+    /// What the reflector took of them and what its socket dropped, per second.
+    taken: f64,
+    dropped: f64,
+    overload: u64,
+    /// Bytes of frames to the stranger and to all it made up, and from there.
+    bytes_out: u64,
+    bytes_in: u64,
+}
+
+/// Runs it and prints the result.
+///
+/// # Errors
+/// What could not be done, and what the client was told that is not so.
+pub fn run(options: Options) -> Result<(), Fail> {
+    within("--seconds", options.seconds, 2..=120)?;
+    crate::netns::possible().map_err(Fail::Failed)?;
+    let failed = |e: std::io::Error| Fail::of("the floods' namespaces", e);
+    let [up, down] = line(0);
+    let home = Home::new(1, &up, &down, 4711).map_err(failed)?;
+    let stranger = Namespace::new("stranger").map_err(failed)?;
+    join(&home.server, &stranger).map_err(failed)?;
+    let bench = Bench::new()?;
+    let at = ([0, 0, 0, 0], PORT).into();
+    let reflector = bench.reflector_in(at, 2, 4, Some(&home.server), Some(REFLECTOR_CPU))?;
+    let text = format!(
+        "[http]\nlisten = \"\"\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"server\"\n\
+         address = \"{SERVER}:{PORT}\"\nkey_file = \"{}\"\ninterval = \"50ms\"\nsize = {PROBE_BYTES}\n",
+        bench.path("0.key").display()
+    );
+    let daemon = bench.daemon(&text, Some(&home.client))?;
+    let captured = Captured::from(&home.client, SERVER, PORT)?;
+    wait_until(|| counts(&bench).is_ok_and(|c| c.answered > 40));
+
+    println!(
+        "Floods of the reflector on CPU {REFLECTOR_CPU} from another namespace, for {} s each, beside a client with \
+         20 probes/s.\n{:<14}{:<9}{:>11}{:>11}{:>11}{:>10}{:>13}{:>13}",
+        options.seconds,
+        "flood",
+        "rate",
+        "sent/s",
+        "taken/s",
+        "dropped/s",
+        "overload",
+        "bytes in",
+        "bytes out"
+    );
+    let time = Duration::from_secs(options.seconds);
+    let mut phases = Vec::new();
+    for kind in Kind::ALL {
+        let lab = Lab {
+            stranger: &stranger,
+            bench: &bench,
+            captured: &captured,
+        };
+        let most = lab.flood(kind, "measure", None, MEASURE)?;
+        for (name, rate, loss_ppm) in [
+            ("half", Some((most.taken / 2.0) as u64), LOSS_PPM),
+            ("highest", None, 0),
+        ] {
+            let [up, down] = line(loss_ppm);
+            home.links[0].change(Way::Up, up);
+            home.links[0].change(Way::Down, down);
+            std::thread::sleep(Duration::from_millis(200));
+            let phase = lab.flood(kind, name, rate, time)?;
+            let [up, down] = line(0);
+            home.links[0].change(Way::Up, up);
+            home.links[0].change(Way::Down, down);
+            std::thread::sleep(SETTLE);
+            println!("{phase}");
+            phases.push(phase);
+        }
+    }
+    end(daemon, reflector);
+    judge(&bench, &home, &phases)
+}
+
+fn end(daemon: Program, reflector: Program) {
+    daemon.stop();
+    reflector.stop();
+}
+
+/// What the line does, both ways.
+fn line(loss_ppm: u32) -> [Direction; 2] {
+    [(); 2].map(|()| Direction {
+        loss_ppm,
+        ..Direction::delay(10_000_000)
+    })
+}
+
+fn join(server: &Namespace, stranger: &Namespace) -> std::io::Result<()> {
+    server.cable("strange", stranger, "eth0")?;
+    server.ip(&["addr", "add", &format!("{NEAR}/24"), "dev", "strange"])?;
+    stranger.ip(&["addr", "add", &format!("{STRANGER}/24"), "dev", "eth0"])?;
+    server.ip(&["route", "add", MADE_UP, "via", STRANGER])
+}
+
+fn counts(bench: &Bench) -> Result<Counts, Fail> {
+    let status = bench.status("reflector.sock")?;
+    let of = |key: &str| {
+        status[key]
+            .as_u64()
+            .ok_or_else(|| Fail::Failed(format!("the reflector's status has no {key}")))
+    };
+    Ok(Counts {
+        received: of("received")?,
+        answered: of("answered")?,
+        socket_drops: of("socket_drops")?,
+        overload: of("overload")?,
+    })
+}
+
+struct Lab<'a> {
+    stranger: &'a Namespace,
+    bench: &'a Bench,
+    captured: &'a Captured,
+}
+
+impl Lab<'_> {
+    /// Floods for `time` with `rate` datagrams per second, or as many as there can be.
+    fn flood(
+        &self,
+        kind: Kind,
+        name: &'static str,
+        rate: Option<u64>,
+        time: Duration,
+    ) -> Result<Phase, Fail> {
+        let flood = Flood {
+            kind,
+            to: (NEAR.parse().map_err(|e| Fail::of("an address", e))?, PORT),
+            rate,
+            time,
+            cpu: FLOOD_CPU,
+            captured: self.captured.clone(),
+        };
+        let failed = |e: std::io::Error| Fail::of(format!("the flood {}", kind.as_str()), e);
+        let before = counts(self.bench)?;
+        let bytes_before = bytes(self.stranger).map_err(failed)?;
+        let from_ns = wall_ns();
+        let sent = self
+            .stranger
+            .inside(move || flood.run())
+            .map_err(failed)??;
+        let to_ns = wall_ns();
+        // What waits in the socket is taken within milliseconds.
+        std::thread::sleep(Duration::from_millis(100));
+        let after = counts(self.bench)?;
+        let bytes_after = bytes(self.stranger).map_err(failed)?;
+        let seconds = (to_ns - from_ns) as f64 / 1e9;
+        Ok(Phase {
+            name,
+            kind,
+            from_ns,
+            to_ns,
+            sent: sent as f64 / seconds,
+            taken: (after.received - before.received) as f64 / seconds,
+            dropped: (after.socket_drops - before.socket_drops) as f64 / seconds,
+            overload: after.overload - before.overload,
+            bytes_out: bytes_after[0] - bytes_before[0],
+            bytes_in: bytes_after[1] - bytes_before[1],
+        })
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:<14}{:<9}{:>11.0}{:>11.0}{:>11.0}{:>10}{:>13}{:>13}",
+            self.kind.as_str(),
+            self.name,
+            self.sent,
+            self.taken,
+            self.dropped,
+            self.overload,
+            self.bytes_in,
+            self.bytes_out
+        )
+    }
+}
+
+/// Bytes received and sent by the stranger's interface so far.
+fn bytes(stranger: &Namespace) -> std::io::Result<[u64; 2]> {
+    let text = stranger.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let line = text.lines().find_map(|l| l.trim().strip_prefix("eth0:"));
+    let numbers: Vec<u64> = line
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    match (numbers.first(), numbers.get(8)) {
+        (Some(received), Some(sent)) => Ok([*received, *sent]),
+        _ => Err(std::io::Error::other("no counters of eth0")),
+    }
+}
+
+fn wall_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// Holds what the client recorded against the line's log.
+fn judge(bench: &Bench, home: &Home, phases: &[Phase]) -> Result<(), Fail> {
+    let store = bench.store();
+    let failed = |e: &dyn std::fmt::Display| Fail::of(store.display(), e);
+    let reader = Reader::open(&store).map_err(|e| failed(&e))?;
+    let series = reader.series().map_err(|e| failed(&e))?;
+    let (id, _) = series
+        .iter()
+        .find(|(_, info)| info.kind == SeriesKind::Udp)
+        .ok_or_else(|| failed(&"no series of probes"))?;
+    let own = |p: &Passage| matches!(p.flow, Flow::Udp(from, to, PROBE_BYTES) if from == PORT || to == PORT);
+    let log: Vec<Passage> = home.links[0].log().into_iter().filter(own).collect();
+    let line = exchanges(&log);
+    println!(
+        "\n{:<14}{:<9}{:>9}{:>9}{:>9}{:>9}  lost, as the client has it",
+        "flood", "rate", "probes", "up", "down", "unknown"
+    );
+    let mut wrong = Vec::new();
+    for phase in phases {
+        let filter = Filter {
+            from_ns: phase.from_ns,
+            to_ns: phase.to_ns,
+            series: vec![*id],
+        };
+        let mut samples = Vec::new();
+        for row in reader.samples(&filter) {
+            let row = row.map_err(|e| failed(&e))?;
+            samples.push(Sent {
+                at_ns: row.wall_ns,
+                sample: row.sample,
+            });
+        }
+        let count = |status| samples.iter().filter(|s| s.sample.status == status).count();
+        let [up, down, unknown] = [Status::LostUp, Status::LostDown, Status::Lost].map(count);
+        let expected = (phase.to_ns - phase.from_ns) / INTERVAL_NS;
+        let mut said = Vec::new();
+        if (samples.len() as i64) < expected * 9 / 10 {
+            said.push(format!("{} of {expected} probes were sent", samples.len()));
+        }
+        if phase.name == "half" {
+            let during: Vec<_> = line
+                .iter()
+                .filter(|e| (phase.from_ns..phase.to_ns).contains(&e.request.arrival_ns))
+                .copied()
+                .collect();
+            said.extend(compare(&samples, &during, true).wrong.into_iter().take(3));
+        } else if up + down > 0 {
+            said.push("a loss is told as the line's, which dropped nothing".into());
+        } else if unknown > 0 && phase.dropped + phase.overload as f64 == 0.0 {
+            said.push("there are losses that nobody counted".into());
+        }
+        if phase.bytes_out > phase.bytes_in {
+            said.push("more bytes went out than came in".into());
+        }
+        println!(
+            "{:<14}{:<9}{:>9}{up:>9}{down:>9}{unknown:>9}  {}",
+            phase.kind.as_str(),
+            phase.name,
+            samples.len(),
+            if said.is_empty() {
+                "right".to_owned()
+            } else {
+                said.join("; ")
+            }
+        );
+        wrong.extend(said);
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Fail::Failed(format!("{} findings, see above", wrong.len())))
+}

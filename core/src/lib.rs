@@ -24,6 +24,7 @@ pub mod clock;
 pub mod detect;
 pub mod drop_reason;
 pub mod flight;
+pub mod household;
 pub mod icmp;
 pub mod limits;
 pub mod load;

@@ -8,6 +8,7 @@ extern crate self as libfuzzer_sys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bufferbane_core::household::{Household, MAX_ENCODED_MINUTE, Minute, Seen};
 use bufferbane_core::record;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::stats::summary::{MAX_ENCODED, Summary};
@@ -35,6 +36,7 @@ macro_rules! targets {
 
 targets! {
     block "../../fuzz/fuzz_targets/block.rs"
+    household "../../fuzz/fuzz_targets/household.rs"
     icmp "../../fuzz/fuzz_targets/icmp.rs"
     session "../../fuzz/fuzz_targets/session.rs"
     stamp "../../fuzz/fuzz_targets/stamp.rs"
@@ -118,6 +120,47 @@ fn summary() -> Seeds {
         ("merged", &merged),
     ]
     .map(|(name, s)| (name.to_owned(), encode(s)))
+    .into()
+}
+
+/// A quiet minute, one of a full upload, and one without anything.
+fn household() -> Seeds {
+    let minute = |seconds_of_load: u64| {
+        let (mut h, mut sent) = (Household::new(), 0);
+        for n in 0..1300u64 {
+            let now = Monotonic::from_nanos(n * 100_000_000);
+            let loaded = n < seconds_of_load * 10;
+            sent += if loaded { 125_000 } else { 300 };
+            h.handle_counters(now, sent, n * 700);
+            h.handle_probe(&Seen {
+                sent: now,
+                rtt_ns: Some(20_000_000),
+                queue_up_ns: Some(if loaded {
+                    180_000_000
+                } else {
+                    1_000_000 + n * 10
+                }),
+                queue_down_ns: Some(n * 7 % 50_000),
+                ..Seen::default()
+            });
+            h.handle_timeout(now);
+            while h.poll_second().is_some() || h.poll_estimate().is_some() {}
+            if let Some((_, minute)) = h.poll_minute() {
+                return minute;
+            }
+        }
+        Minute::new()
+    };
+    [
+        ("empty", Minute::new()),
+        ("quiet", minute(0)),
+        ("full", minute(40)),
+    ]
+    .map(|(name, m)| {
+        let mut out = vec![0; MAX_ENCODED_MINUTE];
+        let len = m.encode(&mut out).unwrap();
+        (name.to_owned(), out[..len].to_vec())
+    })
     .into()
 }
 
@@ -230,6 +273,7 @@ fn session() -> Seeds {
 fn seeds(target: &str) -> Seeds {
     match target {
         "block" => block(),
+        "household" => household(),
         "icmp" => icmp(),
         "session" => session(),
         "stamp" => stamp(),

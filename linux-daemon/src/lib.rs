@@ -11,7 +11,9 @@
 mod alerts;
 pub mod config;
 mod control;
+mod episode;
 mod floors;
+mod household;
 mod http;
 mod keeper;
 pub mod load;

@@ -7,20 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::clock::{Change, Queueing};
+use bufferbane_core::household::SURE;
 use bufferbane_core::sample::{Flags, Observation, Sample, SeriesIndex, Status as Outcome};
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
-    Event, EventId, LoadTest, OpenError, Retention, SeriesId, SeriesInfo, Severity, Trust, Writer,
-    WriterOptions,
+    Capacity, Direction, Event, EventId, LoadTest, Method, OpenError, Retention, SeriesId,
+    SeriesInfo, Severity, Trust, Writer, WriterOptions,
 };
 use rtrb::Consumer;
 
 use crate::alerts::{Alerts, AlertsConfig, News};
 use crate::config::Keep;
 use crate::floors::Floors;
+use crate::household::{Heard, Households};
 use crate::notify;
 use crate::probe::{Health, Report};
 use crate::status::{SeriesStatus, Status, StoreStatus};
@@ -90,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) commit_interval_ns: u64,
     pub(crate) keep: Keep,
     pub(crate) alerts: AlertsConfig,
+    /// Interfaces of which the configuration says whether their counters show everybody's traffic.
+    pub(crate) sees_household: BTreeMap<String, bool>,
 }
 
 /// See the module.
@@ -105,6 +109,7 @@ pub(crate) struct Recorder {
     addresses: HashMap<u32, std::net::SocketAddr>,
     live: BTreeMap<SeriesIndex, SeriesStatus>,
     floors: Floors,
+    households: Households,
     watcher: Watcher,
     alerts: Alerts,
     /// The latest change of the number of hops, by interface and target.
@@ -148,7 +153,6 @@ impl Recorder {
         let alerts = Alerts::start(&settings.alerts);
         Self {
             commit_at: now.saturating_add(settings.commit_interval_ns),
-            settings,
             reports,
             orders,
             status,
@@ -161,6 +165,8 @@ impl Recorder {
             watcher,
             alerts,
             routes: HashMap::new(),
+            households: Households::new(settings.sees_household.clone()),
+            settings,
             open_events: HashMap::new(),
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
@@ -256,6 +262,7 @@ impl Recorder {
                 let live = SeriesStatus::new(&info);
                 self.live.insert(index, live);
                 self.floors.forget(index);
+                self.households.add(index, &info);
                 self.watcher.add(clock::now(), index, &info);
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
@@ -263,6 +270,7 @@ impl Recorder {
             Order::Forget(index) => {
                 self.live.remove(&index);
                 self.floors.forget(index);
+                self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
             }
             Order::Session(id, interface, target) => {
@@ -270,10 +278,23 @@ impl Recorder {
             }
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
-            Order::LoadBegins(interface, at) => self.watcher.load_begins(&interface, at),
-            Order::LoadEnds(interface, at) => self.watcher.load_ends(&interface, at),
+            Order::LoadBegins(interface, at) => {
+                self.households.load_begins(&interface, at);
+                self.watcher.load_begins(&interface, at);
+            }
+            Order::LoadEnds(interface, at) => {
+                self.households.load_ends(&interface, at);
+                self.watcher.load_ends(&interface, at);
+            }
             Order::Test(test) => match &mut self.writer {
                 Some(writer) => {
+                    for (at, capacity) in capacities(&test) {
+                        // Somebody who runs a test may well use the line meanwhile.
+                        if test.asked_by == "schedule" {
+                            self.watcher.capacity(at, &capacity);
+                        }
+                        writer.capacity(at, capacity);
+                    }
                     writer.load_test(*test);
                     self.commit_soon = true;
                 }
@@ -285,6 +306,7 @@ impl Recorder {
             }
             Order::Settings(settings) => {
                 self.alerts.set(&settings.alerts);
+                self.households.set(settings.sees_household.clone());
                 self.settings = settings;
             }
             Order::Stop => self.stopping = true,
@@ -341,6 +363,7 @@ impl Recorder {
                         self.path_change(info, change);
                     }
                 }
+                self.households.sample(&sample, learned.queueing);
                 self.watcher.sample(&sample, learned.queueing);
                 self.note_live(&sample, learned.queueing);
             }
@@ -557,6 +580,7 @@ impl Recorder {
     }
 
     fn tick(&mut self, now: Monotonic) {
+        self.household(now);
         self.watch(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
@@ -683,6 +707,39 @@ impl Recorder {
                 text: format!("{dropped} samples were dropped: the recorder did not keep up"),
             };
             self.fact(now, None, fact, false);
+        }
+    }
+
+    /// Records what the uplinks carry and can carry, and tells the detectors.
+    fn household(&mut self, now: Monotonic) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        for heard in self.households.tick(now) {
+            match heard {
+                Heard::Load(interface, second, everybody) => {
+                    self.watcher.load(&interface, second, everybody);
+                }
+                Heard::Capacity(interface, e) => {
+                    let capacity = Capacity {
+                        interface,
+                        direction: if e.up { Direction::Up } else { Direction::Down },
+                        method: Method::Passive,
+                        burst_bps: e.rate_bps,
+                        sustained_bps: Some(e.rate_bps),
+                        confidence: e.confidence,
+                    };
+                    if e.confidence >= SURE {
+                        self.watcher.capacity(e.at, &capacity);
+                    }
+                    if e.is_news {
+                        writer.capacity(e.at, capacity);
+                    }
+                }
+                Heard::Minute(interface, begin, minute) => {
+                    writer.load_minute(begin, &interface, *minute);
+                }
+            }
         }
     }
 
@@ -819,6 +876,27 @@ impl Recorder {
             }
         }
     }
+}
+
+/// What a test says of the capacity of each direction, where it loaded one alone: what its streams
+/// carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
+fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
+    const FRAME: u64 = 1514;
+    const PAYLOAD: u64 = 1448;
+    let alone = test.ways.iter().filter(|_| test.ways.len() == 1);
+    alone.map(|way| {
+        let rate_bps = way.mean_bps * FRAME / PAYLOAD;
+        let spread = way.p90_bps.saturating_sub(way.p10_bps) as f64 / way.mean_bps.max(1) as f64;
+        let capacity = Capacity {
+            interface: test.interface.clone(),
+            direction: way.direction,
+            method: Method::Test,
+            burst_bps: rate_bps,
+            sustained_bps: Some(rate_bps),
+            confidence: (1.0 - spread).clamp(0.3, 0.95),
+        };
+        (Monotonic::from_nanos(test.load_end_ns), capacity)
+    })
 }
 
 /// The smaller of 2 GiB and a tenth of the file system.

@@ -250,6 +250,11 @@ fn settings(config: &Config) -> Settings {
         commit_interval_ns: config.commit_interval_ns,
         keep: config.keep,
         alerts: config.alerts.clone(),
+        sees_household: config
+            .interfaces
+            .iter()
+            .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
+            .collect(),
     }
 }
 

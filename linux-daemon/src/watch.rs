@@ -6,14 +6,16 @@ use std::net::IpAddr;
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::detect::{
-    Direction, Kind, LineState, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role, SeriesFacts,
-    SeriesState, Severity, Thresholds, Value, Watch, clipped,
+    Capacity, Direction, Kind, LineState, Load, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role,
+    SeriesFacts, SeriesState, Severity, Thresholds, Value, Watch, clipped,
 };
+use bufferbane_core::household::Second;
 use bufferbane_core::sample::{Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind};
 
 use crate::config::timeout_ns;
+use crate::episode::Loads;
 use crate::scout::MODEM;
 
 /// Events that may still change.
@@ -36,6 +38,7 @@ pub(crate) struct Watcher {
     /// What has been told and may change, by its number in the watch.
     told: BTreeMap<u32, EventId>,
     full: bool,
+    loads: Loads,
 }
 
 impl Watcher {
@@ -52,15 +55,15 @@ impl Watcher {
             targets: Vec::new(),
             told: BTreeMap::new(),
             full: false,
+            loads: Loads::default(),
         }
     }
 
     /// A series that is probed from now on.
     pub(crate) fn add(&mut self, now: Monotonic, index: SeriesIndex, info: &SeriesInfo) {
         self.remove(now, index);
-        let line = number(&mut self.lines, &info.interface);
         let facts = SeriesFacts {
-            line: u8::try_from(line).unwrap_or(u8::MAX),
+            line: self.line(&info.interface),
             target: u16::try_from(number(&mut self.targets, &info.target)).unwrap_or(u16::MAX),
             role: role(info),
             family: info.family,
@@ -114,16 +117,41 @@ impl Watcher {
 
     /// A throughput test loads an interface from `at` on.
     pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
-        let line = number(&mut self.lines, interface);
-        let line = u8::try_from(line).unwrap_or(u8::MAX);
+        let line = self.line(interface);
         self.watch.handle_test_begin(line, at);
     }
 
     /// And no longer.
     pub(crate) fn load_ends(&mut self, interface: &str, at: Monotonic) {
-        let line = number(&mut self.lines, interface);
-        let line = u8::try_from(line).unwrap_or(u8::MAX);
+        let line = self.line(interface);
         self.watch.handle_test_end(line, at);
+    }
+
+    /// What an interface carried over a second; whether that is everybody's traffic, so that little of
+    /// it is an idle line.
+    pub(crate) fn load(&mut self, interface: &str, second: Second, everybody: bool) {
+        let line = self.line(interface);
+        let load = Load {
+            up_bps: second.up_bps,
+            down_bps: second.down_bps,
+        };
+        self.watch.handle_load(line, second.at, load);
+        self.loads.add(line, &second, everybody);
+    }
+
+    /// How much a line was found to carry.
+    pub(crate) fn capacity(&mut self, at: Monotonic, found: &bufferbane_store::Capacity) {
+        let line = self.line(&found.interface);
+        let Some(rate_bps) = found.sustained_bps else {
+            return;
+        };
+        let up = found.direction == bufferbane_store::Direction::Up;
+        self.watch
+            .handle_capacity(line, Capacity { at, up, rate_bps });
+    }
+
+    fn line(&mut self, interface: &str) -> u8 {
+        u8::try_from(number(&mut self.lines, interface)).unwrap_or(u8::MAX)
     }
 
     /// Local time is monotonic time plus this, where the clock can be believed.
@@ -186,6 +214,9 @@ impl Watcher {
         event.values.insert("targets".into(), targets.into());
         if near_known {
             event.values.insert("near".into(), near.into());
+        }
+        if let Some(class) = self.loads.class(e) {
+            event.values.insert("class".into(), class.into());
         }
         event
     }

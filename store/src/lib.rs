@@ -6,6 +6,7 @@
 //! figures are the same whether a daemon runs or not.
 
 mod buffer;
+mod capacity;
 mod codec;
 mod copy;
 mod error;
@@ -22,6 +23,7 @@ mod tentative;
 mod timemap;
 mod writer;
 
+pub use capacity::{Capacity, Method};
 pub use error::{OpenError, StoreError};
 pub use file::compact;
 pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};

@@ -123,6 +123,18 @@ pub enum Direction {
     Both,
 }
 
+impl Direction {
+    /// The word users read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// Something that happened, with a start and, once it is over, an end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {

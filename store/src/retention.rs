@@ -2,6 +2,7 @@
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
+use crate::capacity;
 use crate::error::StoreError;
 use crate::model::Trust;
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, SeriesTime};
@@ -134,6 +135,10 @@ impl Writer {
                 let range = map.older_than(boot, wall_ns);
                 health.retain_in((boot, range.start)..(boot, range.end), |_, _| false)?;
             }
+        }
+        if let [_, _, Some(wall_ns)] = before {
+            // As long as hours: small rows, and what a line carried a year ago is worth knowing.
+            capacity::forget(&tx, &map, wall_ns)?;
         }
         let [blocks, minutes, hours] = removed;
         tx.commit()?;

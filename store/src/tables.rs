@@ -17,6 +17,9 @@ pub(crate) const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9
 /// (series, boot, ns since boot): of the first sample, or of a window's begin.
 pub(crate) type SeriesTime = (u32, u32, u64);
 
+/// (boot, ns since boot, interface and what else tells rows of one instant apart).
+pub(crate) type LineTime<'a> = (u32, u64, &'a str);
+
 /// Name → number: `schema`, `next_series`, `next_event`.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("bufferbane_meta");
 /// Boot → the kernel's boot id.
@@ -43,6 +46,14 @@ pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(crate) const TESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tests");
 /// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.
 pub(crate) const HEALTH: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("health");
+
+/// What lines were found to carry: `Capacity` as JSON, by interface and direction. Older files lack
+/// the table.
+pub(crate) const CAPACITY: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("capacity");
+/// What lines carried: a minute, by its begin and the interface. Older files lack the table.
+pub(crate) const LOAD: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("load_1m");
 
 /// Length of a short rollup window, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;

@@ -13,6 +13,7 @@ use bufferbane_core::time::Monotonic;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::buffer::{Buffer, Stored};
+use crate::capacity;
 use crate::codec::to_json;
 use crate::error::{OpenError, StoreError};
 use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_panics};
@@ -81,6 +82,7 @@ struct Pending {
     events: BTreeMap<EventId, Event>,
     tests: Vec<(TestId, LoadTest)>,
     health: Vec<(u64, Health)>,
+    lines: capacity::Pending,
     revisions: Vec<(SeriesId, Sample, Stored)>,
 }
 
@@ -242,6 +244,10 @@ impl Writer {
         self.pending.health.push((now.as_nanos(), health));
     }
 
+    pub(crate) const fn pending_lines(&mut self) -> &mut capacity::Pending {
+        &mut self.pending.lines
+    }
+
     /// Samples that are not durable yet.
     #[must_use]
     pub const fn uncommitted(&self) -> u64 {
@@ -395,7 +401,7 @@ impl Writer {
         for (mono, row) in &p.health {
             health.insert((self.boot, *mono), to_json(row)?.as_slice())?;
         }
-        Ok(())
+        p.lines.write(tx, self.boot)
     }
 
     /// The open file, opened again if an error closed it.

@@ -1,20 +1,36 @@
 //! `upload_degraded` and `download_degraded`: the line carries less than it did.
 
-use super::baseline::median;
+use super::baseline::{DAYS, median};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::Thresholds;
 use crate::time::Monotonic;
 
+const S: u64 = 1_000_000_000;
+const HOUR_NS: u64 = 3600 * S;
 const KEPT: usize = 32;
 /// So many measurements make a baseline.
 const ENOUGH: usize = 4;
+/// So many days make one of an hour of the day.
+const ENOUGH_DAYS: usize = 3;
+/// What has been low for this long is how things are now, ns.
+const PATIENCE_NS: u64 = 6 * HOUR_NS;
+/// Where nobody has measured for this long, nobody knows whether it still is low, ns.
+const UNKNOWN_NS: u64 = 15 * 60 * S;
 
 /// One direction of a line. Rates are kept in kbit/s.
+///
+/// What it is held against is the median of the same hour of the last seven days where three of them
+/// are known, else that of the last measurements that were not low.
 #[derive(Clone, Debug)]
 pub(crate) struct CapacityWatch {
     good: [u32; KEPT],
     next: usize,
     len: usize,
+    /// The hour since a local midnight that is being measured, and what it has shown so far.
+    hour: u64,
+    hour_best: [u32; 4],
+    hour_len: usize,
+    by_hour: [[u32; DAYS]; 24],
     low: Option<(Monotonic, Monotonic)>,
     lowest: u32,
     told: bool,
@@ -26,40 +42,76 @@ impl CapacityWatch {
             good: [0; KEPT],
             next: 0,
             len: 0,
+            hour: 0,
+            hour_best: [0; 4],
+            hour_len: 0,
+            by_hour: [[0; DAYS]; 24],
             low: None,
             lowest: u32::MAX,
             told: false,
         }
     }
 
-    /// One measurement; `other_bps` is the baseline of the other direction.
+    /// What is normal now, and whether that is of this hour of the day; `None` before enough was
+    /// measured.
+    fn baseline(&self, local_ns: Option<u64>) -> Option<(u32, bool)> {
+        if let Some(local_ns) = local_ns {
+            let days = &self.by_hour[(local_ns / HOUR_NS % 24) as usize];
+            let mut known = [0; DAYS];
+            let mut n = 0;
+            for v in days.iter().filter(|v| **v > 0) {
+                known[n] = *v;
+                n += 1;
+            }
+            if n >= ENOUGH_DAYS {
+                return median(&known[..n]).map(|m| (m, true));
+            }
+        }
+        let recent = median(&self.good[..self.len]).filter(|_| self.len >= ENOUGH);
+        recent.map(|m| (m, false))
+    }
+
+    /// One measurement. `local_ns` counts from a local midnight, where the time is known.
     pub(crate) fn step(
         &mut self,
         at: Monotonic,
+        local_ns: Option<u64>,
         up: bool,
         rate_bps: u64,
         t: &Thresholds,
     ) -> Option<Result<Finding, (Kind, Monotonic)>> {
-        let kind = if up {
-            Kind::UploadDegraded
-        } else {
-            Kind::DownloadDegraded
-        };
         let rate = u32::try_from(rate_bps / 1000).unwrap_or(u32::MAX);
-        let base = median(&self.good[..self.len]).filter(|_| self.len >= ENOUGH);
-        let share = base.map_or(1.0, |b| f64::from(rate) / f64::from(b.max(1)));
-        if share >= t.capacity {
+        if let Some(local_ns) = local_ns {
+            self.end_hour(local_ns / HOUR_NS);
+            // Low or not: an hour that is slow every day is slow in its own baseline.
+            self.hour_best[self.hour_len % self.hour_best.len()] = rate;
+            self.hour_len += 1;
+        }
+        let base = self.baseline(local_ns);
+        let share = base.map_or(1.0, |(b, _)| f64::from(rate) / f64::from(b.max(1)));
+        let stays = self
+            .low
+            .is_some_and(|(first, _)| at.saturating_since(first) >= PATIENCE_NS);
+        if share < t.capacity && stays {
+            self.len = 0;
+            self.next = 0;
+            self.by_hour = [[0; DAYS]; 24];
+        }
+        if share >= t.capacity || stays {
             self.good[self.next] = rate;
             self.next = (self.next + 1) % KEPT;
             self.len = (self.len + 1).min(KEPT);
-            let (_, last) = self.low.take()?;
-            self.lowest = u32::MAX;
-            return core::mem::take(&mut self.told).then_some(Err((kind, last)));
+            return self.over(up);
         }
         let first = self.low.map_or(at, |(first, _)| first);
         self.low = Some((first, at));
         self.lowest = self.lowest.min(rate);
-        if at.saturating_since(first) < t.capacity_for_ns {
+        let needed_ns = if share < t.capacity_deep {
+            t.capacity_deep_for_ns
+        } else {
+            t.capacity_for_ns
+        };
+        if at.saturating_since(first) < needed_ns && !self.told {
             return None;
         }
         self.told = true;
@@ -68,10 +120,123 @@ impl CapacityWatch {
         } else {
             Severity::Warning
         };
-        Some(Ok(Finding::new(kind, severity, first)
+        let (base, of_hour) = base.unwrap_or((0, false));
+        Some(Ok(Finding::new(kind(up), severity, first)
             .direction(Some(if up { Direction::Up } else { Direction::Down }))
             .number("measured_bps", u64::from(rate) * 1000)
             .number("lowest_bps", u64::from(self.lowest) * 1000)
-            .number("baseline_bps", u64::from(base.unwrap_or(0)) * 1000)))
+            .number("baseline_bps", u64::from(base) * 1000)
+            .word("baseline", if of_hour { "hour" } else { "recent" })))
+    }
+
+    /// Once a second: ends what nobody can say any longer.
+    pub(crate) fn each_second(&mut self, now: Monotonic, up: bool) -> Option<(Kind, Monotonic)> {
+        let (_, last) = self.low?;
+        if now.saturating_since(last) < UNKNOWN_NS {
+            return None;
+        }
+        self.over(up)?.err()
+    }
+
+    fn over(&mut self, up: bool) -> Option<Result<Finding, (Kind, Monotonic)>> {
+        let (_, last) = self.low.take()?;
+        self.lowest = u32::MAX;
+        core::mem::take(&mut self.told).then_some(Err((kind(up), last)))
+    }
+
+    fn end_hour(&mut self, hour: u64) {
+        if hour == self.hour {
+            return;
+        }
+        let n = self.hour_len.min(self.hour_best.len());
+        if let Some(m) = median(&self.hour_best[..n]) {
+            let ended = self.hour;
+            self.by_hour[(ended % 24) as usize][(ended / 24 % DAYS as u64) as usize] = m;
+        }
+        self.hour = hour;
+        self.hour_len = 0;
+    }
+}
+
+const fn kind(up: bool) -> Kind {
+    if up {
+        Kind::UploadDegraded
+    } else {
+        Kind::DownloadDegraded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MBIT: u64 = 1_000_000;
+
+    struct Told(CapacityWatch);
+
+    impl Told {
+        fn at(&mut self, s: u64, local_ns: Option<u64>, bps: u64) -> Option<Option<u64>> {
+            let at = Monotonic::from_nanos(s * S);
+            let told = self.0.step(at, local_ns, true, bps, &Thresholds::default());
+            told.map(|t| t.ok().map(|f| f.start.as_nanos() / S))
+        }
+    }
+
+    #[test]
+    fn a_deep_fall_is_told_within_seconds_and_a_shallow_one_after_half_a_minute() {
+        for (bps, seconds) in [(4 * MBIT, 6), (7 * MBIT, 30)] {
+            let mut w = Told(CapacityWatch::new());
+            for s in (0..30).step_by(3) {
+                assert_eq!(w.at(s, None, 10 * MBIT), None);
+            }
+            let first = (30..120).step_by(3).find(|s| w.at(*s, None, bps).is_some());
+            assert_eq!(first, Some(30 + seconds));
+            // It is over when the line is well again, or when nobody knows any longer.
+            let mut forgotten = w.0.clone();
+            assert_eq!(w.at(130, None, 10 * MBIT), Some(None));
+            let later = Monotonic::from_nanos(120 * S + UNKNOWN_NS);
+            let end = forgotten.each_second(later, true);
+            assert!(end.is_some_and(
+                |(k, at)| k == Kind::UploadDegraded && at.as_nanos() / S == first.unwrap()
+            ));
+            assert_eq!(forgotten.each_second(later, true), None);
+        }
+    }
+
+    /// Evenings carry half, day after day: after three of them that is not news. A fall below what
+    /// evenings carry is.
+    #[test]
+    fn an_hour_that_is_slow_every_day_is_held_against_itself() {
+        let mut w = Told(CapacityWatch::new());
+        let mut told = [0; 7];
+        for day in 0..7u64 {
+            for minute in 0..24 * 60 {
+                let s = day * 86_400 + minute * 60;
+                let evening = (20 * 60..21 * 60).contains(&minute);
+                let bps = match (evening, day, minute) {
+                    (true, 6, ..1240) => 2 * MBIT,
+                    (true, ..) => 6 * MBIT,
+                    (false, ..) => 10 * MBIT,
+                };
+                if minute % 7 == 0 && matches!(w.at(s, Some(s * S), bps), Some(Some(_))) {
+                    told[day as usize] += 1;
+                }
+            }
+        }
+        assert!(told[0] > 0 && told[6] > 0, "{told:?}");
+        assert_eq!(told[3..6], [0, 0, 0], "{told:?}");
+    }
+
+    #[test]
+    fn what_stays_low_becomes_normal() {
+        let mut w = Told(CapacityWatch::new());
+        for s in (0..3600).step_by(60) {
+            w.at(s, None, 10 * MBIT);
+        }
+        for s in (3600..3600 + 7 * 3600).step_by(60) {
+            w.at(s, None, 5 * MBIT);
+        }
+        assert_eq!(w.0.low, None);
+        assert_eq!(w.at(40_000, None, 5 * MBIT), None);
     }
 }

@@ -148,6 +148,10 @@ pub struct Thresholds {
     pub capacity_critical: f64,
     /// Capacity must be low for this long, ns.
     pub capacity_for_ns: u64,
+    /// Below this share of its baseline a shorter time is enough,
+    pub capacity_deep: f64,
+    /// namely this, ns.
+    pub capacity_deep_for_ns: u64,
     /// `peak_hour_congestion`: days in a row.
     pub peak_days: u8,
     /// The same trouble within this is the same event, ns.
@@ -176,6 +180,8 @@ impl Default for Thresholds {
             capacity: 0.8,
             capacity_critical: 0.5,
             capacity_for_ns: 30 * S,
+            capacity_deep: 0.65,
+            capacity_deep_for_ns: 6 * S,
             peak_days: 3,
             hold_down_ns: 300 * S,
         }

@@ -112,15 +112,16 @@ impl LineWatch {
         })
     }
 
-    /// A measured capacity: what it says of its direction.
+    /// A measured capacity: what it says of its direction. `local_ns` counts from a local midnight.
     pub(crate) fn capacity(
         &mut self,
         at: Monotonic,
+        local_ns: Option<u64>,
         up: bool,
         rate_bps: u64,
         t: &Thresholds,
     ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
         let watch = if up { &mut self.up } else { &mut self.down };
-        watch.step(at, up, rate_bps, t)
+        watch.step(at, local_ns, up, rate_bps, t)
     }
 }

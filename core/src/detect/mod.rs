@@ -186,11 +186,12 @@ where
 
     /// How much a line was found to carry.
     pub fn handle_capacity(&mut self, line: u8, c: Capacity) {
+        let local_ns = self.local_ns(c.at);
         let Some(l) = line_of(&mut self.lines, line) else {
             return;
         };
         let up = if c.up { 0 } else { 1 };
-        match l.capacity(c.at, c.up, c.rate_bps, &self.thresholds) {
+        match l.capacity(c.at, local_ns, c.up, c.rate_bps, &self.thresholds) {
             Some(Ok(f)) => self.ledger.raise(line, up, f),
             Some(Err((kind, at))) => self.ledger.clear(line, up, kind, at),
             None => {}
@@ -314,6 +315,11 @@ where
                 outages.settle(now, &t, &mut at);
             }
             if let Some(l) = &mut l.0 {
+                for (me, watch) in [(0, &mut l.up), (1, &mut l.down)] {
+                    if let Some((kind, at)) = watch.each_second(now, me == 0) {
+                        self.ledger.clear(n as u8, me, kind, at);
+                    }
+                }
                 l.jittery = self
                     .series
                     .iter()

@@ -12,7 +12,7 @@ use super::model::{
     Clock, Compared, Event, Gap, Grade, Health, LossRuns as Runs, Report, RunClass, SCHEMA,
     SendLate, Series, Spread, Stamps, Time, Timestamps,
 };
-use super::{compare, cover, outages};
+use super::{compare, cover, lines, outages};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -91,8 +91,8 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
             .collect(),
         health,
         clock: clocks(reader, &ids, range, &events)?,
-        load: Vec::new(),
-        capacity: Vec::new(),
+        load: lines::load(reader, selection, range)?,
+        capacity: lines::capacity(reader, selection, range)?,
         cable: None,
         grades: Vec::new(),
         outages: outages::count(&events, from, to, &zone),

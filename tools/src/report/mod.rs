@@ -6,6 +6,7 @@ mod compare;
 mod cover;
 mod explore;
 pub(crate) mod html;
+mod lines;
 mod markdown;
 mod model;
 mod outages;

@@ -1,0 +1,144 @@
+//! A minute of a line's load, with what probes waited meanwhile.
+
+use crate::stats::histogram::Histogram;
+use crate::varint::{Reader, Writer};
+
+/// Version of the format.
+const VERSION: u64 = 1;
+/// Bytes that a minute takes at most.
+pub const MAX_ENCODED_MINUTE: usize = 16 << 10;
+/// Values are rounded to a 16th of an octave (3 %) before they are counted: they spread over so many
+/// octaves that rows would grow to kilobytes.
+const KEPT_BITS: u32 = 4;
+
+/// How much a line carries, of what it was seen to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Next to nothing: below a twentieth, or 100 kbit/s.
+    Idle,
+    /// Something.
+    Part,
+    /// Three quarters or more.
+    Full,
+}
+
+impl Class {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 3] = [Self::Idle, Self::Part, Self::Full];
+}
+
+/// One direction of a minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MinuteWay {
+    /// Rates of its seconds, bit/s, without those in which a test of our own ran.
+    pub rate_bps: Histogram,
+    /// Queueing delay of probes, ns, by what the line carried in their second ([`Class::ALL`]).
+    pub queue_ns: [Histogram; 3],
+    /// Seconds through which its queue stood.
+    pub standing_s: u16,
+}
+
+impl MinuteWay {
+    const fn new() -> Self {
+        Self {
+            rate_bps: Histogram::new(),
+            queue_ns: [const { Histogram::new() }; 3],
+            standing_s: 0,
+        }
+    }
+
+    pub(super) fn add_rate(&mut self, rate_bps: u64) {
+        self.rate_bps.add(rounded(rate_bps));
+    }
+
+    pub(super) fn add_queue(&mut self, class: Class, queue_ns: u64) {
+        self.queue_ns[class as usize].add(rounded(queue_ns));
+    }
+
+    /// The queueing delay in seconds of one class.
+    #[must_use]
+    pub const fn queue(&self, class: Class) -> &Histogram {
+        &self.queue_ns[class as usize]
+    }
+
+    /// That of another minute too.
+    pub fn merge(&mut self, other: &Self) {
+        self.rate_bps.merge(&other.rate_bps);
+        for (a, b) in self.queue_ns.iter_mut().zip(&other.queue_ns) {
+            a.merge(b);
+        }
+        self.standing_s = self.standing_s.saturating_add(other.standing_s);
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    /// Upward.
+    pub up: MinuteWay,
+    /// Downward.
+    pub down: MinuteWay,
+    /// Whether the interface's counters show everybody's traffic: only then is little load an idle
+    /// line.
+    pub sees_household: bool,
+}
+
+impl Minute {
+    /// One without anything.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            up: MinuteWay::new(),
+            down: MinuteWay::new(),
+            sees_household: false,
+        }
+    }
+
+    /// Writes it; gives how many bytes that took, `None` where there was no room.
+    #[must_use]
+    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
+        let mut w = Writer::new(out);
+        w.unsigned(VERSION);
+        w.unsigned(self.sees_household.into());
+        for way in [&self.up, &self.down] {
+            w.unsigned(way.standing_s.into());
+            way.rate_bps.encode(&mut w);
+            way.queue_ns.iter().for_each(|h| h.encode(&mut w));
+        }
+        w.finish()
+    }
+
+    /// Reads what [`Minute::encode`] wrote; `None` where the bytes are not such a thing.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes);
+        if r.unsigned()? != VERSION {
+            return None;
+        }
+        let mut minute = Self::new();
+        minute.sees_household = match r.unsigned()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        for way in [&mut minute.up, &mut minute.down] {
+            way.standing_s = u16::try_from(r.unsigned()?).ok()?;
+            way.rate_bps = Histogram::decode(&mut r)?;
+            for h in &mut way.queue_ns {
+                *h = Histogram::decode(&mut r)?;
+            }
+        }
+        r.rest().is_empty().then_some(minute)
+    }
+}
+
+/// The largest of the values that have few digits and are not above `value`.
+const fn rounded(value: u64) -> u64 {
+    let bits = u64::BITS - value.leading_zeros();
+    if bits <= KEPT_BITS + 1 {
+        return value;
+    }
+    let less = bits - KEPT_BITS - 1;
+    // The middle of what becomes this.
+    (value >> less << less) | (1 << (less - 1))
+}

@@ -1,0 +1,194 @@
+//! A household that fills its own upload: what the line can, and what it does to latency, is told
+//! without a byte of test traffic; and that it can less all at once, too.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_lab::home::Home;
+use bufferbane_lab::link::{Direction, Fate, Passage, Way};
+use bufferbane_lab::{netns, skip};
+use bufferbane_reflector::Running;
+use bufferbane_store::{Event, Method, Reader};
+use bufferbaned::Daemon;
+use nix::sys::socket::{setsockopt, sockopt};
+
+const MS: u64 = 1_000_000;
+const SINK: &str = "10.99.0.2:5001";
+const KEY: PresharedKey = PresharedKey {
+    id: KeyId(*b"househol"),
+    secret: Secret::new([5; 32]),
+};
+
+fn wall_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a clock after 1970").as_nanos() as i64
+}
+
+/// Takes whatever one connection brings.
+fn sink() {
+    let listener = std::net::TcpListener::bind(SINK).expect("a free port");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the upload");
+        // A reset is its end, too.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+}
+
+/// Uploads until told to stop, with the congestion control of most senders.
+fn upload(stop: &AtomicBool) {
+    let mut stream = TcpStream::connect(SINK).expect("the sink");
+    setsockopt(&stream, sockopt::TcpCongestion, &"cubic".into()).expect("cubic");
+    stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .expect("a time-out");
+    while !stop.load(Ordering::Relaxed) {
+        // What does not fit now fits later.
+        let _ = stream.write(&[0; 16 << 10]);
+    }
+}
+
+/// What the line delivered upward in a stretch, bit/s.
+fn delivered_bps(log: &[Passage], from_ns: i64, to_ns: i64) -> f64 {
+    let bytes: u64 = log
+        .iter()
+        .filter(|p| p.way == Way::Up && matches!(p.fate, Fate::Delivered(_)))
+        .filter(|p| (from_ns..to_ns).contains(&p.planned_ns))
+        .map(|p| u64::from(p.bytes))
+        .sum();
+    bytes as f64 * 8e9 / (to_ns - from_ns) as f64
+}
+
+#[test]
+fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let up = |rate_bps| Direction {
+        rate_bps,
+        buffer_ns: 250 * MS,
+        buffer_bytes: u64::MAX,
+        ..Direction::delay(10 * MS)
+    };
+    let home = Home::new(1, &up(10_000_000), &Direction::delay(10 * MS), 99).expect("a lab");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let far = bufferbane_reflector::config::Config {
+        listen: vec!["10.99.0.1:9876".parse().expect("an address")],
+        control_socket: None,
+        clients: vec![bufferbane_reflector::config::Client {
+            name: "home".into(),
+            keys: vec![KEY],
+            max_pps: 1000,
+            max_rate_bps: None,
+            daily_bytes: None,
+        }],
+        ..bufferbane_reflector::config::Config::default()
+    };
+    let (stop_far, stopping) = std::sync::mpsc::channel::<()>();
+    let reflector = home.server.spawn(move || {
+        sink();
+        let running = Running::start(&far).expect("the reflector starts");
+        let _ = stopping.recv();
+        running.stop().expect("the reflector ran to the end");
+    });
+    let reflector = reflector.expect("the server's namespace");
+    std::thread::sleep(Duration::from_millis(300));
+
+    bufferbane_config::keyfile::write_new(&dir.path().join("h.key"), &KEY).expect("a key file");
+    let text = "[[interface]]\nname = \"wan0\"\nsees_household = \"yes\"\n\
+                [[reflector]]\nname = \"vienna\"\naddress = \"10.99.0.1:9876\"\n\
+                key_file = \"h.key\"\ninterval = \"25ms\"\n";
+    let loaded = bufferbaned::config::parse("household.toml", text, dir.path());
+    let mut config = loaded.expect("a right configuration").config;
+    config.store = dir.path().join("s.redb");
+    config.control_socket = dir.path().join("c.sock");
+    config.keep.min_free_bytes = 0;
+    let daemon = home.client.spawn(move || Daemon::start(config, None));
+    let daemon = daemon.expect("the client's namespace").join();
+    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+
+    std::thread::sleep(Duration::from_secs(8));
+    let loaded_ns = wall_ns();
+    let stop = Arc::new(AtomicBool::new(false));
+    let uploading = {
+        let stop = stop.clone();
+        home.client.spawn(move || upload(&stop))
+    };
+    let uploading = uploading.expect("the client's namespace");
+    std::thread::sleep(Duration::from_secs(20));
+    let collapsed_ns = wall_ns();
+    home.links[0].change(Way::Up, up(3_000_000));
+    std::thread::sleep(Duration::from_secs(18));
+    let ended_ns = wall_ns();
+    stop.store(true, Ordering::Relaxed);
+    uploading.join().expect("the upload ran to its end");
+    std::thread::sleep(Duration::from_secs(4));
+    daemon.stop();
+    let _ = stop_far.send(());
+    reflector.join().expect("no panic");
+
+    if let Some(keep) = std::env::var_os("BUFFERBANE_KEEP_STORE") {
+        std::fs::copy(dir.path().join("s.redb"), keep).expect("a place to keep the store");
+    }
+    let link = &home.links[0];
+    assert_eq!((link.missed(), link.left_out()), (0, 0));
+    let log = link.log();
+    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let rows = reader.capacities(i64::MIN, i64::MAX).expect("readable");
+    for (from_ns, to_ns, rate) in [
+        (loaded_ns, collapsed_ns, 10e6),
+        (collapsed_ns, ended_ns, 3e6),
+    ] {
+        // The sender has to find the rate first.
+        let truth = delivered_bps(&log, from_ns + 6_000 * MS as i64, to_ns);
+        assert!(
+            (truth - rate).abs() < 0.05 * rate,
+            "the line was full: {truth}"
+        );
+        let mut said: Vec<u64> = rows
+            .iter()
+            .filter(|(at, c)| (from_ns..to_ns).contains(at) && c.confidence >= 0.5)
+            .filter(|(_, c)| c.direction == bufferbane_store::Direction::Up)
+            .map(|(_, c)| c.sustained_bps.expect("a sustained rate"))
+            .collect();
+        said.sort_unstable();
+        let middle = *said.get(said.len() / 2).expect("a capacity") as f64;
+        println!("said {middle:.0}, the line delivered {truth:.0} bit/s");
+        assert!(
+            (middle - truth).abs() < 0.05 * truth,
+            "{middle} for {truth}"
+        );
+    }
+    assert!(rows.iter().all(|(_, c)| c.method == Method::Passive));
+
+    let map = reader.time_map();
+    let events = reader.events(i64::MIN, i64::MAX).expect("readable");
+    for (_, e) in &events {
+        println!("{} {:?} {:?} {}", e.kind, e.direction, e.values, e.text);
+    }
+    let of = |kind: &str| -> &Event {
+        let found = events.iter().find(|(_, e)| e.kind == kind);
+        &found.unwrap_or_else(|| panic!("no {kind}")).1
+    };
+    let begin = |e: &Event| map.wall_ns(e.boot, e.start_ns).expect("a known clock");
+    let up = Some(bufferbane_store::Direction::Up);
+    let bloat = of("bufferbloat");
+    assert_eq!(
+        (bloat.direction, &bloat.values["class"]),
+        (up, &"self_inflicted_queue".into())
+    );
+    assert!((loaded_ns..collapsed_ns).contains(&begin(bloat)));
+    let degraded = of("upload_degraded");
+    assert_eq!(degraded.direction, up);
+    assert!((collapsed_ns..ended_ns).contains(&begin(degraded)));
+    let figure = |name: &str| degraded.values[name].as_f64().expect("a number");
+    assert!((figure("baseline_bps") - 10e6).abs() < 1e6);
+    assert!((figure("measured_bps") - 3e6).abs() < 0.6e6);
+    assert!(
+        !events.iter().any(|(_, e)| e.kind == "latency_spike"),
+        "the queue is its own"
+    );
+}

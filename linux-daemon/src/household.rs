@@ -1,0 +1,335 @@
+//! Watches what each uplink carries: reads its counters ten times a second, and hears from core what
+//! these and the probes say of load and capacity.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bufferbane_core::clock::Queueing;
+use bufferbane_core::household::{Estimate, Household, Minute, Second, Seen};
+use bufferbane_core::sample::{Sample, SeriesIndex, Status};
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_store::SeriesInfo;
+
+/// Between two readings of counters, ns.
+const READ_NS: u64 = 90_000_000;
+/// Between two looks for interfaces that came or went, and for forwarded packets, ns.
+const LOOK_NS: u64 = 5_000_000_000;
+/// A host that has forwarded so many packets since it was first looked at is the household's router.
+const FORWARDED: u64 = 100;
+/// Load of a line whose counters do not show everybody's traffic counts only where it is surely
+/// load: from this on, bit/s,
+const LEAST_BPS: u64 = 500_000;
+/// and from this part of the most that was seen.
+const PART: u64 = 4;
+
+/// What there is to tell of an interface.
+#[derive(Clone, Debug)]
+pub(crate) enum Heard {
+    /// What it carried over a second, and whether that is everybody's traffic.
+    Load(String, Second, bool),
+    /// What its line can carry.
+    Capacity(String, Estimate),
+    /// What it carried over the minute that began then.
+    Minute(String, Monotonic, Box<Minute>),
+}
+
+/// One uplink.
+struct Line {
+    index: Option<u32>,
+    household: Box<Household>,
+    /// Series through it: a smaller number is a better witness of its queue.
+    witnesses: BTreeMap<SeriesIndex, u64>,
+    most_bps: u64,
+}
+
+impl Line {
+    fn witness(&self) -> Option<SeriesIndex> {
+        let best = self.witnesses.iter().min_by_key(|(_, rank)| **rank);
+        best.map(|(index, _)| *index)
+    }
+}
+
+/// See the module.
+pub(crate) struct Households {
+    netlink: Option<Netlink>,
+    lines: BTreeMap<String, Line>,
+    interfaces: HashMap<SeriesIndex, String>,
+    /// What the configuration says of interfaces.
+    told: BTreeMap<String, bool>,
+    forwards: bool,
+    forwarded: Option<u64>,
+    read_at: Monotonic,
+    look_at: Monotonic,
+}
+
+impl Households {
+    /// In the network namespace of the calling thread. `told` is what the configuration says of
+    /// whether an interface's counters show everybody's traffic.
+    pub(crate) fn new(told: BTreeMap<String, bool>) -> Self {
+        let netlink = Netlink::open();
+        if let Err(e) = &netlink {
+            log::error!("the interfaces' counters cannot be read, load is not known: {e}");
+        }
+        Self {
+            netlink: netlink.ok(),
+            lines: BTreeMap::new(),
+            interfaces: HashMap::new(),
+            told,
+            forwards: false,
+            forwarded: None,
+            read_at: Monotonic::ZERO,
+            look_at: Monotonic::ZERO,
+        }
+    }
+
+    /// The configuration says something else.
+    pub(crate) fn set(&mut self, told: BTreeMap<String, bool>) {
+        self.told = told;
+    }
+
+    /// A series that is probed from now on.
+    pub(crate) fn add(&mut self, index: SeriesIndex, info: &SeriesInfo) {
+        self.remove(index);
+        let line = self.lines.entry(info.interface.clone()).or_insert(Line {
+            index: None,
+            household: Box::default(),
+            witnesses: BTreeMap::new(),
+            most_bps: 0,
+        });
+        // Probes of a higher class may pass the queue by.
+        let rank = info.interval_ns.saturating_add(u64::from(info.dscp) << 40);
+        line.witnesses.insert(index, rank);
+        self.interfaces.insert(index, info.interface.clone());
+        self.look_at = Monotonic::ZERO;
+    }
+
+    /// A series is no longer probed.
+    pub(crate) fn remove(&mut self, index: SeriesIndex) {
+        let Some(interface) = self.interfaces.remove(&index) else {
+            return;
+        };
+        if let Some(line) = self.lines.get_mut(&interface) {
+            line.witnesses.remove(&index);
+            if line.witnesses.is_empty() {
+                self.lines.remove(&interface);
+            }
+        }
+    }
+
+    /// What became of a probe. Of the series of a line that know their queueing delay one is heard.
+    pub(crate) fn sample(&mut self, sample: &Sample, queueing: Option<Queueing>) {
+        let Some(line) = self
+            .interfaces
+            .get(&sample.series)
+            .and_then(|interface| self.lines.get_mut(interface))
+        else {
+            return;
+        };
+        let lost = (
+            sample.status == Status::LostUp,
+            sample.status == Status::LostDown,
+        );
+        if queueing.is_none() && lost == (false, false) {
+            if sample.status.is_answered() && sample.raw_up_ns.is_none() {
+                // It never will.
+                line.witnesses.insert(sample.series, u64::MAX);
+            }
+            return;
+        }
+        if line.witness() == Some(sample.series) {
+            line.household.handle_probe(&Seen {
+                sent: sample.sent,
+                rtt_ns: sample.rtt_ns,
+                queue_up_ns: queueing.map(|q| q.up_ns),
+                queue_down_ns: queueing.map(|q| q.down_ns),
+                lost_up: lost.0,
+                lost_down: lost.1,
+            });
+        }
+    }
+
+    /// A throughput test loads an interface from `at` on.
+    pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.household.handle_test_begin(at);
+        }
+    }
+
+    /// And no longer.
+    pub(crate) fn load_ends(&mut self, interface: &str, at: Monotonic) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.household.handle_test_end(at);
+        }
+    }
+
+    /// Reads what is due; gives what is new.
+    pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<Heard> {
+        if now >= self.look_at {
+            self.look_at = now.saturating_add(LOOK_NS);
+            self.look();
+        }
+        let due = now >= self.read_at;
+        if due {
+            self.read_at = now.saturating_add(READ_NS);
+        }
+        let mut heard = Vec::new();
+        for (name, line) in &mut self.lines {
+            if due && let (Some(netlink), Some(index)) = (&mut self.netlink, line.index) {
+                match netlink.counters(index) {
+                    Ok(c) => {
+                        let at = bufferbane_linux_io::clock::now();
+                        line.household.handle_counters(at, c.tx_bytes, c.rx_bytes);
+                    }
+                    // It is gone, and looked for again soon.
+                    Err(_) => line.index = None,
+                }
+            }
+            let everybody = self.told.get(name).copied().unwrap_or(self.forwards);
+            line.household.handle_timeout(now);
+            while let Some(second) = line.household.poll_second() {
+                let bps = second.up_bps.max(second.down_bps);
+                line.most_bps = line.most_bps.max(bps);
+                if everybody || bps >= LEAST_BPS.max(line.most_bps / PART) {
+                    heard.push(Heard::Load(name.clone(), second, everybody));
+                }
+            }
+            while let Some(estimate) = line.household.poll_estimate() {
+                heard.push(Heard::Capacity(name.clone(), estimate));
+            }
+            while let Some((begin, mut minute)) = line.household.poll_minute() {
+                minute.sees_household = everybody;
+                heard.push(Heard::Minute(name.clone(), begin, Box::new(minute)));
+                line.household.handle_timeout(now);
+            }
+        }
+        heard
+    }
+
+    /// Which interfaces there are, and whether this host is the household's router.
+    fn look(&mut self) {
+        if let Some(netlink) = &mut self.netlink
+            && let Ok(interfaces) = netlink.interfaces()
+        {
+            for (name, line) in &mut self.lines {
+                let found = interfaces.iter().find(|i| i.name == *name);
+                line.index = found.map(|i| i.index);
+            }
+        }
+        if !self.forwards {
+            let seen = forwarded_packets();
+            let first = *self.forwarded.get_or_insert(seen);
+            self.forwards = seen.saturating_sub(first) >= FORWARDED;
+        }
+    }
+}
+
+/// How many packets this network namespace has forwarded, IPv4 and IPv6.
+fn forwarded_packets() -> u64 {
+    let read = |file: &str| {
+        std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default()
+    };
+    forwarded_v4(&read("snmp")) + forwarded_v6(&read("snmp6"))
+}
+
+/// `ForwDatagrams` of the two lines that begin with `Ip:`, names and values.
+fn forwarded_v4(snmp: &str) -> u64 {
+    let mut lines = snmp.lines().filter(|l| l.starts_with("Ip: "));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return 0;
+    };
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs
+        .find(|(name, _)| *name == "ForwDatagrams")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(0)
+}
+
+/// `Ip6OutForwDatagrams`, a line of its own.
+fn forwarded_v6(snmp6: &str) -> u64 {
+    snmp6
+        .lines()
+        .filter_map(|l| l.split_once(char::is_whitespace))
+        .find(|(name, _)| *name == "Ip6OutForwDatagrams")
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarded_packets_are_read_off_what_the_kernel_says() {
+        let snmp = "Ip: Forwarding DefaultTTL InReceives ForwDatagrams InDelivers\n\
+                    Ip: 1 64 900 321 5\nIcmp: InMsgs\nIcmp: 7\n";
+        assert_eq!(forwarded_v4(snmp), 321);
+        assert_eq!(forwarded_v4("Ip: x\n"), 0);
+        let snmp6 = "Ip6InReceives                   \t10\nIp6OutForwDatagrams             \t42\n";
+        assert_eq!(forwarded_v6(snmp6), 42);
+        // This kernel says it in the same words.
+        assert!(
+            std::fs::read_to_string("/proc/thread-self/net/snmp").is_ok_and(|s| {
+                s.lines()
+                    .any(|l| l.starts_with("Ip: ") && l.contains(" ForwDatagrams "))
+            })
+        );
+    }
+
+    #[test]
+    fn the_fastest_series_that_knows_its_queue_is_the_witness_of_a_line() {
+        let mut h = Households::new(BTreeMap::new());
+        let info = |kind, interval_ns, dscp| SeriesInfo {
+            interface: "lo".into(),
+            interface_kind: "loopback".into(),
+            target: "x".into(),
+            kind,
+            family: 4,
+            dscp,
+            size: 64,
+            interval_ns,
+            address: "127.0.0.1".into(),
+        };
+        use bufferbane_store::SeriesKind::{Icmp, Udp};
+        for (i, (kind, interval_ns, dscp)) in [(Icmp, 10, 0), (Udp, 50, 0), (Udp, 10, 46)]
+            .into_iter()
+            .enumerate()
+        {
+            h.add(SeriesIndex(i as u16), &info(kind, interval_ns, dscp));
+        }
+        let mut echo = Sample::lost(SeriesIndex(0), 1, Monotonic::ZERO, 64);
+        echo.status = Status::Ok;
+        echo.rtt_ns = Some(5);
+        h.sample(&echo, None);
+        assert_eq!(h.lines["lo"].witness(), Some(SeriesIndex(1)));
+        h.remove(SeriesIndex(1));
+        assert_eq!(h.lines["lo"].witness(), Some(SeriesIndex(2)));
+    }
+
+    /// Half a minute of the loopback interface: nothing else is needed to be told what it carries.
+    #[test]
+    fn what_an_interface_carries_is_told_each_second() {
+        let mut h = Households::new(BTreeMap::from([("lo".to_owned(), true)]));
+        let info = SeriesInfo {
+            interface: "lo".into(),
+            interface_kind: "loopback".into(),
+            target: "x".into(),
+            kind: bufferbane_store::SeriesKind::Icmp,
+            family: 4,
+            dscp: 0,
+            size: 64,
+            interval_ns: 1,
+            address: "127.0.0.1".into(),
+        };
+        h.add(SeriesIndex(0), &info);
+        let mut told = Vec::new();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while told.is_empty() && std::time::Instant::now() < end {
+            told = h.tick(bufferbane_linux_io::clock::now());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(
+            matches!(&told[..], [Heard::Load(name, _, true), ..] if name == "lo"),
+            "{told:?}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! What lines carried, and what they were found able to carry.
+
+use bufferbane_core::household::{MAX_ENCODED_MINUTE, Minute};
+use bufferbane_core::time::Monotonic;
+use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{from_json, to_json};
+use crate::error::StoreError;
+use crate::model::Direction;
+use crate::reader::Reader;
+use crate::tables::{CAPACITY, LOAD, LineTime};
+use crate::timemap::TimeMap;
+use crate::writer::Writer;
+
+/// How a capacity was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// From the household's own traffic, while the queue stood.
+    Passive,
+    /// By a throughput test.
+    Test,
+}
+
+/// How much a line could carry one way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// The interface.
+    pub interface: String,
+    /// Up or down.
+    pub direction: Direction,
+    /// How that was found.
+    pub method: Method,
+    /// What short bursts pass at, bits of frames per second; at least what all else does.
+    pub burst_bps: u64,
+    /// What goes on passing; `None` where nobody looked for long enough.
+    pub sustained_bps: Option<u64>,
+    /// How sure, 0 to 1.
+    pub confidence: f64,
+}
+
+/// What waits for the next commit.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    capacities: Vec<(u64, Capacity)>,
+    minutes: Vec<(u64, String, Minute)>,
+}
+
+impl Pending {
+    pub(crate) fn write(&self, tx: &WriteTransaction, boot: u32) -> Result<(), StoreError> {
+        let mut table = tx.open_table(CAPACITY)?;
+        for (at, c) in &self.capacities {
+            let which = format!("{} {}", c.interface, c.direction.as_str());
+            table.insert((boot, *at, which.as_str()), to_json(c)?.as_slice())?;
+        }
+        let mut table = tx.open_table(LOAD)?;
+        let mut bytes = vec![0; MAX_ENCODED_MINUTE];
+        for (begin, interface, minute) in &self.minutes {
+            let len = minute
+                .encode(&mut bytes)
+                .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
+            table.insert((boot, *begin, interface.as_str()), &bytes[..len])?;
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Records how much a line of this boot was found to carry at `at`.
+    pub fn capacity(&mut self, at: Monotonic, capacity: Capacity) {
+        let rows = &mut self.pending_lines().capacities;
+        rows.push((at.as_nanos(), capacity));
+    }
+
+    /// Records what a line carried in the minute of this boot that begins at `begin`.
+    pub fn load_minute(&mut self, begin: Monotonic, interface: &str, minute: Minute) {
+        let rows = &mut self.pending_lines().minutes;
+        rows.push((begin.as_nanos(), interface.to_owned(), minute));
+    }
+}
+
+impl Reader {
+    /// What lines were found to carry in `[from, to)` of wall time, ns since 1970, in order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn capacities(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(i64, Capacity)>, StoreError> {
+        let mut rows = Vec::new();
+        self.each_line_row(CAPACITY, from_ns, to_ns, |at, _, bytes| {
+            rows.push((at, from_json(bytes)?));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// What lines carried: each minute that begins in `[from, to)` of wall time, ns since 1970, with
+    /// its interface, in order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn load_minutes(
+        &self,
+        from_ns: i64,
+        to_ns: i64,
+        mut each: impl FnMut(i64, &str, Minute),
+    ) -> Result<(), StoreError> {
+        self.each_line_row(LOAD, from_ns, to_ns, |at, interface, bytes| {
+            let minute = Minute::decode(bytes)
+                .ok_or_else(|| StoreError::Damaged("a minute of load is damaged".into()))?;
+            each(at, interface, minute);
+            Ok(())
+        })
+    }
+
+    fn each_line_row(
+        &self,
+        table: TableDefinition<'_, LineTime<'static>, &'static [u8]>,
+        from_ns: i64,
+        to_ns: i64,
+        mut each: impl FnMut(i64, &str, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let tx: ReadTransaction = self.read()?;
+        let table = match tx.open_table(table) {
+            Ok(table) => table,
+            // An earlier version did not make it.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        for s in self.time_map().clip(from_ns, to_ns) {
+            for row in table.range((s.boot, s.from_ns, "")..(s.boot, s.to_ns, ""))? {
+                let (key, bytes) = row?;
+                let (_, at, which) = key.value();
+                each(s.wall_ns(at), which, bytes.value())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives up rows of both tables that are older than `wall_ns`.
+pub(crate) fn forget(tx: &WriteTransaction, map: &TimeMap, wall_ns: i64) -> Result<(), StoreError> {
+    for table in [CAPACITY, LOAD] {
+        let mut table = tx.open_table(table)?;
+        for boot in map.boots() {
+            let range = map.older_than(boot, wall_ns);
+            table.retain_in((boot, range.start, "")..(boot, range.end, ""), |_, _| false)?;
+        }
+    }
+    Ok(())
+}

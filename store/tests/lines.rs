@@ -1,0 +1,121 @@
+//! What lines carried and can carry: written, read, copied, and given up when it is old.
+
+use std::path::Path;
+
+use bufferbane_core::household::{Household, Minute, Seen};
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::{
+    Capacity, Direction, Method, Reader, Retention, Trust, Writer, WriterOptions,
+};
+
+const S: u64 = 1_000_000_000;
+const START_WALL_NS: i64 = 1_777_000_000 * S as i64;
+
+fn writer(path: &Path) -> Writer {
+    let options = WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    };
+    let mut w = Writer::open(path, options).unwrap();
+    w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
+        .unwrap();
+    w
+}
+
+fn minute() -> Minute {
+    let mut h = Household::new();
+    for n in 0..1000u64 {
+        let now = Monotonic::from_nanos(n * S / 10);
+        h.handle_counters(now, n * 100_000, n * 2_000);
+        h.handle_probe(&Seen {
+            sent: now,
+            rtt_ns: Some(50_000_000),
+            queue_up_ns: Some(30_000_000),
+            queue_down_ns: Some(10_000),
+            ..Seen::default()
+        });
+        h.handle_timeout(now);
+        while h.poll_second().is_some() {}
+        while h.poll_estimate().is_some() {}
+        if let Some((_, mut minute)) = h.poll_minute() {
+            minute.sees_household = true;
+            return minute;
+        }
+    }
+    panic!("no minute in a hundred seconds");
+}
+
+fn capacity(interface: &str, direction: Direction, bps: u64) -> Capacity {
+    Capacity {
+        interface: interface.into(),
+        direction,
+        method: Method::Passive,
+        burst_bps: bps,
+        sustained_bps: Some(bps),
+        confidence: 0.9,
+    }
+}
+
+type Minutes = Vec<(i64, String, Minute)>;
+
+fn read(path: &Path) -> (Vec<(i64, Capacity)>, Minutes) {
+    let r = Reader::open(path).unwrap();
+    let mut minutes = Minutes::new();
+    r.load_minutes(i64::MIN, i64::MAX, |at, interface, minute| {
+        minutes.push((at, interface.to_owned(), minute));
+    })
+    .unwrap();
+    (r.capacities(i64::MIN, i64::MAX).unwrap(), minutes)
+}
+
+#[test]
+fn capacity_and_load_are_kept_copied_and_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let minute = minute();
+    assert!(minute.up.rate_bps.count() > 50);
+    // Two interfaces and both directions at one instant.
+    for (interface, direction, bps) in [
+        ("eth0", Direction::Up, 1),
+        ("eth0", Direction::Down, 2),
+        ("wlan0", Direction::Up, 3),
+    ] {
+        w.capacity(at(100), capacity(interface, direction, bps));
+    }
+    for (s, interface) in [(60, "eth0"), (60, "wlan0"), (600_000, "eth0")] {
+        w.load_minute(at(s), interface, minute.clone());
+    }
+    w.commit().unwrap();
+    let (capacities, minutes) = read(&path);
+    let mut rates: Vec<u64> = capacities.iter().map(|(_, c)| c.burst_bps).collect();
+    rates.sort_unstable();
+    assert_eq!(rates, [1, 2, 3]);
+    assert!(
+        capacities
+            .iter()
+            .all(|(wall, _)| *wall == START_WALL_NS + 100 * S as i64)
+    );
+    assert_eq!(minutes.len(), 3);
+    assert!(minutes.iter().all(|(_, _, m)| *m == minute));
+    assert_eq!(minutes[1].1, "wlan0");
+
+    let copy = dir.path().join("copy.redb");
+    Reader::open(&path).unwrap().copy(&copy).unwrap();
+    assert_eq!(read(&copy), (capacities, minutes));
+
+    let retention = Retention {
+        samples_ns: None,
+        minutes_ns: None,
+        hours_ns: Some(86_400 * S),
+        max_bytes: None,
+    };
+    let now_ns = START_WALL_NS + 600_100 * S as i64;
+    w.enforce_retention(&retention, now_ns, Trust::Disciplined)
+        .unwrap();
+    w.close().unwrap();
+    let (capacities, minutes) = read(&path);
+    assert!(capacities.is_empty());
+    assert_eq!(minutes.len(), 1);
+}

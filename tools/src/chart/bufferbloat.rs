@@ -111,7 +111,7 @@ fn heading(way: &Way<'_>) -> Heading {
     let increase = median(parts(way).map(|(_, _, d)| d.increase.p90));
     let grade = bufferbane_core::load::grade::Grade::of_increase(increase);
     let log = match scale(way) {
-        Scale::Log(..) => " · log scale",
+        Scale::Log(..) => "log scale · ",
         Scale::Linear(_) => "",
     };
     let typically = if way.tests.len() > 1 {
@@ -123,7 +123,7 @@ fn heading(way: &Way<'_>) -> Heading {
         name: way.name.clone(),
         detail: String::new(),
         figures: format!(
-            "{typically}+{} under load: {}{log}",
+            "{log}{typically}+{} under load: {}",
             delay(increase),
             grade.as_str()
         ),

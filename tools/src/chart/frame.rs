@@ -279,7 +279,9 @@ impl<'a> Frame<'a> {
             anchor: Anchor::Start,
         };
         let wide = right - left;
-        let figures = text::width(&heading.figures, SMALL);
+        let most = wide - text::width(&heading.name, BODY).min(wide * 0.5) - 14.0;
+        let told = whole_parts(&heading.figures, most);
+        let figures = text::width(told, SMALL);
         let name_room = (wide - figures - 14.0).max(wide * 0.4);
         let used = self.scene.text(label.clone(), name_room) + 12.0;
         label.x += used;
@@ -289,7 +291,7 @@ impl<'a> Frame<'a> {
             self.scene.text(label.clone(), f64::MAX);
         }
         label.x = right;
-        label.text.clone_from(&heading.figures);
+        label.text = told.to_owned();
         label.anchor = Anchor::End;
         self.scene.text(label, wide - used);
         let right = right - if self.has_right_axis { 40.0 } else { 6.0 };
@@ -428,6 +430,18 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// As many of the parts of a line of figures, from the first, as `room` has place for; the first at
+/// least.
+fn whole_parts(figures: &str, room: f64) -> &str {
+    let mut told = figures;
+    while text::width(told, SMALL) > room
+        && let Some((shorter, _)) = told.rsplit_once(" · ")
+    {
+        told = shorter;
+    }
+    told
+}
+
 /// Whether an event is about what a track shows: what concerns the host concerns all.
 fn concerns(e: &Event, track: &Track) -> bool {
     (e.interface.is_empty() || e.interface == track.info.interface)
@@ -547,4 +561,18 @@ pub(crate) fn subtitle(range: Range, zone: &TimeZone) -> String {
         when::range_label(range.from_ns, range.to_ns, zone),
         show::stretch(range.to_ns.abs_diff(range.from_ns))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_that_do_not_fit_are_left_out_as_a_whole() {
+        let all = "log scale · median 11.3 ms · p99 14.7 ms · max 269 ms";
+        assert_eq!(whole_parts(all, 1e9), all);
+        let room = text::width("log scale · median 11.3 ms · p99", SMALL);
+        assert_eq!(whole_parts(all, room), "log scale · median 11.3 ms");
+        assert_eq!(whole_parts(all, 1.0), "log scale");
+    }
 }

@@ -83,11 +83,11 @@ fn figures(track: &Track, scale: Scale) -> String {
         return "no answer".into();
     };
     let log = match scale {
-        Scale::Log(..) => " · log scale",
+        Scale::Log(..) => "log scale · ",
         Scale::Linear(_) => "",
     };
     format!(
-        "median {} · p99 {} · max {}{log}",
+        "{log}median {} · p99 {} · max {}",
         delay(p50),
         delay(p99),
         delay(max)

@@ -62,9 +62,10 @@
       g.fillRect(x(c[0]), low - h, Math.max(1, x(c[1]) - x(c[0])), h);
     });
     g.fillStyle = "#57606a";
-    g.textAlign = "left"; g.fillText(time(view[0]), L, H - 10);
-    g.textAlign = "right"; g.fillText(time(view[1]), W - R, H - 10);
-    if (W > 640) { g.textAlign = "center"; g.fillText(time((view[0] + view[1]) / 2), (L + W - R) / 2, H - 10); }
+    var fine = view[1] - view[0] < 6e5;
+    g.textAlign = "left"; g.fillText(time(view[0], fine), L, H - 10);
+    g.textAlign = "right"; g.fillText(time(view[1], fine), W - R, H - 10);
+    if (W > 640) { g.textAlign = "center"; g.fillText(time((view[0] + view[1]) / 2, fine), (L + W - R) / 2, H - 10); }
     if (drag) { g.fillStyle = "rgba(0,90,150,.15)"; g.fillRect(Math.min(drag[0], drag[1]), T, Math.abs(drag[1] - drag[0]), H - B - T); }
     if (hover !== null) { g.fillStyle = "#1b1f24"; g.fillRect(hover, T, 1, H - B - T); }
     whole.disabled = view[0] === 0 && view[1] === D.span;

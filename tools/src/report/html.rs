@@ -140,22 +140,28 @@ fn outages(page: &mut String, report: &Report) {
         page.push_str("<p>None was recorded.</p>\n");
         return;
     }
-    let headings = ["Over and day", "Outages", "In all", "Longest"];
-    let mut table = Table::begin(page, "", &headings);
+    page.push_str("<div class=\"abreast\">\n");
     for o in &report.outages {
+        let place = match o.interface.as_str() {
+            "" => "this host".to_owned(),
+            name => escape(name),
+        };
+        let headings = [place.as_str(), "Outages", "In all", "Longest"];
+        let mut table = Table::begin(page, "small", &headings);
         for d in o.days.iter().rev().take(MOST_DAYS) {
             table.row(
                 "",
                 &[
-                    format!("{}, {}", escape(&o.interface), d.date),
+                    d.date.to_string(),
                     count(d.count),
                     stretch(d.total_ns),
                     stretch(d.longest_ns),
                 ],
             );
         }
+        table.end();
     }
-    table.end();
+    page.push_str("</div>\n");
 }
 
 fn compared(page: &mut String, report: &Report, zone: &TimeZone) {
@@ -244,8 +250,8 @@ fn summary(page: &mut String, report: &Report) {
         "Sent",
         "Received",
         "Lost",
-        "up",
-        "down",
+        "Lost up",
+        "Lost down",
         "Longest run",
         "RTT median",
         "p95",
@@ -267,14 +273,11 @@ fn cells(s: &Series) -> Vec<String> {
     let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
     let longest = match s.loss_runs.longest {
         0 => "–".into(),
+        1 => "1".into(),
         n => format!(
             "{}<small>{}</small>",
             count(n),
-            if n > 1 {
-                stretch(s.loss_runs.longest_ns)
-            } else {
-                String::new()
-            }
+            stretch(s.loss_runs.longest_ns)
         ),
     };
     let odd = words::oddities(s);
@@ -308,6 +311,7 @@ fn cells(s: &Series) -> Vec<String> {
 
 fn charts(page: &mut String, materials: [&Material; 2], zone: &TimeZone) -> Result<(), Fail> {
     for kind in Kind::ALL {
+        let begun = page.len();
         push(page, format_args!("<figure id=\"{}\">\n", kind.name()));
         let mut drawn = false;
         for ((class, width), material) in [("wide", WIDE), ("narrow", NARROW)]
@@ -328,6 +332,11 @@ fn charts(page: &mut String, materials: [&Material; 2], zone: &TimeZone) -> Resu
             drawn = true;
         }
         if !drawn {
+            // Three charts are of throughput tests: that there was none is said once.
+            if matches!(kind, Kind::Bufferbloat | Kind::Test) {
+                page.truncate(begun);
+                continue;
+            }
             push(
                 page,
                 format_args!(
@@ -372,7 +381,7 @@ fn events(page: &mut String, report: &Report, zone: &TimeZone) {
     }
     let mut table = Table::begin(
         page,
-        "words",
+        "words events",
         &["Begin", "Kind", "For", "Where", "What happened"],
     );
     for e in report.events.iter().take(MOST_EVENTS) {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 use bufferbane_lab::bench::{
-    self, Fail, accuracy, cost, echo, flood, lateness, scenario, store, throughput,
+    self, Fail, accuracy, cost, echo, flood, lateness, report, scenario, store, throughput,
 };
 use bufferbane_lab::{emulate, synth};
 
@@ -24,6 +24,7 @@ enum Command {
     Scenario(Scenario),
     Lateness(Lateness),
     Synth(Synth),
+    ReportBench(ReportBench),
     ReflectorBench(ReflectorBench),
     Accuracy(Accuracy),
     Link(Link),
@@ -119,6 +120,27 @@ struct Synth {
     /// the file to make; OUT.json beside it says what happened
     #[argh(positional)]
     out: std::path::PathBuf,
+}
+
+/// Time and memory of a report, of a page with all charts, and of one hour, each from a cold file, over
+/// eight series at 1 Hz and one at 20 Hz, against the same questions asked of SQLite with a row for
+/// each sample; fails where the answers do not agree. Thirty days take 5 GB and some minutes.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "report-bench",
+    note = "Example: bufferbane-lab report-bench --days 30 --stores /var/tmp/stores"
+)]
+struct ReportBench {
+    /// days of samples, 1 to 400 (default: 30)
+    #[argh(option, default = "30")]
+    days: u64,
+    /// how often each question is asked, 1 to 99 (default: 3)
+    #[argh(option, default = "3")]
+    rounds: u64,
+    /// directory that keeps the stores for another run (default: they vanish)
+    #[argh(option)]
+    stores: Option<std::path::PathBuf>,
 }
 
 /// Echoes per second of the reflector on one core against plain loops and Debian's irtt server, its
@@ -299,6 +321,11 @@ fn run() -> Result<(), Fail> {
             hz: a.hz,
             seed: a.seed,
             out: a.out,
+        }),
+        Command::ReportBench(a) => report::run(&report::Options {
+            days: a.days,
+            rounds: a.rounds,
+            stores: a.stores,
         }),
         Command::ReflectorBench(a) => echo::run(echo::Options {
             rounds: a.rounds,

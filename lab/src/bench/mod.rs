@@ -9,6 +9,7 @@ pub mod cost;
 pub mod echo;
 pub mod flood;
 pub mod lateness;
+pub mod report;
 pub mod samples;
 pub mod scenario;
 pub mod setup;

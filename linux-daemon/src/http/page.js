@@ -10,7 +10,7 @@
   }
   function delay(ns) {
     if (ns === null || ns === undefined) return "–";
-    return ns < 1e6 ? (ns / 1e3).toFixed(0) + " µs" : ns < 1e8 ? (ns / 1e6).toFixed(1) + " ms" : ns < 1e9 ? (ns / 1e6).toFixed(0) + " ms" : (ns / 1e9).toFixed(2) + " s";
+    return ns < 9950 ? (ns / 1e3).toFixed(1) + " µs" : ns < 999500 ? (ns / 1e3).toFixed(0) + " µs" : ns < 1e8 ? (ns / 1e6).toFixed(1) + " ms" : ns < 1e9 ? (ns / 1e6).toFixed(0) + " ms" : (ns / 1e9).toFixed(2) + " s";
   }
   function rate(bps) {
     if (bps === null || bps === undefined) return "–";
@@ -28,8 +28,10 @@
     c.box.appendChild(node("p", s.kind + s.family + " to " + s.address + ", every " + (s.interval_ns / 1e6) + " ms", "how"));
     var list = node("dl");
     [["rtt", "RTT"], ["up", "queue up"], ["down", "queue down"], ["lost", "lost, 1 min"], ["hour", "lost, 1 h"]].forEach(function (f) {
-      list.appendChild(node("dt", f[1]));
-      list.appendChild(c.cells[f[0]] = node("dd", "–"));
+      var pair = node("div");
+      pair.appendChild(node("dt", f[1]));
+      pair.appendChild(c.cells[f[0]] = node("dd", "–"));
+      list.appendChild(pair);
     });
     c.box.appendChild(list);
     c.canvas = node("canvas");
@@ -109,6 +111,9 @@
       seconds.push(x); if (seconds.length > KEPT) seconds.shift();
       c.cells.rtt.textContent = x.received ? delay(x.rtt_ns) : x.sent + x.unsent ? "none" : "–";
       c.cells.rtt.className = !x.received && x.sent + x.unsent ? "bad" : "";
+      // What is never told takes no room.
+      if (x.queue_up_ns !== null && x.queue_up_ns !== undefined) c.directed = true;
+      c.cells.up.parentNode.hidden = c.cells.down.parentNode.hidden = !c.directed;
       c.cells.up.textContent = delay(x.queue_up_ns); c.cells.down.textContent = delay(x.queue_down_ns);
       [["lost", 60], ["hour", KEPT]].forEach(function (f) {
         var said = share(seconds.slice(-f[1]));

@@ -215,7 +215,7 @@ fn the_page_is_one_file_that_loads_nothing() {
 
 #[test]
 fn every_chart_is_drawn_in_both_formats() {
-    let given = Given::new(|_| {});
+    let given = Given::new(|l| l.load_tests = 3);
     for kind in [
         "latency",
         "jitter",
@@ -224,6 +224,9 @@ fn every_chart_is_drawn_in_both_formats() {
         "comparison",
         "heatmap",
         "timeline",
+        "throughput",
+        "bufferbloat",
+        "test",
     ] {
         for (format, begin) in [("png", &b"\x89PNG"[..]), ("svg", b"<svg")] {
             let file = given.path(&format!("{kind}.{format}"));
@@ -236,6 +239,35 @@ fn every_chart_is_drawn_in_both_formats() {
             assert!(bytes.starts_with(begin) && bytes.len() > 2000, "{kind}");
         }
     }
+}
+
+#[test]
+fn charts_of_tests_say_what_was_tested_and_that_there_was_none() {
+    let given = Given::new(|l| l.load_tests = 2);
+    let one = given.ok(&with(
+        &["chart", "test"],
+        &["--format", "svg", "--test", "0"],
+    ));
+    for says in [
+        "10.4 Mbit/s",
+        "up p90 +159\u{a0}ms (C)",
+        "2\u{a0}probes",
+        "cubic",
+        "18:00:00",
+    ] {
+        assert!(one.contains(says), "{says}");
+    }
+    let newest = given.ok(&with(&["chart", "test"], &["--format", "svg"]));
+    assert!(newest.contains("18:00:30") && !newest.contains("18:00:05"));
+    let many = given.ok(&with(&["chart", "throughput"], &["--format", "svg"]));
+    assert!(many.contains("2\u{a0}tests") && many.contains("median 10.4 Mbit/s"));
+    let missing = with(
+        &["chart", "bufferbloat"],
+        &["--format", "svg", "--test", "7"],
+    );
+    let output = bbtool(&given.store, &missing);
+    assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
+    assert!(errors(&output).contains("no throughput test"));
 }
 
 #[test]

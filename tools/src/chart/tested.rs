@@ -37,7 +37,13 @@ pub(crate) fn ways(material: &Material, with_trip: bool) -> Vec<Way<'_>> {
             }
         }
     }
-    ways.sort_by(|a, b| a.name.cmp(&b.name));
+    // The direction that hurts first, and what is not told apart last.
+    let place = |w: &Way<'_>| {
+        let pair = w.name.rsplit_once(", ").map(|(pair, _)| pair.to_owned());
+        let rank = [Direction::Up, Direction::Down, Direction::Both];
+        (pair, rank.iter().position(|d| *d == w.direction))
+    };
+    ways.sort_by_cached_key(place);
     ways
 }
 

@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
-    Event, Health, SeriesInfo, SeriesKind, Severity, Trust, Writer, WriterOptions,
+    Direction, Event, Health, LoadTest, LoadedDelay, Percentiles, ProbeBin, SeriesInfo, SeriesKind,
+    Severity, TestWay, Trust, Writer, WriterOptions,
 };
 
 pub const S: u64 = 1_000_000_000;
@@ -30,6 +31,10 @@ pub struct Line {
     pub outage_ns: std::ops::Range<u64>,
     /// An event to record.
     pub event_text: String,
+    /// How often it is recorded.
+    pub events: u64,
+    /// How many throughput tests are recorded.
+    pub load_tests: u64,
     /// Whether the file is closed as it should be.
     pub close: bool,
 }
@@ -56,6 +61,8 @@ impl Line {
             gap_ns: 6 * tenth..6 * tenth + tenth / 2,
             outage_ns: 3 * tenth..3 * tenth + tenth / 4,
             event_text: "the cable was pulled".into(),
+            events: 1,
+            load_tests: 0,
             close: true,
         }
     }
@@ -131,7 +138,15 @@ impl Line {
         event.interface = self.series[0].0.clone();
         event.end_ns = Some(begin + self.outage_ns.end);
         event.values.insert("carrier".into(), serde_json::json!(0));
-        w.event(event);
+        for i in 0..self.events {
+            let mut event = event.clone();
+            event.start_ns += i * S / 100;
+            w.event(event);
+        }
+        for i in 0..self.load_tests {
+            let (interface, target, _) = &self.series[0];
+            w.load_test(load_test(interface, target, begin + i * 30 * S));
+        }
         w.commit().unwrap();
         if self.close {
             w.close().unwrap();
@@ -220,6 +235,66 @@ impl Line {
             s.flags = s.flags.with(Flags::REORDERED);
         }
         s
+    }
+}
+
+/// A test that fills the line upward for four of its ten seconds.
+fn load_test(interface: &str, reflector: &str, start_ns: u64) -> LoadTest {
+    let three = |p50| Percentiles {
+        p50,
+        p90: 2 * p50,
+        p99: 3 * p50,
+    };
+    let delay = LoadedDelay {
+        idle: three(300_000),
+        loaded: three(80_000_000),
+        increase: three(79_700_000),
+    };
+    LoadTest {
+        boot: 0,
+        start_ns,
+        end_ns: start_ns + 10 * S,
+        load_start_ns: start_ns + 3 * S,
+        load_end_ns: start_ns + 7 * S,
+        ramp_ns: S,
+        interface: interface.into(),
+        reflector: reflector.into(),
+        kind: "up".into(),
+        asked_by: "command".into(),
+        congestion: "cubic".into(),
+        ways: vec![TestWay {
+            direction: Direction::Up,
+            streams: 4,
+            bytes: 5_000_000,
+            mean_bps: 10_400_000,
+            p10_bps: 9_100_000,
+            p90_bps: 10_900_000,
+            retransmits: 31,
+            cwnd_bytes: 180_000,
+            rtt_us: 101_000,
+            bins: (0..40).map(|i| 90_000 + 2_000 * (i % 20)).collect(),
+            delay,
+            queue_bytes: 103_000,
+            grade: "C".into(),
+            lost: 2,
+        }],
+        rtt: delay,
+        rpm: Some(540),
+        rpm_stable: true,
+        rpm_variant: "draft-08".into(),
+        recovery_ns: Some(400_000_000),
+        probes: (0..100)
+            .map(|i| ProbeBin {
+                up_ns: (i != 50).then_some(if (30..70).contains(&i) {
+                    80_000_000
+                } else {
+                    300_000
+                }),
+                down_ns: Some(200_000),
+                rtt_ns: Some(20_000_000),
+                lost: u32::from(i == 50) * 2,
+            })
+            .collect(),
     }
 }
 

@@ -2,45 +2,35 @@
 //! addresses and routes. Everything that allocates or waits for the system happens here, so that
 //! the probe thread never has to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bufferbane_core::flight::{LossSlot, Slot};
-use bufferbane_core::icmp::{Framing, IcmpConfig, IcmpProber};
-use bufferbane_core::limits::RECEIVE_RECORD_BITS;
 use bufferbane_core::sample::SeriesIndex;
-use bufferbane_core::session::client::{Client, StreamConfig};
-use bufferbane_core::stamp::{StampConfig, StampProber};
-use bufferbane_core::wire::icmp::Version;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, RouteQuery, Watch};
-use bufferbane_linux_io::{Family, ProbeSocket, SocketError, Waker, clock, host};
+use bufferbane_linux_io::{Waker, clock};
 use bufferbane_store::{SeriesInfo, SeriesKind, Severity};
 use nix::libc;
 use rand_chacha::ChaCha12Rng;
 use rtrb::{Consumer, Producer};
 
-use crate::config::{Config, timeout_ns};
+use crate::config::Config;
+use crate::equip;
 use crate::load::{Path, Paths};
+use crate::names::Resolver;
 use crate::plan::{self, Host, Probe, Sources, Wanted};
-use crate::probe::{Command, Prober, SOCKETS, Unit};
+use crate::probe::{Command, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
-use crate::scout::{Errand, Scout, Way};
+use crate::scout::{Errand, Scout};
 use crate::status::Status;
 
-/// Share of a slot that the random offset of a probe may take, permille.
-const SPREAD_PERMILLE: u16 = 800;
 /// How long changes are gathered before they are acted on.
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often everything is looked at although no change was told.
 const REVIEW: Duration = Duration::from_secs(5);
-/// How often names are asked for again.
-const RESOLVE: Duration = Duration::from_secs(300);
-/// How soon a name that could not be resolved is asked for again.
-const RESOLVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the keeper is told.
 #[derive(Debug)]
@@ -78,6 +68,8 @@ pub(crate) struct Keeper {
     routes: Vec<Route>,
     units: BTreeMap<Wanted, Kept>,
     links: BTreeMap<String, bool>,
+    /// Who stamps an interface's packets, as it was said last.
+    stamped: BTreeMap<String, String>,
     next_id: u32,
     next_series: u16,
     rng: ChaCha12Rng,
@@ -116,6 +108,7 @@ impl Keeper {
             routes: Vec::new(),
             units: BTreeMap::new(),
             links: BTreeMap::new(),
+            stamped: BTreeMap::new(),
             next_id: 0,
             next_series: 0,
             rng,
@@ -252,7 +245,6 @@ impl Keeper {
             );
             return;
         }
-        let now = clock::now();
         let id = self.next_id;
         self.next_id += 1;
         let kind = interfaces
@@ -282,76 +274,19 @@ impl Keeper {
             let _ = self.orders.send(Order::Series(index, info));
             index
         };
-        let (prober, tos, in_flight) = match &w.probe {
-            Probe::Icmp { size, interval_ns } => {
-                let config = IcmpConfig {
-                    series: describe(SeriesKind::Icmp, *size, 0, *interval_ns),
-                    version: if family == 4 {
-                        Version::V4
-                    } else {
-                        Version::V6
-                    },
-                    framing: framing(w.remote.ip()),
-                    size: *size,
-                    interval_ns: *interval_ns,
-                    spread_permille: SPREAD_PERMILLE,
-                    timeout_ns: timeout_ns(*interval_ns),
-                };
-                let slots = slots_for(*interval_ns);
-                let n = slots.len();
-                (
-                    Prober::Icmp(Box::new(IcmpProber::new(config, now, slots, &mut self.rng))),
-                    Vec::new(),
-                    n,
-                )
-            }
-            Probe::Stamp(probe) => {
-                let interval_ns = probe.interval_ns;
-                let config = StampConfig {
-                    series: describe(SeriesKind::Stamp, probe.size, probe.dscp, interval_ns),
-                    remote: w.remote,
-                    key: probe.key.clone(),
-                    format: probe.format,
-                    counting: probe.counting,
-                    size: probe.size,
-                    interval_ns,
-                    spread_permille: SPREAD_PERMILLE,
-                    timeout_ns: timeout_ns(interval_ns),
-                };
-                let slots = slots_for(interval_ns);
-                let n = slots.len();
-                let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
-                let prober = StampProber::new(config, now, slots, losses, &mut self.rng);
-                (Prober::Stamp(Box::new(prober)), vec![probe.dscp << 2], n)
-            }
-            Probe::Reflector { key, streams } => {
-                let mut client = Client::new(key.key().clone(), now, &mut self.rng);
-                let (mut tos, mut in_flight) = (Vec::new(), 16);
-                for (i, s) in streams.iter().enumerate() {
-                    let more: Vec<u16> = s.more_sizes.into_iter().filter(|n| *n > 0).collect();
-                    // 0 stands for mixed sizes.
-                    let named = if more.is_empty() { s.size } else { 0 };
-                    let config = StreamConfig {
-                        series: describe(SeriesKind::Udp, named, s.dscp, s.interval_ns),
-                        size: s.size,
-                        interval_ns: s.interval_ns,
-                        spread_permille: SPREAD_PERMILLE,
-                        timeout_ns: timeout_ns(s.interval_ns),
-                    };
-                    let slots = slots_for(s.interval_ns);
-                    in_flight += slots.len();
-                    tos.push(s.dscp << 2);
-                    let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
-                    // The configuration allows no more streams than a client takes.
-                    let _ = client.add_stream(config, now, slots, losses, &mut self.rng);
-                    client.mix_sizes(i, &more);
-                }
-                let order = Order::Session(id, w.interface.clone(), w.target.clone());
-                self.order(order);
-                (Prober::Session(Box::new(client)), tos, in_flight)
-            }
-        };
-        let unit = Unit::new(id, w.remote, prober, tos, in_flight);
+        if matches!(w.probe, Probe::Reflector { .. }) {
+            let order = Order::Session(id, w.interface.clone(), w.target.clone());
+            // As above.
+            let _ = self.orders.send(order);
+        }
+        let equipped = equip::prober(w, clock::now(), &mut describe, &mut self.rng);
+        let unit = Unit::new(
+            id,
+            w.remote,
+            equipped.prober,
+            equipped.tos,
+            equipped.in_flight,
+        );
         self.tell(Command::Add(Box::new(unit)));
         self.units.insert(
             w.clone(),
@@ -373,8 +308,12 @@ impl Keeper {
         let id = kept.id;
         match path {
             Ok(index) if kept.open == Some(index) => {}
-            Ok(index) => match open(w) {
-                Ok(socket) => {
+            Ok(index) => match equip::socket(w) {
+                Ok((socket, stamped)) => {
+                    if self.stamped.get(&w.interface) != Some(&stamped) {
+                        log::info!("packets of {} are stamped {stamped}", w.interface);
+                        self.stamped.insert(w.interface.clone(), stamped);
+                    }
                     kept.open = Some(index);
                     let mended = kept.trouble.take().is_some();
                     self.tell(Command::Open(id, Box::new(socket)));
@@ -533,35 +472,6 @@ fn trouble_name(w: &Wanted) -> String {
     format!("not_probed {}", w.name())
 }
 
-/// Room for what is in flight, and for late answers to as much again.
-fn slots_for(interval_ns: u64) -> Box<[Slot]> {
-    let in_flight = timeout_ns(interval_ns).div_ceil(interval_ns) + 2;
-    vec![Slot::default(); (2 * in_flight + 8) as usize].into()
-}
-
-fn framing(to: IpAddr) -> Framing {
-    if to.is_ipv4() && !host::icmp_access(Family::V4).ping {
-        Framing::Ipv4Packet
-    } else {
-        Framing::Message
-    }
-}
-
-fn open(w: &Wanted) -> Result<ProbeSocket, SocketError> {
-    let family = Family::of(&w.remote.ip());
-    let builder = match &w.probe {
-        Probe::Reflector { .. } | Probe::Stamp(_) => ProbeSocket::udp(family),
-        Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
-        Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
-    };
-    let way = Way {
-        interface: w.interface.clone(),
-        source: w.source,
-        mark: w.mark,
-    };
-    way.socket(builder).build()
-}
-
 /// Those who are asked what is not known yet.
 struct Asked<'a> {
     names: &'a mut Resolver,
@@ -575,96 +485,5 @@ impl Sources for Asked<'_> {
 
     fn find(&mut self, errand: Errand) -> Option<IpAddr> {
         self.scout.find(errand)
-    }
-}
-
-/// A name and the port that belongs to it.
-type Question = (String, u16);
-/// Its addresses, or why there are none.
-type Answer = Result<Vec<SocketAddr>, String>;
-
-/// Names are resolved on a thread of their own: an answer may take seconds.
-struct Resolver {
-    ask: mpsc::Sender<Question>,
-    answers: Receiver<(Question, Answer)>,
-    known: HashMap<Question, Known>,
-}
-
-struct Known {
-    addresses: Answer,
-    asked: Instant,
-    waiting: bool,
-}
-
-impl Resolver {
-    fn start() -> Self {
-        let (ask, questions) = mpsc::channel::<Question>();
-        let (answer, answers) = mpsc::channel();
-        std::thread::spawn(move || {
-            for (name, port) in questions {
-                let found = (name.as_str(), port)
-                    .to_socket_addrs()
-                    .map(Iterator::collect)
-                    .map_err(|e| format!("{name} cannot be resolved: {e}"));
-                if answer.send(((name, port), found)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            ask,
-            answers,
-            known: HashMap::new(),
-        }
-    }
-
-    /// Takes in what was answered; whether there was anything new.
-    fn has_news(&mut self) -> bool {
-        let mut news = false;
-        while let Ok((question, found)) = self.answers.try_recv() {
-            if let Err(why) = &found {
-                log::warn!("{why}");
-            }
-            if let Some(known) = self.known.get_mut(&question) {
-                known.waiting = false;
-                // An answer that fails does not make forget one that did not.
-                if found.is_ok() || known.addresses.is_err() {
-                    news |= known.addresses != found;
-                    known.addresses = found;
-                }
-            }
-        }
-        news
-    }
-
-    /// The addresses of a name, as far as they are known by now.
-    fn get(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
-        if let Ok(ip) = name.parse::<IpAddr>() {
-            return vec![SocketAddr::new(ip, port)];
-        }
-        let question = (name.to_owned(), port);
-        let now = Instant::now();
-        let known = self.known.entry(question.clone()).or_insert_with(|| Known {
-            addresses: Err(format!("{name} is being resolved")),
-            asked: now.checked_sub(RESOLVE).unwrap_or(now),
-            waiting: false,
-        });
-        let after = if known.addresses.is_ok() {
-            RESOLVE
-        } else {
-            RESOLVE_AGAIN
-        };
-        if !known.waiting && now.duration_since(known.asked) >= after {
-            known.asked = now;
-            // The thread lives as long as this end of its queue.
-            known.waiting = self.ask.send(question).is_ok();
-        }
-        known.addresses.clone().unwrap_or_default()
-    }
-
-    fn troubles(&self) -> impl Iterator<Item = String> + '_ {
-        self.known
-            .values()
-            .filter_map(|k| k.addresses.as_ref().err().cloned())
     }
 }

@@ -356,13 +356,10 @@ fn best_stamp(
     stamps: &KernelStamps,
     now_ns: u64,
 ) -> Option<Stamp> {
-    if let Some(card) = &mut open.card
-        && stamps.hardware_ns != 0
-        && let Some(stamp) = card.stamp(stamps.hardware_ns, now_ns)
-    {
-        return Some(stamp);
-    }
-    kernel_stamp(timeline, stamps.software_ns, now_ns)
+    let kernel = kernel_stamp(timeline, stamps.software_ns, now_ns);
+    let card = open.socket.card.as_mut();
+    card.and_then(|card| card.stamp(stamps, kernel, now_ns))
+        .or(kernel)
 }
 
 /// The kernel's stamp as an instant; where it fits no offset known, the clocks are read again: the

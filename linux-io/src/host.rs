@@ -1,10 +1,7 @@
-//! Facts about the host and this process's standing on it: boot id, capabilities, what network
-//! cards can stamp; and asking for punctual scheduling.
+//! Facts about the host and this process's standing on it: boot id, capabilities; and asking for
+//! punctual scheduling.
 
 use std::io;
-use std::os::fd::AsRawFd;
-
-use socket2::{Domain, Socket, Type};
 
 use crate::socket::{Family, ProbeSocket};
 use crate::sys;
@@ -65,96 +62,6 @@ pub fn icmp_access(family: Family) -> IcmpAccess {
         ping: ProbeSocket::ping(family).build().is_ok(),
         raw: ProbeSocket::raw_icmp(family).build().is_ok(),
     }
-}
-
-/// What an interface can stamp (`ETHTOOL_GET_TS_INFO`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StampSupport {
-    /// Its driver stamps what leaves; without, transmit stamps never come.
-    pub software_transmit: bool,
-    /// The kernel stamps what arrives; practically always.
-    pub software_receive: bool,
-    /// The card stamps what leaves.
-    pub hardware_transmit: bool,
-    /// The card stamps what arrives.
-    pub hardware_receive: bool,
-    /// The number of the card's clock, `/dev/ptpN`.
-    pub hardware_clock: Option<u32>,
-}
-
-/// `struct ethtool_ts_info`.
-#[repr(C)]
-#[derive(Default)]
-struct StampInformation {
-    command: u32,
-    flags: u32,
-    clock: i32,
-    transmit_types: u32,
-    transmit_reserved: [u32; 3],
-    receive_filters: u32,
-    receive_reserved: [u32; 3],
-}
-
-const ETHTOOL_GET_TS_INFO: u32 = 0x41;
-const SIOCETHTOOL: u64 = 0x8946;
-
-/// Asks an interface's driver what can be stamped.
-pub fn stamp_support(interface: &str) -> io::Result<StampSupport> {
-    let mut information = StampInformation {
-        command: ETHTOOL_GET_TS_INFO,
-        clock: -1,
-        ..StampInformation::default()
-    };
-    ask_driver(interface, SIOCETHTOOL, &mut information)?;
-    let has = |flag: u32| information.flags & flag == flag;
-    Ok(StampSupport {
-        software_transmit: has(sys::SOF_TIMESTAMPING_TX_SOFTWARE),
-        software_receive: has(sys::SOF_TIMESTAMPING_RX_SOFTWARE),
-        hardware_transmit: has(sys::SOF_TIMESTAMPING_TX_HARDWARE),
-        hardware_receive: has(sys::SOF_TIMESTAMPING_RX_HARDWARE),
-        hardware_clock: u32::try_from(information.clock).ok(),
-    })
-}
-
-/// `struct hwtstamp_config`.
-#[repr(C)]
-struct CardStamping {
-    flags: i32,
-    transmit: i32,
-    receive: i32,
-}
-
-const SIOCSHWTSTAMP: u64 = 0x89b0;
-const HWTSTAMP_TX_ON: i32 = 1;
-const HWTSTAMP_FILTER_ALL: i32 = 1;
-
-/// Has an interface's card stamp everything that it sends and receives. Needs `CAP_NET_ADMIN`, holds
-/// for all programs on the host until it is changed again, and replaces what a PTP daemon has set.
-pub fn enable_card_stamps(interface: &str) -> io::Result<()> {
-    let mut wanted = CardStamping {
-        flags: 0,
-        transmit: HWTSTAMP_TX_ON,
-        receive: HWTSTAMP_FILTER_ALL,
-    };
-    ask_driver(interface, SIOCSHWTSTAMP, &mut wanted)
-}
-
-/// An ioctl on an interface whose argument is a plain structure.
-fn ask_driver<T>(interface: &str, command: u64, data: &mut T) -> io::Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    // SAFETY: ifreq is integers and pointers, for which zero is a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays zero.
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *place = byte as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = std::ptr::from_mut(data).cast();
-    // SAFETY: the request names an interface and points to a structure of the kind that the two
-    // callers' commands expect; both live until the call returns.
-    sys::check(unsafe { libc::ioctl(socket.as_raw_fd(), command as _, &raw mut request) }).map(drop)
 }
 
 /// Runs the calling thread by `SCHED_FIFO` at this priority, 1 to 99: it is woken before ordinary
@@ -244,21 +151,6 @@ mod tests {
         let access = icmp_access(Family::V4);
         println!("{caps:?} {access:?}");
         assert!(!caps.net_raw || access.raw);
-    }
-
-    #[test]
-    fn loopback_stamps_in_software() {
-        let support = stamp_support("lo").unwrap();
-        println!("{support:?}");
-        assert!(support.software_transmit && support.software_receive);
-        assert_eq!(support.hardware_clock, None);
-        assert!(stamp_support("no-such-link").is_err());
-        assert!(stamp_support("a-name-longer-than-the-kernel-takes").is_err());
-        let refused = enable_card_stamps("lo").unwrap_err().raw_os_error();
-        assert!(
-            matches!(refused, Some(libc::EOPNOTSUPP | libc::EPERM)),
-            "{refused:?}"
-        );
     }
 
     #[test]

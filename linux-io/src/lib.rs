@@ -31,6 +31,7 @@ pub mod clock;
 pub mod counters;
 pub mod host;
 pub mod netlink;
+pub mod stamping;
 pub mod support;
 pub mod tcp;
 pub mod timeline;

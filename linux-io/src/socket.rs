@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::card::CardClock;
 use crate::sockopt::{
     BIND_PATIENCE, RECEIVE_BUFFER, SocketError, bind_patiently, error, interface_error, set,
     set_icmp_filter, set_receive_buffer,
@@ -62,8 +63,6 @@ pub(crate) struct Stamping {
     pub(crate) transmit: bool,
     /// Transmit stamps are told apart by the kernel's counter even where it takes keys.
     pub(crate) counted: bool,
-    /// The card's clock whose stamps are wanted too, `/dev/ptpN`.
-    pub(crate) card: Option<u32>,
 }
 
 /// A socket ready for [`crate::Engine::add_socket`].
@@ -75,6 +74,8 @@ pub struct ProbeSocket {
     pub(crate) stamping: Stamping,
     pub(crate) report_errors: bool,
     pub(crate) report_sent: bool,
+    /// The clock of the card whose stamps are wanted too.
+    pub(crate) card: Option<Box<CardClock>>,
     local: SocketAddr,
 }
 
@@ -113,6 +114,14 @@ impl ProbeSocket {
     #[must_use]
     pub const fn family(&self) -> Family {
         self.family
+    }
+
+    /// Asks for the stamps of the network card with this clock too, and prefers them; see
+    /// [`crate::stamping::choose`].
+    #[must_use]
+    pub fn with_card(mut self, clock: CardClock) -> Self {
+        self.card = Some(Box::new(clock));
+        self
     }
 
     /// The receive buffer that the kernel granted, in bytes of its own accounting.
@@ -166,7 +175,6 @@ impl SocketBuilder {
                 receive: true,
                 transmit: true,
                 counted: false,
-                card: None,
             },
             header_facts: true,
             report_errors: false,
@@ -239,15 +247,6 @@ impl SocketBuilder {
         self
     }
 
-    /// Asks for stamps of the network card with this clock (`/dev/ptpN`) too, and prefers them. The
-    /// card has to be told to stamp ([`crate::host::enable_card_stamps`]); which clock it has is in
-    /// [`crate::host::StampSupport::hardware_clock`].
-    #[must_use]
-    pub const fn card_stamps(mut self, clock: u32) -> Self {
-        self.stamping.card = Some(clock);
-        self
-    }
-
     /// Whether TTL and TOS of each received datagram are told; on by default. Each costs about 2 %
     /// of an echo's CPU time.
     #[must_use]
@@ -316,6 +315,7 @@ impl SocketBuilder {
             stamping: self.stamping,
             report_errors: self.report_errors,
             report_sent: self.report_sent,
+            card: None,
             local,
         })
     }

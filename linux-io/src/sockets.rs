@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::types::Fixed;
 use io_uring::{opcode, squeue};
 
-use crate::card::CardClock;
 use crate::cmsg::RECEIVE_SPACE;
 use crate::event::SocketId;
 use crate::sockaddr::NAME_LEN;
@@ -60,8 +59,6 @@ pub(crate) struct Open {
     pub(crate) drops: u32,
     /// The only address it has, where it is bound to one.
     pub(crate) address: Option<IpAddr>,
-    /// The clock of the card whose stamps it takes.
-    pub(crate) card: Option<Box<CardClock>>,
 }
 
 impl Open {
@@ -199,7 +196,7 @@ impl Sockets {
 }
 
 /// Asks the kernel for the stamps that the socket was built for, in the best way there is. Fails
-/// where the kernel refuses them, or the card's clock cannot be read.
+/// where the kernel refuses them.
 pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> {
     let stamping = socket.stamping;
     let mut flags = sys::SOF_TIMESTAMPING_SOFTWARE;
@@ -211,7 +208,7 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
             | sys::SOF_TIMESTAMPING_OPT_ID
             | sys::SOF_TIMESTAMPING_OPT_TSONLY;
     }
-    if stamping.card.is_some() {
+    if socket.card.is_some() {
         flags |= sys::SOF_TIMESTAMPING_RAW_HARDWARE;
         if stamping.receive {
             flags |= sys::SOF_TIMESTAMPING_RX_HARDWARE;
@@ -228,7 +225,6 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
             flags.cast_signed(),
         )?;
     }
-    let card = stamping.card.map(CardClock::open).transpose()?;
     let keys = match stamping.transmit {
         false => KeyMode::None,
         true if features.stamp_keys && !stamping.counted => KeyMode::Given,
@@ -239,7 +235,6 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         counted: (keys == KeyMode::Counted).then(StampKeys::new),
         drops: 0,
         address: Some(socket.local_addr().ip()).filter(|ip| !ip.is_unspecified()),
-        card: card.map(Box::new),
         socket,
     })
 }

@@ -14,6 +14,8 @@ use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Sessi
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::{Monotonic, Stamp};
 use bufferbane_core::wire::header::{Kind, Prefix};
+use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_linux_io::stamping::{self, CardClock, Stamping};
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SendError, SocketId, Transmit,
     Waker, clock,
@@ -383,12 +385,31 @@ fn zeroed<T: FromZeros>(len: usize) -> Result<Box<[T]>, String> {
     <[T]>::new_box_zeroed_with_elems(len).map_err(|_| format!("no memory for {len} sessions"))
 }
 
+/// The number of the clock of the network card that stamps what this host receives, if one does.
+fn card() -> Option<u32> {
+    let interfaces = match Netlink::open().and_then(|mut n| n.interfaces()) {
+        Ok(interfaces) => interfaces,
+        Err(e) => {
+            log::info!("packets are stamped by the kernel: the interfaces cannot be listed: {e}");
+            return None;
+        }
+    };
+    let up = interfaces.iter().filter(|i| i.up).map(|i| i.name.as_str());
+    let stamping = stamping::choose_among(up);
+    log::info!("packets are stamped {stamping}");
+    match stamping {
+        Stamping::Card { number, .. } => Some(number),
+        Stamping::Kernel(_) => None,
+    }
+}
+
 /// One socket for each address. A host without IPv6 is content with the rest of the defaults.
 fn open_sockets(
     engine: &mut Engine,
     config: &Config,
 ) -> Result<(Vec<SocketAddr>, Vec<String>), String> {
     let (mut listen, mut warnings) = (Vec::new(), Vec::new());
+    let card = card();
     for address in &config.listen {
         let socket = ProbeSocket::udp(Family::of(&address.ip()))
             .bind(*address)
@@ -397,6 +418,12 @@ fn open_sockets(
         match socket {
             Ok(socket) => {
                 listen.push(socket.local_addr());
+                // Each socket reads the card's clock by itself.
+                let clock = card.and_then(|number| CardClock::open(number).ok());
+                let socket = match clock {
+                    Some(clock) => socket.with_card(clock),
+                    None => socket,
+                };
                 engine.add_socket(socket).map_err(|e| e.to_string())?;
             }
             Err(e)

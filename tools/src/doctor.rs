@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bufferbane_linux_io::netlink::{Interface, Netlink};
-use bufferbane_linux_io::{Family, clock, host, support};
+use bufferbane_linux_io::{Family, clock, host, stamping, support};
 use bufferbane_store::{OpenError, Reader};
 use serde::Serialize;
 
@@ -238,7 +238,7 @@ fn interfaces(f: &mut Findings) {
 
 fn stamps(f: &mut Findings, i: &Interface) {
     let what = format!("time stamps: {}", i.name);
-    match host::stamp_support(&i.name) {
+    match stamping::stamp_support(&i.name) {
         Ok(s) if s.hardware_transmit && s.hardware_receive => {
             f.ok(&what, "kernel and network card")
         }

@@ -1,0 +1,154 @@
+//! What a unit is made of: its prober with the memory it needs, and its socket.
+
+use std::net::IpAddr;
+
+use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::icmp::{Framing, IcmpConfig, IcmpProber};
+use bufferbane_core::limits::RECEIVE_RECORD_BITS;
+use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::session::client::{Client, StreamConfig};
+use bufferbane_core::stamp::{StampConfig, StampProber};
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::wire::icmp::Version;
+use bufferbane_linux_io::stamping::{self, Stamping};
+use bufferbane_linux_io::{Family, ProbeSocket, SocketError, host};
+use bufferbane_store::SeriesKind;
+use rand_chacha::ChaCha12Rng;
+
+use crate::config::timeout_ns;
+use crate::plan::{Probe, Wanted};
+use crate::probe::Prober;
+use crate::scout::Way;
+
+/// Share of a slot that the random offset of a probe may take, permille.
+const SPREAD_PERMILLE: u16 = 800;
+
+/// A prober, and what its unit has to know of it.
+pub(crate) struct Equipped {
+    pub(crate) prober: Prober,
+    /// TOS of each stream.
+    pub(crate) tos: Vec<u8>,
+    /// Most probes in flight.
+    pub(crate) in_flight: usize,
+}
+
+/// Describes a series (kind, size, DSCP, interval in ns), and gives its number.
+pub(crate) type Describe<'a> = dyn FnMut(SeriesKind, u16, u8, u64) -> SeriesIndex + 'a;
+
+/// The prober of `w`, whose first slots begin at `now`.
+pub(crate) fn prober(
+    w: &Wanted,
+    now: Monotonic,
+    describe: &mut Describe<'_>,
+    rng: &mut ChaCha12Rng,
+) -> Equipped {
+    let (prober, tos, in_flight) = match &w.probe {
+        Probe::Icmp { size, interval_ns } => {
+            let config = IcmpConfig {
+                series: describe(SeriesKind::Icmp, *size, 0, *interval_ns),
+                version: if w.remote.is_ipv4() {
+                    Version::V4
+                } else {
+                    Version::V6
+                },
+                framing: framing(w.remote.ip()),
+                size: *size,
+                interval_ns: *interval_ns,
+                spread_permille: SPREAD_PERMILLE,
+                timeout_ns: timeout_ns(*interval_ns),
+            };
+            let slots = slots_for(*interval_ns);
+            let n = slots.len();
+            (
+                Prober::Icmp(Box::new(IcmpProber::new(config, now, slots, rng))),
+                Vec::new(),
+                n,
+            )
+        }
+        Probe::Stamp(probe) => {
+            let interval_ns = probe.interval_ns;
+            let config = StampConfig {
+                series: describe(SeriesKind::Stamp, probe.size, probe.dscp, interval_ns),
+                remote: w.remote,
+                key: probe.key.clone(),
+                format: probe.format,
+                counting: probe.counting,
+                size: probe.size,
+                interval_ns,
+                spread_permille: SPREAD_PERMILLE,
+                timeout_ns: timeout_ns(interval_ns),
+            };
+            let slots = slots_for(interval_ns);
+            let n = slots.len();
+            let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
+            let prober = StampProber::new(config, now, slots, losses, rng);
+            (Prober::Stamp(Box::new(prober)), vec![probe.dscp << 2], n)
+        }
+        Probe::Reflector { key, streams } => {
+            let mut client = Client::new(key.key().clone(), now, rng);
+            let (mut tos, mut in_flight) = (Vec::new(), 16);
+            for (i, s) in streams.iter().enumerate() {
+                let more: Vec<u16> = s.more_sizes.into_iter().filter(|n| *n > 0).collect();
+                // 0 stands for mixed sizes.
+                let named = if more.is_empty() { s.size } else { 0 };
+                let config = StreamConfig {
+                    series: describe(SeriesKind::Udp, named, s.dscp, s.interval_ns),
+                    size: s.size,
+                    interval_ns: s.interval_ns,
+                    spread_permille: SPREAD_PERMILLE,
+                    timeout_ns: timeout_ns(s.interval_ns),
+                };
+                let slots = slots_for(s.interval_ns);
+                in_flight += slots.len();
+                tos.push(s.dscp << 2);
+                let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
+                // The configuration allows no more streams than a client takes.
+                let _ = client.add_stream(config, now, slots, losses, rng);
+                client.mix_sizes(i, &more);
+            }
+            (Prober::Session(Box::new(client)), tos, in_flight)
+        }
+    };
+    Equipped {
+        prober,
+        tos,
+        in_flight,
+    }
+}
+
+/// Room for what is in flight, and for late answers to as much again.
+fn slots_for(interval_ns: u64) -> Box<[Slot]> {
+    let in_flight = timeout_ns(interval_ns).div_ceil(interval_ns) + 2;
+    vec![Slot::default(); (2 * in_flight + 8) as usize].into()
+}
+
+fn framing(to: IpAddr) -> Framing {
+    if to.is_ipv4() && !host::icmp_access(Family::V4).ping {
+        Framing::Ipv4Packet
+    } else {
+        Framing::Message
+    }
+}
+
+/// A socket for `w`, and in words who stamps what passes it.
+pub(crate) fn socket(w: &Wanted) -> Result<(ProbeSocket, String), SocketError> {
+    let family = Family::of(&w.remote.ip());
+    let builder = match &w.probe {
+        Probe::Reflector { .. } | Probe::Stamp(_) => ProbeSocket::udp(family),
+        Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
+        Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
+    };
+    let way = Way {
+        interface: w.interface.clone(),
+        source: w.source,
+        mark: w.mark,
+    };
+    let socket = way.socket(builder).build()?;
+    let stamping = stamping::choose(&w.interface, true);
+    let words = stamping.to_string();
+    let socket = match stamping {
+        Stamping::Card { clock, .. } => socket.with_card(clock),
+        Stamping::Kernel(_) => socket,
+    };
+    Ok((socket, words))
+}

@@ -1,6 +1,6 @@
 //! The unit of measurement: what became of one probe.
 
-use crate::time::{ClockSource, Monotonic};
+use crate::time::{ClockSource, Monotonic, StampErrors};
 
 /// A series within one running daemon: the index of a (interface, target, stream) in its plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -217,11 +217,11 @@ impl Sample {
     }
 
     /// How far the round-trip time may be off because of its stamps, ns: the sum of what each of
-    /// them is trusted to ([`ClockSource::error_ns`]); `None` where there is no round-trip time.
-    /// Where the far end takes no stamps, its residence time is part of the round trip and not of
-    /// this.
+    /// them is trusted to by `errors`, the far end's as much as ours of the same kind; `None` where
+    /// there is no round-trip time. Where the far end takes no stamps, its residence time is part of
+    /// the round trip and not of this.
     #[must_use]
-    pub fn err_ns(&self) -> Option<u64> {
+    pub fn err_ns(&self, errors: &StampErrors) -> Option<u64> {
         self.rtt_ns?;
         let clocks = [
             self.tx_clock,
@@ -229,7 +229,7 @@ impl Sample {
             self.remote_rx_clock,
             self.remote_tx_clock,
         ];
-        Some(clocks.into_iter().map(ClockSource::error_ns).sum())
+        Some(clocks.into_iter().map(|c| errors.of(c)).sum())
     }
 }
 
@@ -256,6 +256,22 @@ mod tests {
         }
         assert_eq!(Status::from_u8(7), None);
         assert_eq!(Status::LostUp.as_str(), "lost_up");
+    }
+
+    #[test]
+    fn an_error_is_the_sum_of_what_each_stamp_is_trusted_to() {
+        let errors = StampErrors {
+            user_ns: 1_000_000,
+            kernel_ns: 3_000,
+            nic_ns: 200,
+        };
+        let mut s = Sample::lost(SeriesIndex(0), 0, Monotonic::ZERO, 64);
+        assert_eq!(s.err_ns(&errors), None);
+        s.rtt_ns = Some(5);
+        (s.tx_clock, s.rx_clock) = (ClockSource::Nic, ClockSource::Kernel);
+        assert_eq!(s.err_ns(&errors), Some(3_200));
+        (s.remote_rx_clock, s.remote_tx_clock) = (ClockSource::Kernel, ClockSource::User);
+        assert_eq!(s.err_ns(&errors), Some(1_006_200));
     }
 
     #[test]

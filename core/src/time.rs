@@ -101,19 +101,6 @@ impl ClockSource {
         }
     }
 
-    /// How far a stamp of this kind may lie from the instant the packet passed, ns: what 99 of 100
-    /// stay within. A card's own clock is read to a microsecond; the kernel stamps some ten after the
-    /// driver; a program runs milliseconds late on a busy machine. 0 where there is no stamp.
-    #[must_use]
-    pub const fn error_ns(self) -> u64 {
-        match self {
-            Self::None => 0,
-            Self::User => 4_000_000,
-            Self::Kernel => 10_000,
-            Self::Nic => 1_000,
-        }
-    }
-
     /// The source with this number on the wire and in the store.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
@@ -123,6 +110,39 @@ impl ClockSource {
             2 => Some(Self::Kernel),
             3 => Some(Self::Nic),
             _ => None,
+        }
+    }
+}
+
+/// How far a stamp of each kind may lie from the instant the packet passed, ns: what 99 of 100 stay
+/// within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StampErrors {
+    /// Taken by this program.
+    pub user_ns: u64,
+    /// By the kernel.
+    pub kernel_ns: u64,
+    /// By the network card.
+    pub nic_ns: u64,
+}
+
+impl StampErrors {
+    /// Where nothing was measured: a program runs milliseconds late on a busy machine; the kernel
+    /// stamps some microseconds before or after the driver; a card's clock is read to a microsecond.
+    pub const ASSUMED: Self = Self {
+        user_ns: 4_000_000,
+        kernel_ns: 10_000,
+        nic_ns: 1_000,
+    };
+
+    /// That of one kind; 0 where there is no stamp.
+    #[must_use]
+    pub const fn of(&self, clock: ClockSource) -> u64 {
+        match clock {
+            ClockSource::None => 0,
+            ClockSource::User => self.user_ns,
+            ClockSource::Kernel => self.kernel_ns,
+            ClockSource::Nic => self.nic_ns,
         }
     }
 }

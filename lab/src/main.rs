@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use bufferbane_lab::bench::accuracy::episode;
 use bufferbane_lab::bench::{
     self, Fail, accuracy, cost, echo, flood, lateness, report, scenario, store, throughput,
 };
@@ -27,6 +28,7 @@ enum Command {
     ReportBench(ReportBench),
     ReflectorBench(ReflectorBench),
     Accuracy(Accuracy),
+    QueueEpisode(QueueEpisode),
     Link(Link),
     Bench(Bench),
     ThroughputBench(ThroughputBench),
@@ -179,6 +181,24 @@ struct Accuracy {
     /// runs of 8 seconds
     #[argh(switch)]
     quick: bool,
+}
+
+/// The error of queueing delay per direction, probe by probe against the line's own log, while a queue
+/// stands for minutes: first upward, then both ways. Needs root or user namespaces, and stress-ng with
+/// --loaded.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "queue-episode",
+    note = "Example: bufferbane-lab queue-episode --seconds 180"
+)]
+struct QueueEpisode {
+    /// seconds of the queue, 10 to 3600 (default: 180)
+    #[argh(option, default = "180")]
+    seconds: u64,
+    /// keep every core busy meanwhile
+    #[argh(switch)]
+    loaded: bool,
 }
 
 /// Gbit/s and CPU time per Gbit of the streams of a throughput test against Debian's iperf3, over a
@@ -334,6 +354,10 @@ fn run() -> Result<(), Fail> {
         }),
         Command::Accuracy(a) => accuracy::run(accuracy::Options {
             seconds: if a.quick { 8 } else { a.seconds },
+        }),
+        Command::QueueEpisode(a) => episode::run(episode::Options {
+            seconds: a.seconds,
+            loaded: a.loaded,
         }),
         Command::Scenario(a) => scenario::run(&scenario::Options {
             name: a.name,

@@ -14,6 +14,7 @@ mod control;
 mod episode;
 mod equip;
 mod floors;
+mod health;
 mod household;
 mod http;
 mod keeper;

@@ -1,16 +1,16 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
+mod facts;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bufferbane_core::clock::{Change, Queueing};
+use bufferbane_core::clock::Queueing;
 use bufferbane_core::household::SURE;
-use bufferbane_core::sample::{Flags, Observation, Sample, SeriesIndex, Status as Outcome};
-use bufferbane_core::session::client::SessionEvent;
-use bufferbane_core::stats::histogram::Histogram;
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
@@ -22,9 +22,10 @@ use rtrb::Consumer;
 use crate::alerts::{Alerts, AlertsConfig, News};
 use crate::config::Keep;
 use crate::floors::Floors;
+use crate::health::Minute;
 use crate::household::{Heard, Households};
 use crate::notify;
-use crate::probe::{Health, Report};
+use crate::probe::Report;
 use crate::status::{SeriesStatus, Status, StoreStatus};
 use crate::watch::Watcher;
 
@@ -40,9 +41,6 @@ const FULL_RETRY_NS: u64 = 5 * SECOND_NS;
 const FORCED_NS: u64 = 10 * SECOND_NS;
 /// So many may come at once before that.
 const FORCED_AT_ONCE: u64 = 6;
-/// Another number of hops and another smallest delay this near to each other are one change, ns: the
-/// delay tells when to some looks of five seconds.
-const SAME_ROUTE_NS: u64 = 60 * SECOND_NS;
 /// Reports kept while the store is being repaired.
 const BACKLOG: usize = 500_000;
 /// An unset clock shows a time before this, ns since 1970: 2026-01-01.
@@ -118,16 +116,7 @@ pub(crate) struct Recorder {
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     backlog: VecDeque<Observation>,
     dropped: u64,
-    health: Health,
-    /// When the probe thread said last that it goes round.
-    probe_seen: Monotonic,
-    probe_stuck: bool,
-    health_before: (Health, u64, Monotonic),
-    send_late: Histogram,
-    /// Probes of this minute that were marked as sent late.
-    sent_late: u64,
-    /// Datagrams that reflectors said this minute they had dropped.
-    reflector_drops: u64,
+    minute: Minute,
     trust: Trust,
     commit_at: Monotonic,
     commit_soon: bool,
@@ -171,13 +160,7 @@ impl Recorder {
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
             dropped: 0,
-            health: Health::default(),
-            probe_seen: now,
-            probe_stuck: false,
-            health_before: (Health::default(), 0, now),
-            send_late: Histogram::new(),
-            sent_late: 0,
-            reflector_drops: 0,
+            minute: Minute::new(now),
             trust: Trust::None,
             commit_soon: false,
             commit_waits: Vec::new(),
@@ -190,6 +173,7 @@ impl Recorder {
 
     /// Records until it is told to stop. `opened` hears once whether the store could be opened.
     pub(crate) fn run(mut self, opened: &SyncSender<Result<(), OpenError>>) {
+        self.minute.meter_stamps();
         // Opening may have to repair for seconds: meanwhile reports are taken, so that none is lost.
         let (path, options) = (self.settings.store.clone(), self.options());
         let opening = std::thread::spawn(move || Writer::open(&path, options));
@@ -322,10 +306,7 @@ impl Recorder {
                 Report::Observation(o) => self.record(o),
                 Report::Session(unit, at, event) => self.session_event(unit, at, event),
                 Report::ClockStep(at, step_ns) => self.clock_step(at, step_ns),
-                Report::Health(health) => {
-                    self.health = health;
-                    self.probe_seen = clock::now();
-                }
+                Report::Health(health) => self.minute.hear(health, clock::now()),
             }
         }
     }
@@ -375,207 +356,9 @@ impl Recorder {
     }
 
     fn note_live(&mut self, sample: &Sample, queueing: Option<Queueing>) {
-        if sample.status != Outcome::Unsent {
-            self.sent_late += u64::from(sample.flags.contains(Flags::SENT_LATE));
-            self.send_late
-                .add(u64::try_from(sample.send_late_ns).unwrap_or(0));
-        }
+        self.minute.note(sample);
         if let Some(live) = self.live.get_mut(&sample.series) {
             live.add(sample, queueing);
-        }
-    }
-
-    fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
-        let Some((interface, target)) = self.sessions.get(&unit).cloned() else {
-            return;
-        };
-        let name = format!("reflector_lost {interface} {target}");
-        let fact = |kind, severity, text: String| Fact {
-            kind,
-            severity,
-            interface: interface.clone(),
-            target: Some(target.clone()),
-            text,
-        };
-        match event {
-            SessionEvent::Established => {
-                log::info!("{interface} {target}: the reflector answers");
-                self.end_fact(at, &name);
-            }
-            SessionEvent::Lost => {
-                let text = format!("{target} does not answer through {interface}");
-                log::warn!("{text}");
-                let fact = fact("reflector_lost", Severity::Warning, text);
-                self.fact(at, Some(name), fact, true);
-            }
-            SessionEvent::Back => {
-                let text = format!("{target} answers through {interface} again");
-                log::info!("{text}");
-                self.end_fact(at, &name);
-                self.fact(
-                    at,
-                    None,
-                    fact("reflector_back", Severity::Info, text),
-                    false,
-                );
-            }
-            SessionEvent::RemoteRestarted => {
-                let text = format!("{target} was restarted: losses across it have no direction");
-                log::info!("{interface}: {text}");
-                self.fact(
-                    at,
-                    None,
-                    fact("reflector_back", Severity::Info, text),
-                    false,
-                );
-            }
-            SessionEvent::AddressSeen(address) => {
-                let before = self.addresses.insert(unit, address);
-                let text = format!("{target} sees {interface} at {address}");
-                log::info!("{text}");
-                if let Some(before) = before {
-                    let text = format!("{text}, before that at {before}");
-                    let fact = fact("address_change", Severity::Info, text);
-                    self.fact(at, None, fact, false);
-                }
-            }
-            SessionEvent::RemoteDrops(n) => {
-                self.reflector_drops += u64::from(n);
-                let text = format!("{target} dropped {n} packets itself: it is overloaded");
-                log::warn!("{text}");
-                self.fact(
-                    at,
-                    None,
-                    fact("samples_dropped", Severity::Warning, text),
-                    false,
-                );
-            }
-        }
-    }
-
-    /// The clock of a far end was set, or the way there became another.
-    fn path_change(&mut self, info: &SeriesInfo, change: Change) {
-        let millis = |ns: i64| ns as f64 / 1e6;
-        let (at, kind, text) = match change {
-            Change::ClockStep { at, by_ns } => (
-                at,
-                "clock_step",
-                format!(
-                    "the clock of {} was set by {:.3} ms against ours, or it was restarted",
-                    info.target,
-                    millis(by_ns)
-                ),
-            ),
-            Change::Route {
-                from,
-                up_ns,
-                down_ns,
-            } => {
-                let text = format!(
-                    "the smallest delay to {} through {} changed by {:+.3} ms up and {:+.3} ms down",
-                    info.target,
-                    info.interface,
-                    millis(up_ns),
-                    millis(down_ns)
-                );
-                if self.add_to_route_change(info, from, (up_ns, down_ns), &text) {
-                    return;
-                }
-                (from, "route_change", text)
-            }
-        };
-        log::info!("{text}");
-        let fact = Fact {
-            kind,
-            severity: Severity::Info,
-            interface: info.interface.clone(),
-            target: Some(info.target.clone()),
-            text,
-        };
-        self.fact(at, None, fact, false);
-    }
-
-    /// What the smallest delays say of a change of route that the number of hops has told already
-    /// belongs to that event; `false` where there is none.
-    fn add_to_route_change(
-        &mut self,
-        info: &SeriesInfo,
-        from: Monotonic,
-        (up_ns, down_ns): (i64, i64),
-        text: &str,
-    ) -> bool {
-        let key = (info.interface.clone(), info.target.clone());
-        let (Some(writer), Some((id, event))) = (&mut self.writer, self.routes.get_mut(&key))
-        else {
-            return false;
-        };
-        if event.start_ns.abs_diff(from.as_nanos()) > SAME_ROUTE_NS {
-            return false;
-        }
-        event.values.insert("floor_up_ns".into(), up_ns.into());
-        event.values.insert("floor_down_ns".into(), down_ns.into());
-        if !event.text.contains("the smallest delay") {
-            event.text = format!("{}; {text}", event.text);
-        }
-        log::info!("{text}");
-        writer.update_event(*id, event.clone());
-        true
-    }
-
-    fn clock_step(&mut self, at: Monotonic, step_ns: i64) {
-        self.trust = trust();
-        if let Some(w) = &mut self.writer {
-            w.anchor(clock::now(), clock::wall_now(), self.trust);
-        }
-        let text = format!("the clock was set by {:.3} s", step_ns as f64 / 1e9);
-        log::info!("{text}");
-        let fact = Fact {
-            kind: "clock_step",
-            severity: Severity::Info,
-            interface: String::new(),
-            target: None,
-            text,
-        };
-        self.fact(at, None, fact, false);
-    }
-
-    /// Records an event: one that lasts, under a name to end it by, or a moment's.
-    fn fact(&mut self, at: Monotonic, name: Option<String>, fact: Fact, lasts: bool) {
-        let Some(writer) = &mut self.writer else {
-            self.waiting_facts.push((at, name, fact, lasts));
-            return;
-        };
-        if name
-            .as_ref()
-            .is_some_and(|n| self.open_events.contains_key(n))
-        {
-            return;
-        }
-        let mut event = Event::new(fact.kind, fact.severity, writer.boot(), at, fact.text);
-        event.interface = fact.interface;
-        event.target = fact.target;
-        if !lasts {
-            event.end_ns = Some(event.start_ns);
-        }
-        let id = writer.event(event.clone());
-        note(&self.status, id, &event);
-        self.alerts.tell(News::Begin, id, &event);
-        if let Some(name) = name.filter(|_| lasts) {
-            self.open_events.insert(name, (id, event));
-        }
-        self.commit_soon = true;
-    }
-
-    fn end_fact(&mut self, at: Monotonic, name: &str) {
-        self.waiting_facts
-            .retain(|(_, n, ..)| n.as_deref() != Some(name));
-        if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
-        {
-            event.end_ns = Some(at.as_nanos());
-            note(&self.status, id, &event);
-            self.alerts.tell(News::End, id, &event);
-            w.update_event(id, event);
-            self.commit_soon = true;
         }
     }
 
@@ -606,10 +389,10 @@ impl Recorder {
             self.trust = trusted;
             w.anchor(now, clock::wall_now(), trusted);
         }
-        if now.saturating_since(self.health_before.2) >= MINUTE_NS {
+        if self.minute.is_over(now) {
             self.write_health(now);
         }
-        self.tell_watchdog(now);
+        self.minute.tell_watchdog(now);
         self.watcher.local_time(local_offset_ns(now, trusted));
         for live in self.live.values_mut() {
             live.next_second();
@@ -631,7 +414,8 @@ impl Recorder {
         status.cpu_ns = usage.as_ref().map_or(0, |u| u.cpu_ns);
         status.resident_bytes = usage.as_ref().map_or(0, |u| u.resident_bytes);
         status.drops = self
-            .health
+            .minute
+            .probe
             .drops
             .iter()
             .filter(|(_, n)| *n > 0)
@@ -648,53 +432,14 @@ impl Recorder {
         ));
     }
 
-    /// Tells systemd that the daemon lives while both threads do that nobody can do without: this
-    /// one, by coming here, and the probe thread, by its report of every second.
-    fn tell_watchdog(&mut self, now: Monotonic) {
-        let silent_ns = now.saturating_since(self.probe_seen);
-        let stuck = silent_ns > notify::patience_ns();
-        if !stuck {
-            notify::alive();
-        } else if !self.probe_stuck {
-            log::error!(
-                "the probe thread has not gone round for {} s; systemd is not told that the daemon \
-                 lives, and will start it again",
-                silent_ns / SECOND_NS
-            );
-        }
-        self.probe_stuck = stuck;
-    }
-
     fn dropped_in_all(&self) -> u64 {
         let shed = self.writer.as_ref().map_or(0, Writer::shed);
-        self.dropped + self.health.dropped_reports + shed
+        self.dropped + self.minute.probe.dropped_reports + shed
     }
 
     fn write_health(&mut self, now: Monotonic) {
-        let cpu_ns = counters::process_usage().map_or(0, |u| u.cpu_ns);
-        let (before, cpu_before_ns, since) = self.health_before;
-        let dropped = self
-            .health
-            .dropped_reports
-            .saturating_sub(before.dropped_reports);
-        let mut row = bufferbane_store::Health {
-            dropped_samples: dropped,
-            socket_drops: self.health.socket_drops.saturating_sub(before.socket_drops),
-            skipped_slots: self
-                .health
-                .skipped_slots
-                .saturating_sub(before.skipped_slots),
-            cpu_ns: cpu_ns.saturating_sub(cpu_before_ns),
-            wall_ns: now.saturating_since(since),
-            sent_late: std::mem::take(&mut self.sent_late),
-            unstamped: self.health.unstamped.saturating_sub(before.unstamped),
-            probe_cpu_ns: self.health.cpu_ns.saturating_sub(before.cpu_ns),
-            reflector_drops: std::mem::take(&mut self.reflector_drops),
-            ..bufferbane_store::Health::default()
-        };
-        row.set_send_late(&self.send_late);
-        self.health_before = (self.health, cpu_ns, now);
-        self.send_late = Histogram::new();
+        let row = self.minute.take(now);
+        let dropped = row.dropped_samples;
         if let Some(w) = &mut self.writer {
             w.health(now, row);
         }
@@ -865,7 +610,7 @@ impl Recorder {
 
     fn finish(mut self) {
         let now = clock::now();
-        if now.saturating_since(self.health_before.2) >= SECOND_NS {
+        if self.minute.is_worth_keeping(now) {
             self.write_health(now);
         }
         if let Some(mut writer) = self.writer.take() {

@@ -2,7 +2,7 @@
 
 use bufferbane_core::limits::SENT_LATE_NS;
 use bufferbane_core::stats::histogram::{BUCKETS, Histogram};
-use bufferbane_core::time::Monotonic;
+use bufferbane_core::time::{Monotonic, StampErrors};
 use bufferbane_core::varint;
 use serde::{Deserialize, Serialize};
 
@@ -211,6 +211,10 @@ pub struct Health {
     /// Datagrams that reflectors said they had dropped themselves.
     #[serde(default)]
     pub reflector_drops: u64,
+    /// What 99 of 100 stamps of the kernel and of the program stayed within, ns, as measured over
+    /// loopback in this minute; `None` where it was not.
+    #[serde(default)]
+    pub stamp_err_ns: Option<[u64; 2]>,
 }
 
 impl Health {
@@ -235,6 +239,19 @@ impl Health {
             .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
             .collect::<Option<_>>()?;
         Histogram::decode(&mut varint::Reader::new(&bytes))
+    }
+
+    /// How far stamps were off in this minute; assumed where it was not measured.
+    #[must_use]
+    pub const fn stamp_errors(&self) -> StampErrors {
+        match self.stamp_err_ns {
+            Some([kernel_ns, user_ns]) => StampErrors {
+                user_ns,
+                kernel_ns,
+                ..StampErrors::ASSUMED
+            },
+            None => StampErrors::ASSUMED,
+        }
     }
 
     /// Whether this minute's figures may be ours and not the line's: something was dropped or left

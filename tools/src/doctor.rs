@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_linux_io::netlink::{Interface, Netlink};
-use bufferbane_linux_io::{Family, clock, host, stamping, support};
+use bufferbane_linux_io::stamping::{self, Stamping};
+use bufferbane_linux_io::{Family, StampMeter, clock, host, support};
 use bufferbane_store::{OpenError, Reader};
 use serde::Serialize;
 
@@ -16,6 +18,9 @@ use crate::{out, when};
 
 /// The oldest kernel that works: major, minor.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
+/// Datagrams over loopback that are measured, and how far apart, ns: a second.
+const DATAGRAMS: u32 = 500;
+const EVERY_NS: u64 = 2_000_000;
 /// A clock that may be off by more than this deserves a word, ns.
 const CLOCK_ERROR_NS: u64 = 1_000_000_000;
 
@@ -61,6 +66,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     ring(&mut f);
     privileges(&mut f);
     interfaces(&mut f);
+    accuracy(&mut f);
     wall_clock(&mut f);
     let place = args.place();
     let runs = daemon(&mut f, &place.socket);
@@ -236,32 +242,93 @@ fn interfaces(f: &mut Findings) {
     }
 }
 
+/// Who stamps what passes an interface, as the daemon would decide it.
 fn stamps(f: &mut Findings, i: &Interface) {
     let what = format!("time stamps: {}", i.name);
-    match stamping::stamp_support(&i.name) {
-        Ok(s) if s.hardware_transmit && s.hardware_receive => {
-            f.ok(&what, "kernel and network card")
+    let support = match stamping::stamp_support(&i.name) {
+        Ok(support) => support,
+        Err(e) => {
+            let found = format!("the driver does not say: {e}");
+            return f.put(Verdict::Warn, &what, found, "");
         }
-        Ok(s) if s.software_transmit && s.software_receive => f.ok(&what, "kernel"),
-        Ok(s) if s.software_receive => f.put(
-            Verdict::Warn,
+    };
+    match stamping::choose(&i.name, false) {
+        Stamping::Card { number, .. } => f.ok(
             &what,
-            "the kernel stamps what arrives, but not what leaves",
-            "the driver cannot; departures are stamped by the program, which costs accuracy",
+            format!("RX network card, TX network card (clock /dev/ptp{number})"),
         ),
-        Ok(_) => f.put(
+        Stamping::Kernel(_) if !support.software_receive => f.put(
             Verdict::Warn,
             &what,
-            "none from the driver",
+            "RX program, TX program: the driver has none",
             "times are the program's own, which costs accuracy",
         ),
-        Err(e) => f.put(
+        Stamping::Kernel(_) if !support.software_transmit => f.put(
             Verdict::Warn,
             &what,
-            format!("the driver does not say: {e}"),
-            "",
+            "RX kernel, TX program: the driver does not stamp what leaves",
+            "departures are stamped by the program, which costs accuracy",
         ),
+        Stamping::Kernel(why) => f.ok(&what, format!("RX kernel, TX kernel; {why}")),
     }
+}
+
+/// What this host's stamps are worth, measured over loopback.
+fn accuracy(f: &mut Findings) {
+    let what = "stamp error";
+    let measured = StampMeter::new()
+        .map_err(|e| e.to_string())
+        .and_then(|mut meter| {
+            let measured = meter.measure(DATAGRAMS, EVERY_NS);
+            measured.map_err(|e| e.to_string())?;
+            Ok(meter.take())
+        });
+    let readings = match measured {
+        Ok(measured) => measured,
+        Err(e) => return f.put(Verdict::Warn, what, format!("cannot be measured: {e}"), ""),
+    };
+    let at = |h: &Histogram, q| delay(h.quantile(q).unwrap_or(0));
+    let pair = |h: &Histogram| format!("{} (p50), {} (p99)", at(h, 0.5), at(h, 0.99));
+    let Some(errors) = readings.errors() else {
+        let found = format!(
+            "{} of {DATAGRAMS} datagrams over loopback had no stamps",
+            readings.unstamped
+        );
+        return f.put(
+            Verdict::Warn,
+            what,
+            found,
+            "is loopback up, and not firewalled?",
+        );
+    };
+    f.ok(
+        what,
+        format!(
+            "kernel: {} between its stamps of one datagram over loopback, {} at the finest",
+            pair(&readings.kernel),
+            delay(readings.kernel.min().unwrap_or(0)),
+        ),
+    );
+    f.ok(
+        what,
+        format!(
+            "without the kernel's stamps: {} off on leaving, {} on arriving",
+            pair(&readings.user_transmit),
+            pair(&readings.user_receive),
+        ),
+    );
+    f.ok(
+        "timer",
+        format!("{} late at ordinary priority", pair(&readings.woken_late)),
+    );
+    f.ok(
+        "round trip",
+        format!(
+            "this host's part believed to {} by kernel stamps, to {} without",
+            delay(2 * errors.kernel_ns),
+            delay(2 * errors.user_ns)
+        ),
+    );
 }
 
 fn wall_clock(f: &mut Findings) {

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 use bufferbane_core::stats::summary::Summary;
-use bufferbane_core::time::ClockSource;
-use bufferbane_store::{Filter, Reader, Row, Segment, SeriesId, SeriesInfo, Window};
+use bufferbane_core::time::{ClockSource, StampErrors};
+use bufferbane_store::{Filter, Health, Reader, Row, Segment, SeriesId, SeriesInfo, Window};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::args::Export as Arguments;
@@ -381,11 +381,13 @@ fn samples<'a>(
         return Ok(false);
     }
     let mut table = begin()?;
+    let mut errors = Errors::new(reader);
     for row in rows {
         let row = row?;
         if let Some(info) = series.get(&row.series) {
             let test = tests.of(&row, info);
-            table.row(&sample(&row, info, boots.get(&row.boot), test))?;
+            let err_ns = row.sample.err_ns(&errors.at(row.wall_ns)?);
+            table.row(&sample(&row, info, boots.get(&row.boot), test, err_ns))?;
         }
     }
     table.end()?;
@@ -397,6 +399,7 @@ fn sample<'a>(
     info: &'a SeriesInfo,
     boot: Option<&'a String>,
     test: Option<u64>,
+    err_ns: Option<u64>,
 ) -> [Field<'a>; 28] {
     let s = &row.sample;
     let unsent = s.status == bufferbane_core::sample::Status::Unsent;
@@ -419,7 +422,7 @@ fn sample<'a>(
         s.rx_clock.into(),
         s.remote_rx_clock.into(),
         s.remote_tx_clock.into(),
-        s.err_ns().into(),
+        err_ns.into(),
         unsent.then_some(u64::from(s.errno)).into(),
         Field::Owned(s.flags.letters().collect()),
         s.tos_seen.map(|t| t >> 2).into(),
@@ -430,6 +433,44 @@ fn sample<'a>(
         Field::Unsigned(s.sent.as_nanos()),
         test.into(),
     ]
+}
+
+/// What stamps were worth at a time, an hour of it in memory.
+struct Errors<'a> {
+    reader: &'a Reader,
+    hour: std::ops::Range<i64>,
+    /// When each minute ended, and what was measured in it.
+    minutes: Vec<(i64, StampErrors)>,
+}
+
+impl<'a> Errors<'a> {
+    const HOUR_NS: i64 = 3600 * 1_000_000_000;
+    const MINUTE_NS: i64 = Self::HOUR_NS / 60;
+
+    const fn new(reader: &'a Reader) -> Self {
+        Self {
+            reader,
+            hour: 0..0,
+            minutes: Vec::new(),
+        }
+    }
+
+    /// What was measured in the minute that `wall_ns` is in; assumed where nothing was.
+    fn at(&mut self, wall_ns: i64) -> Result<StampErrors, Fail> {
+        if !self.hour.contains(&wall_ns) {
+            self.hour = wall_ns..wall_ns.saturating_add(Self::HOUR_NS);
+            // The minute in which the last second of it is ends after it.
+            let to_ns = self.hour.end.saturating_add(2 * Self::MINUTE_NS);
+            let rows = self.reader.health(wall_ns, to_ns)?;
+            let row = |(end, h): (i64, Health)| (end, h.stamp_errors());
+            self.minutes = rows.into_iter().map(row).collect();
+            self.minutes.sort_by_key(|m| m.0);
+        }
+        let next = self.minutes.partition_point(|m| m.0 < wall_ns);
+        let minute = self.minutes.get(next);
+        let within = minute.filter(|m| m.0 - wall_ns <= 2 * Self::MINUTE_NS);
+        Ok(within.map_or(StampErrors::ASSUMED, |m| m.1))
+    }
 }
 
 /// Goes through the rollups of one series, a few in memory at a time.

@@ -1,6 +1,7 @@
 //! The world: events in the order of true time.
 
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
 
 use bufferbane_core::clock::{Change, FloorEstimator, Queueing};
 use bufferbane_core::flight::{LossSlot, Slot};
@@ -39,6 +40,11 @@ pub struct Plan {
     pub reflector_clock: Vec<ClockChange>,
     /// True times at which the reflector is restarted, ns.
     pub restarts: Vec<u64>,
+    /// True times, ns, while which the reflector's host is overloaded: nine in ten datagrams find its
+    /// socket full, and are dropped and counted.
+    pub reflector_deaf: Vec<Range<u64>>,
+    /// The same of the client's.
+    pub client_deaf: Vec<Range<u64>>,
     /// Share of transmit stamps that never come, per million, at both ends.
     pub stamp_missing_ppm: u32,
     /// Share that come late, by up to 400 ms.
@@ -58,6 +64,8 @@ impl Default for Plan {
             client_clock: Vec::new(),
             reflector_clock: Vec::new(),
             restarts: Vec::new(),
+            reflector_deaf: Vec::new(),
+            client_deaf: Vec::new(),
             stamp_missing_ppm: 0,
             stamp_late_ppm: 0,
         }
@@ -77,6 +85,9 @@ pub struct Truth {
     pub remote_shown_ns: Option<(u64, u64)>,
     /// What the client's clock showed at each arrival of an echo.
     pub echoed_shown_ns: Vec<u64>,
+    /// Whether it, or its echo, got over the line and was dropped by a socket that was full: the
+    /// reflector's, the client's.
+    pub dropped: (bool, bool),
     /// How often the reflector had been restarted when it was sent.
     pub run: usize,
     /// When it left, true time.
@@ -132,6 +143,10 @@ pub struct World {
     up: Link,
     down: Link,
     run: usize,
+    /// What the sockets of reflector and client have dropped, as they count it; and what of that the
+    /// client has noticed of its own.
+    drops: (u32, u32),
+    drops_noticed: u32,
     wake_at_ns: u64,
     /// What really became of each probe, by number.
     pub truth: Vec<Truth>,
@@ -198,6 +213,8 @@ impl World {
             up,
             down,
             run: 0,
+            drops: (0, 0),
+            drops_noticed: 0,
             wake_at_ns: u64::MAX,
             truth: Vec::new(),
             first: Vec::new(),
@@ -243,6 +260,13 @@ impl World {
             Happening::Wake => self.wake_at_ns = u64::MAX,
             Happening::Request(seq, bytes) => self.reflect(seq, bytes),
             Happening::Echo(seq, mut bytes) => {
+                if is_deaf(&self.plan.client_deaf, self.now_ns, &mut self.rng) {
+                    self.drops.1 += 1;
+                    if let Some(seq) = seq {
+                        self.truth[seq as usize].dropped.1 = true;
+                    }
+                    return;
+                }
                 let shown_ns = self.client_clock.read(self.now_ns);
                 if let Some(seq) = seq {
                     let truth = &mut self.truth[seq as usize];
@@ -251,7 +275,11 @@ impl World {
                     let waited_ns = self.now_ns - truth.echo_left_ns - floor_ns;
                     truth.waited_ns.1.get_or_insert(waited_ns);
                 }
-                let meta = meta(shown_ns, ([203, 0, 113, 1], 9876));
+                let meta = meta(shown_ns, ([203, 0, 113, 1], 9876), self.drops.1);
+                if self.drops_noticed != self.drops.1 {
+                    self.drops_noticed = self.drops.1;
+                    self.client.handle_own_drops();
+                }
                 let now = Monotonic::from_nanos(shown_ns);
                 // What is not used is counted by the client; the check looks at samples.
                 let _ = self.client.handle_reply(now, &meta, &mut bytes);
@@ -271,8 +299,15 @@ impl World {
     }
 
     fn reflect(&mut self, seq: Option<u64>, mut bytes: Vec<u8>) {
+        if is_deaf(&self.plan.reflector_deaf, self.now_ns, &mut self.rng) {
+            self.drops.0 += 1;
+            if let Some(seq) = seq {
+                self.truth[seq as usize].dropped.0 = true;
+            }
+            return;
+        }
         let shown_ns = self.reflector_clock.read(self.now_ns);
-        let meta = meta(shown_ns, ([192, 0, 2, 1], 4000));
+        let meta = meta(shown_ns, ([192, 0, 2, 1], 4000), self.drops.0);
         let dwell_ns = 20_000 + self.rng.next_u64() % 300_000;
         let now = Monotonic::from_nanos(shown_ns + dwell_ns);
         let mut out = [0; 1500];
@@ -422,7 +457,12 @@ fn start_reflector(plan: &Plan, rng: &mut ChaCha8Rng) -> (TestReflector, Clock) 
     )
 }
 
-fn meta(shown_ns: u64, from: ([u8; 4], u16)) -> RecvMeta {
+/// Whether a socket that is full at these times drops what arrives now.
+fn is_deaf(times: &[Range<u64>], now_ns: u64, rng: &mut ChaCha8Rng) -> bool {
+    times.iter().any(|t| t.contains(&now_ns)) && !rng.next_u32().is_multiple_of(10)
+}
+
+fn meta(shown_ns: u64, from: ([u8; 4], u16), socket_drops: u32) -> RecvMeta {
     RecvMeta {
         at: Stamp {
             at: Monotonic::from_nanos(shown_ns),
@@ -432,7 +472,7 @@ fn meta(shown_ns: u64, from: ([u8; 4], u16)) -> RecvMeta {
         to: None,
         ttl: Some(60),
         tos: Some(0),
-        socket_drops: 0,
+        socket_drops,
         truncated: false,
     }
 }

@@ -189,6 +189,63 @@ fn hundreds_of_hours_of_queues_and_clocks() {
     assert!(bad.is_empty(), "{} of 40: {bad:#?}", bad.len());
 }
 
+/// Either end's host may be too busy to take what the line has brought.
+#[test]
+fn what_a_host_drops_is_never_told_as_the_lines_loss() {
+    for (interval_ns, seed) in [(10 * MS, 61), (50 * MS, 62), (S, 63)] {
+        let lossy = LinkPlan {
+            loss_ppm: 20_000,
+            jitter_ns: MS,
+            ..LinkPlan::default()
+        };
+        let times = |first: u64| {
+            vec![
+                first * S..(first + 40) * S,
+                (first + 300) * S..(first + 302) * S,
+            ]
+        };
+        let plan = Plan {
+            up: lossy.clone(),
+            down: lossy,
+            interval_ns,
+            reflector_deaf: times(100),
+            client_deaf: times(200),
+            ..Plan::default()
+        };
+        let w = world(plan, seed, 600 * S);
+        let (mut dropped, mut wrong) = ([0, 0], Vec::new());
+        let (mut lost, mut directed) = (0, 0);
+        for (seq, truth) in w.truth.iter().enumerate() {
+            let Some(sample) = w.last.get(&(seq as u64)) else {
+                continue;
+            };
+            let by_hosts = truth.dropped.0 || truth.dropped.1;
+            dropped[0] += u32::from(truth.dropped.0);
+            dropped[1] += u32::from(truth.dropped.1);
+            let has_direction = matches!(sample.status, Status::LostUp | Status::LostDown);
+            if by_hosts && has_direction {
+                wrong.push((seq, sample.status, truth.left_ns / MS));
+            }
+            // The line's own losses, away from all that, keep their direction.
+            let quiet = [10..90, 150..190, 250..390, 510..590]
+                .iter()
+                .any(|t: &std::ops::Range<u64>| t.contains(&(truth.left_ns / S)));
+            if sample.status.is_lost() && quiet {
+                lost += 1;
+                directed += u32::from(has_direction);
+            }
+        }
+        println!(
+            "{} ms: {dropped:?} dropped by the hosts, {} of them wrong; {directed} of {lost} others have a direction",
+            interval_ns / MS,
+            wrong.len()
+        );
+        assert!(dropped.iter().all(|n| *n >= 30), "{dropped:?}");
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert!(directed * 100 >= lost * 95, "{directed} of {lost}");
+    }
+}
+
 /// Losses in long runs, in one direction, while packets overtake each other and are doubled in either.
 #[test]
 fn runs_of_thousands_keep_their_direction_through_reordering_and_duplication() {

@@ -143,6 +143,8 @@ fn thousands_of_hours_of_anything() {
             restarts: (0..up_to(3)).map(|_| up_to(20 * HOUR)).collect(),
             stamp_missing_ppm: up_to(100_000) as u32,
             stamp_late_ppm: up_to(100_000) as u32,
+            reflector_deaf: Vec::new(),
+            client_deaf: Vec::new(),
         };
         let v = run(plan, seed, hours / worlds * HOUR);
         all.sent += v.sent;

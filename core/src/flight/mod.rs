@@ -410,8 +410,11 @@ where
         }
     }
 
-    /// Our own socket dropped datagrams just now: a reply to whatever is unanswered may be among them.
+    /// Our own socket has dropped datagrams since the last one that was received: a reply to whatever
+    /// is unanswered may be among them. That goes for what has timed out meanwhile too: the direction
+    /// of losses so far stays unknown where it is.
     pub fn on_own_drops(&mut self) {
+        self.losses.clear();
         for seq in self.head..self.next {
             if let Some(slot) = self.slot_mut(seq)
                 && slot.state == State::Waiting

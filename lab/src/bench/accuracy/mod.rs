@@ -4,6 +4,7 @@
 //! the same machine and the same line; the line's log knows each packet by its number. What is left
 //! over a virtual cable, on which nothing takes any time, is each tool's own share.
 
+pub mod episode;
 mod ours;
 mod peers;
 mod site;

@@ -13,6 +13,7 @@ use bufferbaned::{Daemon, config};
 use super::super::Fail;
 use super::super::child::{Program, Streams, installed};
 use super::super::setup::{Bench, wait_until};
+use super::episode::Part;
 use super::ours::{self, Ours};
 use super::peers::{self, Said};
 use crate::home::{Home, SERVERS};
@@ -30,8 +31,9 @@ pub(super) const OURS: IpAddr = server(1);
 pub(super) const PING: IpAddr = server(2);
 pub(super) const FPING: IpAddr = server(3);
 pub(super) const IRTT: IpAddr = server(4);
-/// What fills the line goes here.
+/// What fills the line goes here, up and down.
 const SINK: &str = "10.99.0.2:9";
+const HOME_SINK: &str = "10.77.0.1:9";
 
 const fn server(n: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 99, 0, n))
@@ -39,8 +41,9 @@ const fn server(n: u8) -> IpAddr {
 
 const MS: u64 = 1_000_000;
 const UP_BPS: u64 = 10_000_000;
-/// A little more than the line carries.
-const FLOOD_BPS: u64 = 12_000_000;
+const DOWN_BPS: u64 = 20_000_000;
+/// A little more than the line carries, in percent of its rate.
+const FLOOD_PERCENT: u64 = 120;
 const FLOOD_BYTES: usize = 1_400;
 
 /// A client and a server, with or without an emulated line between them.
@@ -63,6 +66,20 @@ impl Site {
             jitter_ns: MS,
             ..Direction::delay(20 * MS)
         };
+        let home = Home::new(1, &up, &down, 1).map_err(|e| Fail::of("the emulated line", e))?;
+        Ok(Self::Line(Box::new(home)))
+    }
+
+    /// 20 ms each way, and buffers to fill in both directions.
+    pub(super) fn bloated() -> Result<Self, Fail> {
+        let direction = |rate_bps, buffer_ms, jitter_ns| Direction {
+            rate_bps,
+            buffer_ns: buffer_ms * MS,
+            jitter_ns,
+            ..Direction::delay(20 * MS)
+        };
+        let up = direction(UP_BPS, 120, 2 * MS);
+        let down = direction(DOWN_BPS, 80, MS);
         let home = Home::new(1, &up, &down, 1).map_err(|e| Fail::of("the emulated line", e))?;
         Ok(Self::Line(Box::new(home)))
     }
@@ -184,25 +201,32 @@ fn stress(bench: &Bench, seconds: u64) -> Result<Program, Fail> {
     Ok(stress)
 }
 
-/// Fills the line upward until told to stop.
-fn flood(client: &Namespace, stop: Arc<AtomicBool>) -> Result<std::thread::JoinHandle<()>, Fail> {
+/// Fills a line of `rate_bps` from `inside` to `sink` until told to stop.
+fn flood(
+    inside: &Namespace,
+    sink: &'static str,
+    rate_bps: u64,
+    stop: Arc<AtomicBool>,
+) -> Result<std::thread::JoinHandle<()>, Fail> {
     let work = move || {
         let Ok(socket) = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else {
             return;
         };
-        let gap = Duration::from_nanos(FLOOD_BYTES as u64 * 8_000_000_000 / FLOOD_BPS);
+        let gap = Duration::from_nanos(
+            FLOOD_BYTES as u64 * 8_000_000_000 / (rate_bps * FLOOD_PERCENT / 100),
+        );
         let begun = Instant::now();
         let mut sent = 0;
         while !stop.load(Ordering::Relaxed) {
             while begun.elapsed() >= gap * sent {
                 // What does not fit is dropped, here as on the line.
-                let _ = socket.send_to(&[0; FLOOD_BYTES], SINK);
+                let _ = socket.send_to(&[0; FLOOD_BYTES], sink);
                 sent += 1;
             }
             std::thread::sleep(gap);
         }
     };
-    client.spawn(work).map_err(|e| Fail::of("an upload", e))
+    inside.spawn(work).map_err(|e| Fail::of("a load", e))
 }
 
 /// Waits, with an upload in the middle third if `run` says so.
@@ -210,7 +234,7 @@ fn wait_out(site: &Site, run: Run) -> Result<(), Fail> {
     let third = Duration::from_millis(run.seconds * 1000 / 3);
     std::thread::sleep(third);
     let stop = Arc::new(AtomicBool::new(!run.upload));
-    let upload = flood(site.ends().0, stop.clone())?;
+    let upload = flood(site.ends().0, SINK, UP_BPS, stop.clone())?;
     std::thread::sleep(third);
     stop.store(true, Ordering::Relaxed);
     upload
@@ -335,6 +359,46 @@ pub(super) fn side_by_side(site: &Site, run: Run) -> Result<Readings, Fail> {
         irtt: peers::irtt(&file)?,
         cpu_ns,
     })
+}
+
+/// Our probes alone, while a queue stands upward for `seconds`, and for the second half of them
+/// downward too. Gives what they said, and when was what.
+pub(super) fn episode(site: &Site, seconds: u64, loaded: bool) -> Result<(Ours, Vec<Part>), Fail> {
+    /// Without a queue, before and after it.
+    const QUIET: Duration = Duration::from_secs(12);
+    let bench = Bench::new()?;
+    let (client, server) = site.ends();
+    let stress = loaded.then(|| stress(&bench, seconds + 60)).transpose()?;
+    let reflector = bench.reflector((OURS, 9876).into(), Some(server), None)?;
+    let daemon = bench.daemon(&daemon_configuration(), Some(client))?;
+    wait_until(|| ours::answered(&bench) > 10);
+    site.log()?;
+    let mut parts = Vec::new();
+    let mut pass = |name, time: Duration| {
+        let begin_ns = clock::wall_now();
+        std::thread::sleep(time);
+        parts.push(Part {
+            name,
+            during: begin_ns..clock::wall_now(),
+        });
+    };
+    let half = Duration::from_millis(seconds * 500);
+    pass("before", QUIET);
+    let stop = Arc::new(AtomicBool::new(false));
+    let up = flood(client, SINK, UP_BPS, stop.clone())?;
+    pass("queue up", half);
+    let down = flood(server, HOME_SINK, DOWN_BPS, stop.clone())?;
+    pass("queue both ways", half);
+    stop.store(true, Ordering::Relaxed);
+    for load in [up, down] {
+        load.join()
+            .map_err(|_| Fail::Failed("a load panicked".into()))?;
+    }
+    pass("after", QUIET);
+    daemon.stop();
+    reflector.stop();
+    drop(stress);
+    Ok((ours::read(&bench.store())?, parts))
 }
 
 /// Our probes alone, from a client whose clock is wrong.

@@ -1,0 +1,210 @@
+//! What becomes an event that no detector has to find: sessions, clocks, routes, troubles.
+
+use bufferbane_core::clock::Change;
+use bufferbane_core::session::client::SessionEvent;
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::clock;
+use bufferbane_store::{Event, SeriesInfo, Severity};
+
+use super::{Fact, Recorder, SECOND_NS, note, trust};
+use crate::alerts::News;
+
+/// Another number of hops and another smallest delay this near to each other are one change, ns: the
+/// delay tells when to some looks of five seconds.
+const SAME_ROUTE_NS: u64 = 60 * SECOND_NS;
+
+impl Recorder {
+    pub(super) fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
+        let Some((interface, target)) = self.sessions.get(&unit).cloned() else {
+            return;
+        };
+        let name = format!("reflector_lost {interface} {target}");
+        let fact = |kind, severity, text: String| Fact {
+            kind,
+            severity,
+            interface: interface.clone(),
+            target: Some(target.clone()),
+            text,
+        };
+        match event {
+            SessionEvent::Established => {
+                log::info!("{interface} {target}: the reflector answers");
+                self.end_fact(at, &name);
+            }
+            SessionEvent::Lost => {
+                let text = format!("{target} does not answer through {interface}");
+                log::warn!("{text}");
+                let fact = fact("reflector_lost", Severity::Warning, text);
+                self.fact(at, Some(name), fact, true);
+            }
+            SessionEvent::Back => {
+                let text = format!("{target} answers through {interface} again");
+                log::info!("{text}");
+                self.end_fact(at, &name);
+                self.fact(
+                    at,
+                    None,
+                    fact("reflector_back", Severity::Info, text),
+                    false,
+                );
+            }
+            SessionEvent::RemoteRestarted => {
+                let text = format!("{target} was restarted: losses across it have no direction");
+                log::info!("{interface}: {text}");
+                self.fact(
+                    at,
+                    None,
+                    fact("reflector_back", Severity::Info, text),
+                    false,
+                );
+            }
+            SessionEvent::AddressSeen(address) => {
+                let before = self.addresses.insert(unit, address);
+                let text = format!("{target} sees {interface} at {address}");
+                log::info!("{text}");
+                if let Some(before) = before {
+                    let text = format!("{text}, before that at {before}");
+                    let fact = fact("address_change", Severity::Info, text);
+                    self.fact(at, None, fact, false);
+                }
+            }
+            SessionEvent::RemoteDrops(n) => {
+                self.minute.reflector_dropped(n);
+                let text = format!("{target} dropped {n} packets itself: it is overloaded");
+                log::warn!("{text}");
+                self.fact(
+                    at,
+                    None,
+                    fact("samples_dropped", Severity::Warning, text),
+                    false,
+                );
+            }
+        }
+    }
+
+    /// The clock of a far end was set, or the way there became another.
+    pub(super) fn path_change(&mut self, info: &SeriesInfo, change: Change) {
+        let millis = |ns: i64| ns as f64 / 1e6;
+        let (at, kind, text) = match change {
+            Change::ClockStep { at, by_ns } => (
+                at,
+                "clock_step",
+                format!(
+                    "the clock of {} was set by {:.3} ms against ours, or it was restarted",
+                    info.target,
+                    millis(by_ns)
+                ),
+            ),
+            Change::Route {
+                from,
+                up_ns,
+                down_ns,
+            } => {
+                let text = format!(
+                    "the smallest delay to {} through {} changed by {:+.3} ms up and {:+.3} ms down",
+                    info.target,
+                    info.interface,
+                    millis(up_ns),
+                    millis(down_ns)
+                );
+                if self.add_to_route_change(info, from, (up_ns, down_ns), &text) {
+                    return;
+                }
+                (from, "route_change", text)
+            }
+        };
+        log::info!("{text}");
+        let fact = Fact {
+            kind,
+            severity: Severity::Info,
+            interface: info.interface.clone(),
+            target: Some(info.target.clone()),
+            text,
+        };
+        self.fact(at, None, fact, false);
+    }
+
+    /// What the smallest delays say of a change of route that the number of hops has told already
+    /// belongs to that event; `false` where there is none.
+    fn add_to_route_change(
+        &mut self,
+        info: &SeriesInfo,
+        from: Monotonic,
+        (up_ns, down_ns): (i64, i64),
+        text: &str,
+    ) -> bool {
+        let key = (info.interface.clone(), info.target.clone());
+        let (Some(writer), Some((id, event))) = (&mut self.writer, self.routes.get_mut(&key))
+        else {
+            return false;
+        };
+        if event.start_ns.abs_diff(from.as_nanos()) > SAME_ROUTE_NS {
+            return false;
+        }
+        event.values.insert("floor_up_ns".into(), up_ns.into());
+        event.values.insert("floor_down_ns".into(), down_ns.into());
+        if !event.text.contains("the smallest delay") {
+            event.text = format!("{}; {text}", event.text);
+        }
+        log::info!("{text}");
+        writer.update_event(*id, event.clone());
+        true
+    }
+
+    pub(super) fn clock_step(&mut self, at: Monotonic, step_ns: i64) {
+        self.trust = trust();
+        if let Some(w) = &mut self.writer {
+            w.anchor(clock::now(), clock::wall_now(), self.trust);
+        }
+        let text = format!("the clock was set by {:.3} s", step_ns as f64 / 1e9);
+        log::info!("{text}");
+        let fact = Fact {
+            kind: "clock_step",
+            severity: Severity::Info,
+            interface: String::new(),
+            target: None,
+            text,
+        };
+        self.fact(at, None, fact, false);
+    }
+
+    /// Records an event: one that lasts, under a name to end it by, or a moment's.
+    pub(super) fn fact(&mut self, at: Monotonic, name: Option<String>, fact: Fact, lasts: bool) {
+        let Some(writer) = &mut self.writer else {
+            self.waiting_facts.push((at, name, fact, lasts));
+            return;
+        };
+        if name
+            .as_ref()
+            .is_some_and(|n| self.open_events.contains_key(n))
+        {
+            return;
+        }
+        let mut event = Event::new(fact.kind, fact.severity, writer.boot(), at, fact.text);
+        event.interface = fact.interface;
+        event.target = fact.target;
+        if !lasts {
+            event.end_ns = Some(event.start_ns);
+        }
+        let id = writer.event(event.clone());
+        note(&self.status, id, &event);
+        self.alerts.tell(News::Begin, id, &event);
+        if let Some(name) = name.filter(|_| lasts) {
+            self.open_events.insert(name, (id, event));
+        }
+        self.commit_soon = true;
+    }
+
+    pub(super) fn end_fact(&mut self, at: Monotonic, name: &str) {
+        self.waiting_facts
+            .retain(|(_, n, ..)| n.as_deref() != Some(name));
+        if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
+        {
+            event.end_ns = Some(at.as_nanos());
+            note(&self.status, id, &event);
+            self.alerts.tell(News::End, id, &event);
+            w.update_event(id, event);
+            self.commit_soon = true;
+        }
+    }
+}

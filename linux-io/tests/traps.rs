@@ -433,3 +433,37 @@ fn what_cannot_be_opened_is_explained() {
         .unwrap_err();
     assert!(e.to_string().contains("does not have that address"));
 }
+
+/// A single-shot receive beside a filled error queue is handed to a worker thread, which would send
+/// and stamp at its own pace; a multishot one is not.
+#[test]
+fn a_filled_error_queue_starts_no_worker_thread() {
+    for features in all_features() {
+        let mut e = engine(features);
+        let builder = ProbeSocket::udp(Family::V4).report_errors(true);
+        let (id, at) = add_local(&mut e, builder, Family::V4);
+        let nobody = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let (mut received, mut errors) = (0, 0);
+        for key in (0..200).step_by(2) {
+            e.send(id, nobody, b"anybody?", key).unwrap();
+            e.send(id, at, b"me", key + 1).unwrap();
+        }
+        assert!(wait_for(&mut e, 2000, |_, event| {
+            match event {
+                Event::Received { .. } => received += 1,
+                Event::SocketError { .. } => errors += 1,
+                _ => {}
+            }
+            received == 100 && errors == 100
+        }));
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        for thread in threads.filter_map(Result::ok) {
+            // A thread of another test may have ended meanwhile.
+            let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            assert!(!name.starts_with("iou-wrk"), "{features:?}");
+        }
+    }
+}

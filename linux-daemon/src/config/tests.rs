@@ -1,0 +1,134 @@
+use super::*;
+
+fn mistakes(text: &str) -> Vec<String> {
+    parse("f.toml", text, Path::new("/nowhere"))
+        .map(|l| assert!(l.warnings.is_empty()))
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    assert_eq!(
+        parse("f", "", Path::new("/")).unwrap().config,
+        Config::default()
+    );
+}
+
+#[test]
+fn the_probe_threads_scheduling_is_read_and_bounded() {
+    let text = "[daemon]\nrealtime_priority = 20\ncpu = 1\nwake_early = \"150us\"\n";
+    let pacing = parse("f", text, Path::new("/")).unwrap().config.pacing;
+    assert_eq!(
+        (pacing.priority, pacing.cpu, pacing.wake_early_ns),
+        (20, Some(1), 150_000)
+    );
+    let said = mistakes("[daemon]\nrealtime_priority = 99\nwake_early = \"1s\"\n");
+    assert!(said[0].contains("0 to 50 is allowed"), "{said:?}");
+    assert!(said[1].contains("0s to 2ms is allowed"), "{said:?}");
+}
+
+#[test]
+fn everything_wrong_is_said_with_its_place() {
+    let said = mistakes(
+        "[daemon]\ncommit_intervall = \"60s\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\
+         address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"dns\"\n\
+         address = \"9.9.9.9\"\n[[reflector]]\nname = \"v\"\naddress = \"h:0\"\n\
+         key_file = \"missing.key\"\nsize = 5\n",
+    );
+    for (line, what) in [
+        (
+            "f.toml:2:1: daemon.commit_intervall",
+            "did you mean \"commit_interval\"?",
+        ),
+        ("f.toml:6:1: target.address", "not four numbers"),
+        ("f.toml:7:1: target.interval", "1ms to 1h is allowed"),
+        ("f.toml:9:1: target.name", "twice"),
+        (
+            "f.toml:10:1: target.kind",
+            "not supported by this version yet",
+        ),
+        ("f.toml:14:1: reflector.address", "not a port"),
+        ("f.toml:15:1: reflector.key_file", "bbtool keygen"),
+        ("f.toml:16:1: reflector.size", "128 to 1452"),
+    ] {
+        assert!(
+            said.iter().any(|s| s.starts_with(line) && s.contains(what)),
+            "{what}: {said:#?}"
+        );
+    }
+}
+
+#[test]
+fn tests_run_by_themselves_only_where_the_section_is_there() {
+    let read = |text| parse("f", text, Path::new("/")).unwrap().config.throughput;
+    assert_eq!(read(""), Throughput::default());
+    assert_eq!(read("").every_ns, None);
+    assert_eq!(read("[throughput]\n").every_ns, Some(3600 * SECOND_NS));
+    let t = read(
+        "[throughput]\nevery = \"6h\"\nseconds = 10\nstreams = 8\ncongestion = \"bbr\"\n\
+         dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n",
+    );
+    let wanted = Throughput {
+        every_ns: Some(6 * 3600 * SECOND_NS),
+        seconds: 10,
+        streams: 8,
+        congestion: "bbr".into(),
+        dscp: 8,
+        monthly_budget_bytes: 1 << 30,
+        skip_when_busy: false,
+    };
+    assert_eq!(t, wanted);
+    assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
+    let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n";
+    assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 4);
+}
+
+#[test]
+fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
+    let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
+                source = \"192.0.2.7\"\nfwmark = 0x10\n[[interface]]\nname = \"eth0\"\n";
+    let interfaces = parse("f", text, Path::new("/")).unwrap().config.interfaces;
+    let lte = Uplink {
+        kind: Some(InterfaceKind::Cellular),
+        sees_household: Some(false),
+        source: Some("192.0.2.7".parse().unwrap()),
+        mark: Some(16),
+        ..Uplink::from("lte")
+    };
+    assert_eq!(interfaces, [lte, Uplink::from("eth0")]);
+    let said = mistakes("[[interface]]\nname = \"a\"\nsource = \"eth0\"\nfwmark = 0\n");
+    assert!(said[0].starts_with("f.toml:3:1: interface.source: \"eth0\" is not an address"));
+    assert!(said[1].starts_with("f.toml:4:1: interface.fwmark: 0 is out of range"));
+}
+
+#[test]
+fn the_live_page_stays_on_this_host_unless_told_otherwise() {
+    let read = |text: &str| parse("f", text, Path::new("/"));
+    assert_eq!(read("").unwrap().config.http, Some(DEFAULT_HTTP));
+    let off = read("[http]\nlisten = \"\"\n").unwrap();
+    assert_eq!((off.config.http, off.warnings.len()), (None, 0));
+    let open = read("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap();
+    assert_eq!(open.config.http, Some(([0, 0, 0, 0], 80).into()));
+    assert_eq!(open.warnings.len(), 1);
+    assert!(read("[http]\nlisten = \"localhost\"\n").is_err());
+}
+
+#[test]
+fn addresses_come_with_and_without_ports() {
+    assert_eq!(
+        split_port("a.example:5", DEFAULT_PORT),
+        Ok(("a.example", 5))
+    );
+    assert_eq!(
+        split_port("2001:db8::1", DEFAULT_PORT),
+        Ok(("2001:db8::1", 9876))
+    );
+    assert_eq!(
+        split_port("[2001:db8::1]:7", DEFAULT_PORT),
+        Ok(("2001:db8::1", 7))
+    );
+    assert!(split_port("h:99999", DEFAULT_PORT).is_err());
+}

@@ -129,28 +129,45 @@ fn is_of(kind: SeriesKind, family: u8) -> impl Fn(&Passage) -> bool {
     }
 }
 
-/// How many of `log` the line lost in that time, per way.
-fn lost(log: &[Passage], during: &Range<i64>) -> [usize; 2] {
-    Way::BOTH.map(|way| {
-        log.iter()
-            .filter(|p| p.way == way && during.contains(&p.arrival_ns))
-            .filter(|p| matches!(p.fate, Fate::Lost | Fate::Outage))
-            .count()
-    })
+/// How many packets of a series a line has to lose.
+#[derive(Clone, Copy)]
+struct Least {
+    up: usize,
+    down: usize,
+    /// So many of them in a row.
+    run: usize,
+}
+
+impl Least {
+    /// Whether `log`, of one series, has them in that time.
+    fn are_in(self, log: &[Passage], during: &Range<i64>) -> bool {
+        let mut log: Vec<_> = log
+            .iter()
+            .filter(|p| during.contains(&p.arrival_ns))
+            .collect();
+        log.sort_by_key(|p| p.arrival_ns);
+        let is_lost = |p: &&Passage| matches!(p.fate, Fate::Lost | Fate::Outage);
+        [(Way::Up, self.up), (Way::Down, self.down)]
+            .into_iter()
+            .filter(|(_, least)| *least > 0)
+            .all(|(way, least)| {
+                let of: Vec<_> = log.iter().copied().filter(|p| p.way == way).collect();
+                let runs = of.chunk_by(|a, b| is_lost(a) == is_lost(b));
+                let longest = runs.filter(|r| is_lost(&r[0])).map(<[_]>::len).max();
+                of.iter().filter(|p| is_lost(p)).count() >= least && longest >= Some(self.run)
+            })
+    }
 }
 
 /// Whether each series through `link` has lost at least that many in that time.
-fn lost_enough(link: &Link, during: &Range<i64>, least: [usize; 2]) -> bool {
+fn lost_enough(link: &Link, during: &Range<i64>, least: Least) -> bool {
     let log = link.log();
     let series = [SeriesKind::Icmp, SeriesKind::Udp]
         .into_iter()
         .flat_map(|kind| [4, 6].map(|family| is_of(kind, family)));
     series
         .map(|own| log.iter().filter(|p| own(p)).copied().collect::<Vec<_>>())
-        .all(|log| {
-            let lost = lost(&log, during);
-            lost[0] >= least[0] && lost[1] >= least[1]
-        })
+        .all(|log| least.are_in(&log, during))
 }
 
 fn median(sorted: &[i64]) -> i64 {
@@ -216,23 +233,28 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
     };
     let (up, down) = (&quiet_up, &quiet_down);
     let mut runs = Vec::new();
-    for (name, up, down, seconds, least) in [
-        ("loss up", lossy(up), down.clone(), 10, [100, 0]),
-        ("loss down", up.clone(), lossy(down), 10, [0, 100]),
-        ("loss both ways", lossy(up), lossy(down), 9, [100, 80]),
-        ("bursts up", bursty(up), down.clone(), 6, [100, 0]),
-        ("quiet", up.clone(), down.clone(), 2, [0, 0]),
-        ("bursts down", up.clone(), bursty(down), 6, [0, 100]),
-        ("quiet", up.clone(), down.clone(), 2, [0, 0]),
-        ("outage up", out(up), down.clone(), 3, [250, 0]),
-        ("quiet", up.clone(), down.clone(), 2, [0, 0]),
-        ("outage down", up.clone(), out(down), 3, [0, 250]),
-        ("quiet", up.clone(), down.clone(), 5, [0, 0]),
+    for (name, up, down, seconds, [lost_up, lost_down, run]) in [
+        ("loss up", lossy(up), down.clone(), 10, [100, 0, 1]),
+        ("loss down", up.clone(), lossy(down), 10, [0, 100, 1]),
+        ("loss both ways", lossy(up), lossy(down), 9, [100, 100, 1]),
+        ("bursts up", bursty(up), down.clone(), 6, [100, 0, 100]),
+        ("quiet", up.clone(), down.clone(), 2, [0, 0, 1]),
+        ("bursts down", up.clone(), bursty(down), 6, [0, 100, 100]),
+        ("quiet", up.clone(), down.clone(), 2, [0, 0, 1]),
+        ("outage up", out(up), down.clone(), 3, [250, 0, 1]),
+        ("quiet", up.clone(), down.clone(), 2, [0, 0, 1]),
+        ("outage down", up.clone(), out(down), 3, [0, 250, 1]),
+        ("quiet", up.clone(), down.clone(), 5, [0, 0, 1]),
     ] {
         for link in &home.links {
             link.change(Way::Up, up.clone());
             link.change(Way::Down, down.clone());
         }
+        let least = Least {
+            up: lost_up,
+            down: lost_down,
+            run,
+        };
         let (begin_ns, begun) = (wall_ns(), Instant::now());
         std::thread::sleep(Duration::from_secs(seconds));
         // A machine that is taken away from us sends fewer.
@@ -271,10 +293,9 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
         let own = is_of(info.kind, info.family);
         let log: Vec<_> = link.log().into_iter().filter(own).collect();
         for (name, during, least) in &runs {
-            let lost = lost(&log, during);
             assert!(
-                lost[0] >= least[0] && lost[1] >= least[1],
-                "{name}: {lost:?} lost, up and down"
+                least.are_in(&log, during),
+                "{name} was not as bad as it should"
             );
         }
         let samples = sent(&reader, id, from_ns, to_ns - 100 * MS as i64);

@@ -45,7 +45,10 @@ impl Host {
         let mut command = Command::new("nsenter");
         command.args(["--target", &pid, "--net", "sh", "-c"]);
         let status = command
-            .arg("echo 1 > /proc/sys/net/ipv4/ip_forward")
+            .arg(
+                "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
+                 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+            )
             .status();
         assert!(status.is_ok_and(|s| s.success()), "not forwarding");
     }
@@ -277,6 +280,49 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
     place.status_with("the other", |s| {
         address(s).as_deref() == Some("203.0.113.99") && total(s, "first", "received") > 20
     });
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_address() {
+    const TEST: &str =
+        "the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_address";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let (home, isp) = (Host::new(), Host::new());
+    home.plug("up0", "10.9.0.2", "10.9.0.1");
+    ip("addr add 2001:db8:9::2/64 dev up0 nodad");
+    home.ip("addr add 2001:db8:9::1/64 dev far nodad");
+    ip("-6 route add default via 2001:db8:9::1");
+    home.ip(&format!(
+        "link add out type veth peer name in netns {}",
+        isp.0.id()
+    ));
+    home.ip("addr add 2001:db8:f::2/64 dev out nodad");
+    home.ip("link set out up");
+    isp.ip("addr add 2001:db8:f::1/64 dev in nodad");
+    isp.ip("link set in up");
+    isp.ip("-6 route add 2001:db8:9::/64 via 2001:db8:f::2");
+    isp.ip("link add world type veth peer name beyond");
+    isp.ip("link set world up");
+    isp.ip("link set beyond up");
+    isp.ip("-6 route add default dev world");
+    home.ip("-6 route add default via 2001:db8:f::1");
+    home.forward();
+    isp.forward();
+    let place = Place::new();
+    let mut text = place.head().replace("name = \"lo\"\n", "name = \"up0\"\n");
+    text += "[[target]]\nname = \"first\"\nkind = \"icmp\"\naddress = \"isp\"\nfamily = \"6\"\n\
+             interval = \"10ms\"\n";
+    place.configure(&text);
+    let service = place.start().ready();
+    let status = place.status_with("answers", |s| total(s, "first", "received") > 20);
+    let series = status["series"].as_array().unwrap();
+    // The household's own router has a public address, too, and is not the provider's.
+    assert_eq!(series[0]["address"], "2001:db8:f::1", "{status:#}");
+    assert_eq!(series[0]["family"], 6);
     assert_eq!(service.end().0, Some(0));
 }
 

@@ -1,5 +1,6 @@
 //! `bbtool doctor`: everything this host needs for measuring, each line with its remedy.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bufferbane_linux_io::stamping::{self, Stamping};
 use bufferbane_linux_io::{Family, StampMeter, clock, host, support};
 use bufferbane_store::{OpenError, Reader};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Doctor as Arguments;
 use crate::control::{self, ControlError};
@@ -174,28 +176,22 @@ fn privileges(f: &mut Findings) {
     }
     match host::capabilities() {
         Ok(caps) => {
-            let has = [
-                (caps.net_raw, "CAP_NET_RAW"),
+            // What the daemon does better with them, and does not need.
+            let others = [
                 (caps.net_admin, "CAP_NET_ADMIN"),
                 (caps.sys_nice, "CAP_SYS_NICE"),
                 (caps.ipc_lock, "CAP_IPC_LOCK"),
             ];
-            let names = |wanted: bool| {
-                let names: Vec<&str> = has
-                    .iter()
-                    .filter(|(h, _)| *h == wanted)
-                    .map(|h| h.1)
-                    .collect();
-                names.join(", ")
-            };
-            if has.iter().all(|(h, _)| *h) {
-                f.ok("capabilities", names(true));
+            let mut names = vec!["CAP_NET_RAW"];
+            names.extend(others.iter().filter(|(has, _)| *has).map(|o| o.1));
+            if caps.net_raw {
+                f.ok("capabilities", names.join(", "));
             } else {
                 f.put(
                     Verdict::Warn,
                     "capabilities",
-                    format!("this user lacks {}", names(false)),
-                    "the service gets them from its unit; try sudo bbtool doctor",
+                    "this user lacks CAP_NET_RAW",
+                    "the service gets it from its unit; try sudo bbtool doctor",
                 );
             }
         }
@@ -383,6 +379,7 @@ fn daemon(f: &mut Findings, socket: &Path) -> bool {
                     "",
                 );
             }
+            reflectors(f, status);
             true
         }
         Err(ControlError::Absent) => {
@@ -397,6 +394,42 @@ fn daemon(f: &mut Findings, socket: &Path) -> bool {
         Err(e) => {
             f.put(Verdict::Fail, what, e.to_string(), "");
             true
+        }
+    }
+}
+
+/// Whether each reflector answers over each interface, as the daemon says in its `status`.
+fn reflectors(f: &mut Findings, status: &Value) {
+    let list = |name: &str| status[name].as_array().into_iter().flatten();
+    let mut looked_at = BTreeSet::new();
+    for s in list("series").filter(|s| s["kind"] == "udp") {
+        let [interface, target, address] =
+            ["interface", "target", "address"].map(|key| s[key].as_str().unwrap_or_default());
+        if !looked_at.insert((interface, target, address)) {
+            continue;
+        }
+        let what = format!("reflector: {target} over {interface}");
+        let lost = list("events").any(|e| {
+            e["kind"] == "reflector_lost"
+                && e["ongoing"] == true
+                && e["target"] == target
+                && e["interface"] == interface
+        });
+        match s["total"]["rtt_ns"].as_u64() {
+            Some(rtt_ns) if !lost => {
+                f.ok(&what, format!("answers from {address}, {}", delay(rtt_ns)));
+            }
+            answered => f.put(
+                Verdict::Warn,
+                &what,
+                if answered.is_some() {
+                    format!("{address} does not answer any more")
+                } else {
+                    format!("{address} has not answered")
+                },
+                "does it run there (systemctl status bufferbane-reflector), is its UDP port open, \
+                 and is the same key on both ends?",
+            ),
         }
     }
 }
@@ -433,5 +466,41 @@ fn store(f: &mut Findings, path: &Path, runs: bool) {
         } else {
             f.ok("disk", format!("{} free", bytes(free)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reflector_that_does_not_answer_is_named_with_its_interface() {
+        let series = |interface: &str, rtt_ns: Option<u64>| {
+            json!({"interface": interface, "target": "vps", "address": "192.0.2.9", "kind": "udp",
+                   "total": {"rtt_ns": rtt_ns}})
+        };
+        let status = json!({
+            "series": [
+                series("wan0", Some(12_000_000)),
+                series("wan0", Some(12_000_000)),
+                series("wan1", Some(9_000_000)),
+                series("lte", None),
+                {"interface": "wan0", "target": "gateway", "kind": "icmp"},
+            ],
+            "events": [
+                {"kind": "reflector_lost", "target": "vps", "interface": "wan0", "ongoing": false},
+                {"kind": "reflector_lost", "target": "vps", "interface": "wan1", "ongoing": true},
+            ],
+        });
+        let mut f = Findings::default();
+        reflectors(&mut f, &status);
+        let said = text(&f.0);
+        let mut lines = said.lines();
+        let mut next = || lines.next().unwrap_or_default();
+        assert!(next().starts_with("ok    reflector: vps over wan0  answers from 192.0.2.9, 12"));
+        assert!(next().contains("vps over wan1  192.0.2.9 does not answer any more; does it run"));
+        assert!(next().contains("vps over lte   192.0.2.9 has not answered; does it run"));
+        assert_eq!(next(), "");
     }
 }

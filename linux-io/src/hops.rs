@@ -52,7 +52,7 @@ impl HopSocket {
     /// Sends a datagram that at most `ttl` hops pass on.
     ///
     /// # Errors
-    /// The kernel's; also one that an earlier datagram met.
+    /// The kernel's.
     pub fn send(&self, ttl: u8, payload: &[u8]) -> io::Result<()> {
         let (level, name) = match self.socket.family {
             Family::V4 => (libc::IPPROTO_IP, libc::IP_TTL),
@@ -60,7 +60,12 @@ impl HopSocket {
         };
         let socket = &self.socket.socket;
         set(socket.as_raw_fd(), level, name, i32::from(ttl))?;
-        socket.send_to(payload, &self.to.into()).map(drop)
+        let to = self.to.into();
+        // The first refusal may be what an earlier datagram met, which is in the error queue too.
+        socket
+            .send_to(payload, &to)
+            .or_else(|_| socket.send_to(payload, &to))
+            .map(drop)
     }
 
     /// Waits until something is told, at most for `patience`, and gives `tell` what became of which

@@ -17,6 +17,7 @@ use bufferbane_store::{
     Capacity, Direction, Event, EventId, LoadTest, Method, OpenError, Retention, SeriesId,
     SeriesInfo, Severity, Trust, Writer, WriterOptions,
 };
+use jiff::tz::TimeZone;
 use rtrb::Consumer;
 
 use crate::alerts::{Alerts, AlertsConfig, News};
@@ -90,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) commit_interval_ns: u64,
     pub(crate) keep: Keep,
     pub(crate) alerts: AlertsConfig,
+    /// Decides what the evening is.
+    pub(crate) zone: TimeZone,
     /// Interfaces of which the configuration says whether their counters show everybody's traffic.
     pub(crate) sees_household: BTreeMap<String, bool>,
 }
@@ -393,7 +396,8 @@ impl Recorder {
             self.write_health(now);
         }
         self.minute.tell_watchdog(now);
-        self.watcher.local_time(local_offset_ns(now, trusted));
+        let zone = &self.settings.zone;
+        self.watcher.local_time(local_offset_ns(now, trusted, zone));
         for live in self.live.values_mut() {
             live.next_second();
         }
@@ -653,13 +657,13 @@ fn default_max_bytes(store: &std::path::Path) -> Option<u64> {
 }
 
 /// From monotonic time to local time, ns, where the clock can be believed.
-fn local_offset_ns(now: Monotonic, trust: Trust) -> Option<i64> {
+fn local_offset_ns(now: Monotonic, trust: Trust, zone: &TimeZone) -> Option<i64> {
     if trust == Trust::None {
         return None;
     }
     let wall_ns = clock::wall_now();
     let at = jiff::Timestamp::from_nanosecond(wall_ns.into()).ok()?;
-    let zone_s = jiff::tz::TimeZone::system().to_offset(at).seconds();
+    let zone_s = zone.to_offset(at).seconds();
     let local_ns = wall_ns.checked_add(i64::from(zone_s) * SECOND_NS as i64)?;
     local_ns.checked_sub(i64::try_from(now.as_nanos()).ok()?)
 }
@@ -678,5 +682,20 @@ fn trust() -> Trust {
 fn note(status: &Mutex<Status>, id: EventId, event: &Event) {
     if let Ok(mut status) = status.lock() {
         status.note(id, event, bufferbane_linux_io::clock::wall_now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configured_zone_decides_the_local_time() {
+        let now = clock::now();
+        let zone = |name| TimeZone::get(name).unwrap();
+        let local_ns = |name| local_offset_ns(now, Trust::Plausible, &zone(name)).unwrap();
+        let hours = (local_ns("Asia/Tokyo") - local_ns("UTC")) as f64 / 3.6e12;
+        assert!((hours - 9.0).abs() < 0.01, "{hours}");
+        assert_eq!(local_offset_ns(now, Trust::None, &TimeZone::UTC), None);
     }
 }

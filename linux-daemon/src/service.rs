@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bufferbane_linux_io::netlink::Watch;
 use bufferbane_linux_io::support;
 use bufferbane_store::{OpenError, Severity};
+use jiff::tz::TimeZone;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
@@ -249,6 +250,12 @@ fn settings(config: &Config) -> Settings {
         store: config.store.clone(),
         commit_interval_ns: config.commit_interval_ns,
         keep: config.keep,
+        // A name that is not known was refused when it was read.
+        zone: config
+            .timezone
+            .as_deref()
+            .and_then(|name| TimeZone::get(name).ok())
+            .unwrap_or_else(TimeZone::system),
         alerts: config.alerts.clone(),
         sees_household: config
             .interfaces

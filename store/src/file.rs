@@ -17,7 +17,7 @@ use crate::tentative::{Decision, Tentative};
 /// Makes the file smaller if nobody else has it open. Gives whether it did.
 ///
 /// # Errors
-/// As [`Writer::open`]; [`StoreError`] within [`OpenError::Corrupt`] where compaction fails.
+/// As [`crate::Writer::open`]; [`StoreError`] within [`OpenError::Corrupt`] where compaction fails.
 pub fn compact(path: &Path) -> Result<bool, OpenError> {
     if !path.exists() {
         return Err(OpenError::Missing(path.to_path_buf()));

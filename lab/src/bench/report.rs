@@ -170,7 +170,7 @@ fn shape(
             theirs.push(begun.elapsed().as_secs_f64());
         }
         if question != Question::Charts {
-            worst = worst.max(agreement(&json, &truth)?);
+            worst = worst.max(agreement(&json, &names(&store)?, &truth)?);
         }
         let (mine, theirs) = (median(&mine), median(&theirs));
         println!(
@@ -305,24 +305,33 @@ fn naive_answers(rows: &Path, (from, to): (i64, i64)) -> rusqlite::Result<Vec<Na
     Ok(all)
 }
 
-/// Holds a report against the truth: counts and runs must be equal, percentiles within 1 %. Gives
-/// the largest deviation of these.
-fn agreement(json: &Path, truth: &[Naive]) -> Result<f64, Fail> {
+/// Interface and target of each series, by its number, as the rows are.
+fn names(store: &Path) -> Result<Vec<[String; 2]>, Fail> {
+    let series = Reader::open(store)
+        .map_err(|e| Fail::of(store.display(), e))?
+        .series()
+        .map_err(|e| Fail::of(store.display(), e))?;
+    Ok(series
+        .into_values()
+        .map(|s| [s.interface, s.target])
+        .collect())
+}
+
+/// Holds a report, whose series may be in any order, against the truth: counts and runs must be
+/// equal, percentiles within 1 %. Gives the largest deviation of these.
+fn agreement(json: &Path, names: &[[String; 2]], truth: &[Naive]) -> Result<f64, Fail> {
     let text = std::fs::read_to_string(json).map_err(|e| Fail::of(json.display(), e))?;
     let report: Value = serde_json::from_str(&text).map_err(|e| Fail::of(json.display(), e))?;
     let series = report["series"].as_array().map_or(&[][..], Vec::as_slice);
-    if series.len() != truth.len() {
-        return Err(Fail::Failed(format!(
-            "the report has {} series, the rows {}",
-            series.len(),
-            truth.len()
-        )));
-    }
     let mut worst: f64 = 0.0;
-    for (said, truth) in series.iter().zip(truth) {
-        let off = truth.against(&|pointer| said.pointer(pointer).and_then(Value::as_u64));
-        let off = off.map_err(|why| Fail::Failed(format!("{}: {why}", said["target"])))?;
-        worst = worst.max(off);
+    for ([interface, target], truth) in names.iter().zip(truth) {
+        let named = format!("{interface} → {target}");
+        let said = series
+            .iter()
+            .find(|s| s["interface"] == **interface && s["target"] == **target)
+            .ok_or_else(|| Fail::Failed(format!("{named} is not in the report")))?;
+        let off = truth.against(&|place| said.pointer(place).and_then(Value::as_u64));
+        worst = worst.max(off.map_err(|why| Fail::Failed(format!("{named}: {why}")))?);
     }
     Ok(worst)
 }

@@ -142,6 +142,16 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         self.flight.poll_observation()
     }
 
+    /// What has been answered ends as it is: nothing more will be heard.
+    pub fn end_answered(&mut self) {
+        self.flight.end_answered();
+    }
+
+    /// Observations that were lost since the last call because nobody polled for them.
+    pub const fn take_overflowed(&mut self) -> u64 {
+        self.flight.take_overflowed()
+    }
+
     /// Slots that passed without a probe because the driver did not come back in time.
     #[must_use]
     pub const fn skipped_slots(&self) -> u64 {

@@ -1,4 +1,15 @@
-//! The control socket: one JSON object per line, each way. docs/control.md lists the commands.
+//! The control socket: one JSON object per line, each way.
+//!
+//! | command | answer |
+//! |---|---|
+//! | `{"cmd":"status"}` | `status`: a [`Status`] |
+//! | `{"cmd":"targets"}` | `series` of the status as `targets`, and its `troubles` |
+//! | `{"cmd":"commit"}` | once everything so far is durable |
+//! | `{"cmd":"reload"}` | once the configuration was read again, as on SIGHUP |
+//! | `{"cmd":"test"}`, with the fields of a [`TestWish`] | lines with `progress`, then one with `test` |
+//!
+//! Every answer has `ok`; where that is false, `error` says why. A test is cut off when its client
+//! hangs up or says anything.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

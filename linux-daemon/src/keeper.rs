@@ -2,6 +2,9 @@
 //! addresses and routes. Everything that allocates or waits for the system happens here, so that
 //! the probe thread never has to.
 
+mod gather;
+mod numbers;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,13 +25,12 @@ use crate::equip;
 use crate::load::{Path, Paths};
 use crate::names::Resolver;
 use crate::plan::{self, Host, Probe, Sources, Wanted};
-use crate::probe::{Command, SOCKETS, Unit};
+use crate::probe::{Command, Returned, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
 use crate::scout::{Errand, Scout};
 use crate::status::Status;
+use numbers::Numbers;
 
-/// How long changes are gathered before they are acted on.
-const SETTLE: Duration = Duration::from_millis(20);
 /// How often everything is looked at although no change was told.
 const REVIEW: Duration = Duration::from_secs(5);
 
@@ -56,7 +58,7 @@ pub(crate) struct Keeper {
     config: Config,
     netlink: Netlink,
     commands: Producer<Command>,
-    retired: Consumer<Box<Unit>>,
+    returned: Consumer<Returned>,
     waker: Waker,
     orders: SyncSender<Order>,
     requests: Receiver<Request>,
@@ -71,14 +73,14 @@ pub(crate) struct Keeper {
     /// Who stamps an interface's packets, as it was said last.
     stamped: BTreeMap<String, String>,
     next_id: u32,
-    next_series: u16,
+    series: Numbers,
     rng: ChaCha12Rng,
 }
 
 /// What a keeper is made of.
 pub(crate) struct Ends {
     pub(crate) commands: Producer<Command>,
-    pub(crate) retired: Consumer<Box<Unit>>,
+    pub(crate) returned: Consumer<Returned>,
     pub(crate) waker: Waker,
     pub(crate) orders: SyncSender<Order>,
     pub(crate) requests: Receiver<Request>,
@@ -97,7 +99,7 @@ impl Keeper {
             config,
             netlink: Netlink::open()?,
             commands: ends.commands,
-            retired: ends.retired,
+            returned: ends.returned,
             waker: ends.waker,
             orders: ends.orders,
             requests: ends.requests,
@@ -110,7 +112,7 @@ impl Keeper {
             links: BTreeMap::new(),
             stamped: BTreeMap::new(),
             next_id: 0,
-            next_series: 0,
+            series: Numbers::default(),
             rng,
         })
     }
@@ -122,7 +124,7 @@ impl Keeper {
             self.review();
             let until = Instant::now() + REVIEW;
             loop {
-                while self.retired.pop().is_ok() {}
+                self.take_returned();
                 match self.requests.try_recv() {
                     Ok(Request::Config(config)) => {
                         if config.pacing != self.config.pacing {
@@ -139,8 +141,7 @@ impl Keeper {
                 }
                 match watch.next(Duration::from_millis(100)) {
                     Ok(Some(_)) => {
-                        // One change seldom comes alone.
-                        while let Ok(Some(_)) = watch.next(SETTLE) {}
+                        gather::more(|patience| matches!(watch.next(patience), Ok(Some(_))));
                         break;
                     }
                     Ok(None) => {}
@@ -154,6 +155,26 @@ impl Keeper {
                 if named || found || Instant::now() >= until {
                     break;
                 }
+            }
+        }
+    }
+
+    /// Frees units that are probed no more; a socket that was not taken is made again at the next
+    /// review.
+    fn take_returned(&mut self) {
+        while let Ok(returned) = self.returned.pop() {
+            let (id, errno) = match returned {
+                Returned::Unit(unit) => {
+                    drop(unit);
+                    continue;
+                }
+                Returned::NotOpened(id, errno) => (id, errno),
+            };
+            let unit = self.units.iter().find(|(_, kept)| kept.id == id);
+            if let Some(w) = unit.map(|(w, _)| w.clone()) {
+                let why = io::Error::from_raw_os_error(errno);
+                let why = format!("the probe thread could not take its socket: {why}");
+                self.close(&w, errno, why);
             }
         }
     }
@@ -177,6 +198,7 @@ impl Keeper {
         let mut asked = Asked {
             names: &mut self.names,
             scout: &mut self.scout,
+            units: &self.units,
         };
         let wanted = plan::wanted(&self.config, &host, &mut asked);
         self.note_links(&interfaces, &wanted);
@@ -254,10 +276,14 @@ impl Keeper {
         // What the person says who looks at the box goes before what the kernel sees.
         let kind = w.kind.or(kind).map_or("unknown", InterfaceKind::as_str);
         let family = if w.remote.is_ipv4() { 4 } else { 6 };
-        let mut series = Vec::new();
+        let mut series: Vec<SeriesIndex> = Vec::new();
+        let units = &self.units;
+        let numbers = &mut self.series;
         let mut describe = |kind_of: SeriesKind, size: u16, dscp: u8, interval_ns: u64| {
-            let index = SeriesIndex(self.next_series);
-            self.next_series = self.next_series.wrapping_add(1);
+            let index = numbers.next(|n| {
+                let mut kept = units.values().flat_map(|k| &k.series).chain(&series);
+                kept.any(|s| *s == n)
+            });
             let info = SeriesInfo {
                 interface: w.interface.clone(),
                 interface_kind: kind.to_owned(),
@@ -476,6 +502,7 @@ fn trouble_name(w: &Wanted) -> String {
 struct Asked<'a> {
     names: &'a mut Resolver,
     scout: &'a mut Scout,
+    units: &'a BTreeMap<Wanted, Kept>,
 }
 
 impl Sources for Asked<'_> {
@@ -485,5 +512,11 @@ impl Sources for Asked<'_> {
 
     fn find(&mut self, errand: Errand) -> Option<IpAddr> {
         self.scout.find(errand)
+    }
+
+    fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool {
+        let same =
+            |w: &Wanted| w.interface == interface && w.target == target && w.remote == remote;
+        self.units.keys().any(same)
     }
 }

@@ -25,12 +25,15 @@ pub mod pacing;
 mod plan;
 mod probe;
 mod recorder;
+mod reload;
 mod scout;
 mod service;
+mod signals;
 pub mod stamp;
 mod status;
 mod watch;
 
 pub use alerts::AlertsConfig;
-pub use service::{Daemon, Signals, StartError};
+pub use service::{Daemon, StartError};
+pub use signals::Signals;
 pub use status::{Happening, Second, SeriesStatus, Status, StoreStatus};

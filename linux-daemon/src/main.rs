@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use bufferbaned::{Daemon, Signals, config};
+use bufferbaned::{Daemon, Signals, StartError, config};
 
 mod logging;
 
@@ -46,15 +46,16 @@ fn main() -> ExitCode {
     }
     logging::start();
     let default = Path::new(config::DEFAULT_FILE);
-    let file = args
-        .config
-        .or_else(|| default.exists().then(|| default.to_owned()));
-    let loaded = match &file {
-        Some(file) => config::load(file),
-        None => Ok(config::Loaded {
+    let without = args.config.is_none() && !default.exists();
+    // A default file that is missing now may be there when the configuration is read again.
+    let file = args.config.unwrap_or_else(|| default.to_owned());
+    let loaded = if without {
+        Ok(config::Loaded {
             config: config::Config::default(),
             warnings: Vec::new(),
-        }),
+        })
+    } else {
+        config::load(&file)
     };
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -72,22 +73,27 @@ fn main() -> ExitCode {
         println!("the configuration is right");
         return ExitCode::SUCCESS;
     }
-    let signals = match Signals::catch() {
+    let mut signals = match Signals::catch() {
         Ok(signals) => signals,
         Err(e) => {
             log::error!("signals cannot be watched: {e}");
             return ExitCode::FAILURE;
         }
     };
-    let mut daemon = match Daemon::start(loaded.config, file.clone()) {
+    let started = Daemon::start_unless(loaded.config, Some(file), || signals.end_came());
+    let mut daemon = match started {
         Ok(daemon) => daemon,
+        Err(e @ StartError::Ended) => {
+            log::info!("{e}");
+            return ExitCode::SUCCESS;
+        }
         Err(e) => {
             log::error!("{e}");
             return ExitCode::FAILURE;
         }
     };
     log::info!("bufferbaned {} is ready", env!("CARGO_PKG_VERSION"));
-    if signals.obey(&mut daemon, file.as_deref()) {
+    if signals.obey(&mut daemon) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -1,5 +1,8 @@
 //! What is to be probed: the configuration, applied to the host as it is now.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,6 +35,22 @@ pub(crate) trait Sources {
     fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr>;
     /// Where an optional target is that has answered.
     fn find(&mut self, errand: Errand) -> Option<IpAddr>;
+    /// Whether a target is probed there already.
+    fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool;
+}
+
+/// The addresses of a name, first those that are probed already: a name whose answers change their
+/// order is the same target as before while its address is among them.
+fn resolve(
+    sources: &mut dyn Sources,
+    interface: &str,
+    target: &str,
+    name: &str,
+    port: u16,
+) -> Vec<SocketAddr> {
+    let mut found = sources.resolve(name, port);
+    found.sort_by_key(|a| !sources.is_probed(interface, target, *a));
+    found
 }
 
 /// One thing to probe; the same before and after a reload is not interrupted.
@@ -154,11 +173,13 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
             });
         }
         for s in &config.stamps {
-            let remotes = choose(&sources.resolve(&s.host, s.port), s.family, interface, host);
+            let found = resolve(sources, interface, &s.name, &s.host, s.port);
+            let remotes = choose(&found, s.family, interface, host);
             want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
         for r in &config.reflectors {
-            let remotes = choose(&sources.resolve(&r.host, r.port), r.family, interface, host);
+            let found = resolve(sources, interface, &r.name, &r.host, r.port);
+            let remotes = choose(&found, r.family, interface, host);
             want(&r.name, remotes, &|| Probe::Reflector {
                 key: OrderedKey(r.key.clone()),
                 streams: r.streams.iter().map(StreamOrder::from).collect(),
@@ -224,7 +245,10 @@ fn target_addresses(
 ) -> Vec<SocketAddr> {
     let interface = &uplink.name;
     match &target.place {
-        Place::Host(name) => choose(&sources.resolve(name, 0), target.family, interface, host),
+        Place::Host(name) => {
+            let found = resolve(sources, interface, &target.name, name, 0);
+            choose(&found, target.family, interface, host)
+        }
         Place::Modem => find(uplink, Sought::Modem, sources).into_iter().collect(),
         Place::Isp => {
             let families: &[Family] = match target.family {
@@ -303,189 +327,5 @@ fn has_family(interface: &str, family: Family, host: &Host<'_>) -> bool {
             .addresses
             .iter()
             .any(|a| Family::of(&a.ip) == family && !a.link_local),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bufferbane_linux_io::netlink::{Address, InterfaceKind};
-
-    fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
-        Interface {
-            index,
-            name: name.into(),
-            kind: InterfaceKind::Wired,
-            up: true,
-            running: true,
-            mtu: 1500,
-            addresses: ips
-                .iter()
-                .map(|ip| Address {
-                    ip: ip.parse().unwrap(),
-                    prefix: 24,
-                    peer: None,
-                    link_local: ip.starts_with("fe80"),
-                    usable: true,
-                })
-                .collect(),
-        }
-    }
-
-    fn default_route(interface: u32, gateway: &str, metric: u32) -> Route {
-        Route {
-            family: Family::V4,
-            prefix: 0,
-            interface,
-            gateway: Some(gateway.parse().unwrap()),
-            source: None,
-            metric,
-            table: 254,
-        }
-    }
-
-    fn names(config: &Config, host: &Host<'_>) -> Vec<String> {
-        with(config, host, &mut Known::default())
-    }
-
-    fn with(config: &Config, host: &Host<'_>, known: &mut Known) -> Vec<String> {
-        let wanted = wanted(config, host, known);
-        wanted.iter().map(Wanted::name).collect()
-    }
-
-    /// Addresses stand for themselves, and what is found is this.
-    #[derive(Default)]
-    struct Known(Vec<(Errand, IpAddr)>);
-
-    impl Sources for Known {
-        fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
-            let ip = name.parse().ok();
-            ip.map(|ip| SocketAddr::new(ip, port)).into_iter().collect()
-        }
-
-        fn find(&mut self, errand: Errand) -> Option<IpAddr> {
-            let found = self.0.iter().find(|(e, _)| *e == errand);
-            found.map(|(_, ip)| *ip)
-        }
-    }
-
-    #[test]
-    fn without_a_configuration_the_default_route_is_probed() {
-        let interfaces = [
-            interface(2, "eth0", &["192.0.2.7", "fe80::1"]),
-            interface(3, "wlan0", &["198.51.100.9"]),
-        ];
-        let routes = [
-            default_route(3, "198.51.100.1", 600),
-            default_route(2, "192.0.2.1", 100),
-        ];
-        let host = Host {
-            interfaces: &interfaces,
-            default_routes: &routes,
-        };
-        let names = names(&Config::default(), &host);
-        assert!(
-            names.contains(&"eth0 gateway (192.0.2.1)".to_owned()),
-            "{names:?}"
-        );
-        assert!(names.contains(&"eth0 quad9 (9.9.9.9)".to_owned()));
-        assert!(
-            !names
-                .iter()
-                .any(|n| n.contains("wlan0") || n.contains("2620")),
-            "{names:?}"
-        );
-    }
-
-    #[test]
-    fn a_modem_is_probed_only_once_it_has_answered_through_that_interface() {
-        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
-        let routes = [default_route(2, "192.0.2.1", 100)];
-        let host = Host {
-            interfaces: &interfaces,
-            default_routes: &routes,
-        };
-        let is_modem = |n: &String| n.contains(" modem ");
-        let config = Config::default();
-        assert!(!names(&config, &host).iter().any(is_modem));
-        let answered = |interface: &str| {
-            let errand = Errand {
-                way: Way::of(&interface.into()),
-                sought: Sought::Modem,
-            };
-            Known(vec![(errand, crate::scout::MODEM)])
-        };
-        let other = with(&config, &host, &mut answered("eth1"));
-        assert!(!other.iter().any(is_modem), "{other:?}");
-        let names = with(&config, &host, &mut answered("eth0"));
-        let modem = "eth0 modem (192.168.100.1)".to_owned();
-        assert!(names.contains(&modem), "{names:?}");
-    }
-
-    #[test]
-    fn the_providers_first_hop_is_what_was_found_in_the_family_that_is_asked_for() {
-        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
-        let host = Host {
-            interfaces: &interfaces,
-            default_routes: &[],
-        };
-        let mut known = Known(Vec::new());
-        for (family, ip) in [(Family::V4, "203.0.113.1"), (Family::V6, "2001:db8::1")] {
-            let errand = Errand {
-                way: Way::of(&"eth0".into()),
-                sought: Sought::FirstHop(family),
-            };
-            known.0.push((errand, ip.parse().unwrap()));
-        }
-        let (v4, v6) = ("eth0 isp (203.0.113.1)", "eth0 isp (2001:db8::1)");
-        for (family, right) in [
-            (FamilyChoice::Auto, &[v4][..]),
-            (FamilyChoice::V6, &[v6]),
-            (FamilyChoice::Both, &[v4, v6]),
-        ] {
-            let config = Config {
-                interfaces: vec!["eth0".into()],
-                targets: Some(vec![Target {
-                    name: "isp".into(),
-                    place: Place::Isp,
-                    family,
-                    interval_ns: 1,
-                    size: 64,
-                }]),
-                ..Config::default()
-            };
-            assert_eq!(with(&config, &host, &mut known), right);
-        }
-    }
-
-    #[test]
-    fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
-        let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
-        let routes = [default_route(2, "192.0.2.1", 100)];
-        let host = Host {
-            interfaces: &interfaces,
-            default_routes: &routes,
-        };
-        let config = Config {
-            interfaces: vec!["eth0".into(), "ppp0".into()],
-            targets: Some(vec![Target {
-                name: "t".into(),
-                place: Place::Host("203.0.113.5".into()),
-                family: FamilyChoice::Auto,
-                interval_ns: 1,
-                size: 64,
-            }]),
-            ..Config::default()
-        };
-        assert_eq!(
-            names(&config, &host),
-            ["eth0 t (203.0.113.5)", "ppp0 t (203.0.113.5)"]
-        );
-    }
-
-    #[test]
-    fn resolvers_are_read_as_the_system_reads_them() {
-        let text = "# x\nnameserver 192.0.2.53\nsearch a\n  nameserver ::1\nnameserver nonsense\n";
-        assert_eq!(resolvers_of(text).len(), 2);
     }
 }

@@ -1,27 +1,30 @@
 //! The daemon as a whole: its threads, started and stopped in order.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bufferbane_linux_io::netlink::Watch;
 use bufferbane_linux_io::support;
-use bufferbane_store::{OpenError, Severity};
-use jiff::tz::TimeZone;
+use bufferbane_store::OpenError;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{self, Control};
 use crate::keeper::{Ends, Keeper, Request};
-use crate::load::{Load, Paths, TestNews, TestWish, Tests};
+use crate::load::{Load, Paths, TestNews, TestWish};
 use crate::notify;
 use crate::probe::{COMMANDS, ProbeThread, Queues, REPORTS};
-use crate::recorder::{Fact, Order, Recorder, Settings};
+use crate::recorder::{Order, Recorder};
+use crate::reload::{Fixed, Reloader, settings};
 use crate::status::Status;
+
+/// How long a signal may go unnoticed.
+const ATTENTION: Duration = Duration::from_millis(50);
 
 /// Why the daemon cannot start.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub enum StartError {
     Store(OpenError),
     /// The system refused something: what, and why.
     System(String, std::io::Error),
+    /// It was told to end while its store was being opened.
+    Ended,
 }
 
 impl fmt::Display for StartError {
@@ -40,6 +45,7 @@ impl fmt::Display for StartError {
             Self::Ring(why) => f.write_str(why),
             Self::Store(e) => e.fmt(f),
             Self::System(what, e) => write!(f, "{what}: {e}"),
+            Self::Ended => f.write_str("told to end before the store was open"),
         }
     }
 }
@@ -49,8 +55,7 @@ impl std::error::Error for StartError {}
 /// A running daemon.
 pub struct Daemon {
     status: Arc<Mutex<Status>>,
-    orders: SyncSender<Order>,
-    requests: Sender<Request>,
+    reloader: Reloader,
     stop_control: Option<tokio::sync::oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
@@ -66,6 +71,20 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: Config, file: Option<PathBuf>) -> Result<Self, StartError> {
+        Self::start_unless(config, file, || false)
+    }
+
+    /// As [`Daemon::start`], but given up once `ended` says so: a store that has to be repaired may
+    /// take minutes to open.
+    ///
+    /// # Errors
+    /// [`StartError`]. After [`StartError::Ended`] one thread may still be opening the store, which the
+    /// caller's exit cuts off as a power cut would: the next start repairs it.
+    pub fn start_unless(
+        config: Config,
+        file: Option<PathBuf>,
+        mut ended: impl FnMut() -> bool,
+    ) -> Result<Self, StartError> {
         support::check().map_err(|e| StartError::Ring(e.to_string()))?;
         if let Some(dir) = config.store.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir)
@@ -78,7 +97,7 @@ impl Daemon {
         let (orders, order_queue) = sync_channel(1024);
         let (requests, request_queue) = channel();
         let (command_in, command_out) = rtrb::RingBuffer::new(COMMANDS);
-        let (retired_in, retired_out) = rtrb::RingBuffer::new(COMMANDS);
+        let (returned_in, returned_out) = rtrb::RingBuffer::new(COMMANDS);
         let (report_in, report_out) = rtrb::RingBuffer::new(REPORTS);
         let random = || -> Result<ChaCha12Rng, StartError> {
             let mut seed = [0; 32];
@@ -93,7 +112,7 @@ impl Daemon {
 
         let queues = Queues {
             commands: command_out,
-            retired: retired_in,
+            returned: returned_in,
             reports: report_in,
         };
         let (ring_in, ring) = sync_channel(1);
@@ -119,7 +138,7 @@ impl Daemon {
         let watch = Watch::open().map_err(|e| StartError::System("netlink".into(), e))?;
         let ends = Ends {
             commands: command_in,
-            retired: retired_out,
+            returned: returned_out,
             waker,
             orders: orders.clone(),
             requests: request_queue,
@@ -137,10 +156,16 @@ impl Daemon {
             .map_err(|e| StartError::System("thread load".into(), e))?;
         let tests = load.tests().clone();
 
+        let reloader = Reloader {
+            fixed: Fixed::of(&config),
+            file,
+            orders: orders.clone(),
+            requests,
+            tests: tests.clone(),
+        };
         let mut daemon = Self {
             status: status.clone(),
-            orders: orders.clone(),
-            requests: requests.clone(),
+            reloader: reloader.clone(),
             stop_control: None,
             control: None,
             keeper: Some(keeper),
@@ -148,26 +173,33 @@ impl Daemon {
             recorder: Some(recorder),
             load,
         };
-        match opened.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => {
-                daemon.stop();
-                return Err(StartError::Store(e));
-            }
-            Err(_) => {
-                daemon.stop();
-                let gone = std::io::Error::other("the recorder thread ended at once");
-                return Err(StartError::System("recorder".into(), gone));
+        loop {
+            match opened.recv_timeout(ATTENTION) {
+                Ok(Ok(())) => break,
+                Ok(Err(e)) => {
+                    daemon.stop();
+                    return Err(StartError::Store(e));
+                }
+                Err(RecvTimeoutError::Timeout) if ended() => {
+                    notify::stopping();
+                    // It waits for the opening, and has nothing to write before.
+                    drop(daemon.recorder.take());
+                    daemon.stop();
+                    return Err(StartError::Ended);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    daemon.stop();
+                    let gone = std::io::Error::other("the recorder thread ended at once");
+                    return Err(StartError::System("recorder".into(), gone));
+                }
             }
         }
         let (stop_in, stop) = tokio::sync::oneshot::channel();
         let control = Control {
             status,
-            orders: orders.clone(),
-            reload: {
-                let tests = tests.clone();
-                Arc::new(move || reload(file.as_deref(), &requests, &orders, &tests))
-            },
+            orders,
+            reload: Arc::new(move || reloader.reload()),
             tests,
             started: Instant::now(),
         };
@@ -193,12 +225,11 @@ impl Daemon {
         self.status.lock().map(|s| s.clone()).unwrap_or_default()
     }
 
-    /// Goes on with another configuration; what did not change is not interrupted.
+    /// Goes on with another configuration; what did not change is not interrupted, and what takes a
+    /// restart stays as it is, which the log says.
     pub fn reconfigure(&self, config: Config) {
-        // Both ends live as long as the daemon.
-        let _ = self.orders.send(Order::Settings(settings(&config)));
-        self.load.tests().set(config.throughput.clone());
-        let _ = self.requests.send(Request::Config(Box::new(config)));
+        // It only fails where the daemon is ending.
+        let _ = self.reloader.take(config);
     }
 
     /// Runs a throughput test; it is cut off when the receiver of its news is dropped.
@@ -207,12 +238,12 @@ impl Daemon {
         self.load.tests().run(wish)
     }
 
-    /// Reads the configuration again, as SIGHUP does.
+    /// Reads the file that it was started with again, as SIGHUP does.
     ///
     /// # Errors
-    /// What is wrong with it; the old one goes on then.
-    pub fn reload(&self, file: Option<&Path>) -> Result<(), String> {
-        reload(file, &self.requests, &self.orders, self.load.tests())
+    /// What is wrong with it; the old configuration goes on then.
+    pub fn reload(&self) -> Result<(), String> {
+        self.reloader.reload()
     }
 
     /// Whether every thread runs.
@@ -228,12 +259,12 @@ impl Daemon {
     pub fn stop(&mut self) {
         self.load.stop();
         drop(self.stop_control.take());
-        let _ = self.requests.send(Request::Stop);
+        let _ = self.reloader.requests.send(Request::Stop);
         join("keeper", self.keeper.take());
         if let Some(Err(why)) = join("probe", self.probe.take()) {
             log::error!("{why}");
         }
-        let _ = self.orders.send(Order::Stop);
+        let _ = self.reloader.orders.send(Order::Stop);
         join("recorder", self.recorder.take());
         join("control", self.control.take());
     }
@@ -243,58 +274,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        store: config.store.clone(),
-        commit_interval_ns: config.commit_interval_ns,
-        keep: config.keep,
-        // A name that is not known was refused when it was read.
-        zone: config
-            .timezone
-            .as_deref()
-            .and_then(|name| TimeZone::get(name).ok())
-            .unwrap_or_else(TimeZone::system),
-        alerts: config.alerts.clone(),
-        sees_household: config
-            .interfaces
-            .iter()
-            .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
-            .collect(),
-    }
-}
-
-fn reload(
-    file: Option<&Path>,
-    requests: &Sender<Request>,
-    orders: &SyncSender<Order>,
-    tests: &Tests,
-) -> Result<(), String> {
-    let Some(file) = file else {
-        return Err("there is no configuration file to read again".into());
-    };
-    let loaded = config::load(file).map_err(|mistakes| mistakes.join("\n"))?;
-    for w in &loaded.warnings {
-        log::warn!("{w}");
-    }
-    let ending = |_| "the daemon is ending".to_owned();
-    let fact = Fact {
-        kind: "config_reload",
-        severity: Severity::Info,
-        interface: String::new(),
-        target: None,
-        text: format!("{} was read again", file.display()),
-    };
-    let _ = orders.send(Order::Begin("config_reload".into(), fact));
-    let _ = orders.send(Order::End("config_reload".into()));
-    orders
-        .send(Order::Settings(settings(&loaded.config)))
-        .map_err(|_| "the daemon is ending".to_owned())?;
-    tests.set(loaded.config.throughput.clone());
-    requests
-        .send(Request::Config(Box::new(loaded.config)))
-        .map_err(|e| ending(e.to_string()))
 }
 
 fn spawn<T: Send + 'static>(
@@ -313,46 +292,4 @@ fn join<T>(name: &str, thread: Option<JoinHandle<T>>) -> Option<T> {
         log::error!("the {name} thread panicked");
     }
     result.ok()
-}
-
-/// The signals that the daemon acts on.
-#[derive(Debug)]
-pub struct Signals(signal_hook::iterator::Signals);
-
-impl Signals {
-    /// Catches them from now on. To be called before the daemon is started: one that comes while it
-    /// starts is acted on when it has, and does not end it half-way.
-    ///
-    /// # Errors
-    /// When signals cannot be watched.
-    pub fn catch() -> std::io::Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).map(Self)
-    }
-
-    /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads the configuration again. Gives whether
-    /// it ended because it was told to.
-    pub fn obey(mut self, daemon: &mut Daemon, file: Option<&Path>) -> bool {
-        notify::ready();
-        loop {
-            for signal in self.0.pending() {
-                if signal != signal_hook::consts::SIGHUP {
-                    notify::stopping();
-                    daemon.stop();
-                    return true;
-                }
-                notify::reloading();
-                match daemon.reload(file) {
-                    Ok(()) => log::info!("the configuration was read again"),
-                    Err(why) => log::error!("the old configuration goes on: {why}"),
-                }
-                notify::ready();
-            }
-            if !daemon.is_running() {
-                daemon.stop();
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
 }

@@ -170,6 +170,73 @@ fn sigterm_ends_it_within_two_seconds_with_everything_written() {
     assert!(fastest < Duration::from_secs(2), "{fastest:?}");
 }
 
+#[test]
+fn sigterm_is_obeyed_while_the_store_is_being_opened() {
+    let place = Place::new();
+    let systemd = Systemd::new(place.dir.path());
+    // A file whose opening takes for ever, as that of a large one to be repaired takes long.
+    nix::unistd::mkfifo(&place.store(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut service = Service::start(&place, Some(&systemd.socket));
+    systemd.wait_for("EXTEND_TIMEOUT_USEC=");
+    service.line("packets of lo are stamped");
+    let (code, took) = service.end();
+    println!("ended in {took:?}");
+    assert_eq!(code, Some(0));
+    systemd.wait_for("STOPPING=1");
+}
+
+#[test]
+fn what_takes_a_restart_stays_as_it_is_and_is_said() {
+    let place = Place::new();
+    let mut service = place.start().ready();
+    let before = place.status();
+    let (store, control) = (place.store(), place.path("control"));
+    let moved = |path: &Path| format!("{}.other", path.display());
+    let text = place.usual("5ms");
+    let text = text.replace(store.to_str().unwrap(), &moved(&store));
+    let text = text.replace(control.to_str().unwrap(), &moved(&control));
+    place.configure(&format!("{text}[http]\nlisten = \"\"\n"));
+    service.signal(Signal::SIGHUP);
+    for key in ["daemon.store", "daemon.control_socket", "http.listen"] {
+        service.line(&format!("{key} has changed: that takes a restart"));
+    }
+    service.line("the configuration was read again");
+    // The recorder has taken it over once a commit that was ordered later is done, and says so in the
+    // second that follows.
+    assert_eq!(place.ask("commit").unwrap()["ok"], true);
+    let known = sent(&place.status());
+    let after = place.status_with("another second", |s| sent(s) > known + 300);
+    assert_eq!(after["store"]["path"], store.to_str().unwrap());
+    assert_eq!(after["http"], before["http"]);
+    assert_eq!(service.end().0, Some(0));
+    assert!(!Path::new(&moved(&store)).exists());
+}
+
+#[test]
+fn a_default_file_that_is_written_later_is_found_on_sighup() {
+    if !inside_namespaces("a_default_file_that_is_written_later_is_found_on_sighup") {
+        return;
+    }
+    ip("link set lo up");
+    for dir in ["/etc", "/run", "/var/lib"] {
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs", dir])
+            .status();
+        assert!(status.is_ok_and(|s| s.success()), "mount {dir}");
+    }
+    let mut service = Service::start_without_file().ready();
+    service.signal(Signal::SIGHUP);
+    service.line("the old configuration goes on: /etc/bufferbane/bufferbaned.toml");
+    std::fs::create_dir("/etc/bufferbane").unwrap();
+    let text = "[[interface]]\nname = \"lo\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\
+                address = \"127.0.0.1\"\n";
+    std::fs::write("/etc/bufferbane/bufferbaned.toml", text).unwrap();
+    service.signal(Signal::SIGHUP);
+    service.line("the configuration was read again");
+    service.line("packets of lo are stamped");
+    assert_eq!(service.end().0, Some(0));
+}
+
 /// The kernel's number of a thread of the service.
 fn thread_named(service: &Service, name: &str) -> Pid {
     let tasks = format!("/proc/{}/task", service.child.id());

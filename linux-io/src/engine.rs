@@ -122,6 +122,13 @@ impl Engine {
         self.timeline.take_step()
     }
 
+    /// Whether another socket can be taken in. The place of one that was removed is free once the
+    /// waits that follow have heard of the end of its operations.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.sockets.has_room()
+    }
+
     /// Takes a socket in and begins to receive on it. Allocates where the kernel needs its stamps
     /// counted.
     pub fn add_socket(&mut self, socket: ProbeSocket) -> Result<SocketId, EngineError> {

@@ -88,6 +88,12 @@ struct Place {
     running: [bool; 2],
 }
 
+impl Place {
+    fn is_free(&self) -> bool {
+        self.open.is_none() && self.running == [false; 2]
+    }
+}
+
 /// The table.
 pub(crate) struct Sockets {
     places: Box<[Place]>,
@@ -132,13 +138,18 @@ impl Sockets {
             .flatten()
     }
 
+    /// Whether there is a place for another.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.iter().any(Place::is_free)
+    }
+
     /// Takes a socket in; None where the table is full.
     pub(crate) fn insert(&mut self, open: Open) -> Result<SocketId, Open> {
         let free = self
             .places
             .iter_mut()
             .enumerate()
-            .find(|(_, p)| p.open.is_none() && p.running == [false; 2]);
+            .find(|(_, p)| p.is_free());
         let Some((index, place)) = free else {
             return Err(open);
         };

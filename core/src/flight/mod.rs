@@ -7,7 +7,9 @@
 //! 3. [`Flight::on_reply`] for each reply, and with it whatever the reply says of other requests:
 //!    [`Flight::on_residence`] and [`Flight::on_received_word`].
 //! 4. [`Flight::handle_timeout`] when [`Flight::poll_timeout`] says so.
-//! 5. [`Flight::poll_observation`] until it is empty, after each of these.
+//! 5. [`Flight::poll_observation`] until it is empty, after each of these: after every datagram, not every
+//!    batch of them.
+//! 6. [`Flight::end_answered`] before it is dropped, and step 5 once more.
 //!
 //! Steps 2 and 3 may come in either order: a reply often overtakes its request's transmit stamp.
 
@@ -29,7 +31,7 @@ use crate::sample::{Flags, Observation, Sample, SeriesIndex, Status};
 use crate::time::{ClockSource, Monotonic, Stamp, signed_difference_ns};
 
 /// Further copies of replies and revisions that may wait to be polled. They are polled after every
-/// call, so only one datagram's worth ever waits: 64 from a record word, and a duplicate.
+/// datagram, so only one's worth ever waits: 64 from a record word, and a duplicate or a late answer.
 const EXTRA: usize = 72;
 
 /// A sample is complete without its residence time after this many later replies: the far end sends
@@ -206,10 +208,9 @@ where
         self.next
     }
 
-    /// Duplicates and revisions that could not be reported because nobody polled for them.
-    #[must_use]
-    pub const fn overflowed(&self) -> u64 {
-        self.overflowed
+    /// Duplicates and revisions that were lost since the last call because nobody polled for them.
+    pub const fn take_overflowed(&mut self) -> u64 {
+        core::mem::replace(&mut self.overflowed, 0)
     }
 
     /// A request of `size` bytes is handed to the driver at `now` for `deadline`. Gives its number,
@@ -450,6 +451,15 @@ where
             }
         }
         self.advance_head();
+    }
+
+    /// What has been answered ends with the stamps it has: its driver ends, and none will follow.
+    pub fn end_answered(&mut self) {
+        for seq in self.head..self.next {
+            if self.slot(seq).is_some_and(|s| s.state == State::Answered) {
+                self.end(seq, Status::Ok);
+            }
+        }
     }
 
     /// The next sample or revision, until there is none.

@@ -248,6 +248,47 @@ fn what_our_own_socket_may_have_dropped_was_not_lost_on_the_way_down() {
 }
 
 #[test]
+fn what_is_answered_is_told_when_its_driver_ends() {
+    let mut f = flight(true);
+    let answered = sent(&mut f, 0);
+    let stampless = f.on_send(at(10), at(10), 64).unwrap();
+    let waiting = sent(&mut f, 20);
+    f.on_reply(answered, &reply(30)).unwrap();
+    f.on_reply(stampless, &reply(31)).unwrap();
+    assert_eq!(drain(&mut f), [], "residence and stamp may still come");
+    f.end_answered();
+    let ends: Vec<_> = drain(&mut f)
+        .into_iter()
+        .map(|o| match o {
+            Observation::New(s) => (s.seq, s.status, s.rtt_ns),
+            Observation::Revised(_) => panic!(),
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            (answered, Status::Ok, Some(30 * MS)),
+            (stampless, Status::Ok, Some(21 * MS))
+        ]
+    );
+    f.on_reply(waiting, &reply(40)).unwrap();
+    f.end_answered();
+    assert_eq!(drain(&mut f).len(), 1);
+}
+
+#[test]
+fn what_nobody_polls_for_is_counted_once() {
+    let mut f = flight(false);
+    let seq = sent(&mut f, 0);
+    for ms in 0..100 {
+        f.on_reply(seq, &reply(10 + ms)).unwrap();
+    }
+    // One is the answer, and of 99 copies 72 have room.
+    assert_eq!(drain(&mut f).len(), 73);
+    assert_eq!((f.take_overflowed(), f.take_overflowed()), (27, 0));
+}
+
+#[test]
 fn a_restart_of_the_far_end_leaves_losses_without_a_direction() {
     let mut f = flight(true);
     sent(&mut f, 0);

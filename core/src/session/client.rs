@@ -311,6 +311,19 @@ where
             .find_map(|s| s.flight.poll_observation())
     }
 
+    /// What has been answered ends as it is: nothing more will be heard.
+    pub fn end_answered(&mut self) {
+        for s in &mut self.streams {
+            s.flight.end_answered();
+        }
+    }
+
+    /// Observations that were lost since the last call because nobody polled for them.
+    pub fn take_overflowed(&mut self) -> u64 {
+        let overflowed = |s: &mut Stream<S, L>| s.flight.take_overflowed();
+        self.streams.iter_mut().map(overflowed).sum()
+    }
+
     /// The next event, until there is none.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()

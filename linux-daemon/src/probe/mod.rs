@@ -4,6 +4,8 @@
 //! are made by the keeper and arrive ready-made through a queue; what is no longer needed leaves the
 //! same way, to be freed elsewhere.
 
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod unit;
 
@@ -32,6 +34,8 @@ pub(crate) const REPORTS: usize = 8192;
 pub(crate) const COMMANDS: usize = 512;
 /// How long the thread sleeps at most, ns: it tells its health at least this often.
 const HEALTH_NS: u64 = 1_000_000_000;
+/// How long a socket may wait for the place of one that is being closed, ns.
+const ROOM_PATIENCE_NS: u64 = 100_000_000;
 /// Most sockets at a time.
 pub(crate) const SOCKETS: u16 = 128;
 
@@ -50,6 +54,15 @@ pub(crate) enum Command {
     Pace(Pacing),
     /// End.
     Stop,
+}
+
+/// What the probe thread gives back to the keeper.
+#[derive(Debug)]
+pub(crate) enum Returned {
+    /// A unit that is probed no more, to be freed.
+    Unit(Box<Unit>),
+    /// This unit's socket could not be taken in, for this errno.
+    NotOpened(u32, i32),
 }
 
 /// What the probe thread tells the recorder.
@@ -85,7 +98,7 @@ pub(crate) struct Health {
 /// The ends of the queues that the probe thread holds.
 pub(crate) struct Queues {
     pub(crate) commands: Consumer<Command>,
-    pub(crate) retired: Producer<Box<Unit>>,
+    pub(crate) returned: Producer<Returned>,
     pub(crate) reports: Producer<Report>,
 }
 
@@ -160,14 +173,18 @@ impl ProbeThread {
                 }
             }
             Command::Remove(id) => {
+                self.take_arrived();
                 self.close(id, 0);
                 if let Some(at) = self.units.iter().position(|u| u.id == id) {
-                    let unit = self.units.swap_remove(at);
+                    let mut unit = self.units.swap_remove(at);
+                    unit.end_answered();
+                    hand_on(&mut unit, &mut self.queues.reports, &mut self.health);
                     self.retire(unit);
                 }
             }
             Command::Open(id, socket) => {
                 self.close(id, 0);
+                self.make_room();
                 match self.engine.add_socket(*socket) {
                     Ok(socket) => {
                         self.by_socket[socket.index()] = Some(id);
@@ -178,13 +195,24 @@ impl ProbeThread {
                     }
                     Err(e) => {
                         log::error!("{e}");
-                        self.close(id, e.source.raw_os_error().unwrap_or(0));
+                        let errno = e.source.raw_os_error().unwrap_or(nix::libc::EIO);
+                        if let Some(u) = self.units.iter_mut().find(|u| u.id == id) {
+                            u.socket = Err(errno);
+                        }
+                        drop(self.queues.returned.push(Returned::NotOpened(id, errno)));
                     }
                 }
             }
             Command::Close(id, errno) => self.close(id, errno),
             Command::Pace(pacing) => self.pace(pacing),
-            Command::Stop => return false,
+            Command::Stop => {
+                self.take_arrived();
+                for unit in &mut self.units {
+                    unit.end_answered();
+                }
+                self.report(clock::now());
+                return false;
+            }
         }
         true
     }
@@ -210,7 +238,24 @@ impl ProbeThread {
 
     /// The keeper frees it; if it does not listen any more, nothing matters any more either.
     fn retire(&mut self, unit: Box<Unit>) {
-        drop(self.queues.retired.push(unit));
+        drop(self.queues.returned.push(Returned::Unit(unit)));
+    }
+
+    /// Takes in what has arrived by now. If the ring fails, the next wait says so.
+    fn take_arrived(&mut self) {
+        drop(self.wait(clock::now()));
+    }
+
+    /// Waits until there is a place for one more socket, but not for long: those of closed sockets
+    /// are free once the kernel has ended their operations.
+    fn make_room(&mut self) {
+        let patience = clock::now().saturating_add(ROOM_PATIENCE_NS);
+        while !self.engine.has_room() && clock::now() < patience {
+            let until = clock::now().saturating_add(ROOM_PATIENCE_NS / 20);
+            if self.wait(until).is_err() {
+                return;
+            }
+        }
     }
 
     fn send_due(&mut self, now: Monotonic) {
@@ -230,6 +275,7 @@ impl ProbeThread {
             units,
             by_socket,
             socket_drops,
+            queues,
             health,
             ..
         } = self;
@@ -253,6 +299,8 @@ impl ProbeThread {
                 {
                     copy.copy_from_slice(bytes);
                     receive(&mut units[i], &meta, copy);
+                    // At once: a unit keeps no more than one datagram's worth, and many may have come.
+                    hand_on(&mut units[i], &mut queues.reports, health);
                 }
             }
             Event::TxStamp { socket, key, stamp } => {
@@ -277,17 +325,7 @@ impl ProbeThread {
     /// Hands on what has become known.
     fn report(&mut self, now: Monotonic) {
         for unit in &mut self.units {
-            while let Some(observation) = unit.poll_observation() {
-                push(
-                    &mut self.queues.reports,
-                    &mut self.health,
-                    Report::Observation(observation),
-                );
-            }
-            while let Some(event) = unit.poll_event() {
-                let report = Report::Session(unit.id, now, event);
-                push(&mut self.queues.reports, &mut self.health, report);
-            }
+            hand_on(unit, &mut self.queues.reports, &mut self.health);
         }
         if let Some(step) = self.engine.take_clock_step() {
             let report = Report::ClockStep(step.noticed, step.step_ns);
@@ -351,6 +389,21 @@ fn send(engine: &mut Engine, unit: &mut Unit, token: SendToken, bytes: &[u8], no
             unit.handle_sent(token, SendOutcome::Failed(errno));
         }
     }
+}
+
+/// Hands on what has become known of a unit.
+fn hand_on(unit: &mut Unit, reports: &mut Producer<Report>, health: &mut Health) {
+    while let Some(observation) = unit.poll_observation() {
+        push(reports, health, Report::Observation(observation));
+    }
+    while let Some(event) = unit.poll_event() {
+        push(
+            reports,
+            health,
+            Report::Session(unit.id, clock::now(), event),
+        );
+    }
+    health.dropped_reports += unit.take_overflowed();
 }
 
 fn push(queue: &mut Producer<Report>, health: &mut Health, report: Report) {

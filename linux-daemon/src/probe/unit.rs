@@ -135,6 +135,24 @@ impl Unit {
         }
     }
 
+    /// What has been answered is complete as it is: nothing more will be heard.
+    pub(super) fn end_answered(&mut self) {
+        match &mut self.prober {
+            Prober::Icmp(p) => p.end_answered(),
+            Prober::Stamp(p) => p.end_answered(),
+            Prober::Session(c) => c.end_answered(),
+        }
+    }
+
+    /// Observations that were lost since the last call for want of room.
+    pub(super) fn take_overflowed(&mut self) -> u64 {
+        match &mut self.prober {
+            Prober::Icmp(p) => p.take_overflowed(),
+            Prober::Stamp(p) => p.take_overflowed(),
+            Prober::Session(c) => c.take_overflowed(),
+        }
+    }
+
     pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {
         match &mut self.prober {
             Prober::Icmp(_) | Prober::Stamp(_) => None,

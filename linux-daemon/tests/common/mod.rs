@@ -5,6 +5,7 @@
 pub mod refuse;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -265,10 +266,18 @@ pub struct Service {
 impl Service {
     /// Starts it; it may not be ready yet.
     pub fn start(place: &Place, notify: Option<&Path>) -> Self {
+        Self::start_with(&["--config".as_ref(), place.file().as_os_str()], notify)
+    }
+
+    /// Starts it with the configuration that it finds by itself.
+    pub fn start_without_file() -> Self {
+        Self::start_with(&[], None)
+    }
+
+    fn start_with(arguments: &[&OsStr], notify: Option<&Path>) -> Self {
         let mut command = Command::new(PROGRAM);
         command
-            .arg("--config")
-            .arg(place.file())
+            .args(arguments)
             .stderr(Stdio::piped())
             .env_remove("JOURNAL_STREAM")
             .env_remove("NOTIFY_SOCKET")

@@ -380,7 +380,7 @@ impl Recorder {
         self.commit_for_readers(now);
         if now >= self.retention_at {
             self.retention_at = now.saturating_add(RETENTION_NS);
-            self.retain();
+            self.retain(now);
         }
     }
 
@@ -590,7 +590,7 @@ impl Recorder {
         }
     }
 
-    fn retain(&mut self) {
+    fn retain(&mut self, now: Monotonic) {
         let keep = self.settings.keep;
         let retention = Retention {
             samples_ns: keep.samples_ns,
@@ -604,10 +604,14 @@ impl Recorder {
             return;
         };
         match writer.enforce_retention(&retention, clock::wall_now(), self.trust) {
-            Ok(report) if report.blocks + report.minutes + report.hours > 0 => {
-                log::info!("retention: {} blocks of samples given up", report.blocks);
+            Ok(report) => {
+                if report.blocks + report.minutes + report.hours > 0 {
+                    log::info!("retention: {} blocks of samples given up", report.blocks);
+                }
+                if report.unfinished {
+                    self.retention_at = self.retention_at.min(now.saturating_add(MINUTE_NS));
+                }
             }
-            Ok(_) => {}
             Err(e) => log::error!("retention: {e}"),
         }
     }

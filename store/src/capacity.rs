@@ -10,7 +10,6 @@ use crate::error::StoreError;
 use crate::model::Direction;
 use crate::reader::Reader;
 use crate::tables::{CAPACITY, LOAD, LineTime};
-use crate::timemap::TimeMap;
 use crate::writer::Writer;
 
 /// How a capacity was found.
@@ -138,14 +137,18 @@ impl Reader {
     }
 }
 
-/// Gives up rows of both tables that are older than `wall_ns`.
-pub(crate) fn forget(tx: &WriteTransaction, map: &TimeMap, wall_ns: i64) -> Result<(), StoreError> {
+/// Gives up rows of both tables: those of each boot before its instant, ns since boot. Says whether
+/// there were any.
+pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
+    let mut any = false;
     for table in [CAPACITY, LOAD] {
         let mut table = tx.open_table(table)?;
-        for boot in map.boots() {
-            let range = map.older_than(boot, wall_ns);
-            table.retain_in((boot, range.start, "")..(boot, range.end, ""), |_, _| false)?;
+        for (boot, end) in ends {
+            table.retain_in((*boot, 0, "")..(*boot, *end, ""), |_, _| {
+                any = true;
+                false
+            })?;
         }
     }
-    Ok(())
+    Ok(any)
 }

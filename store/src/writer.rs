@@ -2,7 +2,7 @@
 
 mod resume;
 mod revisions;
-mod rollups;
+pub(crate) mod rollups;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use bufferbane_core::sample::Sample;
 use bufferbane_core::time::Monotonic;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
-use crate::buffer::{Buffer, Stored};
+use crate::buffer::{Buffer, HOLD_BACK_NS, Stored};
 use crate::capacity;
 use crate::codec::to_json;
 use crate::error::{OpenError, StoreError};
@@ -23,7 +23,7 @@ use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, SERIES, TAIL, TESTS};
 use crate::tail;
 use resume::insert_block;
-use rollups::write_minutes;
+use rollups::{complete_last_hour, write_minutes};
 
 /// How a store is written.
 #[derive(Clone, Debug)]
@@ -151,6 +151,11 @@ impl Writer {
         self.boot = known.unwrap_or(next);
         self.anchor(now, wall_ns, trust);
         Ok(self.boot)
+    }
+
+    /// From now on no commit is tried while less than `bytes` are free on the file system.
+    pub const fn set_min_free_bytes(&mut self, bytes: u64) {
+        self.options.min_free_bytes = bytes;
     }
 
     /// The number of the boot that samples are recorded under.
@@ -339,6 +344,12 @@ impl Writer {
                 let minutes = buffer.minutes(newest, all, floors.unwrap_or(&none));
                 report.rollups += minutes.len() as u64;
                 write_minutes(&tx, *id, boot, &minutes)?;
+                let until_ns = if all {
+                    u64::MAX
+                } else {
+                    newest.saturating_sub(HOLD_BACK_NS)
+                };
+                complete_last_hour(&tx, *id, boot, until_ns)?;
                 let rolled_until_ns = if all {
                     buffer.newest_ns().map_or(buffer.rolled_until_ns, |n| n + 1)
                 } else {

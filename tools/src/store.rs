@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use bufferbane_store::{OpenError, Reader, Retention, Trust, Writer, WriterOptions, compact};
+use bufferbane_store::{OpenError, Reader, Retention, Writer, WriterOptions, compact};
 use serde_json::json;
 
 use crate::args::{StoreAction, StoreCheck, StoreCopy, StorePrune};
@@ -146,7 +146,7 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
         ..WriterOptions::default()
     };
     let mut writer = Writer::open(&path, options)?;
-    let gone = writer.enforce_retention(&retention, when::now_ns(), Trust::Plausible)?;
+    let gone = writer.prune(&retention, when::now_ns())?;
     writer.close()?;
     out::print(&format!(
         "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour\n",

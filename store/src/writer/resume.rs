@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::Writer;
-use super::rollups::write_minutes;
+use super::rollups::{complete_last_hour, write_minutes};
 use crate::buffer::Buffer;
 use crate::codec::{decode_block, from_json, to_json};
 use crate::error::StoreError;
@@ -44,6 +44,7 @@ impl Writer {
             };
             for mut part in parts {
                 close_part(&tx, &mut part)?;
+                complete_last_hour(&tx, part.series, part.boot, u64::MAX)?;
             }
             tail_table.remove(())?;
         }

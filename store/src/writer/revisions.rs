@@ -1,8 +1,11 @@
 //! Changes to what is in blocks and rollups already: a late answer, a direction that became known, a
 //! floor that turned out to have been another.
 
+use std::collections::HashMap;
+
 use bufferbane_core::sample::{Sample, Status};
 use bufferbane_core::stats::summary::Summary;
+use bufferbane_core::time::Monotonic;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::Writer;
@@ -117,16 +120,17 @@ impl Writer {
                     .filter(|s| buffer.is_none_or(|b| !b.is_unrolled(s))),
             );
         }
+        rolled.retain(|s| window.contains(&s.sent.as_nanos()));
         if let Some(b) = buffer {
-            rolled.extend(
-                b.unsealed()
-                    .filter(|s| s.sent.as_nanos() < b.rolled_until_ns),
+            add_those_missing(
+                &mut rolled,
+                b.unsealed().filter(|s| {
+                    let sent_ns = s.sent.as_nanos();
+                    sent_ns < b.rolled_until_ns && window.contains(&sent_ns)
+                }),
             );
         }
-        rolled.retain(|s| window.contains(&s.sent.as_nanos()));
         rolled.sort_by_key(|s| (s.sent, s.seq));
-        // What is being sealed just now is in a block and still in memory.
-        rolled.dedup();
         let table = tx.open_table(FLOORS)?;
         let mut floors = Floors::load(&table, id, self.boot, window.start, window.end)?;
         if let Some(recent) = self.floors.get(&id) {
@@ -173,5 +177,28 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds what is in memory to what was read from blocks. What is being sealed just now is in both,
+/// and counts once; the further copies of a reply have its number and send time, and count each.
+fn add_those_missing<'a>(in_blocks: &mut Vec<Sample>, in_memory: impl Iterator<Item = &'a Sample>) {
+    let mut unmatched: HashMap<(Monotonic, u64), Vec<Sample>> = HashMap::new();
+    for s in in_blocks.iter() {
+        unmatched.entry((s.sent, s.seq)).or_default().push(*s);
+    }
+    for s in in_memory {
+        let twins = unmatched.get_mut(&(s.sent, s.seq));
+        // A block does not say which series of the run it is of.
+        let is_twin = |t: &Sample| {
+            *s == Sample {
+                series: s.series,
+                ..*t
+            }
+        };
+        let twin = twins.and_then(|t| t.iter().position(is_twin).map(|at| t.swap_remove(at)));
+        if twin.is_none() {
+            in_blocks.push(*s);
+        }
     }
 }

@@ -35,21 +35,64 @@ pub(super) fn write_minutes(
         };
         minutes.insert(key, encode_summary(&joined).as_slice())?;
     }
+    // The hour that is still running is summed up from its minutes by readers; its row is written
+    // when the next one begins, or when its series ends, and from then on keeps up with its minutes.
+    let last_minute = new.last().map_or(0, |(b, _)| *b);
     let mut hour_begins: Vec<u64> = new.iter().map(|(b, _)| b - b % HOUR_NS).collect();
     hour_begins.dedup();
-    // The hour that is still running is summed up from its minutes by readers; it is written when
-    // the first minute of the next one is, or when its series ends.
-    let last_minute = new.last().map_or(0, |(b, _)| *b);
-    let previous = last_minute.saturating_sub(MINUTE_NS);
-    hour_begins.push(previous - previous % HOUR_NS);
-    hour_begins.sort_unstable();
-    hour_begins.dedup();
     for begin in hour_begins {
-        if begin + HOUR_NS <= last_minute + MINUTE_NS {
-            rebuild_hour(&minutes, &mut hours, (id.0, boot, begin))?;
+        let key = (id.0, boot, begin);
+        if begin + HOUR_NS <= last_minute + MINUTE_NS || hours.get(key)?.is_some() {
+            rebuild_hour(&minutes, &mut hours, key)?;
         }
     }
+    // However long ago that was.
+    let before = minutes
+        .range((id.0, boot, 0)..(id.0, boot, new[0].0))?
+        .next_back()
+        .transpose()?
+        .map(|(key, _)| key.value().2);
+    if let Some(before) = before
+        && before - before % HOUR_NS + HOUR_NS <= last_minute
+    {
+        complete_hour(&minutes, &mut hours, (id.0, boot, before))?;
+    }
     Ok(())
+}
+
+/// Writes the hour of the last minute there is of a series and boot, if it ended before `until_ns`
+/// and has no row yet: a series that has ended begins no later hour.
+pub(super) fn complete_last_hour(
+    tx: &WriteTransaction,
+    id: SeriesId,
+    boot: u32,
+    until_ns: u64,
+) -> Result<(), StoreError> {
+    let minutes = tx.open_table(MINUTES)?;
+    let last = minutes
+        .range((id.0, boot, 0)..=(id.0, boot, u64::MAX))?
+        .next_back()
+        .transpose()?
+        .map(|(key, _)| key.value());
+    if let Some(last) = last
+        && (last.2 - last.2 % HOUR_NS).saturating_add(HOUR_NS) <= until_ns
+    {
+        complete_hour(&minutes, &mut tx.open_table(HOURS)?, last)?;
+    }
+    Ok(())
+}
+
+/// Writes the hour that `minute` is of, if it has no row yet.
+pub(crate) fn complete_hour(
+    minutes: &impl ReadableTable<SeriesTime, &'static [u8]>,
+    hours: &mut redb::Table<'_, SeriesTime, &'static [u8]>,
+    minute: SeriesTime,
+) -> Result<(), StoreError> {
+    let hour = (minute.0, minute.1, minute.2 - minute.2 % HOUR_NS);
+    if hours.get(hour)?.is_some() {
+        return Ok(());
+    }
+    rebuild_hour(minutes, hours, hour)
 }
 
 pub(super) fn rebuild_hour(

@@ -25,7 +25,8 @@ pub const MORE_SIZES: usize = 3;
 pub struct StreamConfig {
     /// The series that its samples belong to.
     pub series: SeriesIndex,
-    /// Bytes of UDP payload, [`MIN_PROBE_SIZE`] to [`MAX_DATAGRAM`].
+    /// Bytes of UDP payload, [`MIN_PROBE_SIZE`](crate::limits::MIN_PROBE_SIZE) to
+    /// [`MAX_DATAGRAM`](crate::limits::MAX_DATAGRAM).
     pub size: u16,
     /// One probe in each slot of this length, ns.
     pub interval_ns: u64,

@@ -17,9 +17,9 @@ use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::stamping::{self, CardClock, Stamping};
 use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SendError, SocketId, Transmit,
-    Waker, clock,
+    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SocketId, Transmit, Waker, clock,
 };
+use nix::errno::Errno;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocopy::FromZeros;
@@ -84,7 +84,8 @@ struct Answering {
     /// Where a request is opened.
     request: Box<[u8]>,
     residence: Box<Histogram>,
-    /// Requests that could not be answered because the ring was full or the kernel took no echo.
+    /// Requests that could not be answered because the ring was full or the kernel had no room. What
+    /// fails for its destination (no route, forbidden) is not among them: it concerns one client.
     overload: u64,
     /// By the socket's place: its own count as last seen, wrapping.
     socket_counts: [u32; MAX_LISTEN + MAX_STAMP_LISTEN],
@@ -263,8 +264,10 @@ impl Answering {
                     return;
                 }
                 // An echo that was not sent is as little lost by the line as one that found no room.
-                self.overload += 1;
-                if let Some(sent) = self.tokens.take(key) {
+                let sent = self.tokens.take(key);
+                if is_for_want_of_room(errno) {
+                    self.overload += 1;
+                } else if let Some(sent) = sent {
                     let failed = SendOutcome::Failed(errno);
                     self.responder.handle_sent(sent.token, failed);
                 }
@@ -317,16 +320,8 @@ impl Answering {
                     responder.handle_sent(displaced.token, SendOutcome::NoStamp);
                 }
             }
-            Err(error) => {
-                self.overload += 1;
-                if let Some(token) = token {
-                    let errno = match error {
-                        SendError::Ring(errno) => errno,
-                        SendError::Full | SendError::NoSocket | SendError::TooLong => 0,
-                    };
-                    responder.handle_sent(token, SendOutcome::Failed(errno));
-                }
-            }
+            // It was not even queued: no destination does that.
+            Err(_) => self.overload += 1,
         }
     }
 
@@ -378,6 +373,15 @@ impl Answering {
                 .handle_sent(sent.token, SendOutcome::Stamped(stamp));
         }
     }
+}
+
+/// Whether an echo was not sent because this host had no room for it: whatever else the kernel says
+/// is about where it was to go.
+fn is_for_want_of_room(errno: i32) -> bool {
+    matches!(
+        Errno::from_raw(errno),
+        Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN
+    )
 }
 
 /// A table of zeroed memory, of which the kernel hands out only what is written to.
@@ -438,4 +442,33 @@ fn open_sockets(
         }
     }
     Ok((listen, warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_destination_says_nothing_of_this_host() {
+        use Errno::{
+            EACCES, EAFNOSUPPORT, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN,
+            ENETUNREACH, EPERM,
+        };
+        for errno in [
+            EACCES,
+            EAFNOSUPPORT,
+            ECONNREFUSED,
+            EHOSTUNREACH,
+            EINVAL,
+            EMSGSIZE,
+            ENETDOWN,
+            ENETUNREACH,
+            EPERM,
+        ] {
+            assert!(!is_for_want_of_room(errno as i32), "{errno}");
+        }
+        for errno in [Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN] {
+            assert!(is_for_want_of_room(errno as i32), "{errno}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::reflector::{KeyEntry, Reflector, STREAMS_PER_SESSION, Session};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::packet::{RecvMeta, SendOutcome};
-use crate::sample::SeriesIndex;
+use crate::sample::{Observation, SeriesIndex, Status};
 use crate::seal::{KeyId, Nonce, PresharedKey, Secret, open, seal};
 use crate::time::{Monotonic, Stamp};
 use crate::wire::header::SessionHeader;
@@ -161,6 +161,101 @@ fn packets_per_second_are_held_at_the_edge_for_each_session_alone() {
     let probe = b.next(&mut other);
     assert!(b.ask(2, &probe).is_ok());
     assert_eq!(b.reflector.keys()[1].drops().get(DropReason::RateLimit), 0);
+}
+
+/// Probes each millisecond for `ms`, answered at once, and how the probes ended by what became known.
+fn probe_for(b: &mut Bench, client: &mut TestClient, port: u16, ms: u64) -> Vec<(u64, Status)> {
+    let mut ends = std::collections::BTreeMap::new();
+    for _ in 0..ms {
+        b.wait(1);
+        let now = b.now;
+        client.handle_timeout(now);
+        let mut out = [0; 1500];
+        while let Some((len, token)) = client.poll_transmit(now, &mut b.rng, &mut out) {
+            let left = SendOutcome::Stamped(Stamp::kernel(now));
+            client.handle_sent(token, left);
+            if let Ok(mut answer) = b.ask(port, &out[..len]) {
+                let meta = b.meta(9876);
+                let _ = client.handle_reply(now, &meta, &mut answer);
+            }
+        }
+        while let Some(o) = client.poll_observation() {
+            let (Observation::New(s) | Observation::Revised(s)) = o;
+            ends.insert(s.seq, s.status);
+        }
+    }
+    ends.into_iter().collect()
+}
+
+#[test]
+fn what_the_reflector_refuses_is_not_lost_by_the_line() {
+    // Half of what comes is more than the key may send.
+    let mut b = Bench::new(entries(&[(500, 4)]), 4, 8, 100);
+    b.in_flight = 1024;
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let ends = probe_for(&mut b, &mut client, 1, 6_000);
+    let of = |status| ends.iter().filter(|(_, s)| *s == status).count();
+    assert!(of(Status::Lost) > 1000, "{}", of(Status::Lost));
+    assert_eq!(of(Status::LostUp), 0);
+    assert_eq!(of(Status::LostDown), 0);
+    let told = core::iter::from_fn(|| client.poll_event());
+    let told = told.filter(|e| matches!(e, SessionEvent::RemoteDrops(_)));
+    assert!(told.count() > 0, "the client was not told");
+}
+
+#[test]
+fn a_session_that_gave_way_took_no_probe_from_the_line() {
+    // Room for one session: the client's own, that somebody else with its key pushes out.
+    let mut b = Bench::new(entries(&[(1000, 1)]), 4, 8, 100);
+    b.in_flight = 1024;
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let before = probe_for(&mut b, &mut client, 1, 1_030);
+    assert!(before.iter().all(|(_, s)| *s == Status::Ok));
+    let mut other = b.client(0, 1);
+    b.connect(&mut other, 2).unwrap();
+    // Unheard, and after a second known again, from within 64 probes of which some were not heard.
+    let ends = probe_for(&mut b, &mut client, 1, 10_000);
+    let of = |status| ends.iter().filter(|(_, s)| *s == status).count();
+    assert!(of(Status::Ok) > 7000, "{}", of(Status::Ok));
+    assert!(of(Status::Lost) > 900, "{}", of(Status::Lost));
+    assert_eq!(of(Status::LostUp), 0);
+    assert_eq!(of(Status::LostDown), 0);
+}
+
+#[test]
+fn an_echo_that_could_not_be_sent_is_told_to_its_client_alone() {
+    let mut b = Bench::new(entries(&[(1000, 4), (1000, 4)]), 4, 8, 100);
+    let (mut cut_off, mut other) = (b.client(0, 1), b.client(1, 1));
+    b.connect(&mut cut_off, 1).unwrap();
+    b.connect(&mut other, 2).unwrap();
+    let mut told = |client: &mut TestClient, port, fails: bool| {
+        b.wait(1);
+        let mut probe = b.next(client);
+        let (mut out, meta, now) = ([0; 1500], b.meta(port), b.now);
+        let answer = b
+            .reflector
+            .handle_request(now, &meta, &mut probe, &mut out, &mut b.rng);
+        let answer = answer.unwrap();
+        if let Some(token) = answer.token.filter(|_| fails) {
+            b.reflector.handle_sent(token, SendOutcome::Failed(113));
+        }
+        client
+            .handle_reply(now, &meta, &mut out[..answer.len])
+            .unwrap();
+        let mut rises = 0;
+        while let Some(event) = client.poll_event() {
+            if let SessionEvent::RemoteDrops(n) = event {
+                rises += n;
+            }
+        }
+        rises
+    };
+    assert_eq!(told(&mut cut_off, 1, true), 0);
+    assert_eq!(told(&mut other, 2, false), 0);
+    assert_eq!(told(&mut cut_off, 1, false), 1);
+    assert_eq!(told(&mut other, 2, false), 0);
 }
 
 #[test]

@@ -13,6 +13,8 @@ const WORDS: usize = RECEIVE_RECORD_BITS / 64;
 #[derive(Clone, Copy, Debug, FromZeros)]
 pub struct StreamRecord {
     pub(super) in_use: bool,
+    /// The place of the session that the latest probe came in.
+    pub(super) session: u16,
     /// Of a place that was given back: the next such place.
     pub(super) next_free: u16,
     /// Probes received, each once.
@@ -70,22 +72,28 @@ impl StreamRecord {
         self.received += 1;
     }
 
-    /// The record of the 64 probes from `first`, a multiple of 64, if all of it is remembered.
-    pub(super) fn record(&self, first: u64) -> Option<u64> {
+    /// The record of 64 probes and the number of the first of them, if all of it is remembered. It
+    /// begins at `first`, a multiple of 64, or where the record itself begins: what became of probes
+    /// before that is not known, and nothing is said of them.
+    pub(super) fn record(&self, first: u64) -> Option<(u64, u64)> {
         let aligned = first.is_multiple_of(64);
-        let begun = first >= self.first - self.first % 64;
+        let first = first.max(self.first);
         let recent =
             first.saturating_add(RECEIVE_RECORD_BITS as u64) >= self.next.saturating_add(64);
-        if !aligned || !begun || !recent || first >= self.next {
+        if !aligned || !recent || first >= self.next {
             return None;
         }
-        let mut word = self.words[Self::word(first)];
+        let skipped = first % 64;
+        let mut word = self.words[Self::word(first)] >> skipped;
+        if skipped > 0 {
+            word |= self.words[Self::word(first.saturating_add(64))] << (64 - skipped);
+        }
         // What lies beyond the newest probe is left from a round before.
         let known = self.next - first;
         if known < 64 {
             word &= (1 << known) - 1;
         }
-        Some(word)
+        Some((first, word))
     }
 
     /// The echo of probe `seq` left at `tx_ns`.
@@ -127,12 +135,13 @@ mod tests {
                 record.receive(seq);
                 seen.insert(seq);
                 for first in (0..seq + 64).step_by(64) {
-                    if let Some(word) = record.record(first) {
-                        let truth: Vec<bool> = (first..first + 64).map(|s| seen.contains(&s)).collect();
+                    if let Some((begin, word)) = record.record(first) {
+                        prop_assert_eq!(begin, first.max(start));
+                        let truth: Vec<bool> = (begin..begin + 64).map(|s| seen.contains(&s)).collect();
                         let said: Vec<bool> = (0..64).map(|i| word >> i & 1 == 1).collect();
                         prop_assert_eq!(said, truth);
                     } else {
-                        prop_assert!(first < start - start % 64 || first > seq || seq - first > 4000);
+                        prop_assert!(first > seq || seq - first > 4000);
                     }
                 }
                 seq += step;

@@ -181,12 +181,24 @@ where
         result
     }
 
-    /// What became of an echo.
+    /// What became of an echo. One that failed was not lost by the line: its client is told so. What
+    /// fails for want of room on this host concerns every client; the driver counts it in
+    /// [`RecvMeta::socket_drops`] instead.
     pub fn handle_sent(&mut self, token: SendToken, outcome: SendOutcome) {
-        if let SendOutcome::Stamped(stamp) = outcome
-            && let Some(stream) = self.streams.get_mut(usize::from(token.stream))
-        {
-            stream.transmitted(token.seq, stamp.at.as_nanos(), stamp.clock);
+        let Some(stream) = self.streams.get_mut(usize::from(token.stream)) else {
+            return;
+        };
+        match outcome {
+            SendOutcome::Stamped(stamp) => {
+                stream.transmitted(token.seq, stamp.at.as_nanos(), stamp.clock);
+            }
+            SendOutcome::Failed(_) => {
+                let session = usize::from(stream.session);
+                if stream.in_use && self.sessions.get(session).is_some_and(|s| s.in_use) {
+                    self.add_own_drop(session);
+                }
+            }
+            SendOutcome::NoStamp => {}
         }
     }
 

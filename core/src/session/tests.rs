@@ -458,7 +458,7 @@ fn a_client_that_restarts_in_a_loop_only_displaces_itself() {
 
 proptest! {
     #[test]
-    fn strangers_get_nothing(bytes: Vec<u8>, kind in 0u8..20, header: bool) {
+    fn strangers_get_nothing(bytes: Vec<u8>, kind in 0u8..64, header: bool) {
         let mut r = reflector(1, 2);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut client: TestClient = Client::new(key(1), Monotonic::ZERO, &mut rng);
@@ -475,6 +475,8 @@ proptest! {
         let mut out = [0; 2000];
         let answer = r.handle_request(Monotonic::from_nanos(1), &m, &mut bytes.clone(), &mut out, &mut rng);
         prop_assert!(answer.is_err());
+        prop_assert!(r.open_order(Monotonic::from_nanos(1), &m, &mut bytes.clone()).is_err());
+        prop_assert!(client.open_report(Monotonic::ZERO, &mut bytes.clone()).is_err());
         prop_assert!(client.handle_reply(Monotonic::ZERO, &m, &mut bytes).is_err());
         prop_assert!(out.iter().all(|b| *b == 0));
     }

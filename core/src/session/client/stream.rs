@@ -133,6 +133,10 @@ where
         let Some(first) = seq.checked_sub(u64::from(back)) else {
             return;
         };
+        // The far end's record begins only there: nothing before it will ever be known.
+        if first > self.asked && self.run.is_none() {
+            self.flight.forget_before(first);
+        }
         self.flight.on_received_word(&ReceivedWord {
             first,
             bits: reply.record.get(),

@@ -36,18 +36,23 @@ where
         let now_ns = now.as_nanos();
         let session = &mut self.sessions[index];
         session.set_address(meta.from);
-        let slot = self.stream_for(now_ns, index, probe.stream.get())?;
+        let slot = self
+            .stream_for(now_ns, index, probe.stream.get())
+            .inspect_err(|_| self.add_own_drop(index))?;
         let session = &mut self.sessions[index];
+        let own_drops = self.keys[usize::from(session.key)].own_drops;
         let stream = &mut self.streams[usize::from(slot)];
+        stream.session = index as u16;
         let seq = probe.seq.get();
         stream.receive(seq);
 
         let asked = Some(probe.want.get()).filter(|w| *w != WANT_NOTHING);
         let known = asked.and_then(|first| {
-            let back = u32::try_from(seq.checked_sub(first)?)
+            let (begin, word) = stream.record(first)?;
+            let back = u32::try_from(seq.checked_sub(begin)?)
                 .ok()
                 .filter(|b| *b != NO_RECORD)?;
-            Some((stream.record(first)?, back))
+            Some((word, back))
         });
         let (record, record_back) = known.unwrap_or((0, NO_RECORD));
         let mut tx_ns = [U64::ZERO; 2];
@@ -75,7 +80,7 @@ where
             seq: probe.seq,
             rx_ns: U64::new(rx_ns),
             residence_ns: U32::new(u32::try_from(now_ns.saturating_sub(rx_ns)).unwrap_or(u32::MAX)),
-            socket_drops: U32::new(meta.socket_drops),
+            socket_drops: U32::new(meta.socket_drops.wrapping_add(own_drops)),
             tx_ns,
             tx_back,
             received: U32::new(stream.received as u32),

@@ -30,6 +30,8 @@ pub struct KeyEntry {
     pub(super) displaced: u64,
     pub(super) answered: u64,
     pub(super) drops: DropCounters,
+    /// Probes of its clients that were refused, or whose echoes could not be sent; wrapping.
+    pub(super) own_drops: u32,
 }
 
 impl KeyEntry {
@@ -49,6 +51,7 @@ impl KeyEntry {
             displaced: 0,
             answered: 0,
             drops: DropCounters::default(),
+            own_drops: 0,
         }
     }
 
@@ -105,6 +108,7 @@ where
             if let Some(old) = self.keys.iter().find(|old| old.key == k.key) {
                 k.answered = old.answered;
                 k.drops = old.drops;
+                k.own_drops = old.own_drops;
                 k.displaced = old.displaced;
                 k.hellos = old.hellos;
                 k.challenges = old.challenges;

@@ -119,6 +119,10 @@ where
             // restarts in a loop never locks itself out, and never anybody else.
             let (index, _) = oldest.ok_or(DropReason::Full)?;
             self.keys[usize::from(key)].displaced += 1;
+            // Until it has heard of the new session its client goes on in the one that ends, unheard.
+            if self.sessions[index].instance == join.instance.get() {
+                self.add_own_drop(index);
+            }
             index
         };
         let instance = join.instance.get();

@@ -37,6 +37,8 @@ pub struct Session {
     pub(super) since_ns: u64,
     pub(super) used_ns: u64,
     pub(super) packets: u64,
+    /// Whether something that may be its client's was dropped unopened since the client was heard.
+    pub(super) passed_over: bool,
     pub(super) streams: [u16; STREAMS_PER_SESSION],
 }
 
@@ -130,6 +132,7 @@ where
         // Opening costs time, and sources can be spoofed: what fails is only tried so often. A client
         // that is where it was is always heard, however many others fail.
         if session.address() != from && !self.failures.has(now_ns) {
+            session.passed_over = true;
             return Err(DropReason::FailureBudget);
         }
         let body: Result<B, _> = open_message(&header, &session.keys.up, datagram);
@@ -139,11 +142,26 @@ where
         let body = body?;
         self.opened = Some(session.key);
         session.replay.accept(header.counter.get())?;
-        if !session.budget.take(now_ns) {
-            return Err(DropReason::RateLimit);
+        // Only a client that has moved can have been passed over: whoever makes up sources while it
+        // stays where it was takes the direction of no loss.
+        let passed_over = core::mem::take(&mut session.passed_over) && session.address() != from;
+        let within = session.budget.take(now_ns);
+        if within {
+            session.used_ns = now_ns;
+            session.packets += 1;
         }
-        session.used_ns = now_ns;
-        session.packets += 1;
-        Ok((index, body))
+        if passed_over || !within {
+            self.add_own_drop(index);
+        }
+        within.then_some((index, body)).ok_or(DropReason::RateLimit)
+    }
+
+    /// What the client of session `index` sent was dropped here, not by the line. Each of its echoes
+    /// tells how often that was, so that it takes no refusal for a loss on the way.
+    pub(super) fn add_own_drop(&mut self, index: usize) {
+        let key = usize::from(self.sessions[index].key);
+        if let Some(key) = self.keys.get_mut(key) {
+            key.own_drops = key.own_drops.wrapping_add(1);
+        }
     }
 }

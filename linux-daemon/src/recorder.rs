@@ -1,5 +1,6 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
+mod drops;
 mod facts;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -116,6 +117,7 @@ pub(crate) struct Recorder {
     /// The latest change of the number of hops, by interface and target.
     routes: HashMap<(String, String), (EventId, Event)>,
     open_events: HashMap<String, (EventId, Event)>,
+    reflector_drops: drops::ReflectorDrops,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     backlog: VecDeque<Observation>,
     dropped: u64,
@@ -160,6 +162,7 @@ impl Recorder {
             households: Households::new(settings.sees_household.clone()),
             settings,
             open_events: HashMap::new(),
+            reflector_drops: drops::ReflectorDrops::new(),
             waiting_facts: Vec::new(),
             backlog: VecDeque::new(),
             dropped: 0,
@@ -395,6 +398,7 @@ impl Recorder {
         if self.minute.is_over(now) {
             self.write_health(now);
         }
+        self.sum_up_reflector_drops(now);
         self.minute.tell_watchdog(now);
         let zone = &self.settings.zone;
         self.watcher.local_time(local_offset_ns(now, trusted, zone));
@@ -621,6 +625,7 @@ impl Recorder {
         if self.minute.is_worth_keeping(now) {
             self.write_health(now);
         }
+        self.sum_up_reflector_drops(now);
         if let Some(mut writer) = self.writer.take() {
             writer.end_events(now);
             match writer.close() {

@@ -69,15 +69,7 @@ impl Recorder {
                 }
             }
             SessionEvent::RemoteDrops(n) => {
-                self.minute.reflector_dropped(n);
-                let text = format!("{target} dropped {n} packets itself: it is overloaded");
-                log::warn!("{text}");
-                self.fact(
-                    at,
-                    None,
-                    fact("samples_dropped", Severity::Warning, text),
-                    false,
-                );
+                self.reflector_dropped(at, &interface, &target, n);
             }
         }
     }

@@ -1,0 +1,177 @@
+//! What reflectors drop themselves: one event from the first drop until a minute has passed without
+//! any, however often they tell. Only its begin and its end are made durable at once.
+
+use std::collections::BTreeMap;
+
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::Severity;
+
+use super::{Fact, MINUTE_NS, Recorder, note};
+
+/// What one reflector drops, as long as it goes on.
+#[derive(Debug)]
+pub(super) struct Dropping {
+    target: String,
+    datagrams: u64,
+    latest: Monotonic,
+    /// How many the event tells of.
+    told: u64,
+}
+
+/// By the name of the event.
+pub(super) type ReflectorDrops = BTreeMap<String, Dropping>;
+
+fn text(target: &str, datagrams: u64) -> String {
+    format!(
+        "{target} dropped {datagrams} packets itself: it is overloaded, or allows less than is sent"
+    )
+}
+
+impl Recorder {
+    /// The reflector that `interface` and `target` name dropped so many more.
+    pub(super) fn reflector_dropped(
+        &mut self,
+        at: Monotonic,
+        interface: &str,
+        target: &str,
+        datagrams: u32,
+    ) {
+        self.minute.reflector_dropped(datagrams);
+        let datagrams = u64::from(datagrams);
+        let name = format!("reflector_drops {interface} {target}");
+        if let Some(dropping) = self.reflector_drops.get_mut(&name) {
+            dropping.datagrams += datagrams;
+            dropping.latest = dropping.latest.max(at);
+            return;
+        }
+        let dropping = Dropping {
+            target: target.to_owned(),
+            datagrams,
+            latest: at,
+            told: datagrams,
+        };
+        self.reflector_drops.insert(name.clone(), dropping);
+        let text = text(target, datagrams);
+        log::warn!("{interface}: {text}");
+        let fact = Fact {
+            kind: "samples_dropped",
+            severity: Severity::Warning,
+            interface: interface.to_owned(),
+            target: Some(target.to_owned()),
+            text,
+        };
+        self.fact(at, Some(name), fact, true);
+    }
+
+    /// Brings the events up to date, and ends those of reflectors that have not dropped for a minute.
+    pub(super) fn sum_up_reflector_drops(&mut self, now: Monotonic) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        for (name, dropping) in &mut self.reflector_drops {
+            if dropping.told != dropping.datagrams
+                && let Some((id, event)) = self.open_events.get_mut(name)
+            {
+                dropping.told = dropping.datagrams;
+                event.text = text(&dropping.target, dropping.datagrams);
+                note(&self.status, *id, event);
+                writer.update_event(*id, event.clone());
+            }
+        }
+        let is_over = |d: &Dropping| now.saturating_since(d.latest) >= MINUTE_NS;
+        let over = self.reflector_drops.extract_if(.., |_, d| is_over(d));
+        for (name, dropping) in over.collect::<Vec<_>>() {
+            log::info!("over: {}", text(&dropping.target, dropping.datagrams));
+            self.end_fact(dropping.latest, &name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use bufferbane_core::session::client::SessionEvent;
+    use bufferbane_core::time::Monotonic;
+    use bufferbane_linux_io::clock;
+    use bufferbane_store::{Reader, Writer, WriterOptions};
+
+    use super::Recorder;
+    use crate::alerts::AlertsConfig;
+    use crate::config::Keep;
+    use crate::recorder::{SECOND_NS, Settings};
+    use crate::status::Status;
+
+    fn recorder(store: &std::path::Path) -> Recorder {
+        let settings = Settings {
+            store: store.to_path_buf(),
+            commit_interval_ns: 600 * SECOND_NS,
+            keep: Keep {
+                samples_ns: None,
+                minutes_ns: None,
+                hours_ns: None,
+                max_bytes: None,
+                min_free_bytes: 0,
+            },
+            alerts: AlertsConfig::default(),
+            sees_household: BTreeMap::new(),
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let (_, reports) = rtrb::RingBuffer::new(1);
+        let (_, orders) = mpsc::channel();
+        let status = Arc::new(Mutex::new(Status::default()));
+        let mut recorder = Recorder::new(settings, reports, orders, status);
+        recorder.begin(Writer::open(store, WriterOptions::default()).unwrap());
+        recorder
+            .sessions
+            .insert(7, ("wan".into(), "far.example".into()));
+        recorder
+    }
+
+    /// Four minutes of drops with every echo are one event, and two commits for its two ends.
+    #[test]
+    fn a_storm_of_drops_is_one_event_and_two_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let mut recorder = recorder(&path);
+        let begin = clock::now();
+        let mut commits = 0;
+        let mut now = begin;
+        let mut go_on = |r: &mut Recorder, now: Monotonic| {
+            r.sum_up_reflector_drops(now);
+            if r.commit_soon {
+                r.commit(now).unwrap();
+                commits += 1;
+            }
+        };
+        for _ in 0..240 * 20 {
+            now = now.saturating_add(SECOND_NS / 20);
+            recorder.session_event(7, now, SessionEvent::RemoteDrops(2));
+            go_on(&mut recorder, now);
+        }
+        let latest = now;
+        for _ in 0..70 {
+            now = now.saturating_add(SECOND_NS);
+            go_on(&mut recorder, now);
+        }
+        assert_eq!(commits, 2);
+        recorder.finish();
+        let events = Reader::open(&path)
+            .unwrap()
+            .events(i64::MIN, i64::MAX)
+            .unwrap();
+        assert_eq!(events.len(), 1, "{events:?}");
+        let (_, event) = &events[0];
+        assert_eq!(
+            (event.kind.as_str(), event.interface.as_str()),
+            ("samples_dropped", "wan")
+        );
+        assert_eq!(event.end_ns, Some(latest.as_nanos()));
+        assert!(
+            event.text.contains("dropped 9600 packets"),
+            "{}",
+            event.text
+        );
+    }
+}

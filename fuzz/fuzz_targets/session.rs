@@ -1,11 +1,16 @@
-//! A session whose sealed plaintext, times and order are arbitrary: no panic, no answer larger than
-//! its request, every probe's end reported once.
+//! A session whose sealed plaintext of every kind, times and order are arbitrary, and a throughput test
+//! within it: no panic, no answer larger than its request, every probe's end reported once.
 #![no_main]
 
+use std::collections::HashMap;
+
 use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::load::guest::{Guest, Wish};
+use bufferbane_core::load::host::{Asker, Host, HostLimits};
+use bufferbane_core::load::write_token;
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::{Observation, SeriesIndex, Status};
-use bufferbane_core::seal::{KeyId, Nonce, PresharedKey, Secret, open, seal};
+use bufferbane_core::seal::{KeyId, Nonce, PresharedKey, Secret, SessionKeys, open, seal};
 use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{KeyEntry, Reflector, Session};
@@ -14,6 +19,74 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 const KNOCK_HEADER: usize = 40;
+const SESSION_HEADER: usize = 20;
+const WELCOME: u8 = 4;
+const ORDER: u8 = 32;
+const REPORT: u8 = 33;
+
+/// Where the keys are that a datagram is sealed with.
+struct Seals<'a> {
+    key: &'a PresharedKey,
+    knock: &'a Secret,
+    /// By the session's number as it stands in the header.
+    sessions: HashMap<[u8; 4], SessionKeys>,
+}
+
+impl Seals<'_> {
+    /// Learns the keys of the session that a welcome begins.
+    fn learn(&mut self, welcome: &[u8]) {
+        let mut copy = welcome.to_vec();
+        if copy[5] != WELCOME {
+            return;
+        }
+        let nonce = Nonce::Random(welcome[16..40].try_into().unwrap());
+        if let Ok(body) = open(self.knock, nonce, &mut copy, KNOCK_HEADER) {
+            let (client, server) = (
+                body[..32].try_into().unwrap(),
+                body[32..64].try_into().unwrap(),
+            );
+            let keys = self.key.session_keys(client, server);
+            self.sessions.insert(body[72..76].try_into().unwrap(), keys);
+        }
+    }
+
+    /// Changes byte `at` of the plaintext of a datagram, under a right seal and, in a session, a
+    /// counter that is as much higher.
+    fn change(&self, up: bool, datagram: &mut [u8], at: u8, to: u8, higher: u64) {
+        let knocks = datagram[5] <= WELCOME;
+        let header_len = if knocks { KNOCK_HEADER } else { SESSION_HEADER };
+        if datagram.len() <= header_len {
+            return;
+        }
+        let mut copy = datagram.to_vec();
+        let (secret, nonce, counter) = if knocks {
+            let nonce: [u8; 24] = datagram[16..40].try_into().unwrap();
+            (self.knock, Nonce::Random(nonce), None)
+        } else {
+            let number: [u8; 4] = datagram[8..12].try_into().unwrap();
+            let Some(keys) = self.sessions.get(&number) else {
+                return;
+            };
+            let counter = u64::from_be_bytes(datagram[12..20].try_into().unwrap());
+            let secret = if up { &keys.up } else { &keys.down };
+            (secret, Nonce::Counter(counter), Some(counter))
+        };
+        let Ok(body) = open(secret, nonce, &mut copy, header_len) else {
+            return;
+        };
+        let i = header_len + usize::from(at) % body.len();
+        copy[i] = to;
+        let nonce = match counter.map(|c| c.saturating_add(higher)) {
+            Some(counter) => {
+                copy[12..20].copy_from_slice(&counter.to_be_bytes());
+                Nonce::Counter(counter)
+            }
+            None => nonce,
+        };
+        assert!(seal(secret, nonce, &mut copy, header_len).is_ok());
+        datagram.copy_from_slice(&copy);
+    }
+}
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -33,7 +106,24 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         100,
         &mut rng,
     );
-    let mut client = Client::new(key, now, &mut rng);
+    let mut seals = Seals {
+        key: &key,
+        knock: &knock,
+        sessions: HashMap::new(),
+    };
+    let mut client = Client::new(key.clone(), now, &mut rng);
+    let wish = Wish {
+        streams_up: 1,
+        streams_down: 1,
+        time_ms: 1000,
+        dscp: [0; 8],
+        congestion: [0; 16],
+    };
+    let mut guest = Guest::new(wish, 7, now);
+    let mut host = Host::new(HostLimits {
+        concurrent: 2,
+        streams: 4,
+    });
     let config = StreamConfig {
         series: SeriesIndex(0),
         size: 128,
@@ -59,7 +149,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             socket_drops: u32::from(arg(1) >> 6),
             truncated: false,
         };
-        match arg(0) % 8 {
+        match arg(0) % 10 {
             0 | 1 => {
                 now = now.saturating_add(
                     u64::from(arg(1)) * 1_000_000 * (1 + u64::from(arg(2) & 3) * 40),
@@ -77,11 +167,32 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                 } else {
                     wire[at].clone()
                 };
-                if up {
+                if up && datagram[5] == ORDER {
+                    if let Ok((from, order)) = reflector.open_order(now, &meta, &mut datagram) {
+                        let asker = Asker {
+                            client: from.client,
+                            bytes_left: (arg(2) & 2 > 0).then_some(1 << (arg(2) >> 2)),
+                            congestion_known: arg(2) & 4 == 0,
+                            port: 9,
+                        };
+                        let report = host.handle_order(now, &asker, &order, &mut rng);
+                        if let Some(sealed) =
+                            report.ok().and_then(|r| reflector.write_report(from, &r))
+                        {
+                            assert!(sealed.len() <= datagram.len());
+                            wire.push((false, sealed.to_vec()));
+                        }
+                    }
+                } else if !up && datagram[5] == REPORT {
+                    if let Ok(report) = client.open_report(now, &mut datagram) {
+                        let _ = guest.handle_report(now, &report);
+                    }
+                } else if up {
                     let answer =
                         reflector.handle_request(now, &meta, &mut datagram, &mut out, &mut rng);
                     if let Ok(answer) = answer {
                         assert!(answer.len <= datagram.len());
+                        seals.learn(&out[..answer.len]);
                         wire.push((false, out[..answer.len].to_vec()));
                         if let Some(token) = answer.token {
                             reflector.handle_sent(token, SendOutcome::Stamped(Stamp::kernel(now)));
@@ -100,20 +211,39 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                 };
                 client.handle_sent(token, outcome);
             }
-            // A knock with another plaintext under a right seal.
+            // Another plaintext under a right seal.
             5 if !wire.is_empty() => {
                 let at = usize::from(arg(1)) % wire.len();
-                let datagram = &mut wire[at].1;
-                if datagram.len() > KNOCK_HEADER && datagram[5] <= 4 {
-                    let mut nonce = [0; 24];
-                    nonce.copy_from_slice(&datagram[16..40]);
-                    let len = match open(&knock, Nonce::Random(nonce), datagram, KNOCK_HEADER) {
-                        Ok(body) => body.len(),
-                        Err(_) => continue,
-                    };
-                    let i = KNOCK_HEADER + usize::from(arg(2)) % len;
-                    datagram[i] = arg(3);
-                    let _ = seal(&knock, Nonce::Random(nonce), datagram, KNOCK_HEADER);
+                let (up, datagram) = &mut wire[at];
+                let higher = u64::from(arg(0) / 10) << (arg(2) >> 3);
+                seals.change(*up, datagram, arg(2), arg(3), higher);
+            }
+            // The throughput test goes on.
+            6 => {
+                guest.handle_timeout(now);
+                host.handle_timeout(now);
+                if arg(1) & 1 == 0
+                    && let Some(order) = guest.poll_order(now)
+                    && let Some(sealed) = client.write_order(&order)
+                {
+                    wire.push((true, sealed.to_vec()));
+                }
+                while host.poll_ended().is_some() {}
+            }
+            // A stream of it begins, with a token that is right but for one byte, or right.
+            7 => {
+                if let Some(grant) = guest.grant() {
+                    let mut token = write_token(grant.handle, &grant.secret, arg(1) & 7);
+                    let i = usize::from(arg(2)) % token.len();
+                    if arg(1) & 8 > 0 {
+                        token[i] ^= arg(3);
+                    }
+                    if let Ok(admitted) = host.admit(now, &token) {
+                        let bytes = u64::from(arg(2)) << (arg(3) & 63);
+                        host.received(admitted.test, now, bytes);
+                        host.sent(admitted.test, now, bytes);
+                        host.in_band(admitted.test, now, bytes);
+                    }
                 }
             }
             _ => {}

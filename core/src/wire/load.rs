@@ -121,7 +121,9 @@ impl EndReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "it was ended",
-            Self::Off => "the reflector runs no throughput tests (limits.concurrent_tests is 0, or its log says why)",
+            Self::Off => {
+                "the reflector runs no throughput tests (limits.concurrent_tests is 0, or its log says why)"
+            }
             Self::DailyBytes => "the bytes that the reflector allows this client a day are used up",
             Self::Congestion => "the reflector's kernel does not have that congestion control",
             Self::Streams => "the reflector does not allow that number of streams",

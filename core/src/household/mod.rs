@@ -9,7 +9,7 @@
 //! While the queue before a bottleneck stands, the bottleneck is busy all the time, and what it lets
 //! through is what it can. So the interface's counters say the capacity without a byte of test
 //! traffic ([`Estimate`]). Upward the counters see what enters the queue, downward what leaves it:
-//! [`way`] says how either becomes a rate.
+//! `way` says how either becomes a rate.
 //!
 //! Sans-IO: counters, probes and the time are handed in. Everything is decided [`HOLD_NS`] late, when
 //! probes that waited long have come back.

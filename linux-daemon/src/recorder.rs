@@ -297,6 +297,9 @@ impl Recorder {
             Order::Settings(settings) => {
                 self.alerts.set(&settings.alerts);
                 self.households.set(settings.sees_household.clone());
+                if let Some(writer) = &mut self.writer {
+                    writer.set_min_free_bytes(settings.keep.min_free_bytes);
+                }
                 self.settings = settings;
             }
             Order::Stop => self.stopping = true,

@@ -1,7 +1,10 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
 mod drops;
+mod durable;
 mod facts;
+mod findings;
+mod wall;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -10,22 +13,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::clock::Queueing;
-use bufferbane_core::household::SURE;
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
-    Capacity, Direction, Event, EventId, LoadTest, Method, OpenError, Retention, SeriesId,
-    SeriesInfo, Severity, Trust, Writer, WriterOptions,
+    Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, Severity, Trust, Writer,
+    WriterOptions,
 };
 use jiff::tz::TimeZone;
 use rtrb::Consumer;
 
-use crate::alerts::{Alerts, AlertsConfig, News};
+use crate::alerts::{Alerts, AlertsConfig};
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
-use crate::household::{Heard, Households};
+use crate::household::Households;
 use crate::notify;
 use crate::probe::Report;
 use crate::status::{SeriesStatus, Status, StoreStatus};
@@ -37,17 +39,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60 * SECOND_NS;
 /// Between two passes of retention, ns.
 const RETENTION_NS: u64 = 3600 * SECOND_NS;
-/// Between two tries while the disk is full, ns.
-const FULL_RETRY_NS: u64 = 5 * SECOND_NS;
-/// Between two commits that readers ask for, ns, in the long run: each wears the flash.
-const FORCED_NS: u64 = 10 * SECOND_NS;
-/// So many may come at once before that.
-const FORCED_AT_ONCE: u64 = 6;
 /// Reports kept while the store is being repaired.
 const BACKLOG: usize = 500_000;
-/// An unset clock shows a time before this, ns since 1970: 2026-01-01.
-const PLAUSIBLE_FROM_NS: i64 = 1_767_225_600 * SECOND_NS as i64;
-
 /// What other threads tell the recorder.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -222,7 +215,7 @@ impl Recorder {
 
     fn begin(&mut self, mut writer: Writer) {
         let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());
-        self.trust = trust();
+        self.trust = wall::trust();
         // Only a damaged table makes this fail, and the writer has just read them all.
         if let Err(e) = writer.begin_boot(&boot_id, clock::now(), clock::wall_now(), self.trust) {
             log::error!("{e}");
@@ -278,7 +271,7 @@ impl Recorder {
             }
             Order::Test(test) => match &mut self.writer {
                 Some(writer) => {
-                    for (at, capacity) in capacities(&test) {
+                    for (at, capacity) in findings::capacities(&test) {
                         // Somebody who runs a test may well use the line meanwhile.
                         if test.asked_by == "schedule" {
                             self.watcher.capacity(at, &capacity);
@@ -391,7 +384,7 @@ impl Recorder {
     }
 
     fn each_second(&mut self, now: Monotonic) {
-        let trusted = trust();
+        let trusted = wall::trust();
         if trusted > self.trust
             && let Some(w) = &mut self.writer
         {
@@ -404,7 +397,8 @@ impl Recorder {
         self.sum_up_reflector_drops(now);
         self.minute.tell_watchdog(now);
         let zone = &self.settings.zone;
-        self.watcher.local_time(local_offset_ns(now, trusted, zone));
+        self.watcher
+            .local_time(wall::local_offset_ns(now, trusted, zone));
         for live in self.live.values_mut() {
             live.next_second();
         }
@@ -466,163 +460,6 @@ impl Recorder {
         }
     }
 
-    /// Records what the uplinks carry and can carry, and tells the detectors.
-    fn household(&mut self, now: Monotonic) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        for heard in self.households.tick(now) {
-            match heard {
-                Heard::Load(interface, second, everybody) => {
-                    self.watcher.load(&interface, second, everybody);
-                }
-                Heard::Capacity(interface, e) => {
-                    let capacity = Capacity {
-                        interface,
-                        direction: if e.up { Direction::Up } else { Direction::Down },
-                        method: Method::Passive,
-                        burst_bps: e.rate_bps,
-                        sustained_bps: Some(e.rate_bps),
-                        confidence: e.confidence,
-                    };
-                    if e.confidence >= SURE {
-                        self.watcher.capacity(e.at, &capacity);
-                    }
-                    if e.is_news {
-                        writer.capacity(e.at, capacity);
-                    }
-                }
-                Heard::Minute(interface, begin, minute) => {
-                    writer.load_minute(begin, &interface, *minute);
-                }
-            }
-        }
-    }
-
-    /// Records what the detectors tell, and says it to the journal.
-    fn watch(&mut self, now: Monotonic) {
-        // Until the store is open nothing is recorded, and so nothing watched.
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        for notice in self.watcher.news(now) {
-            let event = self.watcher.event(writer.boot(), &notice);
-            let over = event.end_ns.is_some();
-            let known = self.watcher.told_before(&notice);
-            // Both edges are made durable at once; what changes between them can wait.
-            self.commit_soon |= known.is_none() || over;
-            let id = match known {
-                Some(id) => {
-                    writer.update_event(id, event.clone());
-                    id
-                }
-                None => {
-                    let id = writer.event(event.clone());
-                    self.watcher.remember(&notice, id);
-                    if let Some(target) = event
-                        .target
-                        .clone()
-                        .filter(|_| event.kind == "route_change")
-                    {
-                        let key = (event.interface.clone(), target);
-                        self.routes.insert(key, (id, event.clone()));
-                    }
-                    id
-                }
-            };
-            let place = [&event.interface, event.kind.as_str()].join(" ");
-            let news = match known {
-                None => News::Begin,
-                Some(_) if over => News::End,
-                Some(_) => {
-                    log::debug!("{place}: {}", event.text);
-                    continue;
-                }
-            };
-            if self.alerts.tell(news, id, &event) {
-                continue;
-            }
-            match news {
-                News::Begin => log::warn!("{place}: {}", event.text),
-                News::End => log::info!("{place} is over: {}", event.text),
-            }
-        }
-    }
-
-    /// Commits for those who asked, as soon as that is not too often.
-    fn commit_for_readers(&mut self, now: Monotonic) {
-        let ahead = self.forced_until.saturating_since(now);
-        if self.commit_waits.is_empty() || ahead > (FORCED_AT_ONCE - 1) * FORCED_NS {
-            return;
-        }
-        self.forced_until = self.forced_until.max(now).saturating_add(FORCED_NS);
-        self.take_reports();
-        let result = self.commit(now);
-        for answer in self.commit_waits.drain(..) {
-            // Whoever has not waited needs no answer.
-            let _ = answer.try_send(result.clone());
-        }
-    }
-
-    fn commit(&mut self, now: Monotonic) -> Result<(), String> {
-        self.commit_soon = false;
-        self.commit_at = now.saturating_add(self.settings.commit_interval_ns);
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        match writer.commit() {
-            Ok(_) => {
-                if self.open_events.contains_key("store_full") {
-                    log::info!("there is room again: recording goes on");
-                    self.end_fact(now, "store_full");
-                    self.commit_soon = true;
-                }
-                Ok(())
-            }
-            Err(e) => {
-                self.commit_at = now.saturating_add(FULL_RETRY_NS);
-                if e.is_full() {
-                    let fact = Fact {
-                        kind: "store_full",
-                        severity: Severity::Critical,
-                        interface: String::new(),
-                        target: None,
-                        text: e.to_string(),
-                    };
-                    self.fact(now, Some("store_full".into()), fact, true);
-                    self.commit_soon = false;
-                }
-                Err(e.to_string())
-            }
-        }
-    }
-
-    fn retain(&mut self, now: Monotonic) {
-        let keep = self.settings.keep;
-        let retention = Retention {
-            samples_ns: keep.samples_ns,
-            minutes_ns: keep.minutes_ns,
-            hours_ns: keep.hours_ns,
-            max_bytes: keep
-                .max_bytes
-                .or_else(|| default_max_bytes(&self.settings.store)),
-        };
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        match writer.enforce_retention(&retention, clock::wall_now(), self.trust) {
-            Ok(report) => {
-                if report.blocks + report.minutes + report.hours > 0 {
-                    log::info!("retention: {} blocks of samples given up", report.blocks);
-                }
-                if report.unfinished {
-                    self.retention_at = self.retention_at.min(now.saturating_add(MINUTE_NS));
-                }
-            }
-            Err(e) => log::error!("retention: {e}"),
-        }
-    }
-
     fn finish(mut self) {
         let now = clock::now();
         if self.minute.is_worth_keeping(now) {
@@ -639,75 +476,9 @@ impl Recorder {
     }
 }
 
-/// What a test says of the capacity of each direction, where it loaded one alone: what its streams
-/// carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
-fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
-    const FRAME: u64 = 1514;
-    const PAYLOAD: u64 = 1448;
-    let alone = test.ways.iter().filter(|_| test.ways.len() == 1);
-    alone.map(|way| {
-        let rate_bps = way.mean_bps * FRAME / PAYLOAD;
-        let spread = way.p90_bps.saturating_sub(way.p10_bps) as f64 / way.mean_bps.max(1) as f64;
-        let capacity = Capacity {
-            interface: test.interface.clone(),
-            direction: way.direction,
-            method: Method::Test,
-            burst_bps: rate_bps,
-            sustained_bps: Some(rate_bps),
-            confidence: (1.0 - spread).clamp(0.3, 0.95),
-        };
-        (Monotonic::from_nanos(test.load_end_ns), capacity)
-    })
-}
-
-/// The smaller of 2 GiB and a tenth of the file system.
-fn default_max_bytes(store: &std::path::Path) -> Option<u64> {
-    let dir = store.parent()?;
-    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-    let tenth = stat.blocks().saturating_mul(stat.fragment_size()) / 10;
-    Some(tenth.min(2 << 30))
-}
-
-/// From monotonic time to local time, ns, where the clock can be believed.
-fn local_offset_ns(now: Monotonic, trust: Trust, zone: &TimeZone) -> Option<i64> {
-    if trust == Trust::None {
-        return None;
-    }
-    let wall_ns = clock::wall_now();
-    let at = jiff::Timestamp::from_nanosecond(wall_ns.into()).ok()?;
-    let zone_s = zone.to_offset(at).seconds();
-    let local_ns = wall_ns.checked_add(i64::from(zone_s) * SECOND_NS as i64)?;
-    local_ns.checked_sub(i64::try_from(now.as_nanos()).ok()?)
-}
-
-fn trust() -> Trust {
-    if clock::wall_now() < PLAUSIBLE_FROM_NS {
-        Trust::None
-    } else if clock::is_disciplined() {
-        Trust::Disciplined
-    } else {
-        Trust::Plausible
-    }
-}
-
 /// Shows an event to those who look at the daemon now.
 fn note(status: &Mutex<Status>, id: EventId, event: &Event) {
     if let Ok(mut status) = status.lock() {
         status.note(id, event, bufferbane_linux_io::clock::wall_now());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configured_zone_decides_the_local_time() {
-        let now = clock::now();
-        let zone = |name| TimeZone::get(name).unwrap();
-        let local_ns = |name| local_offset_ns(now, Trust::Plausible, &zone(name)).unwrap();
-        let hours = (local_ns("Asia/Tokyo") - local_ns("UTC")) as f64 / 3.6e12;
-        assert!((hours - 9.0).abs() < 0.01, "{hours}");
-        assert_eq!(local_offset_ns(now, Trust::None, &TimeZone::UTC), None);
     }
 }

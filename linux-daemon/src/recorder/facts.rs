@@ -6,7 +6,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
-use super::{Fact, Recorder, SECOND_NS, note, trust};
+use super::wall::trust;
+use super::{Fact, Recorder, SECOND_NS, note};
 use crate::alerts::News;
 
 /// Another number of hops and another smallest delay this near to each other are one change, ns: the

@@ -1,0 +1,115 @@
+//! What is found in the samples: the load and the capacity of lines, and what detectors tell.
+
+use bufferbane_core::household::SURE;
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::{Capacity, Direction, LoadTest, Method};
+
+use super::Recorder;
+use crate::alerts::News;
+use crate::household::Heard;
+
+impl Recorder {
+    /// Records what the uplinks carry and can carry, and tells the detectors.
+    pub(super) fn household(&mut self, now: Monotonic) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        for heard in self.households.tick(now) {
+            match heard {
+                Heard::Load(interface, second, everybody) => {
+                    self.watcher.load(&interface, second, everybody);
+                }
+                Heard::Capacity(interface, e) => {
+                    let capacity = Capacity {
+                        interface,
+                        direction: if e.up { Direction::Up } else { Direction::Down },
+                        method: Method::Passive,
+                        burst_bps: e.rate_bps,
+                        sustained_bps: Some(e.rate_bps),
+                        confidence: e.confidence,
+                    };
+                    if e.confidence >= SURE {
+                        self.watcher.capacity(e.at, &capacity);
+                    }
+                    if e.is_news {
+                        writer.capacity(e.at, capacity);
+                    }
+                }
+                Heard::Minute(interface, begin, minute) => {
+                    writer.load_minute(begin, &interface, *minute);
+                }
+            }
+        }
+    }
+
+    /// Records what the detectors tell, and says it to the journal.
+    pub(super) fn watch(&mut self, now: Monotonic) {
+        // Until the store is open nothing is recorded, and so nothing watched.
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        for notice in self.watcher.news(now) {
+            let event = self.watcher.event(writer.boot(), &notice);
+            let over = event.end_ns.is_some();
+            let known = self.watcher.told_before(&notice);
+            // Both edges are made durable at once; what changes between them can wait.
+            self.commit_soon |= known.is_none() || over;
+            let id = match known {
+                Some(id) => {
+                    writer.update_event(id, event.clone());
+                    id
+                }
+                None => {
+                    let id = writer.event(event.clone());
+                    self.watcher.remember(&notice, id);
+                    if let Some(target) = event
+                        .target
+                        .clone()
+                        .filter(|_| event.kind == "route_change")
+                    {
+                        let key = (event.interface.clone(), target);
+                        self.routes.insert(key, (id, event.clone()));
+                    }
+                    id
+                }
+            };
+            let place = [&event.interface, event.kind.as_str()].join(" ");
+            let news = match known {
+                None => News::Begin,
+                Some(_) if over => News::End,
+                Some(_) => {
+                    log::debug!("{place}: {}", event.text);
+                    continue;
+                }
+            };
+            if self.alerts.tell(news, id, &event) {
+                continue;
+            }
+            match news {
+                News::Begin => log::warn!("{place}: {}", event.text),
+                News::End => log::info!("{place} is over: {}", event.text),
+            }
+        }
+    }
+}
+
+/// What a test says of the capacity of each direction, where it loaded one alone: what its streams
+/// carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
+pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
+    const FRAME: u64 = 1514;
+    const PAYLOAD: u64 = 1448;
+    let alone = test.ways.iter().filter(|_| test.ways.len() == 1);
+    alone.map(|way| {
+        let rate_bps = way.mean_bps * FRAME / PAYLOAD;
+        let spread = way.p90_bps.saturating_sub(way.p10_bps) as f64 / way.mean_bps.max(1) as f64;
+        let capacity = Capacity {
+            interface: test.interface.clone(),
+            direction: way.direction,
+            method: Method::Test,
+            burst_bps: rate_bps,
+            sustained_bps: Some(rate_bps),
+            confidence: (1.0 - spread).clamp(0.3, 0.95),
+        };
+        (Monotonic::from_nanos(test.load_end_ns), capacity)
+    })
+}

@@ -25,8 +25,7 @@ pub(crate) struct Minute {
     /// When it said so.
     seen: Monotonic,
     stuck: bool,
-    /// What it had said, the process's CPU time and the time when the minute began.
-    before: (Health, u64, Monotonic),
+    before: Before,
     send_late: Histogram,
     /// Probes that were marked as sent late.
     sent_late: u64,
@@ -36,13 +35,28 @@ pub(crate) struct Minute {
     stamps: Arc<Mutex<Readings>>,
 }
 
+/// What had been counted when the minute began.
+struct Before {
+    at: Monotonic,
+    probe: Health,
+    /// Of the process, ns.
+    cpu_ns: u64,
+    /// Samples lost to ourselves.
+    dropped: u64,
+}
+
 impl Minute {
     pub(crate) fn new(now: Monotonic) -> Self {
         Self {
             probe: Health::default(),
             seen: now,
             stuck: false,
-            before: (Health::default(), 0, now),
+            before: Before {
+                at: now,
+                probe: Health::default(),
+                cpu_ns: 0,
+                dropped: 0,
+            },
             send_late: Histogram::new(),
             sent_late: 0,
             reflector_drops: 0,
@@ -111,25 +125,33 @@ impl Minute {
     }
 
     pub(crate) const fn is_over(&self, now: Monotonic) -> bool {
-        now.saturating_since(self.before.2) >= MINUTE_NS
+        now.saturating_since(self.before.at) >= MINUTE_NS
     }
 
     /// Whether there is enough of it to be kept although the daemon ends.
     pub(crate) const fn is_worth_keeping(&self, now: Monotonic) -> bool {
-        now.saturating_since(self.before.2) >= SECOND_NS
+        now.saturating_since(self.before.at) >= SECOND_NS
     }
 
-    /// The row of this minute; the next one begins.
-    pub(crate) fn take(&mut self, now: Monotonic) -> bufferbane_store::Health {
+    /// The row of this minute; the next one begins. `dropped` samples have been lost to ourselves since
+    /// the start.
+    pub(crate) fn take(&mut self, now: Monotonic, dropped: u64) -> bufferbane_store::Health {
         let cpu_ns = counters::process_usage().map_or(0, |u| u.cpu_ns);
-        let (before, cpu_before_ns, since) = self.before;
+        let begun = Before {
+            at: now,
+            probe: self.probe,
+            cpu_ns,
+            dropped,
+        };
+        let began = std::mem::replace(&mut self.before, begun);
+        let before = began.probe;
         let since_then = |now: u64, before: u64| now.saturating_sub(before);
         let mut row = bufferbane_store::Health {
-            dropped_samples: since_then(self.probe.dropped_reports, before.dropped_reports),
+            dropped_samples: since_then(dropped, began.dropped),
             socket_drops: since_then(self.probe.socket_drops, before.socket_drops),
             skipped_slots: since_then(self.probe.skipped_slots, before.skipped_slots),
-            cpu_ns: since_then(cpu_ns, cpu_before_ns),
-            wall_ns: now.saturating_since(since),
+            cpu_ns: since_then(cpu_ns, began.cpu_ns),
+            wall_ns: now.saturating_since(began.at),
             sent_late: std::mem::take(&mut self.sent_late),
             unstamped: since_then(self.probe.unstamped, before.unstamped),
             probe_cpu_ns: since_then(self.probe.cpu_ns, before.cpu_ns),
@@ -142,7 +164,6 @@ impl Minute {
             .ok()
             .and_then(|r| r.errors())
             .map(|e| [e.kernel_ns, e.user_ns]);
-        self.before = (self.probe, cpu_ns, now);
         row
     }
 }

@@ -437,13 +437,15 @@ impl Recorder {
         ));
     }
 
+    /// Samples lost to ourselves since the start: on the way to the recorder, in it, and for want of
+    /// room in the store.
     fn dropped_in_all(&self) -> u64 {
         let shed = self.writer.as_ref().map_or(0, Writer::shed);
         self.dropped + self.minute.probe.dropped_reports + shed
     }
 
     fn write_health(&mut self, now: Monotonic) {
-        let row = self.minute.take(now);
+        let row = self.minute.take(now, self.dropped_in_all());
         let dropped = row.dropped_samples;
         if let Some(w) = &mut self.writer {
             w.health(now, row);
@@ -454,7 +456,10 @@ impl Recorder {
                 severity: Severity::Warning,
                 interface: String::new(),
                 target: None,
-                text: format!("{dropped} samples were dropped: the recorder did not keep up"),
+                text: format!(
+                    "{dropped} samples were dropped: the recorder did not keep up, or could not write \
+                     them for too long"
+                ),
             };
             self.fact(now, None, fact, false);
         }
@@ -482,3 +487,6 @@ fn note(status: &Mutex<Status>, id: EventId, event: &Event) {
         status.note(id, event, bufferbane_linux_io::clock::wall_now());
     }
 }
+
+#[cfg(test)]
+mod tests;

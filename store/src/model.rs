@@ -183,7 +183,8 @@ impl Event {
 /// What the daemon measured of itself over one minute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// Samples that the recorder could not take in time.
+    /// Samples lost to this host: the recorder did not take them in time, or could not write them for
+    /// too long.
     pub dropped_samples: u64,
     /// Datagrams that our sockets dropped.
     pub socket_drops: u64,

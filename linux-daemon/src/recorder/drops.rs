@@ -89,52 +89,24 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex, mpsc};
-
     use bufferbane_core::session::client::SessionEvent;
     use bufferbane_core::time::Monotonic;
     use bufferbane_linux_io::clock;
-    use bufferbane_store::{Reader, Writer, WriterOptions};
+    use bufferbane_store::{Reader, WriterOptions};
 
     use super::Recorder;
-    use crate::alerts::AlertsConfig;
-    use crate::config::Keep;
-    use crate::recorder::{SECOND_NS, Settings};
-    use crate::status::Status;
-
-    fn recorder(store: &std::path::Path) -> Recorder {
-        let settings = Settings {
-            store: store.to_path_buf(),
-            commit_interval_ns: 600 * SECOND_NS,
-            keep: Keep {
-                samples_ns: None,
-                minutes_ns: None,
-                hours_ns: None,
-                max_bytes: None,
-                min_free_bytes: 0,
-            },
-            alerts: AlertsConfig::default(),
-            sees_household: BTreeMap::new(),
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        let (_, reports) = rtrb::RingBuffer::new(1);
-        let (_, orders) = mpsc::channel();
-        let status = Arc::new(Mutex::new(Status::default()));
-        let mut recorder = Recorder::new(settings, reports, orders, status);
-        recorder.begin(Writer::open(store, WriterOptions::default()).unwrap());
-        recorder
-            .sessions
-            .insert(7, ("wan".into(), "far.example".into()));
-        recorder
-    }
+    use crate::recorder::SECOND_NS;
+    use crate::recorder::tests::recorder;
 
     /// Four minutes of drops with every echo are one event, and two commits for its two ends.
     #[test]
     fn a_storm_of_drops_is_one_event_and_two_commits() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
-        let mut recorder = recorder(&path);
+        let mut recorder = recorder(&path, WriterOptions::default());
+        recorder
+            .sessions
+            .insert(7, ("wan".into(), "far.example".into()));
         let begin = clock::now();
         let mut commits = 0;
         let mut now = begin;

@@ -41,7 +41,7 @@ fn the_same_line_is_judged_the_same_twice() {
 fn what_was_not_expected_counts_as_wrong() {
     fn outage_that_nobody_expects(
         rng: &mut rand_chacha::ChaCha8Rng,
-    ) -> bufferbane_sim::scenario::line::Scenario {
+    ) -> bufferbane_sim::scenario::spec::Scenario {
         let make = list::ALL.iter().find(|(n, _)| *n == "outages").unwrap().1;
         let mut s = make(rng);
         s.expected.clear();

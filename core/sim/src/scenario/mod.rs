@@ -6,6 +6,7 @@
 
 pub mod line;
 pub mod list;
+pub mod spec;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::{MS, S};
-use line::{Expected, Report, Run, Scenario};
+use line::{Report, Run};
+use spec::{Expected, Scenario};
 
 /// Between two looks at the clock, ns.
 const TICK_NS: u64 = 250 * MS;

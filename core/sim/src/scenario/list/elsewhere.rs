@@ -1,0 +1,129 @@
+//! Trouble that is not of the access line: in the house, at the far end, on the path, of one family.
+
+use bufferbane_core::detect::verdict::Cause;
+use bufferbane_core::detect::{Direction, Kind, Role, SeriesFacts};
+use rand_chacha::ChaCha8Rng;
+
+use super::parts::{
+    DEAD, GATEWAY, GOOGLE, QUAD9, VIENNA, calm, home, reflector, six, spec, two_lines,
+    two_reflectors, while_of,
+};
+use crate::MS;
+use crate::scenario::spec::{Edges, Scenario, What};
+
+pub(super) fn target_dead(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::FarEnd;
+    let e = s.expect(Kind::RoutingFault, None, Edges::Answered);
+    s.effect(while_of(rng, 5), DEAD, |f| f.target == QUAD9, Some(e));
+    s
+}
+
+pub(super) fn reflector_lossy(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    s.cause = Cause::FarEnd;
+    let e = s.expect(Kind::PacketLoss, Some(Direction::Down), Edges::Touched);
+    s.also(Kind::RoutingFault, e);
+    let what = What::Loss {
+        up: 0.0,
+        down: 0.08,
+    };
+    s.effect(while_of(rng, 9), what, |f| f.target == VIENNA, Some(e));
+    s
+}
+
+pub(super) fn provider_path(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    s.cause = Cause::ProviderPath;
+    let e = s.expect(Kind::LatencySpike, Some(Direction::Down), Edges::Touched);
+    s.also(Kind::RoutingFault, e);
+    let what = What::Delay {
+        up_ns: 0,
+        down_ns: 120 * MS,
+        wobble_ns: 8 * MS,
+    };
+    let who = |f: &SeriesFacts| f.target == VIENNA || f.target == GOOGLE;
+    s.effect(while_of(rng, 8), what, who, Some(e));
+    s
+}
+
+pub(super) fn wifi_bad(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_lines());
+    s.cause = Cause::InHouse;
+    let e = s.expect(Kind::PacketLoss, Some(Direction::Both), Edges::Touched);
+    s.also(Kind::InterfaceDiffers, e);
+    let what = What::Loss {
+        up: 0.06,
+        down: 0.06,
+    };
+    s.effect(while_of(rng, 20), what, |f| f.line == 0, Some(e));
+    s
+}
+
+pub(super) fn wifi_jitter(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_lines());
+    for spec in &mut s.series {
+        if spec.facts.target == GATEWAY {
+            spec.facts.interval_ns = 100 * MS;
+        }
+    }
+    s.cause = Cause::InHouse;
+    let e = s.expect(Kind::HighJitter, Some(Direction::Both), Edges::Touched);
+    s.also(Kind::InterfaceDiffers, e);
+    let what = What::Jitter {
+        up_ns: 30 * MS,
+        down_ns: 30 * MS,
+    };
+    s.effect(while_of(rng, 15), what, |f| f.line == 0, Some(e));
+    s
+}
+
+pub(super) fn ipv6_bad(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut series = home(0);
+    series.push(six(reflector(0, VIENNA, 26 * MS)));
+    series.push(six(spec(0, QUAD9, Role::Far, 200 * MS, 15 * MS)));
+    let mut s = calm(series);
+    s.cause = Cause::Family;
+    let e = s.expect(Kind::PacketLoss, Some(Direction::Up), Edges::Touched);
+    s.also(Kind::FamilyDiffers, e);
+    let what = What::Loss {
+        up: 0.09,
+        down: 0.0,
+    };
+    s.effect(while_of(rng, 10), what, |f| f.family == 6, Some(e));
+    s
+}
+
+pub(super) fn mtu_hole(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut series = home(0);
+    let mut large = reflector(0, VIENNA, 24 * MS);
+    large.facts.size = 1400;
+    series.push(large);
+    let mut s = calm(series);
+    s.cause = Cause::Mtu;
+    let e = s.expect(Kind::MtuBlackHole, None, Edges::Answered);
+    let what = What::Cut {
+        up: true,
+        down: false,
+        unsent: false,
+    };
+    s.effect(while_of(rng, 6), what, |f| f.size == 1400, Some(e));
+    s
+}
+
+pub(super) fn route_changes(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    // A change of path is no fault.
+    s.cause = Cause::Nothing;
+    let (from, to) = while_of(rng, 20);
+    for at in [from, to] {
+        let e = s.expect(Kind::RouteChange, Some(Direction::Down), Edges::Given);
+        s.expected[e].bounds_ns = Some((at, at));
+    }
+    let what = What::Path {
+        hops: 3,
+        longer_ns: 70 * MS,
+    };
+    s.effect((from, to), what, |f| f.target == VIENNA, None);
+    s
+}

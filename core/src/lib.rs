@@ -28,6 +28,7 @@ pub mod household;
 pub mod icmp;
 pub mod limits;
 pub mod load;
+mod own_tests;
 pub mod packet;
 pub mod path;
 pub mod record;

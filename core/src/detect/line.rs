@@ -7,6 +7,7 @@ use super::compare::Told;
 use super::input::{Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
+use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
@@ -19,12 +20,6 @@ const PART: u64 = 4;
 /// A load figure counts for probes of the two seconds before it and the one after, ns.
 const BEFORE_NS: u64 = 2 * S;
 const AFTER_NS: u64 = S;
-/// Our own tests that are remembered: one at a time, and those that have just ended.
-const TESTS: usize = 4;
-/// What is sent this long before a test loads the line can meet its queue on the way back, ns.
-const BEFORE_TEST_NS: u64 = S;
-/// A queue that a test leaves behind is gone after this, ns.
-const AFTER_TEST_NS: u64 = 2 * S;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -37,8 +32,7 @@ pub(crate) struct LineWatch {
     pub(crate) up: CapacityWatch,
     pub(crate) down: CapacityWatch,
     loads: Deque<(Monotonic, Load), LOADS>,
-    /// Begin, and end once there is one.
-    tests: Deque<(Monotonic, Option<Monotonic>), TESTS>,
+    pub(crate) tests: OwnTests,
     most: Load,
 }
 
@@ -52,7 +46,7 @@ impl LineWatch {
             up: CapacityWatch::new(),
             down: CapacityWatch::new(),
             loads: Deque::new(),
-            tests: Deque::new(),
+            tests: OwnTests::new(),
             most: Load {
                 up_bps: 0,
                 down_bps: 0,
@@ -87,29 +81,6 @@ impl LineWatch {
         } else {
             Busy::Idle
         }
-    }
-
-    /// A test of our own loads it from `at` on.
-    pub(crate) fn test_begins(&mut self, at: Monotonic) {
-        if self.tests.is_full() {
-            self.tests.pop_front();
-        }
-        let _ = self.tests.push_back((at, None));
-    }
-
-    /// And no longer.
-    pub(crate) fn test_ends(&mut self, at: Monotonic) {
-        for (_, end) in self.tests.iter_mut() {
-            end.get_or_insert(at);
-        }
-    }
-
-    /// Whether a probe that was sent at `at` could meet what a test of our own left on the line.
-    pub(crate) fn in_test(&self, at: Monotonic) -> bool {
-        self.tests.iter().any(|(begin, end)| {
-            at.saturating_add(BEFORE_TEST_NS) >= *begin
-                && end.is_none_or(|end| at < end.saturating_add(AFTER_TEST_NS))
-        })
     }
 
     /// A measured capacity: what it says of its direction. `local_ns` counts from a local midnight.

@@ -204,14 +204,14 @@ where
     pub fn handle_test_begin(&mut self, line: u8, at: Monotonic) {
         let line = usize::from(line);
         if let Some(l) = self.lines.get_mut(line).filter(|_| line < MAX_LINES) {
-            l.0.get_or_insert_with(LineWatch::new).test_begins(at);
+            l.0.get_or_insert_with(LineWatch::new).tests.begin(at);
         }
     }
 
     /// The test that loaded a line is over.
     pub fn handle_test_end(&mut self, line: u8, at: Monotonic) {
         if let Some(l) = line_of(&mut self.lines, line) {
-            l.test_ends(at);
+            l.tests.end(at);
         }
     }
 
@@ -283,7 +283,7 @@ where
         let Some(l) = line_of(&mut self.lines, facts.line) else {
             return;
         };
-        probe.in_test |= l.in_test(probe.sent);
+        probe.in_test |= l.tests.touch(probe.sent, probe.sent);
         let state = (l.busy(probe.sent), l.jittery);
         if !far {
             l.near.add(probe.sent, probe.answered());

@@ -23,6 +23,7 @@ mod tests;
 
 use heapless::{Deque, Vec};
 
+use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 use meter::Meter;
 pub use minute::{Class, MAX_ENCODED_MINUTE, Minute, MinuteWay};
@@ -35,12 +36,6 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub const SURE: f64 = 0.5;
 /// After a stretch without counters this long everything begins anew, ns.
 const SILENCE_NS: u64 = 30 * SECOND_NS;
-/// Before a test loads the line its probes can already meet its queue, ns.
-const BEFORE_TEST_NS: u64 = SECOND_NS;
-/// A queue that a test leaves behind is gone after this, ns.
-const AFTER_TEST_NS: u64 = 2 * SECOND_NS;
-/// Tests that are remembered: one at a time, and those that have just ended.
-const TESTS: usize = 4;
 /// What waits to be polled.
 const QUEUE: usize = 8;
 
@@ -98,7 +93,7 @@ pub struct Household {
     /// The second whose load is told next, and the one that is closed next, since boot.
     load_second: Option<u64>,
     close_second: u64,
-    tests: Deque<(Monotonic, Option<Monotonic>), TESTS>,
+    tests: OwnTests,
     seconds: Deque<Second, QUEUE>,
     estimates: Deque<Estimate, QUEUE>,
     minute: Minute,
@@ -123,7 +118,7 @@ impl Household {
             down: Way::new(false),
             load_second: None,
             close_second: 0,
-            tests: Deque::new(),
+            tests: OwnTests::new(),
             seconds: Deque::new(),
             estimates: Deque::new(),
             minute: Minute::new(),
@@ -170,17 +165,12 @@ impl Household {
 
     /// A test of our own loads the line from `at` on: what is seen meanwhile is not the household's.
     pub fn handle_test_begin(&mut self, at: Monotonic) {
-        if self.tests.is_full() {
-            self.tests.pop_front();
-        }
-        let _ = self.tests.push_back((at, None));
+        self.tests.begin(at);
     }
 
     /// It no longer does.
     pub fn handle_test_end(&mut self, at: Monotonic) {
-        for (_, end) in self.tests.iter_mut() {
-            end.get_or_insert(at);
-        }
+        self.tests.end(at);
     }
 
     /// Decides what can be decided by now. To be called some times a second, and everything to be
@@ -236,17 +226,9 @@ impl Household {
         Some((begin, core::mem::take(&mut self.minute)))
     }
 
-    /// Whether a test loads the line in a second.
-    fn is_tested(&self, second: u64) -> bool {
-        let (from, to) = (second * SECOND_NS, (second + 1) * SECOND_NS);
-        self.tests.iter().any(|(begin, end)| {
-            to >= begin.as_nanos().saturating_sub(BEFORE_TEST_NS)
-                && end.is_none_or(|e| from <= e.as_nanos().saturating_add(AFTER_TEST_NS))
-        })
-    }
-
     fn close(&mut self, second: u64) {
-        let tested = self.is_tested(second);
+        let begin = Monotonic::from_nanos(second * SECOND_NS);
+        let tested = self.tests.touch(begin, begin.saturating_add(SECOND_NS));
         let mut closed: Vec<Closed, 2> = Vec::new();
         for way in [&mut self.up, &mut self.down] {
             let _ = closed.push(way.close(second, &self.meter, tested));

@@ -124,9 +124,7 @@ impl Marks {
         }
         best.map(|(_, at)| at)
     }
-}
 
-impl Marks {
     /// The last hit of the denser part of the stretch that began at `start`: where two rates tell most
     /// more than one (maximum likelihood of a Poisson process that changes its rate once).
     pub(crate) fn split(&self, start: Monotonic, now: Monotonic) -> Option<Monotonic> {

@@ -148,9 +148,9 @@ pub struct Thresholds {
     pub capacity_critical: f64,
     /// Capacity must be low for this long, ns.
     pub capacity_for_ns: u64,
-    /// Below this share of its baseline a shorter time is enough,
+    /// Below this share of its baseline, a shorter time is enough.
     pub capacity_deep: f64,
-    /// namely this, ns.
+    /// Capacity must be that low for this long, ns.
     pub capacity_deep_for_ns: u64,
     /// `peak_hour_congestion`: days in a row.
     pub peak_days: u8,

@@ -208,11 +208,11 @@ impl Losses {
     /// Whether the scattered loss of the time does not explain the losses that are near to each other
     /// now: that of the series and of its line, right before and after, and over a long time.
     fn is_burst(&self, line: &Outages) -> bool {
-        let chain = self
-            .waiting
-            .iter()
-            .try_fold(self.chain, |c, run| c.with(run).ok_or(c))
-            .unwrap_or_else(|whole| whole);
+        let mut chain = self.chain;
+        for run in &self.waiting {
+            let Some(longer) = chain.with(run) else { break };
+            chain = longer;
+        }
         let (first, last) = (chain.first, chain.last);
         let lost = f64::from(chain.lost);
         let slots = last.saturating_since(first) / self.interval_ns.max(1) + 1;

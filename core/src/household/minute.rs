@@ -132,13 +132,12 @@ impl Minute {
     }
 }
 
-/// The largest of the values that have few digits and are not above `value`.
+/// The middle of those values that have the leading digits of `value`.
 const fn rounded(value: u64) -> u64 {
     let bits = u64::BITS - value.leading_zeros();
     if bits <= KEPT_BITS + 1 {
         return value;
     }
     let less = bits - KEPT_BITS - 1;
-    // The middle of what becomes this.
     (value >> less << less) | (1 << (less - 1))
 }

@@ -134,8 +134,8 @@ impl Echo {
         let sessions = usize::from(config.limits.sessions);
         let responder = Reflector::new(
             keys(&config.clients, config.limits.sessions_per_client),
-            zeroed::<Session>(sessions)?,
-            zeroed::<StreamRecord>(sessions * STREAMS_PER_SESSION)?,
+            zeroed::<Session>(sessions, "sessions")?,
+            zeroed::<StreamRecord>(sessions * STREAMS_PER_SESSION, "records of streams")?,
             config.limits.failed_opens_per_second,
             &mut rng,
         );
@@ -385,8 +385,9 @@ fn is_for_want_of_room(errno: i32) -> bool {
 }
 
 /// A table of zeroed memory, of which the kernel hands out only what is written to.
-fn zeroed<T: FromZeros>(len: usize) -> Result<Box<[T]>, String> {
-    <[T]>::new_box_zeroed_with_elems(len).map_err(|_| format!("no memory for {len} sessions"))
+fn zeroed<T: FromZeros>(len: usize, what: &str) -> Result<Box<[T]>, String> {
+    <[T]>::new_box_zeroed_with_elems(len)
+        .map_err(|_| format!("no memory for {len} {what}: lower limits.sessions"))
 }
 
 /// The number of the clock of the network card that stamps what this host receives, if one does.

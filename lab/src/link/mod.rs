@@ -27,8 +27,6 @@ pub use log::{BIN_NS, Bin, MAX_PACKETS, Record};
 pub use passage::{CSV_HEADER, Fate, Flow, Passage, Way, write_csv};
 pub use plan::{Bucket, Bursts, Direction, Grants, Outages, Rewrite};
 
-pub use spec::SPEC_HELP;
-
 use crate::netns::Namespace;
 use log::Log;
 use wire::Port;

@@ -462,8 +462,7 @@ impl Keeper {
                     Severity::Info,
                     format!("interface {name} came up"),
                 );
-                self.order(Order::Begin(format!("link_up {name}"), up));
-                self.order(Order::End(format!("link_up {name}")));
+                self.order(Order::Moment(up));
             } else {
                 log::warn!("interface {name} is down");
                 let text = format!("interface {name} went down");

@@ -50,6 +50,8 @@ pub(crate) enum Order {
     Forget(SeriesIndex),
     /// Unit `id` speaks to this reflector through this interface.
     Session(u32, String, String),
+    /// Something happened, and was over.
+    Moment(Fact),
     /// Something began: (name of the trouble, event).
     Begin(String, Fact),
     /// It ended.
@@ -259,6 +261,7 @@ impl Recorder {
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
             }
+            Order::Moment(fact) => self.fact(clock::now(), None, fact, false),
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
             Order::LoadBegins(interface, at) => {

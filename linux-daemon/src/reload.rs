@@ -79,8 +79,7 @@ impl Reloader {
             target: None,
             text: format!("{} was read again", file.display()),
         };
-        let _ = self.orders.send(Order::Begin("config_reload".into(), fact));
-        let _ = self.orders.send(Order::End("config_reload".into()));
+        let _ = self.orders.send(Order::Moment(fact));
         self.take(loaded.config)
     }
 

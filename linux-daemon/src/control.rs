@@ -8,7 +8,8 @@
 //! | `{"cmd":"reload"}` | once the configuration was read again, as on SIGHUP |
 //! | `{"cmd":"test"}`, with the fields of a [`TestWish`] | lines with `progress`, then one with `test` |
 //!
-//! Every answer has `ok`; where that is false, `error` says why. A test is cut off when its client
+//! Every answer has `ok`; where that is false, `error` says why, and `unknown` is true where a test was
+//! to use a reflector or an interface that is not there. A test is cut off when its client
 //! hangs up or says anything.
 
 use std::net::SocketAddr;
@@ -171,6 +172,9 @@ async fn test(
             }
             Some(TestNews::Done(test)) => return Ok(json!({ "ok": true, "test": test })),
             Some(TestNews::Failed(why)) => return Ok(failure(&why)),
+            Some(TestNews::Unknown(why)) => {
+                return Ok(json!({ "ok": false, "error": why, "unknown": true }));
+            }
             None => return Ok(failure("the daemon is ending")),
         }
     }

@@ -140,7 +140,7 @@ fn load(daemon: &Daemon) -> Result<(), String> {
                 bar.show(&serde_json::to_value(progress).unwrap_or_default());
             }
             Some(TestNews::Done(_)) => break Ok(()),
-            Some(TestNews::Failed(why)) => break Err(why),
+            Some(TestNews::Failed(why) | TestNews::Unknown(why)) => break Err(why),
             None => break Err("the daemon ended".to_owned()),
         }
     };

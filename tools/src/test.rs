@@ -81,7 +81,11 @@ fn follow(stream: UnixStream, bar: &mut Bar) -> Result<LoadTest, Fail> {
         let mut said: Value = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
         if said["ok"] != Value::Bool(true) {
             let why = said["error"].as_str().unwrap_or("it does not say why");
-            return Err(Fail::Failed(format!("no test: {}", show::clean(why))));
+            let why = format!("no test: {}", show::clean(why));
+            return Err(match said["unknown"] {
+                Value::Bool(true) => Fail::Usage(why),
+                _ => Fail::Failed(why),
+            });
         }
         if said["test"].is_object() {
             return serde_json::from_value(said["test"].take()).map_err(|e| broken(e.to_string()));
@@ -151,6 +155,23 @@ fn text(progress: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_is_wrong_usage_and_no_failure() {
+        for (answer, code) in [
+            (
+                json!({ "ok": false, "error": "no reflector \"oslo\"", "unknown": true }),
+                2,
+            ),
+            (json!({ "ok": false, "error": "no reflector \"oslo\"" }), 1),
+        ] {
+            let (mut daemon, stream) = UnixStream::pair().unwrap();
+            writeln!(daemon, "{answer}").unwrap();
+            let fail = follow(stream, &mut Bar::new()).unwrap_err();
+            assert_eq!(fail.code(), code, "{answer}");
+            assert_eq!(fail.to_string(), "no test: no reflector \"oslo\"");
+        }
+    }
 
     #[test]
     fn the_bar_says_phase_rates_and_latency() {

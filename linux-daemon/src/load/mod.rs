@@ -9,6 +9,7 @@ mod flows;
 mod run;
 mod schedule;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
@@ -96,6 +97,8 @@ pub enum TestNews {
     Done(Box<LoadTest>),
     /// Why there is none. The last news.
     Failed(String),
+    /// What the wish names and nobody knows, and what there is. The last news.
+    Unknown(String),
 }
 
 /// A reflector that is reached through an interface.
@@ -232,7 +235,7 @@ impl Worker {
         let Job { wish, news } = job;
         let path = match self.choose(&wish) {
             Ok(path) => path,
-            Err(why) => return drop(news.send(TestNews::Failed(why))),
+            Err(last) => return drop(news.send(last)),
         };
         let spec = self.spec(&path, &wish, "command");
         let stop = self.stop.clone();
@@ -291,32 +294,10 @@ impl Worker {
         let _ = self.orders.send(Order::Test(Box::new(test.clone())));
     }
 
-    /// The path that is meant, or why there is none.
-    fn choose(&self, wish: &TestWish) -> Result<Path, String> {
+    /// The path that is meant, or what to tell of there being none.
+    fn choose(&self, wish: &TestWish) -> Result<Path, TestNews> {
         let paths = self.paths.lock().map(|p| p.clone()).unwrap_or_default();
-        if paths.is_empty() {
-            return Err(
-                "no reflector is reached at present: [[reflector]] in the configuration names one, \
-                 and bbtool status says what is wrong"
-                    .into(),
-            );
-        }
-        let names = |pick: fn(&Path) -> &String| {
-            let mut names: Vec<&str> = paths.iter().map(|p| pick(p).as_str()).collect();
-            names.dedup();
-            names.join(", ")
-        };
-        let mut found = paths.iter().filter(|p| {
-            wish.reflector.as_ref().is_none_or(|r| *r == p.reflector)
-                && wish.interface.as_ref().is_none_or(|i| *i == p.interface)
-        });
-        found.next().cloned().ok_or_else(|| {
-            format!(
-                "there is no such way; reflectors: {}; interfaces: {}",
-                names(|p| &p.reflector),
-                names(|p| &p.interface)
-            )
-        })
+        pick(&paths, wish).cloned()
     }
 
     fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> run::Spec {
@@ -345,5 +326,98 @@ impl Worker {
             asked_by,
             orders: self.orders.clone(),
         }
+    }
+}
+
+/// The path that a wish means, or what to tell of there being none.
+fn pick<'a>(paths: &'a [Path], wish: &TestWish) -> Result<&'a Path, TestNews> {
+    if paths.is_empty() {
+        return Err(TestNews::Failed(
+            "no reflector is reached at present: [[reflector]] in the configuration names one, \
+             and bbtool status says what is wrong"
+                .into(),
+        ));
+    }
+    let meant = |p: &&Path| {
+        wish.reflector.as_ref().is_none_or(|r| *r == p.reflector)
+            && wish.interface.as_ref().is_none_or(|i| *i == p.interface)
+    };
+    paths.iter().find(meant).ok_or_else(|| {
+        let quoted = |name: &Option<String>, word: &str| {
+            let name = name.as_ref();
+            name.map(|n| format!(" {word} \"{n}\""))
+        };
+        let there: BTreeSet<String> = paths
+            .iter()
+            .map(|p| format!("{} over {}", p.reflector, p.interface))
+            .collect();
+        let there: Vec<String> = there.into_iter().collect();
+        TestNews::Unknown(format!(
+            "no{} is reached{} at present; what is: {}",
+            quoted(&wish.reflector, "reflector").unwrap_or_else(|| " reflector".into()),
+            quoted(&wish.interface, "over interface").unwrap_or_default(),
+            there.join(", ")
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_core::seal::{KeyId, Secret};
+
+    use super::*;
+
+    fn path(interface: &str, reflector: &str) -> Path {
+        Path {
+            interface: interface.into(),
+            index: 1,
+            reflector: reflector.into(),
+            remote: ([192, 0, 2, 1], 9876).into(),
+            key: PresharedKey {
+                id: KeyId(*b"a client"),
+                secret: Secret::new([1; 32]),
+            },
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_said_with_those_there_are() {
+        let paths = [
+            path("eth0", "vienna"),
+            path("wlan0", "vienna"),
+            path("eth0", "oslo"),
+        ];
+        let pick = |reflector: Option<&str>, interface: Option<&str>| {
+            let wish = TestWish {
+                reflector: reflector.map(Into::into),
+                interface: interface.map(Into::into),
+                ..TestWish::default()
+            };
+            match super::pick(&paths, &wish) {
+                Ok(p) => format!("{} over {}", p.reflector, p.interface),
+                Err(TestNews::Unknown(why)) => why,
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(pick(None, None), "vienna over eth0");
+        assert_eq!(pick(None, Some("wlan0")), "vienna over wlan0");
+        let there = "at present; what is: oslo over eth0, vienna over eth0, vienna over wlan0";
+        for (reflector, interface, says) in [
+            (Some("vienne"), None, "no reflector \"vienne\" is reached"),
+            (
+                None,
+                Some("eth7"),
+                "no reflector is reached over interface \"eth7\"",
+            ),
+            (
+                Some("oslo"),
+                Some("wlan0"),
+                "no reflector \"oslo\" is reached over interface \"wlan0\"",
+            ),
+        ] {
+            assert_eq!(pick(reflector, interface), format!("{says} {there}"));
+        }
+        let none = super::pick(&[], &TestWish::default());
+        assert!(matches!(none, Err(TestNews::Failed(_))));
     }
 }

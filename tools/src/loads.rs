@@ -173,7 +173,10 @@ pub(crate) fn lines(
             if let Some(b) = delay {
                 line.push_str(&format!(
                     "; latency {} higher under load (90th percentile {}): grade {}",
-                    show::delay(b.increase_ns),
+                    match b.increase_ns {
+                        0 => "no".into(),
+                        ns => show::delay(ns),
+                    },
                     show::delay(b.increase_p90_ns),
                     b.grade
                 ));

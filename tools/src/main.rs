@@ -28,7 +28,8 @@ mod when;
 
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommands};
+use bufferbane_config::suggestion;
 
 use args::{Arguments, Command};
 use fail::Fail;
@@ -61,7 +62,7 @@ fn run() -> Result<(), Fail> {
     let arguments = match Arguments::from_args(&["bbtool"], &words) {
         Ok(arguments) => arguments,
         Err(exit) if exit.status.is_ok() => return out::print(&exit.output),
-        Err(exit) => return Err(Fail::Usage(exit.output.trim_end().to_owned())),
+        Err(exit) => return Err(Fail::Usage(misread(exit.output.trim_end(), &words))),
     };
     if arguments.version {
         return out::print(&format!("bbtool {}\n", env!("CARGO_PKG_VERSION")));
@@ -83,5 +84,47 @@ fn run() -> Result<(), Fail> {
         Some(Command::Store(a)) => store::run(&a.action),
         #[cfg(feature = "demo")]
         Some(Command::Demo(a)) => demo::run(a),
+    }
+}
+
+/// What could not be read of a command line, and which help says what could.
+fn misread(why: &str, words: &[&str]) -> String {
+    let commands: Vec<&str> = Command::COMMANDS.iter().map(|c| c.name).collect();
+    match words.first() {
+        Some(command) if commands.contains(command) => {
+            format!("{why}\nbbtool {command} --help lists its options")
+        }
+        first => {
+            let near = first.map(|word| suggestion(word, &commands));
+            let near = near.unwrap_or_default();
+            format!("{why}{near}\nbbtool --help lists the commands")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_mistypes_is_shown_the_way() {
+        for (typed, says) in [
+            (
+                &["reprot"][..],
+                "Unrecognized argument: reprot, did you mean \"report\"?\n\
+                 bbtool --help lists the commands",
+            ),
+            (
+                &["bananas"],
+                "Unrecognized argument: bananas\nbbtool --help lists the commands",
+            ),
+            (
+                &["report", "--lats", "7d"],
+                "Unrecognized argument: --lats\nbbtool report --help lists its options",
+            ),
+        ] {
+            let exit = Arguments::from_args(&["bbtool"], typed).unwrap_err();
+            assert_eq!(misread(exit.output.trim_end(), typed), says);
+        }
     }
 }

@@ -123,8 +123,11 @@ fn heading(way: &Way<'_>) -> Heading {
         name: way.name.clone(),
         detail: String::new(),
         figures: format!(
-            "{log}{typically}+{} under load: {}",
-            delay(increase),
+            "{log}{typically}{} under load: {}",
+            match increase {
+                0 => "no added delay".into(),
+                ns => format!("+{}", delay(ns)),
+            },
             grade.as_str()
         ),
     }

@@ -100,7 +100,7 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
         page,
         format_args!(
             "<section class=\"facts\">\n<strong>{}</strong>\n<ul>\n",
-            escape(verdict)
+            escape(&verdict)
         ),
     );
     for reason in reasons {

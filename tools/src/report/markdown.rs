@@ -18,7 +18,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         words::range(report, zone)
     );
     let (verdict, reasons) = words::verdict(report);
-    out.push_str(&format!("**{}**\n\n", escape(verdict)));
+    out.push_str(&format!("**{}**\n\n", escape(&verdict)));
     for reason in reasons {
         out.push_str(&format!("- {}\n", escape(&reason)));
     }

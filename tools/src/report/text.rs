@@ -22,7 +22,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         words::range(report, zone)
     );
     let (verdict, reasons) = words::verdict(report);
-    out.push_str(&wrap(verdict, 0));
+    out.push_str(&wrap(&verdict, 0));
     for line in reasons {
         out.push_str(&wrap(&format!("  {line}"), 4));
     }

@@ -10,7 +10,7 @@ use crate::show::{clean, percent, plural, stretch};
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
 /// Less than this is too short to call a line well, ns.
-const LEAST_NS: u64 = 600_000_000_000;
+pub(super) const LEAST_NS: u64 = 600_000_000_000;
 /// Nor is one well that lost more than this of its probes, whatever the events say.
 const LOSS: f64 = 0.01;
 /// Probes over less of the range than this share do not speak for all of it.
@@ -76,6 +76,14 @@ fn shortened(mut evidence: Vec<String>) -> Vec<String> {
     evidence
 }
 
+/// How much of a report's time probes speak for, ns.
+pub(super) fn watched_ns(report: &Report) -> u64 {
+    let sent = report.series.iter();
+    let longest = sent.map(|s| s.sent.saturating_mul(s.interval_ns)).max();
+    let asked_ns = report.to.0.abs_diff(report.from.0);
+    longest.unwrap_or(0).min(asked_ns)
+}
+
 /// What may be said where nothing was found: of the time that probes speak for, if that is enough.
 fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
     if watched_ns < LEAST_NS {
@@ -96,17 +104,11 @@ fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
 /// "Nothing wrong", where what was measured bears it, and for no longer than that.
 fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
     let asked_ns = report.to.0.abs_diff(report.from.0);
-    let watched_ns = report
-        .series
-        .iter()
-        .map(|s| s.sent.saturating_mul(s.interval_ns))
-        .max()?
-        .min(asked_ns);
     let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
     if report.series.iter().any(lossy) {
         return None;
     }
-    let text = nothing_wrong(watched_ns, asked_ns)?;
+    let text = nothing_wrong(watched_ns(report), asked_ns)?;
     let evidence = report
         .series
         .iter()

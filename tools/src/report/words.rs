@@ -5,21 +5,32 @@ use jiff::tz::TimeZone;
 use super::compare::Change;
 use super::model::{Compared, Grade, Report, Series, Spread, Stamps};
 use super::outages::Outages;
+use super::verdict;
 use crate::show::{count, delay, millis_or_dash, percent, plural, stretch};
 use crate::when;
 
-/// What a report without verdicts says in their place.
-const NO_VERDICT: &str =
-    "No verdict: too little was measured, or what was lost fits no cause that is known.";
-
-/// The first verdict, and a line for each of the others and for what speaks for the first.
-pub(crate) fn verdict(report: &Report) -> (&str, Vec<String>) {
+/// The first verdict, or why there is none, and a line for each of the others and for what speaks for
+/// the first.
+pub(crate) fn verdict(report: &Report) -> (String, Vec<String>) {
     let Some((first, others)) = report.verdicts.split_first() else {
-        return (NO_VERDICT, Vec::new());
+        return (no_verdict(verdict::watched_ns(report)), Vec::new());
     };
     let mut lines = first.evidence.clone();
     lines.extend(others.iter().map(|v| format!("Also: {}", v.text)));
-    (&first.text, lines)
+    (first.text.clone(), lines)
+}
+
+/// What a report without verdicts says in their place.
+fn no_verdict(watched_ns: u64) -> String {
+    if watched_ns < verdict::LEAST_NS {
+        format!(
+            "No verdict yet: probes were sent for {}, and it takes {} of them to call a line well.",
+            stretch(watched_ns),
+            stretch(verdict::LEAST_NS)
+        )
+    } else {
+        "No verdict: what went wrong fits no cause that is known.".into()
+    }
 }
 
 /// Most directions of tests that are listed.
@@ -27,7 +38,7 @@ const MOST_TESTS: usize = 12;
 /// Most names or gaps that a sentence spells out.
 const MOST_NAMED: usize = 3;
 
-/// A grade in words: `upload A+ (12 ms under load)`.
+/// A grade in words: `eth0, upload` and `12 ms more than idle in the median load test`.
 pub(crate) fn grade(g: &Grade) -> (String, String) {
     let direction = match g.direction {
         "up" => "upload",
@@ -35,10 +46,14 @@ pub(crate) fn grade(g: &Grade) -> (String, String) {
         _ => "both directions together",
     };
     let why = match g.method {
+        "test" if g.increase_ns == 0 => "no added delay in the median load test".into(),
         "test" => format!(
             "{} more than idle in the median load test",
             delay(g.increase_ns)
         ),
+        "queue" if g.increase_ns == 0 => {
+            "nothing queued even in the worst hundredth of the time".into()
+        }
         "queue" => format!(
             "{} queued in the worst hundredth of the time",
             delay(g.increase_ns)
@@ -412,3 +427,40 @@ pub(crate) const HOW_MEASURED: &str = "Round-trip times do not include the time 
 held the packet, wherever both of its stamps are known. Percentiles are within 1 % (nearest rank), \
 minimum and maximum exact. A probe counts as lost when no answer came before the time-out and none \
 came later; loss has a direction only where the far end counts what it receives.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_verdict_says_whether_time_would_help() {
+        let plain = |ns| no_verdict(ns).replace('\u{a0}', " ");
+        assert_eq!(
+            plain(24_000_000_000),
+            "No verdict yet: probes were sent for 24 s, and it takes 10 min of them to call a line \
+             well."
+        );
+        assert!(plain(verdict::LEAST_NS).contains("no cause"));
+    }
+
+    #[test]
+    fn a_grade_of_no_delay_has_no_figure() {
+        let why = |method, increase_ns| {
+            let grade = Grade {
+                interface: "eth0".into(),
+                direction: "up",
+                grade: "A+",
+                increase_ns,
+                method,
+            };
+            super::grade(&grade).1.replace('\u{a0}', " ")
+        };
+        assert_eq!(why("test", 0), "no added delay in the median load test");
+        assert!(why("test", 12_000_000).starts_with("12.0 ms more than idle"));
+        assert_eq!(
+            why("queue", 0),
+            "nothing queued even in the worst hundredth of the time"
+        );
+        assert!(why("queue", 12_000_000).starts_with("12.0 ms queued"));
+    }
+}

@@ -1,26 +1,13 @@
 //! What lines carried and can carry: written, read, copied, and given up when it is old.
 
+mod common;
+
 use std::path::Path;
 
 use bufferbane_core::household::{Household, Minute, Seen};
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{
-    Capacity, Direction, Method, Reader, Retention, Trust, Writer, WriterOptions,
-};
-
-const S: u64 = 1_000_000_000;
-const START_WALL_NS: i64 = 1_777_000_000 * S as i64;
-
-fn writer(path: &Path) -> Writer {
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    let mut w = Writer::open(path, options).unwrap();
-    w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
-        .unwrap();
-    w
-}
+use bufferbane_store::{Capacity, Direction, Method, Reader, Retention, Trust};
+use common::{S, START_WALL_NS, writer};
 
 fn minute() -> Minute {
     let mut h = Household::new();

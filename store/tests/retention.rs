@@ -1,18 +1,17 @@
 //! What is given up, and what is not: at the size limit, by age, on the word of which clock.
 
+mod common;
+
 use std::path::Path;
 
-use bufferbane_core::sample::{Sample, SeriesIndex, Status};
+use bufferbane_core::sample::Sample;
 use bufferbane_core::stats::summary::Summary;
-use bufferbane_core::time::{ClockSource, Monotonic};
-use bufferbane_store::{
-    Reader, Retention, SeriesId, SeriesInfo, SeriesKind, Trust, Window, Writer, WriterOptions,
-};
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::{Reader, Retention, Trust, Window, Writer};
+use common::{S, START_WALL_NS, everything, info, open, rows, sample, writer};
 
-const S: u64 = 1_000_000_000;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
-const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
 
 const FOR_EVER: Retention = Retention {
     samples_ns: None,
@@ -21,43 +20,9 @@ const FOR_EVER: Retention = Retention {
     max_bytes: None,
 };
 
-fn info(target: &str) -> SeriesInfo {
-    SeriesInfo {
-        interface: "eth0".into(),
-        interface_kind: "wired".into(),
-        target: target.into(),
-        kind: SeriesKind::Icmp,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: S,
-        address: "192.0.2.1".into(),
-    }
-}
-
-/// A probe of the run's second series.
-fn sample(seq: u64, sent_s: u64) -> Sample {
-    let sent = Monotonic::from_nanos(sent_s * S);
-    let mut s = Sample::lost(SeriesIndex(1), seq, sent, 64);
-    s.tx_clock = ClockSource::Kernel;
-    s.rx_clock = ClockSource::Kernel;
-    s.status = Status::Ok;
-    s.rtt_ns = Some(1_000_000 + seq * 7919 % 5_000_000);
-    s
-}
-
-fn open(path: &Path) -> Writer {
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    Writer::open(path, options).unwrap()
-}
-
-fn writer(path: &Path) -> Writer {
-    let mut w = open(path);
-    boot(&mut w, "boot-a", 0, Trust::Disciplined);
-    w
+/// An answered probe.
+fn answered(seq: u64, sent_s: u64) -> Sample {
+    sample(seq, sent_s * S, Some(1_000_000 + seq * 7919 % 5_000_000))
 }
 
 fn wall(at_s: u64) -> i64 {
@@ -77,19 +42,6 @@ fn used_bytes(path: &Path) -> u64 {
     stats.allocated_pages() * stats.page_size() as u64
 }
 
-fn rows(path: &Path, window: Window, id: SeriesId, boot: u32) -> Vec<(u64, Summary)> {
-    let r = Reader::open(path).unwrap();
-    let (mut rows, mut from) = (Vec::new(), 0);
-    loop {
-        let more = r.rollups(window, id, boot, from..u64::MAX).unwrap();
-        let Some((last, _)) = more.last() else {
-            return rows;
-        };
-        from = last + 1;
-        rows.extend(more);
-    }
-}
-
 #[test]
 fn at_the_size_limit_only_what_does_not_fit_goes() {
     let dir = tempfile::tempdir().unwrap();
@@ -98,10 +50,10 @@ fn at_the_size_limit_only_what_does_not_fit_goes() {
     let (a, b) = (w.series(&info("a")), w.series(&info("b")));
     let end = 100_000;
     for i in 0..end {
-        w.record(a, sample(i, i));
+        w.record(a, answered(i, i));
         // Fewer, and smaller.
         if i % 4 == 0 {
-            let mut s = sample(i / 4, i);
+            let mut s = answered(i / 4, i);
             s.rtt_ns = Some(1_000_000 + i % 64);
             w.record(b, s);
         }
@@ -158,13 +110,13 @@ fn a_clock_that_nobody_disciplines_takes_nothing() {
     let path = dir.path().join("s.redb");
     let mut w = writer(&path);
     let id = w.series(&info("a"));
-    (0..3000).for_each(|i| w.record(id, sample(i, i)));
+    (0..3000).for_each(|i| w.record(id, answered(i, i)));
     w.close().unwrap();
     // A battery-backed clock that is ten years ahead, and no NTP.
     let ahead = 3650 * DAY;
     let mut w = open(&path);
     boot(&mut w, "boot-b", ahead, Trust::Plausible);
-    (0..3000).for_each(|i| w.record(id, sample(i, i)));
+    (0..3000).for_each(|i| w.record(id, answered(i, i)));
     w.commit().unwrap();
     let retention = Retention {
         samples_ns: Some(30 * DAY * S),
@@ -180,7 +132,7 @@ fn a_clock_that_nobody_disciplines_takes_nothing() {
     // The right time again: two days after the first boot, nothing is old yet.
     let mut w = open(&path);
     boot(&mut w, "boot-c", 2 * DAY, Trust::Disciplined);
-    (0..3000).for_each(|i| w.record(id, sample(i, i)));
+    (0..3000).for_each(|i| w.record(id, answered(i, i)));
     w.commit().unwrap();
     let mut at = |day: u64| {
         let now = wall(day * DAY);
@@ -207,10 +159,10 @@ fn every_minute_is_in_an_hour_before_it_goes() {
     for i in 0..6 * HOUR {
         let minute = i / 60 % 120;
         if (5..50).contains(&minute) {
-            w.record(a, sample(i, i));
+            w.record(a, answered(i, i));
         }
         if i < 600 {
-            w.record(b, sample(i, i));
+            w.record(b, answered(i, i));
         }
         if i % 60 == 0 {
             w.commit().unwrap();
@@ -233,7 +185,7 @@ fn every_minute_is_in_an_hour_before_it_goes() {
     // A run of the same boot after that adds to the hour that was running.
     let mut w = writer(&path);
     let last = 4 * HOUR + 50 * 60;
-    (last..last + 300).for_each(|i| w.record(a, sample(i, i)));
+    (last..last + 300).for_each(|i| w.record(a, answered(i, i)));
     w.close().unwrap();
     assert_eq!(rows(&path, Window::Hour, a, 1)[2].1.sent, 45 * 60 + 300);
 
@@ -272,7 +224,7 @@ fn a_pass_is_bounded_and_says_that_there_is_more() {
     let mut w = writer(&path);
     let id = w.series(&info("a"));
     let minutes = 3000;
-    (0..minutes).for_each(|i| w.record(id, sample(i, i * 60)));
+    (0..minutes).for_each(|i| w.record(id, answered(i, i * 60)));
     w.close().unwrap();
     let mut w = writer(&path);
     let retention = Retention {
@@ -294,60 +246,98 @@ fn a_pass_is_bounded_and_says_that_there_is_more() {
 }
 
 #[test]
-fn copies_of_a_reply_count_once_each_when_their_minute_is_summed_up_again() {
+fn rollups_say_what_samples_say_when_the_samples_are_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
     let mut w = writer(&path);
     let id = w.series(&info("a"));
     let mut truth = Summary::new();
-    for i in 0..1100 {
-        let mut s = sample(i, i);
-        let mut copy = s;
-        copy.status = Status::Duplicate;
-        let mut later = s;
-        if i == 30 {
-            s = Sample::lost(SeriesIndex(1), i, s.sent, 64);
-            later.status = Status::Late;
-            later.rtt_ns = Some(5 * S);
-        }
-        // Its minute is in rollups by now, and it goes into a block with the next commit.
-        if i == 80 {
+    let hours = 5;
+    for i in 0..hours * 3600 {
+        // A run of losses across the border between two hours, and one across a minute.
+        let lost = (3590..3620).contains(&i) || (655..665).contains(&i) || i % 997 == 0;
+        let s = sample(
+            i,
+            10 * S + i * S,
+            (!lost).then_some(20_000_000 + i * 13 % 9_000_000),
+        );
+        truth.add(&s);
+        w.record(id, s);
+        if i % 60 == 0 {
             w.commit().unwrap();
         }
-        w.record(id, s);
-        if i < 60 {
-            truth.add(&later);
-        }
-        // Two copies, alike in everything.
-        if i % 10 == 5 {
-            w.record(id, copy);
-            w.record(id, copy);
-            if i < 60 {
-                truth.add(&copy);
-                truth.add(&copy);
-            }
-        }
     }
-    let mut late = sample(30, 30);
-    late.status = Status::Late;
-    late.rtt_ns = Some(5 * S);
-    w.revise(id, late);
     w.commit().unwrap();
-    let minute = rows(&path, Window::Minute, id, 1).remove(0).1;
-    let counts = |s: &Summary| (s.sent, s.received, s.late, s.duplicated);
-    assert_eq!(counts(&minute), counts(&truth));
-    assert_eq!((minute.late, minute.duplicated), (1, 12));
+    let end = START_WALL_NS + (hours as i64 * 3600 + 100) * S as i64;
+    let retention = Retention {
+        samples_ns: Some(3600 * S),
+        minutes_ns: None,
+        hours_ns: None,
+        max_bytes: None,
+    };
+    let report = w.enforce_retention(&retention, end, Trust::None).unwrap();
+    assert_eq!(
+        report.blocks, 0,
+        "nothing is forgotten on the word of a clock nobody trusts"
+    );
+    let with = Reader::open(&path)
+        .unwrap()
+        .summary(id, START_WALL_NS, end)
+        .unwrap();
+    let report = w
+        .enforce_retention(&retention, end, Trust::Disciplined)
+        .unwrap();
+    assert!(report.blocks > 10, "{report:?}");
+    for summary in [
+        with,
+        Reader::open(&path)
+            .unwrap()
+            .summary(id, START_WALL_NS, end)
+            .unwrap(),
+    ] {
+        assert_eq!((summary.sent, summary.lost), (truth.sent, truth.lost));
+        assert_eq!(summary.runs, truth.runs);
+        assert_eq!(summary.rtt, truth.rtt);
+        assert_eq!(summary.ipdv, truth.ipdv);
+    }
+    let r = Reader::open(&path).unwrap();
+    let buckets = r.buckets(id, START_WALL_NS, end, 50).unwrap();
+    assert_eq!(
+        buckets.iter().map(|b| b.summary.sent).sum::<u64>(),
+        truth.sent
+    );
+    let all = r.overview(id, START_WALL_NS, end, 90 * S, S).unwrap();
+    assert_eq!(all.gaps, []);
+    assert_eq!(all.summary.sent, truth.sent);
 }
 
 #[test]
-fn a_disk_that_is_called_full_is_written_to_when_less_has_to_stay_free() {
+fn a_large_file_gives_up_its_oldest_samples_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
     let mut w = writer(&path);
     let id = w.series(&info("a"));
-    w.set_min_free_bytes(u64::MAX);
-    w.record(id, sample(0, 0));
-    assert!(w.commit().is_err_and(|e| e.is_full()));
-    w.set_min_free_bytes(0);
-    assert_eq!(w.commit().unwrap().samples, 1);
+    for i in 0..40_000u64 {
+        w.record(id, sample(i, i * S, Some(1_000_000 + i * 7919 % 5_000_000)));
+        if i % 5000 == 0 {
+            w.commit().unwrap();
+        }
+    }
+    w.commit().unwrap();
+    let now = START_WALL_NS + 40_000 * S as i64;
+    // The first limit that is too small.
+    let report = (1..100)
+        .map(|step| Retention {
+            samples_ns: None,
+            minutes_ns: None,
+            hours_ns: None,
+            max_bytes: Some(1_000_000 - step * 10_000),
+        })
+        .map(|r| w.enforce_retention(&r, now, Trust::Disciplined).unwrap())
+        .find(|report| report.blocks + report.minutes > 0)
+        .unwrap();
+    assert!(report.blocks > 0 && report.minutes == 0, "{report:?}");
+    let left = everything(&path);
+    assert!(left.last().is_some_and(|(_, _, s)| s.seq == 39_999));
+    assert!(left[0].2.seq > 1000);
 }

@@ -1,5 +1,7 @@
 //! The store as its users see it: written in batches, read beside the writer, killed, refused.
 
+mod common;
+
 use std::path::Path;
 
 use bufferbane_core::clock::{FloorEstimator, Queueing};
@@ -7,64 +9,10 @@ use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
-    Event, Filter, OpenError, Reader, Retention, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
-    Window, Writer, WriterOptions, recover,
+    Event, Filter, OpenError, Reader, SeriesId, Severity, Trust, Window, Writer, recover,
 };
+use common::{S, START_WALL_NS, everything, info, open, options, rows, sample, writer};
 use proptest::prelude::*;
-
-const S: u64 = 1_000_000_000;
-const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
-
-fn info(target: &str) -> SeriesInfo {
-    SeriesInfo {
-        interface: "eth0".into(),
-        interface_kind: "wired".into(),
-        target: target.into(),
-        kind: SeriesKind::Icmp,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: S,
-        address: "192.0.2.1".into(),
-    }
-}
-
-fn sample(seq: u64, sent_ns: u64, rtt_ns: Option<u64>) -> Sample {
-    let mut s = Sample::lost(SeriesIndex(0), seq, Monotonic::from_nanos(sent_ns), 64);
-    s.tx_clock = ClockSource::Kernel;
-    if let Some(rtt_ns) = rtt_ns {
-        s.status = Status::Ok;
-        s.rtt_ns = Some(rtt_ns);
-        s.rx_clock = ClockSource::Kernel;
-    }
-    s
-}
-
-fn options() -> WriterOptions {
-    WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    }
-}
-
-fn writer(path: &Path) -> Writer {
-    let mut w = Writer::open(path, options()).unwrap();
-    w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
-        .unwrap();
-    w
-}
-
-fn everything(path: &Path) -> Vec<(SeriesId, i64, Sample)> {
-    let r = Reader::open(path).unwrap();
-    let series = r.series().unwrap().into_keys().collect();
-    r.samples(&Filter {
-        from_ns: i64::MIN,
-        to_ns: i64::MAX,
-        series,
-    })
-    .map(|row| row.map(|r| (r.series, r.wall_ns, r.sample)).unwrap())
-    .collect()
-}
 
 #[test]
 fn samples_are_read_beside_the_writer_and_after_it_with_the_same_figures() {
@@ -191,7 +139,7 @@ fn queueing_delay_is_read_from_the_floor_and_corrected_with_it_in_rollups_too() 
     let crashed = dir.path().join("crashed.redb");
     std::fs::copy(&path, &crashed).unwrap();
     recover(&crashed).unwrap();
-    drop(Writer::open(&crashed, options()).unwrap());
+    drop(open(&crashed));
     check(&crashed);
     w.close().unwrap();
     check(&path);
@@ -282,72 +230,6 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
 }
 
 #[test]
-fn rollups_say_what_samples_say_when_the_samples_are_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s.redb");
-    let mut w = writer(&path);
-    let id = w.series(&info("a"));
-    let mut truth = Summary::new();
-    let hours = 5;
-    for i in 0..hours * 3600 {
-        // A run of losses across the border between two hours, and one across a minute.
-        let lost = (3590..3620).contains(&i) || (655..665).contains(&i) || i % 997 == 0;
-        let s = sample(
-            i,
-            10 * S + i * S,
-            (!lost).then_some(20_000_000 + i * 13 % 9_000_000),
-        );
-        truth.add(&s);
-        w.record(id, s);
-        if i % 60 == 0 {
-            w.commit().unwrap();
-        }
-    }
-    w.commit().unwrap();
-    let end = START_WALL_NS + (hours as i64 * 3600 + 100) * S as i64;
-    let retention = Retention {
-        samples_ns: Some(3600 * S),
-        minutes_ns: None,
-        hours_ns: None,
-        max_bytes: None,
-    };
-    let report = w.enforce_retention(&retention, end, Trust::None).unwrap();
-    assert_eq!(
-        report.blocks, 0,
-        "nothing is forgotten on the word of a clock nobody trusts"
-    );
-    let with = Reader::open(&path)
-        .unwrap()
-        .summary(id, START_WALL_NS, end)
-        .unwrap();
-    let report = w
-        .enforce_retention(&retention, end, Trust::Disciplined)
-        .unwrap();
-    assert!(report.blocks > 10, "{report:?}");
-    for summary in [
-        with,
-        Reader::open(&path)
-            .unwrap()
-            .summary(id, START_WALL_NS, end)
-            .unwrap(),
-    ] {
-        assert_eq!((summary.sent, summary.lost), (truth.sent, truth.lost));
-        assert_eq!(summary.runs, truth.runs);
-        assert_eq!(summary.rtt, truth.rtt);
-        assert_eq!(summary.ipdv, truth.ipdv);
-    }
-    let r = Reader::open(&path).unwrap();
-    let buckets = r.buckets(id, START_WALL_NS, end, 50).unwrap();
-    assert_eq!(
-        buckets.iter().map(|b| b.summary.sent).sum::<u64>(),
-        truth.sent
-    );
-    let all = r.overview(id, START_WALL_NS, end, 90 * S, S).unwrap();
-    assert_eq!(all.gaps, []);
-    assert_eq!(all.summary.sent, truth.sent);
-}
-
-#[test]
 fn a_loss_learns_its_direction_wherever_it_is_by_then() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
@@ -400,6 +282,63 @@ fn a_loss_learns_its_direction_wherever_it_is_by_then() {
         (sum(|s| s.lost), sum(|s| s.lost_up), sum(|s| s.late)),
         (2, 1, 1)
     );
+}
+
+/// A probe of the run's second series.
+fn of_second(seq: u64, sent_s: u64) -> Sample {
+    let sent = Monotonic::from_nanos(sent_s * S);
+    let mut s = Sample::lost(SeriesIndex(1), seq, sent, 64);
+    s.tx_clock = ClockSource::Kernel;
+    s.rx_clock = ClockSource::Kernel;
+    s.status = Status::Ok;
+    s.rtt_ns = Some(1_000_000 + seq * 7919 % 5_000_000);
+    s
+}
+
+#[test]
+fn copies_of_a_reply_count_once_each_when_their_minute_is_summed_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    let mut truth = Summary::new();
+    for i in 0..1100 {
+        let mut s = of_second(i, i);
+        let mut copy = s;
+        copy.status = Status::Duplicate;
+        let mut later = s;
+        if i == 30 {
+            s = Sample::lost(SeriesIndex(1), i, s.sent, 64);
+            later.status = Status::Late;
+            later.rtt_ns = Some(5 * S);
+        }
+        // Its minute is in rollups by now, and it goes into a block with the next commit.
+        if i == 80 {
+            w.commit().unwrap();
+        }
+        w.record(id, s);
+        if i < 60 {
+            truth.add(&later);
+        }
+        // Two copies, alike in everything.
+        if i % 10 == 5 {
+            w.record(id, copy);
+            w.record(id, copy);
+            if i < 60 {
+                truth.add(&copy);
+                truth.add(&copy);
+            }
+        }
+    }
+    let mut late = of_second(30, 30);
+    late.status = Status::Late;
+    late.rtt_ns = Some(5 * S);
+    w.revise(id, late);
+    w.commit().unwrap();
+    let minute = rows(&path, Window::Minute, id, 1).remove(0).1;
+    let counts = |s: &Summary| (s.sent, s.received, s.late, s.duplicated);
+    assert_eq!(counts(&minute), counts(&truth));
+    assert_eq!((minute.late, minute.duplicated), (1, 12));
 }
 
 #[test]
@@ -465,13 +404,13 @@ fn events_end_with_what_recorded_them() {
     // Killed: what was open ends where its run's records do.
     let killed = dir.path().join("killed.redb");
     std::fs::copy(&path, &killed).unwrap();
-    drop(Writer::open(&killed, options()).unwrap());
+    drop(open(&killed));
     assert_eq!(ends(&killed), [Some(15 * S), Some(99 * S)]);
     // Ended in order: when that was.
     w.end_events(Monotonic::from_nanos(101 * S));
     w.close().unwrap();
     assert_eq!(ends(&path), [Some(15 * S), Some(101 * S)]);
-    drop(Writer::open(&path, options()).unwrap());
+    drop(open(&path));
     assert_eq!(ends(&path), [Some(15 * S), Some(101 * S)]);
 }
 
@@ -515,119 +454,10 @@ fn foreign_and_damaged_files_are_refused_untouched() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_lost_while_it_lasts() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s.redb");
-    let mut w = Writer::open(
-        &path,
-        WriterOptions {
-            min_free_bytes: u64::MAX,
-            backlog_samples: 500,
-        },
-    )
-    .unwrap();
-    w.begin_boot("b", Monotonic::ZERO, START_WALL_NS, Trust::Plausible)
-        .unwrap();
-    let id = w.series(&info("a"));
-    for i in 0..400 {
-        w.record(id, sample(i, i * S, Some(1_000_000)));
-    }
-    let error = w.commit().unwrap_err();
-    assert!(error.is_full(), "{error}");
-    assert_eq!((w.shed(), w.uncommitted()), (0, 400));
-    for i in 400..600 {
-        w.record(id, sample(i, i * S, Some(1_000_000)));
-    }
-    assert_eq!(w.shed(), 100, "the oldest give way beyond the backlog");
-}
-
-#[test]
-fn a_file_system_that_really_fills_up_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mounted = nix::mount::mount(
-        Some("none"),
-        dir.path(),
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        Some("size=4m"),
-    );
-    if let Err(e) = mounted {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "cannot mount a small tmpfs: {e}"
-        );
-        println!("SKIPPED: cannot mount a small tmpfs ({e}); run as root");
-        return;
-    }
-    let path = dir.path().join("s.redb");
-    let mut w = writer(&path);
-    let id = w.series(&info("a"));
-    w.commit().unwrap();
-    let ballast = dir.path().join("ballast");
-    let mut room = vec![0u8; 4 << 20];
-    while std::fs::write(&ballast, &room).is_err() {
-        room.truncate(room.len() - 4096);
-    }
-    let (mut failed, mut i) = (false, 0u64);
-    while !failed && i < 200_000 {
-        for _ in 0..500 {
-            w.record(
-                id,
-                sample(i, i * S / 10, Some(1_000_000 + i * 7919 % 5_000_000)),
-            );
-            i += 1;
-        }
-        failed = w.commit().is_err_and(|e| {
-            assert!(e.is_full(), "{e}");
-            true
-        });
-    }
-    assert!(failed, "the disk never became full");
-    assert!(w.commit().is_err());
-    std::fs::remove_file(&ballast).unwrap();
-    w.commit().unwrap();
-    w.close().unwrap();
-    let seqs: Vec<u64> = everything(&path).iter().map(|(_, _, s)| s.seq).collect();
-    assert!(seqs.iter().copied().eq(0..i), "{} of {i}", seqs.len());
-    nix::mount::umount(dir.path()).unwrap();
-}
-
-#[test]
-fn a_large_file_gives_up_its_oldest_samples_first() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s.redb");
-    let mut w = writer(&path);
-    let id = w.series(&info("a"));
-    for i in 0..40_000u64 {
-        w.record(id, sample(i, i * S, Some(1_000_000 + i * 7919 % 5_000_000)));
-        if i % 5000 == 0 {
-            w.commit().unwrap();
-        }
-    }
-    w.commit().unwrap();
-    let now = START_WALL_NS + 40_000 * S as i64;
-    // The first limit that is too small.
-    let report = (1..100)
-        .map(|step| Retention {
-            samples_ns: None,
-            minutes_ns: None,
-            hours_ns: None,
-            max_bytes: Some(1_000_000 - step * 10_000),
-        })
-        .map(|r| w.enforce_retention(&r, now, Trust::Disciplined).unwrap())
-        .find(|report| report.blocks + report.minutes > 0)
-        .unwrap();
-    assert!(report.blocks > 0 && report.minutes == 0, "{report:?}");
-    let left = everything(&path);
-    assert!(left.last().is_some_and(|(_, _, s)| s.seq == 39_999));
-    assert!(left[0].2.seq > 1000);
-}
-
-#[test]
 fn a_router_that_boots_in_1970_misplaces_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
-    let mut w = Writer::open(&path, options()).unwrap();
+    let mut w = open(&path);
     w.begin_boot("b", Monotonic::from_nanos(S), 1, Trust::None)
         .unwrap();
     let id = w.series(&info("a"));

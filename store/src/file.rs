@@ -49,8 +49,7 @@ pub(crate) fn check_foreign(path: &Path) -> Result<bool, OpenError> {
     let mut magic = [0; REDB_MAGIC.len()];
     match file.read_exact(&mut magic) {
         Ok(()) if magic == REDB_MAGIC => Ok(true),
-        Ok(()) => Err(OpenError::Foreign(path.to_path_buf())),
-        Err(_) => Err(OpenError::Foreign(path.to_path_buf())),
+        _ => Err(OpenError::Foreign(path.to_path_buf())),
     }
 }
 

@@ -1,9 +1,7 @@
 //! How much of the file data takes, without reading it: tables know how many rows they have, and a
 //! few rows of each stretch tell how large those are.
 
-use redb::{
-    ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::tables::{
@@ -128,11 +126,7 @@ fn of_rows<K: redb::Key + 'static>(
     tx: &WriteTransaction,
     table: TableDefinition<'_, K, &'static [u8]>,
 ) -> Result<u64, StoreError> {
-    let table = match tx.open_table(table) {
-        // An earlier version did not make it.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
-        table => table?,
-    };
+    let table = tx.open_table(table)?;
     let (mut seen, mut bytes) = (0, 0);
     for row in table.iter()?.take(64).chain(table.iter()?.rev().take(64)) {
         bytes += row_bytes(row?.1.value().len() as u64);

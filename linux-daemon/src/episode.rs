@@ -17,6 +17,11 @@ const PART: u64 = 4;
 /// A second of load more or less at either end, ns.
 const SLACK_NS: u64 = 1_000_000_000;
 
+/// Whether a line is loaded that carries `bps` and was seen to carry `most_bps`.
+pub(crate) fn is_load(bps: u64, most_bps: u64) -> bool {
+    bps >= LEAST_BPS.max(most_bps / PART)
+}
+
 /// One line.
 #[derive(Default)]
 struct Line {
@@ -38,7 +43,7 @@ impl Loads {
         let mut loaded = false;
         for (most, now) in line.most.iter_mut().zip(now) {
             *most = (*most).max(now);
-            loaded |= now >= LEAST_BPS.max(*most / PART);
+            loaded |= is_load(now, *most);
         }
         line.everybody = everybody;
         if line.seconds.len() == SECONDS {

@@ -10,17 +10,14 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_store::SeriesInfo;
 
+use crate::episode::is_load;
+
 /// Between two readings of counters, ns.
 const READ_NS: u64 = 90_000_000;
 /// Between two looks for interfaces that came or went, and for forwarded packets, ns.
 const LOOK_NS: u64 = 5_000_000_000;
 /// A host that has forwarded so many packets since it was first looked at is the household's router.
 const FORWARDED: u64 = 100;
-/// Load of a line whose counters do not show everybody's traffic counts only where it is surely
-/// load: from this on, bit/s,
-const LEAST_BPS: u64 = 500_000;
-/// and from this part of the most that was seen.
-const PART: u64 = 4;
 
 /// What there is to tell of an interface.
 #[derive(Clone, Debug)]
@@ -189,7 +186,8 @@ impl Households {
             while let Some(second) = line.household.poll_second() {
                 let bps = second.up_bps.max(second.down_bps);
                 line.most_bps = line.most_bps.max(bps);
-                if everybody || bps >= LEAST_BPS.max(line.most_bps / PART) {
+                // Of a line whose counters do not show everybody's traffic only what is surely load.
+                if everybody || is_load(bps, line.most_bps) {
                     heard.push(Heard::Load(name.clone(), second, everybody));
                 }
             }

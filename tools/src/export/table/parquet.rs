@@ -54,7 +54,7 @@ struct Column {
 }
 
 /// Writes rows into one file.
-pub(super) struct Writer {
+pub(in crate::export) struct Writer {
     file: SerializedFileWriter<Box<dyn Write + Send>>,
     columns: Vec<Column>,
     rows: usize,

@@ -38,20 +38,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     let sub = subtitle(material.range, &look.zone);
     let title = "Latency with and without load";
     let mut frame = Frame::begin(look, title, &sub, &legend, ways.len(), false)?;
-    let wanted = frame.mark_count();
-    let scales: Vec<(Scale, Vec<(f64, String)>)> = ways
-        .iter()
-        .map(|way| {
-            let scale = scale(way);
-            let marks = scale.marks(wanted).into_iter();
-            (scale, marks.map(|v| (v, super::delay_mark(v))).collect())
-        })
-        .collect();
-    frame.reserve(
-        scales
-            .iter()
-            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
-    );
+    let scales = frame.marked(ways.iter().map(scale), super::delay_mark);
     for (i, (way, (scale, marks))) in ways.iter().zip(&scales).enumerate() {
         let plot = frame.panel(i, &heading(way), *scale, material.range);
         frame.value_axis(&plot, marks);

@@ -4,6 +4,7 @@ use bufferbane_store::Severity;
 use jiff::tz::TimeZone;
 
 use super::axis::{Scale, time_marks};
+use super::blank::{Blank, blanks};
 use super::data::{Column, Track};
 use super::scene::{Anchor, Label, Scene};
 use super::text;
@@ -247,6 +248,27 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// The marks of each panel's scale with their labels, for which it leaves room at the left.
+    pub(crate) fn marked(
+        &mut self,
+        scales: impl Iterator<Item = Scale>,
+        label: fn(f64) -> String,
+    ) -> Vec<(Scale, Vec<(f64, String)>)> {
+        let count = self.mark_count();
+        let marked: Vec<(Scale, Vec<(f64, String)>)> = scales
+            .map(|scale| {
+                let marks = scale.marks(count).into_iter();
+                (scale, marks.map(|v| (v, label(v))).collect())
+            })
+            .collect();
+        self.reserve(
+            marked
+                .iter()
+                .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
+        );
+        marked
+    }
+
     /// How high the plot of a panel will be.
     pub(crate) fn plot_height(&self) -> f64 {
         let [_, top, _, bottom] = self.panels[0];
@@ -480,63 +502,6 @@ fn columns_for(look: &Look, count: usize) -> usize {
     } else {
         1
     }
-}
-
-/// Why a stretch has no curve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blank {
-    /// Nothing was recorded.
-    Unmeasured = 0,
-    /// Probes were tried, and none was answered.
-    Silent = 1,
-}
-
-/// The stretches without answers, and those without samples.
-pub(crate) fn blanks(range: Range, track: &Track, columns: &[Column]) -> Vec<(i64, i64, Blank)> {
-    // A probe leaves at a random time within its slot, so two may be nearly two slots apart.
-    let slack = track.info.interval_ns.saturating_mul(3);
-    let mut blanks: Vec<(i64, i64, Blank)> = Vec::new();
-    let mut put = |from: i64, to: i64, what: Blank| match blanks.last_mut() {
-        Some(last) if last.2 == what && last.1 >= from => last.1 = to,
-        _ => blanks.push((from, to, what)),
-    };
-    let mut end = range.from_ns;
-    for c in columns {
-        if c.from_ns > end.saturating_add_unsigned(if track.single { slack } else { 0 }) {
-            put(end, c.from_ns, Blank::Unmeasured);
-        }
-        if !c.is_measured() {
-            put(c.from_ns, c.to_ns, Blank::Unmeasured);
-        } else if c.rtt.is_none() {
-            put(c.from_ns, c.to_ns, Blank::Silent);
-        }
-        end = end.max(c.to_ns);
-    }
-    if range.to_ns > end.saturating_add_unsigned(slack) {
-        put(end, range.to_ns, Blank::Unmeasured);
-    }
-    blanks
-}
-
-/// The stretches of columns that a curve may be drawn through: broken wherever a column has no
-/// answer, and wherever columns are not next to each other.
-pub(crate) fn unbroken<'a>(
-    track: &Track,
-    columns: &'a [Column],
-    has_value: fn(&Column) -> bool,
-) -> Vec<&'a [Column]> {
-    let slack = if track.single {
-        track.info.interval_ns.saturating_mul(3)
-    } else {
-        0
-    };
-    let joined = |a: &Column, b: &Column| {
-        has_value(a) && has_value(b) && b.from_ns <= a.to_ns.saturating_add_unsigned(slack)
-    };
-    columns
-        .chunk_by(joined)
-        .filter(|run| has_value(&run[0]))
-        .collect()
 }
 
 /// Title and legend text on as many lines as `room` asks for, broken between words.

@@ -1,8 +1,9 @@
 //! How much the round-trip time changes from one probe to the next (IPDV), over time.
 
 use super::axis::Scale;
+use super::blank::{self, unbroken};
 use super::data::{Column, Levels, Material, Track};
-use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle, unbroken};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
 use super::scene::Scene;
 use crate::fail::Fail;
 use crate::show::delay;
@@ -11,13 +12,13 @@ use crate::show::delay;
 pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
     let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
-    let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
+    let blanks = blank::kinds(tracks, range, |t| &t.coarse);
     let mut legend = vec![
         (Swatch::Line(theme.main), "median"),
         (Swatch::Line(theme.p95), "95th percentile"),
         (Swatch::Box(theme.band), "median to 99th percentile"),
     ];
-    super::blank_legend(blanks, theme, &mut legend);
+    blank::legend(blanks, theme, &mut legend);
     let mut frame = Frame::begin(
         look,
         "Jitter: change of the round-trip time from probe to probe",
@@ -26,21 +27,11 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
         tracks.len(),
         false,
     )?;
-    let count = frame.mark_count();
-    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
-        .iter()
-        .map(|t| {
-            let top = t.coarse.iter().filter_map(|c| c.ipdv).map(|l| l.p99).max();
-            let scale = Scale::Linear(top.unwrap_or(1_000_000).max(1_000) as f64 * 1.08);
-            let marks = scale.marks(count).into_iter();
-            (scale, marks.map(|v| (v, super::delay_mark(v))).collect())
-        })
-        .collect();
-    frame.reserve(
-        scales
-            .iter()
-            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
-    );
+    let scale = |t: &Track| {
+        let top = t.coarse.iter().filter_map(|c| c.ipdv).map(|l| l.p99).max();
+        Scale::Linear(top.unwrap_or(1_000_000).max(1_000) as f64 * 1.08)
+    };
+    let scales = frame.marked(tracks.iter().map(scale), super::delay_mark);
     for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
         let heading = Heading::of(track, figures(track));
         let plot = frame.panel(i, &heading, *scale, range);

@@ -1,8 +1,9 @@
 //! Round-trip time over time: smallest to largest, median, 95th and 99th percentile.
 
 use super::axis::Scale;
+use super::blank::{self, unbroken};
 use super::data::{Column, Levels, Material, Track};
-use super::frame::{Frame, Heading, Look, Plot, Swatch, event_legend, subtitle, unbroken};
+use super::frame::{Frame, Heading, Look, Plot, Swatch, event_legend, subtitle};
 use super::scene::Scene;
 use super::theme::Rgb;
 use crate::fail::Fail;
@@ -18,7 +19,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
     let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
     let has = |n: u64| tracks.iter().any(|t| t.has_typically(n));
-    let blanks = super::blanks_of(tracks, range, |t| &t.fine);
+    let blanks = blank::kinds(tracks, range, |t| &t.fine);
     let mut legend = vec![(
         Swatch::Line(theme.main),
         if has(2) { "median" } else { "each probe" },
@@ -39,7 +40,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
         "99 of 100 within",
     );
     add(has(2), Swatch::Box(theme.band), "smallest to largest");
-    super::blank_legend(blanks, theme, &mut legend);
+    blank::legend(blanks, theme, &mut legend);
 
     event_legend(&material.events, theme, &mut legend);
     let mut frame = Frame::begin(
@@ -50,20 +51,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
         tracks.len(),
         false,
     )?;
-    let count = frame.mark_count();
-    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
-        .iter()
-        .map(|t| {
-            let scale = scale(t);
-            let marks = scale.marks(count).into_iter();
-            (scale, marks.map(|v| (v, super::delay_mark(v))).collect())
-        })
-        .collect();
-    frame.reserve(
-        scales
-            .iter()
-            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
-    );
+    let scales = frame.marked(tracks.iter().map(scale), super::delay_mark);
     for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
         let heading = Heading::of(track, figures(track, *scale));
         let plot = frame.panel(i, &heading, *scale, range);

@@ -1,6 +1,7 @@
 //! The share of probes lost over time, by direction.
 
 use super::axis::Scale;
+use super::blank;
 use super::data::{Column, Material, Track};
 use super::frame::{Frame, Heading, Look, Plot, Swatch, event_legend, subtitle};
 use super::scene::Scene;
@@ -14,7 +15,7 @@ const OUTAGE: f64 = 0.5;
 pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
     let (tracks, range) = (&material.tracks, material.range);
     let theme = look.theme;
-    let blanks = super::blanks_of(tracks, range, |t| &t.coarse);
+    let blanks = blank::kinds(tracks, range, |t| &t.coarse);
     let all = tracks.iter().map(|t| &t.whole);
     let sum = |of: fn(&bufferbane_core::stats::summary::Summary) -> u64| -> u64 {
         all.clone().map(of).sum()
@@ -32,7 +33,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
             legend.push((Swatch::Box(color), name));
         }
     }
-    super::blank_legend([blanks[0], false], theme, &mut legend);
+    blank::legend([blanks[0], false], theme, &mut legend);
     if tracks
         .iter()
         .any(|t| t.coarse.iter().any(|c| share(c) > highest(t)))
@@ -51,20 +52,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
         tracks.len(),
         false,
     )?;
-    let marks_wanted = frame.mark_count();
-    let scales: Vec<(Scale, Vec<(f64, String)>)> = tracks
-        .iter()
-        .map(|t| {
-            let scale = Scale::Linear(highest(t));
-            let marks = scale.marks(marks_wanted).into_iter();
-            (scale, marks.map(|v| (v, mark(v))).collect())
-        })
-        .collect();
-    frame.reserve(
-        scales
-            .iter()
-            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
-    );
+    let scales = frame.marked(tracks.iter().map(|t| Scale::Linear(highest(t))), mark);
     for (i, (track, (scale, marks))) in tracks.iter().zip(&scales).enumerate() {
         let heading = Heading::of(track, figures(track));
         let plot = frame.panel(i, &heading, *scale, range);

@@ -1,6 +1,7 @@
 //! Charts. Each kind makes a [`scene::Scene`] of [`data::Track`]s; `paint` makes an image of that.
 
 mod axis;
+mod blank;
 mod bufferbloat;
 mod comparison;
 mod data;
@@ -38,7 +39,7 @@ pub(crate) use scene::Scene;
 pub(crate) use svg::svg;
 pub(crate) use theme::Theme;
 
-use frame::{Blank, Plot, Swatch, blanks};
+use frame::Plot;
 
 /// Charts are laid out for this many pixels across and then scaled, so that text is as large beside
 /// the lines in a large image as in a small one.
@@ -296,27 +297,6 @@ fn delay_mark(ns: f64) -> String {
     let mut text = format!("{value:.3}");
     text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
     format!("{text} {unit}")
-}
-
-/// Which kinds of blanks occur anywhere.
-fn blanks_of(tracks: &[Track], range: Range, columns: fn(&Track) -> &Vec<Column>) -> [bool; 2] {
-    let mut found = [false; 2];
-    for t in tracks {
-        for (_, _, what) in blanks(range, t, columns(t)) {
-            found[what as usize] = true;
-        }
-    }
-    found
-}
-
-/// Adds what blanks look like.
-fn blank_legend(found: [bool; 2], theme: Theme, legend: &mut Vec<(Swatch, &'static str)>) {
-    if found[Blank::Silent as usize] {
-        legend.push((Swatch::Box(theme.silent), "no answer"));
-    }
-    if found[Blank::Unmeasured as usize] {
-        legend.push((Swatch::Box(theme.unmeasured), "not measured"));
-    }
 }
 
 /// Fills from one edge to another, column by column: nothing is made up between them.

@@ -1,7 +1,8 @@
 //! Queueing delay over time: upward above the line, downward below it, on one scale.
 
+use super::blank::unbroken;
 use super::data::{Column, Levels, Material, Track};
-use super::frame::{Frame, Heading, Look, Plot, SMALL, Swatch, event_legend, subtitle, unbroken};
+use super::frame::{Frame, Heading, Look, Plot, SMALL, Swatch, event_legend, subtitle};
 use super::scene::{Anchor, Label, Scene};
 use super::theme::mixed;
 use super::{axis::Scale, delay_mark};

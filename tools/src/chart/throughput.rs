@@ -40,21 +40,11 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     legend.push((Swatch::Line(theme.muted), "median of all tests"));
     let sub = subtitle(material.range, &look.zone);
     let mut frame = Frame::begin(look, "Throughput", &sub, &legend, ways.len(), false)?;
-    let wanted = frame.mark_count();
-    let scales: Vec<(Scale, Vec<(f64, String)>)> = ways
-        .iter()
-        .map(|way| {
-            let most = parts(way).map(|(_, _, w)| w.p90_bps.max(w.mean_bps)).max();
-            let scale = Scale::Linear(most.unwrap_or(0).max(1000) as f64 * 1.08);
-            let marks = scale.marks(wanted).into_iter();
-            (scale, marks.map(|v| (v, rate_mark(v))).collect())
-        })
-        .collect();
-    frame.reserve(
-        scales
-            .iter()
-            .flat_map(|(_, m)| m.iter().map(|(_, l)| l.clone())),
-    );
+    let scale = |way: &Way<'_>| {
+        let most = parts(way).map(|(_, _, w)| w.p90_bps.max(w.mean_bps)).max();
+        Scale::Linear(most.unwrap_or(0).max(1000) as f64 * 1.08)
+    };
+    let scales = frame.marked(ways.iter().map(scale), rate_mark);
     for (i, (way, (scale, marks))) in ways.iter().zip(&scales).enumerate() {
         let plot = frame.panel(i, &heading(way), *scale, material.range);
         frame.value_axis(&plot, marks);

@@ -9,10 +9,10 @@ use bufferbane_core::time::ClockSource;
 use bufferbane_store::{Direction, Overview, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
 
 use super::model::{
-    Clock, Compared, Event, Gap, Grade, Health, LossRuns as Runs, Report, RunClass, SCHEMA,
-    SendLate, Series, Spread, Stamps, Time, Timestamps,
+    Clock, Event, Gap, Grade, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread, Stamps,
+    Time, Timestamps,
 };
-use super::{compare, cover, lines, outages};
+use super::{cover, health, lines, outages};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -20,18 +20,11 @@ use crate::when::{self, Range};
 use crate::{abreast, export_tests, loads, source};
 
 /// Shorter stretches without a sample than this are not told, ns.
-const SHORTEST_GAP_NS: u64 = 2_000_000_000;
+pub(super) const SHORTEST_GAP_NS: u64 = 2_000_000_000;
 /// In a longer range than this gaps are looked for in rollups, ns; see [`shortest_gap_ns`].
 const FINE_RANGE_NS: u64 = 7_200_000_000_000;
 /// What rollups of a minute can hide, ns.
 const COARSE_GAP_NS: u64 = 120_000_000_000;
-
-/// Blocks to compare are at least so long, ns,
-const SHORTEST_BLOCK_NS: u64 = 60_000_000_000;
-/// and at most so long.
-const HOUR_NS: u64 = 3_600_000_000_000;
-/// Blocks with fewer probes say nothing.
-const FEWEST_PROBES: u64 = 20;
 
 /// A report with the series it is about.
 #[derive(Debug)]
@@ -69,7 +62,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     if series.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
-    let health = health(reader, range, &series)?;
+    let health = health::of(reader, range, &series)?;
     let events = events(reader, selection, range)?;
     let zone = when::zone(selection.utc);
     let (from, to) = (Time(range.from_ns), Time(range.to_ns));
@@ -162,75 +155,6 @@ fn grades(report: &Report) -> Vec<Grade> {
         }
     }
     grades
-}
-
-/// What `compare` compared, and how.
-const METHOD: &str = "medians of blocks; Mann-Whitney rank test, two-sided, its variance widened by \
-the blocks' autocorrelation at lag one; Holm's correction over all quantities; 95 % interval of the \
-difference of medians by a bootstrap over runs of four blocks";
-
-/// What is compared, of one block.
-type Quantity = fn(&Summary) -> Option<f64>;
-
-/// Compares the series of two ranges, block by block.
-pub(crate) fn compare(
-    reader: &Reader,
-    series: &[(SeriesId, SeriesInfo)],
-    before: Range,
-    after: Range,
-) -> Result<Compared, Fail> {
-    let shorter = before
-        .to_ns
-        .abs_diff(before.from_ns)
-        .min(after.to_ns.abs_diff(after.from_ns));
-    let block_ns = (shorter / 48).clamp(SHORTEST_BLOCK_NS, HOUR_NS);
-    let mut changes = Vec::new();
-    for (id, info) in series {
-        let place = (info.interface.as_str(), info.target.as_str());
-        let (a, b) = (
-            blocks(reader, *id, before, block_ns)?,
-            blocks(reader, *id, after, block_ns)?,
-        );
-        if a.is_empty() || b.is_empty() {
-            continue;
-        }
-        let quantities: [(&'static str, Quantity); 4] = [
-            ("rtt_p50_ns", |s| Some(s.rtt.quantile(0.5)? as f64)),
-            ("rtt_p95_ns", |s| Some(s.rtt.quantile(0.95)? as f64)),
-            ("ipdv_p95_ns", |s| Some(s.ipdv.quantile(0.95)? as f64)),
-            ("loss", |s| Some(s.lost as f64 / s.sent as f64)),
-        ];
-        for (name, of) in quantities {
-            let values = |all: &[Summary]| all.iter().filter_map(of).collect::<Vec<f64>>();
-            changes.push(compare::change(place, name, &values(&a), &values(&b)));
-        }
-    }
-    compare::judge(&mut changes);
-    Ok(Compared {
-        before: [Time(before.from_ns), Time(before.to_ns)],
-        after: [Time(after.from_ns), Time(after.to_ns)],
-        block_ns,
-        method: METHOD,
-        changes,
-    })
-}
-
-/// The blocks of a range with enough in them to say something.
-fn blocks(
-    reader: &Reader,
-    id: SeriesId,
-    range: Range,
-    block_ns: u64,
-) -> Result<Vec<Summary>, StoreError> {
-    let (from, to) = (range.from_ns, range.to_ns);
-    let all = if block_ns == HOUR_NS {
-        reader.hourly(id, from, to)?
-    } else {
-        let count = to.abs_diff(from) / block_ns;
-        reader.buckets(id, from, to, count as usize)?
-    };
-    let summaries = all.into_iter().map(|b| b.summary);
-    Ok(summaries.filter(|s| s.sent >= FEWEST_PROBES).collect())
 }
 
 fn host() -> String {
@@ -383,31 +307,6 @@ fn gaps(found: &Overview, range: Range, shortest_ns: u64) -> Vec<Gap> {
     gaps
 }
 
-fn health(reader: &Reader, range: Range, series: &[Series]) -> Result<Health, StoreError> {
-    let rows = reader.health(range.from_ns, range.to_ns)?;
-    let known = !rows.is_empty();
-    let sum = |of: fn(&bufferbane_store::Health) -> u64| {
-        known.then(|| rows.iter().map(|(_, h)| of(h)).sum::<u64>())
-    };
-    let share = |part: Option<u64>| match (part, sum(|h| h.wall_ns)) {
-        (Some(part), Some(wall)) if wall > 0 => Some(part as f64 / wall as f64),
-        _ => None,
-    };
-    Ok(Health {
-        send_late_ns: send_late(&rows),
-        dropped_samples: sum(|h| h.dropped_samples),
-        socket_drops: sum(|h| h.socket_drops),
-        skipped_slots: sum(|h| h.skipped_slots),
-        sent_late: sum(|h| h.sent_late),
-        unstamped: sum(|h| h.unstamped),
-        cpu_share: share(sum(|h| h.cpu_ns)),
-        probe_cpu_share: share(sum(|h| h.probe_cpu_ns)),
-        reflector_overload: sum(|h| h.reflector_drops),
-        own_trouble: own_trouble(&rows),
-        gaps: common_gaps(series),
-    })
-}
-
 /// `None` where the far end tells nothing.
 fn queueing(h: &Histogram) -> Option<Spread> {
     (h.count() > 0).then(|| spread(h, &moments(h)))
@@ -448,67 +347,6 @@ fn clocks(
         }
     }
     Ok(clocks)
-}
-
-/// The minutes' lateness added up; where they have only figures, the worst of these.
-fn send_late(rows: &[(i64, bufferbane_store::Health)]) -> SendLate {
-    let mut sum = Histogram::new();
-    for h in rows.iter().filter_map(|(_, row)| row.send_late()) {
-        sum.merge(&h);
-    }
-    let figure = |which: usize| rows.iter().map(|(_, h)| h.send_late_ns[which]).max();
-    if sum.count() == 0 {
-        return SendLate {
-            p50: figure(0),
-            p99: figure(1),
-            max: figure(2),
-            ..SendLate::default()
-        };
-    }
-    SendLate {
-        p50: sum.quantile(0.5),
-        p90: sum.quantile(0.9),
-        p99: sum.quantile(0.99),
-        p999: sum.quantile(0.999),
-        max: sum.max(),
-    }
-}
-
-/// The minutes in which this host had trouble of its own, neighbours joined.
-fn own_trouble(rows: &[(i64, bufferbane_store::Health)]) -> Vec<Gap> {
-    let mut all: Vec<Gap> = Vec::new();
-    for (end_ns, row) in rows.iter().filter(|(_, row)| row.is_trouble()) {
-        let begin_ns = end_ns.saturating_sub_unsigned(row.wall_ns);
-        match all.last_mut() {
-            // A row is written within a second of its minute's end.
-            Some(last) if begin_ns.saturating_sub(last.to.0) < 2_000_000_000 => {
-                *last = Gap::new(last.from.0, *end_ns);
-            }
-            _ => all.push(Gap::new(begin_ns, *end_ns)),
-        }
-    }
-    all
-}
-
-/// The stretches that lie in a gap of every series.
-fn common_gaps(series: &[Series]) -> Vec<Gap> {
-    let mut common = match series.first() {
-        Some(s) => s.gaps.clone(),
-        None => return Vec::new(),
-    };
-    for s in &series[1..] {
-        let mut both = Vec::new();
-        for a in &common {
-            for b in &s.gaps {
-                let (from, to) = (a.from.max(b.from), a.to.min(b.to));
-                if to.0.saturating_sub(from.0) >= SHORTEST_GAP_NS.cast_signed() {
-                    both.push(Gap::new(from.0, to.0));
-                }
-            }
-        }
-        common = both;
-    }
-    common
 }
 
 /// The events of the range and selection, by their begin.

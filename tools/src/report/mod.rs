@@ -5,6 +5,7 @@ mod build;
 mod compare;
 mod cover;
 mod explore;
+mod health;
 pub(crate) mod html;
 mod lines;
 mod markdown;

@@ -5,7 +5,7 @@ use std::path::Path;
 use bufferbane_store::{Reader, SeriesId, SeriesInfo};
 
 use super::build::{self, Built};
-use super::compare::Change;
+use super::compare::{self, Change};
 use super::model::Report;
 use crate::args::{Place, Report as Arguments, Selection};
 use crate::chart::{self, Material, Tested};
@@ -103,7 +103,7 @@ impl Stores {
     pub(crate) fn compare(&mut self, before: Range, after: Range) -> Result<(), Fail> {
         let mut named = self.report.series.iter();
         for part in &self.parts {
-            let mut compared = build::compare(&part.reader, &part.series, before, after)?;
+            let mut compared = compare::ranges(&part.reader, &part.series, before, after)?;
             for ((_, info), series) in part.series.iter().zip(&mut named) {
                 let of_it =
                     |c: &&mut Change| c.interface == info.interface && c.target == info.target;

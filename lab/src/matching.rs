@@ -16,8 +16,8 @@ pub struct Sent {
     pub sample: Sample,
 }
 
-/// A probe reaches the line this soon after its stamp, ns: it takes microseconds, unless the machine
-/// is taken away from us between the two. Less than probes of a series are apart.
+/// The first probe of a session reaches the line this soon after its stamp, ns: it takes microseconds,
+/// unless the machine is taken away from us between the two. Less than probes of a series are apart.
 const NEAR_NS: i64 = 4_000_000;
 
 /// What a comparison counted.
@@ -84,6 +84,7 @@ pub fn exchanges(log: &[Passage]) -> Vec<Exchange> {
 }
 
 /// Each of `sent`, one series in the order of time, with its exchange, and in words what has none.
+/// A series of UDP has to be its session's only one.
 #[must_use]
 pub fn pairs<'a>(
     sent: &'a [Sent],
@@ -91,17 +92,21 @@ pub fn pairs<'a>(
 ) -> (Vec<(&'a Sent, &'a Exchange)>, Vec<String>) {
     let (mut pairs, mut wrong) = (Vec::with_capacity(sent.len()), Vec::new());
     let mut rest = exchanges.iter().peekable();
+    let mut last = None;
     for s in sent {
         if matches!(s.sample.status, Status::Unsent | Status::Duplicate) {
             wrong.push(format!("cannot be on this line: {:?}", s.sample));
             continue;
         }
-        while let Some(e) = rest.next_if(|e| against(&e.request, s).is_lt()) {
+        while let Some(e) = rest.next_if(|e| against(&e.request, s, last).is_lt()) {
             let at_ns = e.request.arrival_ns;
             wrong.push(format!("no sample for the request at {at_ns}"));
         }
-        match rest.next_if(|e| against(&e.request, s).is_eq()) {
-            Some(exchange) => pairs.push((s, exchange)),
+        match rest.next_if(|e| against(&e.request, s, last).is_eq()) {
+            Some(exchange) => {
+                last = Some((s, exchange));
+                pairs.push((s, exchange));
+            }
             None => wrong.push(format!("no request at {} for {:?}", s.at_ns, s.sample)),
         }
     }
@@ -124,12 +129,19 @@ pub fn compare(sent: &[Sent], exchanges: &[Exchange], knows_direction: bool) -> 
     outcome
 }
 
-/// Whether `request` is the one of `sent`, or an earlier or a later one. A ping's number says so,
-/// of other probes the time does.
-fn against(request: &Passage, sent: &Sent) -> Ordering {
+/// Whether `request` is the one of `sent`, or an earlier or a later one. A ping's number says so. Of
+/// other probes the counter does, which goes on with their numbers from the `last` pair until a new
+/// session begins it again; the time tells that session's first.
+fn against(request: &Passage, sent: &Sent, last: Option<(&Sent, &Exchange)>) -> Ordering {
     if let Flow::Echo(_, number) = request.flow {
         let ahead = number.wrapping_sub(sent.sample.seq as u16).cast_signed();
         return ahead.cmp(&0);
+    }
+    if let Some((before, exchange)) = last
+        && let Some(counted) = request.mark.checked_sub(exchange.request.mark)
+        && counted > 0
+    {
+        return counted.cmp(&(sent.sample.seq - before.sample.seq));
     }
     let after_ns = request.arrival_ns - sent.at_ns;
     if after_ns.abs() < NEAR_NS {
@@ -224,6 +236,24 @@ mod tests {
             }
         };
         statuses.iter().enumerate().map(sent).collect()
+    }
+
+    #[test]
+    fn a_probe_that_reaches_the_line_late_is_told_by_its_counter() {
+        let mut log = log(&FATES);
+        let requests = log.iter_mut().filter(|p| p.way == Way::Up);
+        for (counter, p) in (70..).zip(requests) {
+            p.mark = counter;
+        }
+        let third = log.iter_mut().filter(|p| p.way == Way::Up).nth(2);
+        third.expect("four requests").arrival_ns += 9_400_000;
+        let said = sent(&[Status::Ok, Status::LostUp, Status::LostDown, Status::Ok]);
+        let outcome = compare(&said, &exchanges(&log), true);
+        assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
+        let one_less = [&said[..2], &said[3..]].concat();
+        assert_eq!(compare(&one_less, &exchanges(&log), true).wrong.len(), 1);
+        log.retain(|p| p.mark != 71);
+        assert_eq!(compare(&said, &exchanges(&log), true).wrong.len(), 1);
     }
 
     const FATES: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (true, true)];

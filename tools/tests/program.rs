@@ -112,6 +112,21 @@ fn the_report_counts_what_the_export_lists() {
         near(&s["rtt_ns"]["p50"], rtt[rtt.len() / 2]);
         near(&s["rtt_ns"]["p99"], rtt[rtt.len() * 99 / 100]);
         near(&s["rtt_ns"]["min"], rtt[0]);
+        let mut answered: Vec<(u64, f64)> = own()
+            .filter(|r| ["ok", "late"].contains(&r["status"]))
+            .filter_map(|r| Some((r["seq"].parse().unwrap(), r["rtt_ns"].parse().ok()?)))
+            .collect();
+        answered.sort_by_key(|a| a.0);
+        let smoothed: Vec<f64> = answered
+            .windows(2)
+            .scan(0.0, |j, pair| {
+                *j += ((pair[1].1 - pair[0].1).abs() - *j) / 16.0;
+                Some(*j)
+            })
+            .collect();
+        let mean = smoothed.iter().sum::<f64>() / smoothed.len() as f64;
+        near(&s["jitter_ns"]["mean"], mean as u64);
+        near(&s["jitter_ns"]["last"], *smoothed.last().unwrap() as u64);
     }
     // JSON lines say the same as CSV.
     let lines = given.ok(&with(&["export"], &["--format", "json"]));

@@ -99,5 +99,5 @@ pub extern "C" fn proof(seed: u64) -> u64 {
     let read = record::decode(&out[..block]).map_or(0, Iterator::count);
     let row = summary.encode(&mut back).unwrap_or(0);
     let again = Summary::decode(&back[..row]).map_or(0, |s| s.sent);
-    jitter.ns() + again + (sent + read) as u64 + reflector.answered()
+    jitter.last_ns().unwrap_or(0) + again + (sent + read) as u64 + reflector.answered()
 }

@@ -3,15 +3,15 @@
 use crate::clock::Queueing;
 use crate::sample::{Flags, Sample, Status};
 use crate::stats::histogram::Histogram;
-use crate::stats::jitter::ipdv_ns;
+use crate::stats::jitter::{Rfc3550, ipdv_ns};
 use crate::stats::loss_runs::LossRuns;
 use crate::stats::moments::Moments;
 use crate::time::{ClockSource, Monotonic};
 use crate::varint::{Reader, Writer};
 
 /// Version of the bytes that [`Summary::encode`] writes. Version 1 ends before the queueing
-/// delays, version 2 before the reordered on the way up.
-const FORMAT: u8 = 3;
+/// delays, version 2 before the reordered on the way up, version 3 before the smoothed jitter.
+const FORMAT: u8 = 4;
 
 /// Largest size of an encoded [`Summary`], bytes: four histograms with every bucket in use.
 pub const MAX_ENCODED: usize = 4 * crate::stats::histogram::BUCKETS * 7 + 1024;
@@ -118,6 +118,9 @@ pub struct Summary {
     pub rtt_moments: Moments,
     /// Absolute IPDV (RFC 3393) of round-trip times of neighbouring answered probes, ns.
     pub ipdv: Histogram,
+    /// Smoothed jitter (RFC 3550) of the round-trip times of each answered probe and the answered one
+    /// before it, over losses too, as the RFC has it. `None` in what was written before there was any.
+    pub jitter: Option<Rfc3550>,
     /// Queueing delay upward of the answered probes of which it is known, ns: see
     /// [`Summary::add_queueing`].
     pub queue_up: Histogram,
@@ -174,6 +177,7 @@ impl Summary {
             rtt: Histogram::new(),
             rtt_moments: Moments::new(),
             ipdv: Histogram::new(),
+            jitter: Some(Rfc3550::new()),
             queue_up: Histogram::new(),
             queue_down: Histogram::new(),
             tos_seen: Seen::NOTHING,
@@ -239,7 +243,10 @@ impl Summary {
             seq: sample.seq,
             rtt_ns,
         };
-        self.neighbours(self.tail, edge);
+        if let Some(tail) = self.tail {
+            self.follow(tail, edge);
+        }
+        self.jitter.get_or_insert_default();
         self.head = self.head.or(Some(edge));
         self.tail = Some(edge);
     }
@@ -301,19 +308,29 @@ impl Summary {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         }
         if let Some(head) = later.head {
-            self.neighbours(self.tail, head);
+            if let Some(tail) = self.tail {
+                self.follow(tail, head);
+            }
+            // What does not know its jitter is old, and so comes first: it is left out.
+            match (&mut self.jitter, &later.jitter) {
+                (Some(all), Some(part)) => all.merge(part),
+                (Some(_), None) if self.head.is_some() => {}
+                (all, part) => *all = *part,
+            }
         }
         self.head = self.head.or(later.head);
         self.tail = later.tail.or(self.tail);
     }
 
-    /// IPDV is only defined between a probe and the very next one.
-    fn neighbours(&mut self, before: Option<Edge>, this: Edge) {
-        if let Some(before) = before
-            && before.seq.checked_add(1) == Some(this.seq)
-        {
-            self.ipdv
-                .add(ipdv_ns(before.rtt_ns, this.rtt_ns).unsigned_abs());
+    /// An answered probe and the answered one before it. IPDV is only defined between a probe and
+    /// the very next one.
+    fn follow(&mut self, before: Edge, this: Edge) {
+        let ipdv_ns = ipdv_ns(before.rtt_ns, this.rtt_ns);
+        if before.seq.checked_add(1) == Some(this.seq) {
+            self.ipdv.add(ipdv_ns.unsigned_abs());
+        }
+        if let Some(jitter) = &mut self.jitter {
+            jitter.add(ipdv_ns);
         }
     }
 
@@ -348,7 +365,8 @@ impl Summary {
         let present = u8::from(self.first.is_some())
             | u8::from(self.raw_up_min_ns.is_some()) << 1
             | u8::from(self.raw_down_min_ns.is_some()) << 2
-            | u8::from(self.head.is_some()) << 3;
+            | u8::from(self.head.is_some()) << 3
+            | u8::from(self.jitter.is_some()) << 4;
         w.u8(present);
         if let (Some(first), Some(last)) = (self.first, self.last) {
             w.unsigned(first.as_nanos());
@@ -376,6 +394,9 @@ impl Summary {
             seen.encode(&mut w);
         }
         w.unsigned(self.reordered_up);
+        if let Some(jitter) = &self.jitter {
+            jitter.encode(&mut w);
+        }
         w.finish()
     }
 
@@ -449,6 +470,11 @@ impl Summary {
         if format >= 3 {
             s.reordered_up = r.unsigned()?;
         }
+        if format >= 4 && present & 16 != 0 {
+            s.jitter = Some(Rfc3550::decode(&mut r)?);
+        } else if s.head.is_some() {
+            s.jitter = None;
+        }
         r.rest().is_empty().then_some(s)
     }
 
@@ -485,132 +511,4 @@ fn min_of(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::tests::sample_strategy;
-    use proptest::prelude::*;
-    use std::vec;
-    use std::vec::Vec;
-
-    fn build(samples: &[Sample]) -> Summary {
-        let mut s = Summary::new();
-        for x in samples {
-            s.add(x);
-            if let (Some(up), Some(down)) = (x.raw_up_ns, x.raw_down_ns) {
-                let queueing = Queueing {
-                    up_ns: up.unsigned_abs(),
-                    down_ns: down.unsigned_abs(),
-                    err_ns: 0,
-                    quality: 100,
-                };
-                s.add_queueing(x, &queueing);
-            }
-        }
-        s
-    }
-
-    #[test]
-    fn what_version_1_wrote_is_still_read() {
-        // One answered probe of 10 ms, as version 1 wrote it.
-        let mut s = Summary::new();
-        let mut x = Sample::lost(Default::default(), 7, Monotonic::from_nanos(5), 128);
-        x.status = Status::Ok;
-        x.rtt_ns = Some(10_000_000);
-        s.add(&x);
-        let mut bytes = vec![0; MAX_ENCODED];
-        let len = s.encode(&mut bytes).unwrap();
-        // Two empty histograms, three times nothing seen and no reordering follow.
-        let old_len = len - 2 - 9 - 1;
-        bytes[0] = 1;
-        assert_eq!(Summary::decode(&bytes[..old_len]), Some(s));
-        assert_eq!(Summary::decode(&bytes[..len]), None);
-    }
-
-    #[test]
-    fn short_queues_are_rounded_and_long_ones_are_not() {
-        for (ns, to) in [
-            (0, 0),
-            (8_191, 0),
-            (8_192, 16_384),
-            (131_000, 131_072),
-            (140_000, 139_264),
-            (7_900_000, 7_864_320),
-            (8_388_607, 8_388_608),
-            (8_400_001, 8_400_001),
-            (180_000_123, 180_000_123),
-        ] {
-            assert_eq!(coarse_ns(ns), to);
-        }
-    }
-
-    #[test]
-    fn what_changes_on_the_way_is_counted_over_borders() {
-        let seen = |values: &[Option<u8>]| {
-            let mut s = Seen::default();
-            values.iter().for_each(|v| s.add(*v));
-            s
-        };
-        let mut joined = seen(&[Some(184), None, Some(184)]);
-        joined.merge(&seen(&[None, Some(0), Some(0)]));
-        assert_eq!(joined, seen(&[Some(184), Some(184), Some(0)]));
-        assert_eq!(
-            (joined.first, joined.last, joined.changes),
-            (Some(184), Some(0), 1)
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_border_changes_nothing_and_bytes_keep_everything(
-            mut samples in proptest::collection::vec(sample_strategy(), 0..80),
-            cut in 0usize..80,
-        ) {
-            for (i, s) in samples.iter_mut().enumerate() {
-                s.seq = i as u64;
-                s.sent = Monotonic::from_nanos(i as u64 * 1000);
-            }
-            let whole = build(&samples);
-            let cut = cut.min(samples.len());
-            let mut joined = Summary::new();
-            for part in [&samples[..cut], &samples[cut..]] {
-                let mut bytes = vec![0; MAX_ENCODED];
-                let len = build(part).encode(&mut bytes).unwrap();
-                joined.merge(&Summary::decode(&bytes[..len]).unwrap());
-            }
-            // The mean is the one figure that depends on the order of additions.
-            let (a, b) = (joined.rtt_moments.mean_ns(), whole.rtt_moments.mean_ns());
-            prop_assert!((a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() <= b.unwrap_or(0.0).abs() * 1e-9);
-            joined.rtt_moments = whole.rtt_moments;
-            prop_assert_eq!(&joined, &whole);
-            prop_assert_eq!(whole.sent, whole.received + whole.lost);
-            prop_assert_eq!(
-                samples.len() as u64,
-                whole.sent + whole.unsent + whole.duplicated
-            );
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(mut bytes: Vec<u8>) {
-            let _ = Summary::decode(&bytes);
-            if let Some(first) = bytes.first_mut() {
-                *first = FORMAT;
-            }
-            let _ = Summary::decode(&bytes);
-        }
-    }
-
-    #[test]
-    fn ipdv_is_only_taken_between_neighbours() {
-        let mut s = Summary::new();
-        for (seq, rtt) in [(0, Some(10)), (1, Some(14)), (2, None), (3, Some(50))] {
-            let mut x = Sample::lost(Default::default(), seq, Monotonic::from_nanos(seq), 1);
-            if let Some(ms) = rtt {
-                x.status = Status::Ok;
-                x.rtt_ns = Some(ms * 1_000_000);
-            }
-            s.add(&x);
-        }
-        assert_eq!((s.ipdv.count(), s.ipdv.max()), (1, Some(4_000_000)));
-        assert_eq!((s.sent, s.lost, s.runs.count()), (4, 1, 1));
-    }
-}
+mod tests;

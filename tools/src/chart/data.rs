@@ -1,6 +1,7 @@
 //! What charts draw: each series over time, in as many columns as there are pixels for.
 
 use bufferbane_core::stats::histogram::Histogram;
+use bufferbane_core::stats::jitter::Rfc3550;
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_store::{Bucket, Filter, LoadTest, Reader, SeriesId, SeriesInfo, TestId};
 
@@ -73,6 +74,8 @@ pub(crate) struct Column {
     pub(crate) rtt: Option<Levels>,
     /// IPDV likewise.
     pub(crate) ipdv: Option<Levels>,
+    /// Mean of the smoothed jitter, ns, which goes on from the column before.
+    pub(crate) jitter: Option<u64>,
     /// Queueing delay up and down, where it is known.
     pub(crate) queue: [Option<Levels>; 2],
 }
@@ -108,7 +111,10 @@ impl Levels {
 }
 
 impl Column {
-    fn of(from_ns: i64, to_ns: i64, s: &Summary) -> Self {
+    /// One with what `s` holds, after columns that left `jitter` behind.
+    fn of(from_ns: i64, to_ns: i64, s: &Summary, jitter: &mut Rfc3550) -> Self {
+        let smoothed = s.jitter.map(|j| j.after(jitter));
+        *jitter = smoothed.unwrap_or(*jitter);
         Self {
             from_ns,
             to_ns,
@@ -121,6 +127,7 @@ impl Column {
             unsent: s.unsent,
             rtt: Levels::of(&s.rtt),
             ipdv: Levels::of(&s.ipdv),
+            jitter: smoothed.and_then(|j| j.mean_ns()),
             queue: [Levels::of(&s.queue_up), Levels::of(&s.queue_down)],
         }
     }
@@ -174,11 +181,17 @@ impl Track {
         let span_ns = range.to_ns.abs_diff(range.from_ns);
         let wide = (span_ns / HOUR_NS).div_ceil(pixels.max(1) as u64) as usize;
         let mut whole = Summary::new();
+        let mut jitter = Rfc3550::new();
         let mut cells = Vec::new();
         let (mut fine, mut coarse) = (Joined::new(wide), Joined::new((wide * 2).max(3)));
         reader.each_hour(*id, range.from_ns, range.to_ns, &mut |hour| {
             whole.merge(&hour.summary);
-            cells.push(Column::of(hour.from_ns, hour.to_ns, &hour.summary));
+            cells.push(Column::of(
+                hour.from_ns,
+                hour.to_ns,
+                &hour.summary,
+                &mut jitter,
+            ));
             fine.add(hour);
             coarse.add(hour);
         })?;
@@ -241,6 +254,8 @@ struct Joined {
     /// The column that is not full yet, and how many hours are in it.
     open: Option<(Bucket, usize)>,
     columns: Vec<Column>,
+    /// What the columns so far left behind.
+    jitter: Rfc3550,
 }
 
 impl Joined {
@@ -249,6 +264,7 @@ impl Joined {
             wide: wide.max(1),
             open: None,
             columns: Vec::new(),
+            jitter: Rfc3550::new(),
         }
     }
 
@@ -268,8 +284,8 @@ impl Joined {
 
     fn close(&mut self) {
         if let Some((b, _)) = self.open.take() {
-            self.columns
-                .push(Column::of(b.from_ns, b.to_ns, &b.summary));
+            let column = Column::of(b.from_ns, b.to_ns, &b.summary, &mut self.jitter);
+            self.columns.push(column);
         }
     }
 
@@ -301,13 +317,14 @@ fn share_columns(slots: u64, pixels: usize) -> usize {
 
 /// Joins every `group` buckets to a column.
 fn columns(buckets: &[Bucket], group: usize) -> Vec<Column> {
+    let mut jitter = Rfc3550::new();
     buckets
         .chunks(group)
         .map(|part| {
             let mut joined = Summary::new();
             part.iter().for_each(|b| joined.merge(&b.summary));
             let (from_ns, to_ns) = (part[0].from_ns, part[part.len() - 1].to_ns);
-            Column::of(from_ns, to_ns, &joined)
+            Column::of(from_ns, to_ns, &joined, &mut jitter)
         })
         .collect()
 }
@@ -336,7 +353,7 @@ fn singles(
             continue;
         }
         let to_ns = row.wall_ns.saturating_add_unsigned(info.interval_ns);
-        all.push(Column::of(row.wall_ns, to_ns, &one));
+        all.push(Column::of(row.wall_ns, to_ns, &one, &mut Rfc3550::new()));
     }
     Ok(all)
 }

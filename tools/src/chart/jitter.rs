@@ -1,4 +1,5 @@
-//! How much the round-trip time changes from one probe to the next (IPDV), over time.
+//! How much the round-trip time changes from one probe to the next (IPDV), over time, and the
+//! smoothed jitter of RFC 3550.
 
 use super::axis::Scale;
 use super::blank::{self, unbroken};
@@ -16,6 +17,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
     let mut legend = vec![
         (Swatch::Line(theme.main), "median"),
         (Swatch::Line(theme.p95), "95th percentile"),
+        (Swatch::Line(theme.p99), "smoothed (RFC 3550)"),
         (Swatch::Box(theme.band), "median to 99th percentile"),
     ];
     blank::legend(blanks, theme, &mut legend);
@@ -45,9 +47,11 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
 
 fn figures(track: &Track) -> String {
     let h = &track.whole.ipdv;
+    let smoothed = track.whole.jitter.and_then(|j| j.mean_ns());
+    let smoothed = smoothed.map_or_else(String::new, |ns| format!(" · smoothed {}", delay(ns)));
     match (h.quantile(0.5), h.quantile(0.95), h.quantile(0.99)) {
         (Some(p50), Some(p95), Some(p99)) => format!(
-            "median {} · p95 {} · p99 {}",
+            "median {} · p95 {} · p99 {}{smoothed}",
             delay(p50),
             delay(p95),
             delay(p99)
@@ -69,5 +73,11 @@ fn curves(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
         super::band(&mut frame.scene, plot, run, edges, theme.band);
         frame.scene.line(line(|l| l.p95), 1.25, theme.p95);
         frame.scene.line(line(|l| l.p50), 1.75, theme.main);
+    }
+    for run in unbroken(track, &track.coarse, |c| c.jitter.is_some()) {
+        let line = run
+            .iter()
+            .map(|c| (plot.center(c), plot.y(c.jitter.unwrap_or_default() as f64)));
+        frame.scene.line(line.collect(), 1.25, theme.p99);
     }
 }

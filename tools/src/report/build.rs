@@ -9,8 +9,8 @@ use bufferbane_core::time::ClockSource;
 use bufferbane_store::{Direction, Overview, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
 
 use super::model::{
-    Clock, Event, Gap, Grade, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread, Stamps,
-    Time, Timestamps,
+    Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
+    Stamps, Time, Timestamps,
 };
 use super::{cover, health, lines, outages};
 use crate::args::Selection;
@@ -188,6 +188,10 @@ fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
         size: info.size,
         rtt_ns: spread(&s.rtt, &s.rtt_moments),
         ipdv_ns: spread(&s.ipdv, &moments(&s.ipdv)),
+        jitter_ns: Jitter {
+            mean: s.jitter.and_then(|j| j.mean_ns()),
+            last: s.jitter.and_then(|j| j.last_ns()),
+        },
         queue_up_ns: queueing(&s.queue_up),
         queue_down_ns: queueing(&s.queue_down),
         dscp_seen: s.tos_seen.last.map(|t| t >> 2),

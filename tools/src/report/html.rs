@@ -256,7 +256,8 @@ fn summary(page: &mut String, report: &Report) {
         "RTT median",
         "p95",
         "p99",
-        "max ms",
+        "max",
+        "Jitter ms",
     ];
     let mut table = Table::begin(page, "figures", &headings);
     for s in &report.series {
@@ -264,7 +265,7 @@ fn summary(page: &mut String, report: &Report) {
     }
     table.end();
     page.push_str(
-        "<p class=\"note\">RTT in milliseconds. A dash says that it is not known: only probes to a \
+        "<p class=\"note\">RTT and jitter in milliseconds. A dash says that it is not known: only probes to a \
          reflector tell which way a packet was lost.</p>\n",
     );
 }
@@ -306,6 +307,7 @@ fn cells(s: &Series) -> Vec<String> {
         millis_or_dash(s.rtt_ns.p95),
         millis_or_dash(s.rtt_ns.p99),
         millis_or_dash(s.rtt_ns.max),
+        millis_or_dash(s.jitter_ns.mean),
     ]
 }
 

@@ -36,13 +36,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         out.push_str(&format!("- {}\n", escape(&fact)));
     }
     out.push_str(
-        "\n| over | to | by | sent | lost | up | down | median ms | p95 | p99 | max | longest run |\n\
-         |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "\n| over | to | by | sent | lost | up | down | median ms | p95 | p99 | max | jitter | longest run |\n\
+         |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for s in &report.series {
         let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
         out.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             escape(&s.interface),
             escape(&s.target),
             s.probing(),
@@ -54,6 +54,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
             millis_or_dash(s.rtt_ns.p95),
             millis_or_dash(s.rtt_ns.p99),
             millis_or_dash(s.rtt_ns.max),
+            millis_or_dash(s.jitter_ns.mean),
             s.loss_runs.longest
         ));
     }

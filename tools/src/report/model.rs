@@ -158,6 +158,8 @@ pub(crate) struct Series {
     pub(crate) rtt_ns: Spread,
     /// Absolute IPDV of neighbouring round-trip times.
     pub(crate) ipdv_ns: Spread,
+    /// Smoothed jitter of round-trip times (RFC 3550).
+    pub(crate) jitter_ns: Jitter,
     /// Queueing delay upward.
     pub(crate) queue_up_ns: Option<Spread>,
     /// Queueing delay downward.
@@ -228,6 +230,16 @@ pub(crate) struct Spread {
     pub(crate) mean: Option<u64>,
     /// The standard deviation.
     pub(crate) stddev: Option<u64>,
+}
+
+/// Smoothed jitter, ns: see docs/store.md. `None` where no two probes were answered, and in ranges
+/// that were recorded before there was any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Jitter {
+    /// The mean of its values after each answer.
+    pub(crate) mean: Option<u64>,
+    /// Its value after the last answer.
+    pub(crate) last: Option<u64>,
 }
 
 /// A far end's clock against ours. Queueing delay needs neither of the two to be right.

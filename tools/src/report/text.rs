@@ -106,11 +106,23 @@ fn summary(report: &Report) -> String {
                 millis_or_dash(s.rtt_ns.p95),
                 millis_or_dash(s.rtt_ns.p99),
                 millis_or_dash(s.rtt_ns.max),
+                millis_or_dash(s.jitter_ns.mean),
             ]
         })
         .collect();
     let headings = [
-        "over", "to", "by", "sent", "lost", "up", "down", "median", "p95", "p99", "max ms",
+        "over",
+        "to",
+        "by",
+        "sent",
+        "lost",
+        "up",
+        "down",
+        "median",
+        "p95",
+        "p99",
+        "max",
+        "jitter ms",
     ];
     table(&headings, &rows, 3)
 }

@@ -101,7 +101,7 @@ pub(crate) fn change(c: &Change) -> [String; 6] {
     let what = match c.quantity {
         "rtt_p50_ns" => "median RTT",
         "rtt_p95_ns" => "RTT, 95th percentile",
-        "ipdv_p95_ns" => "jitter, 95th percentile",
+        "ipdv_p95_ns" => "delay variation, 95th percentile",
         _ => "loss",
     };
     [
@@ -425,7 +425,8 @@ pub(crate) fn health(report: &Report, zone: &TimeZone) -> Vec<String> {
 /// How to read the figures.
 pub(crate) const HOW_MEASURED: &str = "Round-trip times do not include the time that a reflector \
 held the packet, wherever both of its stamps are known. Percentiles are within 1 % (nearest rank), \
-minimum and maximum exact. A probe counts as lost when no answer came before the time-out and none \
+minimum and maximum exact. Jitter is the smoothed one of RFC 3550 (J += (|D| - J) / 16, D from one \
+answered probe's round-trip time to the next), the mean of its values. A probe counts as lost when no answer came before the time-out and none \
 came later; loss has a direction only where the far end counts what it receives.";
 
 #[cfg(test)]

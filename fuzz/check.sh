@@ -18,7 +18,7 @@ if said=$(fuzz canary "$scratch/canary" -- -max_total_time=60 -artifact_prefix="
 fi
 grep -q "the canary sings" <<<"$said" || { echo "$said" >&2; exit 1; }
 
-for target in icmp stamp block summary household strangers session; do
+for target in icmp stamp block summary household strangers session trace; do
     echo "$target, for $seconds s:"
     mkdir "$scratch/$target"
     seeds=()

@@ -39,5 +39,6 @@ pub mod session;
 pub mod stamp;
 pub mod stats;
 pub mod time;
+pub mod trace;
 pub mod varint;
 pub mod wire;

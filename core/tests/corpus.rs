@@ -42,6 +42,7 @@ targets! {
     stamp "../../fuzz/fuzz_targets/stamp.rs"
     strangers "../../fuzz/fuzz_targets/strangers.rs"
     summary "../../fuzz/fuzz_targets/summary.rs"
+    trace "../../fuzz/fuzz_targets/trace.rs"
 }
 
 type Seeds = BTreeMap<String, Vec<u8>>;
@@ -270,6 +271,27 @@ fn session() -> Seeds {
     .into()
 }
 
+/// What the target reads: how is traced, and then who says what (type, code) how much later.
+fn trace() -> Seeds {
+    const NINE_HOPS: u8 = 9 << 3;
+    let exceeded = |kind: u8| (1..9).flat_map(move |n| [n, kind, 0, 5, 0]);
+    let with = |how: u8, said: &mut dyn Iterator<Item = u8>| -> Vec<u8> {
+        std::iter::once(NINE_HOPS | how).chain(said).collect()
+    };
+    let unreachable = [[1, 11, 0, 5, 0], [1, 3, 0, 5, 0]];
+    let from_target = [[1, 11, 0, 5, 0], [9, 3, 3, 5, 0]];
+    [
+        ("udp", with(0, &mut exceeded(11))),
+        ("echo", with(2, &mut exceeded(11))),
+        ("echo-raw-v6", with(5, &mut exceeded(3))),
+        ("refused", with(2, &mut unreachable.concat().into_iter())),
+        ("reached", with(0, &mut from_target.concat().into_iter())),
+        ("silence", with(2, &mut std::iter::empty())),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
 fn seeds(target: &str) -> Seeds {
     match target {
         "block" => block(),
@@ -279,6 +301,7 @@ fn seeds(target: &str) -> Seeds {
         "stamp" => stamp(),
         "strangers" => strangers(),
         "summary" => summary(),
+        "trace" => trace(),
         _ => panic!("{target} has no seeds"),
     }
 }

@@ -11,9 +11,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::path::{FirstHop, Outcome, Step};
-use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Version, strip_ipv4_header};
+use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Refusal, Report, Version, strip_ipv4_header};
 use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
-use bufferbane_linux_io::{Family, HopAnswer, HopSocket, ProbeSocket, SocketBuilder, clock, host};
+use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
 
 use crate::config::Uplink;
 
@@ -272,9 +272,12 @@ fn search(way: &Way, family: Family) -> io::Result<Outcome> {
             }
             Step::Wait(until) => {
                 let left = Duration::from_nanos(until.saturating_since(clock::now()));
-                socket.wait(left, |answer| match answer {
-                    HopAnswer::Exceeded { from, quoted } => hops.exceeded(from, quoted),
-                    HopAnswer::Reached => hops.reached(),
+                socket.wait(left, |heard| match heard.word {
+                    Word::Report(Report::Exceeded, quoted) => hops.exceeded(heard.from, quoted),
+                    Word::Report(Report::Unreachable(Refusal::Port), _) if heard.from == far => {
+                        hops.reached();
+                    }
+                    Word::Report(..) | Word::Message(_) => {}
                 })?;
             }
             Step::End(outcome) => return Ok(outcome),

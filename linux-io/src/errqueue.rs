@@ -1,4 +1,5 @@
-//! Reading a socket's error queue: transmit stamps and ICMP errors.
+//! Reading a socket's error queue: transmit stamps and ICMP errors; and, outside of the ring, what a
+//! socket received.
 
 use std::os::fd::RawFd;
 
@@ -28,6 +29,7 @@ pub(crate) struct ErrorQueue {
 /// One entry of an error queue.
 pub(crate) struct Entry<'a> {
     pub(crate) facts: cmsg::Received,
+    /// Where the datagram went to; of one that was received, where it came from.
     pub(crate) to: Option<std::net::SocketAddr>,
     pub(crate) quoted: &'a [u8],
 }
@@ -54,6 +56,15 @@ impl ErrorQueue {
 
     /// Takes up to a batch of entries off the queue of `fd` without waiting; returns how many.
     pub(crate) fn read(&mut self, fd: RawFd) -> usize {
+        self.take(fd, libc::MSG_ERRQUEUE)
+    }
+
+    /// The same of the datagrams that `fd` received, each cut to what is kept of a quotation.
+    pub(crate) fn read_received(&mut self, fd: RawFd) -> usize {
+        self.take(fd, 0)
+    }
+
+    fn take(&mut self, fd: RawFd, queue: libc::c_int) -> usize {
         for (place, header) in self.places.iter_mut().zip(self.headers.iter_mut()) {
             place.vector.iov_base = place.payload.as_mut_ptr().cast();
             place.vector.iov_len = QUOTED;
@@ -74,7 +85,7 @@ impl ErrorQueue {
                 fd,
                 self.headers.as_mut_ptr(),
                 BATCH as libc::c_uint,
-                (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as _,
+                (queue | libc::MSG_DONTWAIT) as _,
                 std::ptr::null_mut(),
             )
         };

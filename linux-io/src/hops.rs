@@ -1,59 +1,84 @@
-//! A UDP socket whose datagrams are to end on the way: which router each ended at comes without
-//! privilege, through the socket's error queue.
+//! A socket whose messages are to end on the way: which router each ended at comes without privilege,
+//! through the socket's error queue.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::errqueue::ErrorQueue;
-use crate::socket::{Family, ProbeSocket, SocketBuilder};
-use crate::sockopt::{SocketError, set};
-use crate::sys;
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::wire::icmp::{Report, Version, strip_ipv4_header};
 
-/// ICMP (RFC 792) and ICMPv6 (RFC 4443) time exceeded, and destination unreachable.
-const EXCEEDED: (u8, u8) = (11, 3);
-const UNREACHABLE: (u8, u8) = (3, 1);
+use crate::clock;
+use crate::errqueue::{Entry, ErrorQueue};
+use crate::socket::{Family, ProbeSocket, SocketBuilder, SocketKind};
+use crate::sockopt::{SocketError, error, set};
+use crate::sys;
+use crate::timeline::{Reading, Timeline};
 
 /// See the module.
 pub struct HopSocket {
     socket: ProbeSocket,
     to: SocketAddr,
     queue: ErrorQueue,
+    timeline: Timeline,
 }
 
-/// What became of a datagram.
+/// Something that was heard of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HopAnswer<'a> {
-    /// Its TTL ran out.
-    Exceeded {
-        /// The router that says so.
-        from: IpAddr,
-        /// The beginning of the datagram's payload, if it was quoted.
-        quoted: &'a [u8],
-    },
-    /// The host it was sent to refuses it.
-    Reached,
+pub struct Heard<'a> {
+    /// When it arrived, by the kernel's stamp where there is one.
+    pub at: Monotonic,
+    /// Who says it.
+    pub from: IpAddr,
+    /// What is said.
+    pub word: Word<'a>,
+}
+
+/// What is said of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word<'a> {
+    /// What became of it; and the beginning of it, as far as it was quoted: of the ICMP message or of
+    /// UDP's payload.
+    Report(Report, &'a [u8]),
+    /// An ICMP message came, without IP header.
+    Message(&'a [u8]),
 }
 
 impl HopSocket {
-    /// A socket made by `builder`, which is one for UDP, that sends to `to`.
+    /// A socket made by `builder` that sends to `to`; the port of an ICMP socket's is 0.
     ///
     /// # Errors
     /// As [`SocketBuilder::build`].
     pub fn new(builder: SocketBuilder, to: SocketAddr) -> Result<Self, SocketError> {
+        let socket = builder.report_errors(true).build()?;
+        let stamps = sys::SOF_TIMESTAMPING_RX_SOFTWARE | sys::SOF_TIMESTAMPING_SOFTWARE;
+        set(
+            socket.socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            sys::SO_TIMESTAMPING,
+            stamps.cast_signed(),
+        )
+        .map_err(error("SO_TIMESTAMPING", "receive"))?;
         Ok(Self {
-            socket: builder.report_errors(true).build()?,
+            socket,
             to,
             queue: ErrorQueue::new(),
+            timeline: Timeline::new(Reading::take()),
         })
     }
 
-    /// Sends a datagram that at most `ttl` hops pass on.
+    /// The address it is bound to; of a ping socket the "port" is its ICMP identifier.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// Sends a message that at most `ttl` hops pass on: an ICMP message, or UDP's payload.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn send(&self, ttl: u8, payload: &[u8]) -> io::Result<()> {
+    pub fn send(&self, ttl: u8, message: &[u8]) -> io::Result<()> {
         let (level, name) = match self.socket.family {
             Family::V4 => (libc::IPPROTO_IP, libc::IP_TTL),
             Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
@@ -61,28 +86,25 @@ impl HopSocket {
         let socket = &self.socket.socket;
         set(socket.as_raw_fd(), level, name, i32::from(ttl))?;
         let to = self.to.into();
-        // The first refusal may be what an earlier datagram met, which is in the error queue too.
+        // The first refusal may be what an earlier message met, which is in the error queue too.
         socket
-            .send_to(payload, &to)
-            .or_else(|_| socket.send_to(payload, &to))
+            .send_to(message, &to)
+            .or_else(|_| socket.send_to(message, &to))
             .map(drop)
     }
 
-    /// Waits until something is told, at most for `patience`, and gives `tell` what became of which
-    /// datagrams. What this host itself or anybody else reports is left out.
+    /// Waits until something is heard, at most for `patience`, and gives it to `tell`. What this host
+    /// itself says is left out.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn wait(
-        &mut self,
-        patience: Duration,
-        mut tell: impl FnMut(HopAnswer<'_>),
-    ) -> io::Result<()> {
+    pub fn wait(&mut self, patience: Duration, mut tell: impl FnMut(Heard<'_>)) -> io::Result<()> {
         let fd = self.socket.socket.as_raw_fd();
+        let answers = self.socket.kind != SocketKind::Udp;
         let mut poll = libc::pollfd {
             fd,
             // The error queue is always told of.
-            events: 0,
+            events: if answers { libc::POLLIN } else { 0 },
             revents: 0,
         };
         let millis = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
@@ -91,26 +113,64 @@ impl HopSocket {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             found => drop(found?),
         }
-        // Taken off, so that the next datagram does not meet it.
+        let now = clock::now();
+        self.timeline.observe(&Reading::take());
+        // Taken off, so that the next message does not meet it.
         let _ = self.socket.socket.take_error();
         for i in 0..self.queue.read(fd) {
-            let Some(entry) = self.queue.entry(i) else {
-                continue;
-            };
-            let Some((error, from)) = entry.facts.error.and_then(|e| Some((e, e.offender?))) else {
-                continue;
-            };
-            let is = |(v4, v6)| {
-                (error.origin == libc::SO_EE_ORIGIN_ICMP && error.kind == v4)
-                    || (error.origin == libc::SO_EE_ORIGIN_ICMP6 && error.kind == v6)
-            };
-            if is(EXCEEDED) {
-                let quoted = entry.quoted;
-                tell(HopAnswer::Exceeded { from, quoted });
-            } else if is(UNREACHABLE) && from == self.to.ip() {
-                tell(HopAnswer::Reached);
+            if let Some(entry) = self.queue.entry(i)
+                && let Some((from, report)) = self.report(&entry)
+            {
+                tell(Heard {
+                    at: self.arrival(&entry, now),
+                    from,
+                    word: Word::Report(report, entry.quoted),
+                });
+            }
+        }
+        if !answers {
+            return Ok(());
+        }
+        for i in 0..self.queue.read_received(fd) {
+            if let Some(entry) = self.queue.entry(i)
+                && let Some(from) = entry.to
+                && let Some(message) = self.message(&entry)
+            {
+                tell(Heard {
+                    at: self.arrival(&entry, now),
+                    from: from.ip(),
+                    word: Word::Message(message),
+                });
             }
         }
         Ok(())
+    }
+
+    fn arrival(&self, entry: &Entry<'_>, now: Monotonic) -> Monotonic {
+        let stamp = entry.facts.stamps.map_or(0, |s| s.software_ns);
+        let arrived = (stamp != 0).then(|| self.timeline.to_monotonic(clock::stepped(stamp), now));
+        arrived.flatten().unwrap_or(now)
+    }
+
+    /// Who reports what, where this is a report from the network.
+    fn report(&self, entry: &Entry<'_>) -> Option<(IpAddr, Report)> {
+        let error = entry.facts.error?;
+        let version = match error.origin {
+            libc::SO_EE_ORIGIN_ICMP => Version::V4,
+            libc::SO_EE_ORIGIN_ICMP6 => Version::V6,
+            _ => return None,
+        };
+        Some((
+            error.offender?,
+            Report::of(version, error.kind, error.code)?,
+        ))
+    }
+
+    /// The ICMP message that was received.
+    fn message<'a>(&self, entry: &Entry<'a>) -> Option<&'a [u8]> {
+        match (self.socket.kind, self.socket.family) {
+            (SocketKind::RawIcmp, Family::V4) => strip_ipv4_header(entry.quoted).ok(),
+            _ => Some(entry.quoted),
+        }
     }
 }

@@ -40,7 +40,7 @@ pub mod timeline;
 pub use bulk::{Bulk, BulkEvent, Role, StreamId};
 pub use engine::Engine;
 pub use event::{EngineCounters, ErrorOrigin, Event, SocketId};
-pub use hops::{HopAnswer, HopSocket};
+pub use hops::{Heard, HopSocket, Word};
 pub use options::{EngineOptions, StartError};
 pub use outbox::{Outbox, SendError, Transmit};
 pub use ring::EngineError;

@@ -147,6 +147,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// `test`.
     Test(Test),
+    /// `path`.
+    Path(Path),
     /// `store`.
     Store(Store),
     /// `demo`.
@@ -351,6 +353,43 @@ store_command! {
         #[argh(switch)]
         json: bool,
     }
+}
+
+/// The hops to a target, each with its loss and round-trip times.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "path",
+    example = "{command_name} 9.9.9.9\n{command_name} example.net --interface eth1 --count 60 --json",
+    note = "All messages are of one flow, so that load balancers send them one way. Echo requests are \
+            sent where this user may (the sysctl net.ipv4.ping_group_range, or CAP_NET_RAW), else UDP, \
+            to which many targets say nothing."
+)]
+pub(crate) struct Path {
+    /// address or host name
+    #[argh(positional)]
+    pub(crate) target: String,
+    /// through this interface (default: the one that the route has)
+    #[argh(option, arg_name = "name")]
+    pub(crate) interface: Option<String>,
+    /// messages to each hop, 1 to 10000 (default 10)
+    #[argh(option, arg_name = "n", default = "10")]
+    pub(crate) count: u16,
+    /// time from one message to a hop to the next, 100ms to 1m (default 1s)
+    #[argh(option, arg_name = "duration")]
+    pub(crate) interval: Option<String>,
+    /// how many hops to look for, 1 to 30 (default 30)
+    #[argh(option, arg_name = "n", default = "30")]
+    pub(crate) max_hops: u8,
+    /// over IPv4 or IPv6: 4 or 6 (default: the first that has a route)
+    #[argh(option, arg_name = "4|6")]
+    pub(crate) family: Option<u8>,
+    /// send UDP datagrams instead of echo requests
+    #[argh(switch)]
+    pub(crate) udp: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
 }
 
 /// Make a key file, and the two configuration blocks that use it.

@@ -19,6 +19,7 @@ mod lists;
 mod live;
 mod loads;
 mod out;
+mod path;
 mod report;
 mod show;
 mod source;
@@ -81,6 +82,7 @@ fn run() -> Result<(), Fail> {
         Some(Command::Keygen(a)) => keygen::run(a),
         Some(Command::Doctor(a)) => doctor::run(a),
         Some(Command::Test(a)) => test::run(a),
+        Some(Command::Path(a)) => path::run(a),
         Some(Command::Store(a)) => store::run(&a.action),
         #[cfg(feature = "demo")]
         Some(Command::Demo(a)) => demo::run(a),

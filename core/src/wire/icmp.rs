@@ -22,18 +22,68 @@ pub enum Version {
 }
 
 impl Version {
-    const fn request_type(self) -> u8 {
+    pub(crate) const fn request_type(self) -> u8 {
         match self {
             Self::V4 => 8,
             Self::V6 => 128,
         }
     }
 
-    const fn reply_type(self) -> u8 {
+    pub(crate) const fn reply_type(self) -> u8 {
         match self {
             Self::V4 => 0,
             Self::V6 => 129,
         }
+    }
+}
+
+/// What a host says of a packet that it did not pass on (RFC 792; RFC 4443 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// Its TTL or hop limit had run out on the way.
+    Exceeded,
+    /// It does not go there, for this reason.
+    Unreachable(Refusal),
+}
+
+/// Why a packet was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No route leads there.
+    Network,
+    /// The host does not answer on its own link.
+    Host,
+    /// Nobody has this port or protocol there.
+    Port,
+    /// It is forbidden.
+    Prohibited,
+    /// Another reason, by its code.
+    Other(u8),
+}
+
+impl Report {
+    /// The report with this type and code; `None` where it is another message.
+    #[must_use]
+    pub const fn of(version: Version, kind: u8, code: u8) -> Option<Self> {
+        Some(match (version, kind, code) {
+            // Code 1 is about a fragment that waited too long, at the far end and not on the way.
+            (Version::V4, 11, 0) | (Version::V6, 3, 0) => Self::Exceeded,
+            (Version::V4, 3, _) => Self::Unreachable(match code {
+                0 | 6 | 11 => Refusal::Network,
+                1 | 7 | 12 => Refusal::Host,
+                2 | 3 => Refusal::Port,
+                9 | 10 | 13 => Refusal::Prohibited,
+                other => Refusal::Other(other),
+            }),
+            (Version::V6, 1, _) => Self::Unreachable(match code {
+                0 => Refusal::Network,
+                3 => Refusal::Host,
+                4 => Refusal::Port,
+                1 | 5 | 6 => Refusal::Prohibited,
+                other => Refusal::Other(other),
+            }),
+            _ => return None,
+        })
     }
 }
 

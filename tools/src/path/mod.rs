@@ -1,0 +1,265 @@
+//! `bbtool path`: the hops to a target, each with its loss and round-trip times.
+
+mod shown;
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use bufferbane_core::trace::{MAX_HOPS, MIN_ROUND_NS, Step, Trace, TraceConfig, Transport};
+use bufferbane_core::wire::icmp::Version;
+use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery};
+use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
+
+use crate::args::Path;
+use crate::fail::Fail;
+use crate::{out, show};
+
+/// The port that UDP is sent to: traceroute's, at which no service listens.
+const PORT: u16 = 33434;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What was asked for, and what came of it.
+struct Found {
+    target: String,
+    address: IpAddr,
+    interface: String,
+    transport: Transport,
+    rounds: u16,
+    round_ns: u64,
+    trace: Box<Trace>,
+    /// Round-trip times of each hop, ns, in ascending order.
+    rtts: Vec<Vec<u64>>,
+}
+
+/// `bbtool path`.
+pub(crate) fn run(args: &Path) -> Result<(), Fail> {
+    let found = trace(args)?;
+    if args.json {
+        return out::print_json(&shown::json(&found));
+    }
+    out::print(&shown::text(&found).replace('\u{a0}', " "))
+}
+
+fn in_range(option: &str, n: u64, least: u64, most: u64) -> Result<(), Fail> {
+    if (least..=most).contains(&n) {
+        return Ok(());
+    }
+    Err(Fail::Usage(format!(
+        "--{option} {n} is out of range; {least} to {most} is allowed"
+    )))
+}
+
+/// Where to, through which interface.
+struct Way {
+    address: IpAddr,
+    interface: Interface,
+}
+
+fn trace(args: &Path) -> Result<Found, Fail> {
+    in_range("count", args.count.into(), 1, 10_000)?;
+    in_range("max-hops", args.max_hops.into(), 1, MAX_HOPS.into())?;
+    let round_ns = match &args.interval {
+        None => SECOND_NS,
+        Some(text) => bufferbane_config::parse_duration(text)
+            .ok()
+            .filter(|ns| (MIN_ROUND_NS..=60 * SECOND_NS).contains(ns))
+            .ok_or_else(|| {
+                let text = show::clean(text);
+                Fail::Usage(format!("--interval \"{text}\": 100ms to 1m is allowed"))
+            })?,
+    };
+    let way = way(args)?;
+    let cookie = getrandom::u64().map_err(|e| Fail::of("random numbers", e))?;
+    let (socket, transport) = socket(args, &way, cookie)?;
+    let config = TraceConfig {
+        target: way.address,
+        transport,
+        cookie,
+        rounds: args.count,
+        round_ns,
+        max_hops: args.max_hops,
+    };
+    let (trace, rtts) = follow(socket, config)?;
+    Ok(Found {
+        target: args.target.clone(),
+        address: way.address,
+        interface: way.interface.name,
+        transport,
+        rounds: args.count,
+        round_ns,
+        trace,
+        rtts,
+    })
+}
+
+/// The address to trace: the first of the target's that has a route.
+fn way(args: &Path) -> Result<Way, Fail> {
+    let target = show::clean(&args.target);
+    let family = match args.family {
+        None => None,
+        Some(4) => Some(Family::V4),
+        Some(6) => Some(Family::V6),
+        Some(n) => return Err(Fail::Usage(format!("--family {n} is not known; 4 or 6"))),
+    };
+    let addresses: Vec<IpAddr> = match args.target.parse::<IpAddr>() {
+        Ok(ip) => vec![ip],
+        Err(_) => (args.target.as_str(), 0)
+            .to_socket_addrs()
+            .map_err(|e| Fail::Failed(format!("{target} cannot be resolved: {e}")))?
+            .map(|a| a.ip())
+            .collect(),
+    };
+    let broken = |e| Fail::of("the routing tables cannot be read", e);
+    let mut netlink = Netlink::open().map_err(broken)?;
+    let interfaces = netlink.interfaces().map_err(broken)?;
+    let bound = args.interface.as_ref().map(|name| named(name, &interfaces));
+    let bound = bound.transpose()?;
+    let fits = |ip: &&IpAddr| family.is_none_or(|f| Family::of(ip) == f);
+    for address in addresses.iter().filter(fits) {
+        let query = RouteQuery {
+            interface: bound.map(|i| i.index),
+            ..RouteQuery::to(*address)
+        };
+        let route = netlink.route_for(&query).map_err(broken)?;
+        if let Some(route) = route {
+            let by = interfaces.iter().find(|i| i.index == route.interface);
+            return Ok(Way {
+                address: *address,
+                interface: by
+                    .or(bound)
+                    .cloned()
+                    .ok_or_else(|| Fail::Failed(format!("the route to {address} leads nowhere")))?,
+            });
+        }
+    }
+    let of = match args.family {
+        Some(n) => format!(" over IPv{n}"),
+        None => String::new(),
+    };
+    let through = args.interface.as_ref();
+    let through = through.map_or_else(String::new, |i| format!(" through {}", show::clean(i)));
+    Err(Fail::Failed(format!("no route to {target}{of}{through}")))
+}
+
+fn named<'a>(name: &str, interfaces: &'a [Interface]) -> Result<&'a Interface, Fail> {
+    interfaces.iter().find(|i| i.name == name).ok_or_else(|| {
+        let names: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
+        let names = names.join(", ");
+        let name = show::clean(name);
+        Fail::Usage(format!("no interface \"{name}\"; there are {names}"))
+    })
+}
+
+/// Echoes where they can be had, else UDP.
+fn socket(args: &Path, way: &Way, cookie: u64) -> Result<(HopSocket, Transport), Fail> {
+    let family = Family::of(&way.address);
+    let version = match family {
+        Family::V4 => Version::V4,
+        Family::V6 => Version::V6,
+    };
+    let access = host::icmp_access(family);
+    let echo = |identifier| Transport::Echo {
+        version,
+        identifier,
+    };
+    let (builder, port, transport): (SocketBuilder, u16, Transport) = match args.udp {
+        false if access.ping => (ProbeSocket::ping(family), 0, echo(None)),
+        false if access.raw => (
+            ProbeSocket::raw_icmp(family),
+            0,
+            // Any bits of a random number are one.
+            echo(Some(cookie as u16)),
+        ),
+        _ => (ProbeSocket::udp(family), PORT, Transport::Udp),
+    };
+    let builder = match &args.interface {
+        Some(name) => builder.interface(name),
+        None => builder,
+    };
+    let to = SocketAddr::new(way.address, port);
+    let socket = HopSocket::new(builder, to).map_err(|e| Fail::Failed(e.to_string()))?;
+    Ok((socket, transport))
+}
+
+fn follow(mut socket: HopSocket, config: TraceConfig) -> Result<(Box<Trace>, Vec<Vec<u64>>), Fail> {
+    let mut trace = Box::new(Trace::new(config));
+    let mut rtts = vec![Vec::new(); usize::from(MAX_HOPS)];
+    let mut refused = None;
+    let progress = Progress::new(config.rounds);
+    loop {
+        match trace.step(clock::now()) {
+            Step::Send(message) => {
+                if let Err(e) = socket.send(message.ttl, message.message()) {
+                    trace.handle_unsent(message.number);
+                    refused = Some(e);
+                }
+            }
+            Step::Wait(until) => {
+                progress.show(trace.rounds(), trace.hops().len());
+                let left = Duration::from_nanos(until.saturating_since(clock::now()));
+                let waited = socket.wait(left, |heard| {
+                    let answer = match heard.word {
+                        Word::Report(report, quoted) => {
+                            trace.handle_report(heard.at, heard.from, report, quoted)
+                        }
+                        Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                    };
+                    // What answers nothing of ours is others' business.
+                    if let Ok(answer) = answer {
+                        rtts[usize::from(answer.hop) - 1].push(answer.rtt_ns);
+                    }
+                });
+                waited.map_err(|e| Fail::of("waiting for answers", e))?;
+            }
+            Step::End => break,
+        }
+    }
+    progress.end();
+    if trace.hops().is_empty() {
+        let to = config.target;
+        return Err(Fail::Failed(match refused {
+            Some(e) => format!("nothing could be sent to {to}: {e}"),
+            None => format!(
+                "nobody on the way to {to} answers: the line is cut, or a firewall drops what is sent \
+                 or what comes back"
+            ),
+        }));
+    }
+    rtts.iter_mut().for_each(|r| r.sort_unstable());
+    Ok((trace, rtts))
+}
+
+/// For people: on standard error, and only on a terminal.
+struct Progress {
+    on: bool,
+    rounds: u16,
+}
+
+impl Progress {
+    fn new(rounds: u16) -> Self {
+        Self {
+            on: std::io::stderr().is_terminal(),
+            rounds,
+        }
+    }
+
+    fn show(&self, done: u16, hops: usize) {
+        let all = self.rounds;
+        self.write(&format!("\rround {done} of {all}, {hops} hops\u{1b}[K"));
+    }
+
+    fn end(&self) {
+        self.write("\r\u{1b}[K");
+    }
+
+    fn write(&self, text: &str) {
+        if self.on {
+            let mut error = std::io::stderr();
+            // Whoever closed their terminal does not miss it.
+            let _ = error
+                .write_all(text.as_bytes())
+                .and_then(|()| error.flush());
+        }
+    }
+}

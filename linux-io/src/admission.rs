@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use crate::socket::Family;
 use crate::sys;
 
-/// Most prefixes that are admitted at a time, of each family: the kernel takes 4096 instructions
-/// and an IPv6 prefix needs up to 13.
-pub const MAX_ADMITTED: usize = 256;
+/// Most prefixes that are admitted at a time, of each family. A filter and the one that replaces it are
+/// both charged to the socket's option memory, of which Linux before 6.7 gives 20 KiB
+/// (`net.core.optmem_max`), as instructions of the kernel's own kind: up to 22 of 8 bytes for an IPv6
+/// prefix.
+pub const MAX_ADMITTED: usize = 48;
 
 /// Offset of the network header, from which the source address is read (`SKF_NET_OFF`).
 const NETWORK: u32 = libc::SKF_NET_OFF.cast_unsigned();
@@ -23,13 +25,15 @@ const SOURCE_V4: u32 = NETWORK + 12;
 const SOURCE_V6: u32 = NETWORK + 8;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const KEEP: u16 = libc::BPF_ST as u16;
+const LOAD_KEPT: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_MEM) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// What a filter returns is how many bytes of the packet stay; 0 drops it.
 const ALL: u32 = u32::MAX;
 
-const _: () = assert!(MAX_ADMITTED * 13 < libc::BPF_MAXINSNS as usize);
+const _: () = assert!(MAX_ADMITTED * 22 * 8 * 2 < 18 * 1024);
 
 /// Some neighbouring addresses: those that share their first bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +116,8 @@ pub fn admit(listener: &impl AsFd, family: Family, admitted: &[Prefix]) -> io::R
     sys::check(result).map(drop)
 }
 
-/// The filter's program: compares the source with one prefix after the other.
+/// The filter's program: compares the source with one prefix after the other. Reading a word of the
+/// packet is a call in the kernel, so each is read once.
 fn compile(family: Family, admitted: &[Prefix]) -> io::Result<Vec<libc::sock_filter>> {
     let of_family = admitted.iter().filter(|p| p.family() == family);
     if of_family.clone().count() > MAX_ADMITTED {
@@ -121,9 +126,9 @@ fn compile(family: Family, admitted: &[Prefix]) -> io::Result<Vec<libc::sock_fil
             format!("more than {MAX_ADMITTED} prefixes to admit"),
         ));
     }
-    let source = match family {
-        Family::V4 => SOURCE_V4,
-        Family::V6 => SOURCE_V6,
+    let (source, words) = match family {
+        Family::V4 => (SOURCE_V4, 1),
+        Family::V6 => (SOURCE_V6, 4),
     };
     let step = |code, k| libc::sock_filter {
         code,
@@ -132,11 +137,14 @@ fn compile(family: Family, admitted: &[Prefix]) -> io::Result<Vec<libc::sock_fil
         k,
     };
     let mut program = Vec::new();
+    for i in 0..words {
+        program.extend([step(LOAD_WORD, source + 4 * i), step(KEEP, i)]);
+    }
     for prefix in of_family {
         let words: Vec<(usize, (u32, u32))> = prefix.words().enumerate().collect();
         let mut checks = Vec::new();
         for (i, (word, mask)) in words.into_iter().filter(|(_, (_, mask))| *mask != 0) {
-            checks.push(step(LOAD_WORD, source + 4 * i as u32));
+            checks.push(step(LOAD_KEPT, i as u32));
             if mask != u32::MAX {
                 checks.push(step(AND, mask));
             }
@@ -172,7 +180,7 @@ mod tests {
         } else {
             SOURCE_V6
         };
-        let (mut at, mut accumulator) = (0, 0u32);
+        let (mut at, mut accumulator, mut kept) = (0, 0u32, [0u32; 4]);
         loop {
             let step = &program[at];
             at += 1;
@@ -181,6 +189,8 @@ mod tests {
                     let i = (step.k - begin) as usize;
                     accumulator = u32::from_be_bytes(octets[i..i + 4].try_into().unwrap());
                 }
+                KEEP => kept[step.k as usize] = accumulator,
+                LOAD_KEPT => accumulator = kept[step.k as usize],
                 AND => accumulator &= step.k,
                 JUMP_IF_EQUAL if accumulator == step.k => at += usize::from(step.jt),
                 JUMP_IF_EQUAL => at += usize::from(step.jf),

@@ -41,8 +41,8 @@ impl std::error::Error for SocketError {
 }
 
 /// How long `build` retries a port that is still taken: the ring of a program that has just ended
-/// keeps its ports for 11–31 ms.
-pub(crate) const BIND_PATIENCE: Duration = Duration::from_millis(250);
+/// keeps its ports for 11–31 ms, and Linux before 6.10 a socket that was taken out of a ring for a second.
+pub(crate) const BIND_PATIENCE: Duration = Duration::from_millis(1500);
 /// The receive buffer that is asked for, bytes: some hundred datagrams with their stamps.
 pub(crate) const RECEIVE_BUFFER: usize = 1 << 20;
 const BIND_RETRY: Duration = Duration::from_millis(5);

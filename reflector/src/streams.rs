@@ -32,6 +32,9 @@ pub(crate) const MAIL: usize = 64;
 const FACTS_NS: u64 = 100_000_000;
 /// The thread comes by at least this often, ns.
 const ROUND_NS: u64 = 1_000_000_000;
+/// Addresses that are let in for a test, the latest: a client may move to another, and tests in all
+/// are at most sixteen.
+const ADDRESSES_PER_TEST: usize = 2;
 /// A client's bytes count for this long, ns.
 const DAY_NS: u64 = 24 * 3_600_000_000_000;
 
@@ -290,8 +293,14 @@ impl Streams {
                 let test = TestHandle(report.handle.get());
                 let entry = (test, asked.way.peer.ip());
                 if !self.admitted.contains(&entry) {
-                    self.counts.granted +=
-                        u64::from(!self.admitted.iter().any(|(t, _)| *t == test));
+                    let of_test = |(t, _): &(TestHandle, _)| *t == test;
+                    let others = self.admitted.iter().filter(|a| of_test(a)).count();
+                    self.counts.granted += u64::from(others == 0);
+                    if others >= ADDRESSES_PER_TEST
+                        && let Some(oldest) = self.admitted.iter().position(of_test)
+                    {
+                        self.admitted.remove(oldest);
+                    }
                     self.admitted.push(entry);
                     self.admit();
                 }

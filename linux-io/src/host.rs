@@ -46,6 +46,29 @@ pub fn capabilities() -> io::Result<Capabilities> {
     })
 }
 
+/// Gives up, for good, what the calling thread may do beyond an ordinary user's thread; with
+/// `keep_net_admin`, all but `CAP_NET_ADMIN`, where it has that. Threads that it starts later have no more
+/// than it.
+///
+/// # Errors
+/// What the kernel said; it refuses nobody who gives up.
+pub fn give_up_capabilities(keep_net_admin: bool) -> io::Result<()> {
+    use caps::{CapSet, Capability, CapsHashSet};
+    let set = || -> Result<(), caps::errors::CapsError> {
+        let held = caps::read(None, CapSet::Permitted)?;
+        let kept: CapsHashSet = held
+            .into_iter()
+            .filter(|c| keep_net_admin && *c == Capability::CAP_NET_ADMIN)
+            .collect();
+        // What is ambient has to be inheritable, what is in effect has to be permitted.
+        caps::clear(None, CapSet::Ambient)?;
+        caps::clear(None, CapSet::Inheritable)?;
+        caps::set(None, CapSet::Effective, &kept)?;
+        caps::set(None, CapSet::Permitted, &kept)
+    };
+    set().map_err(io::Error::other)
+}
+
 /// How ICMP echoes can be sent here, found out by opening sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpAccess {
@@ -151,6 +174,24 @@ mod tests {
         let access = icmp_access(Family::V4);
         println!("{caps:?} {access:?}");
         assert!(!caps.net_raw || access.raw);
+    }
+
+    #[test]
+    fn what_is_given_up_is_gone_in_this_thread_alone() {
+        let before = capabilities().unwrap();
+        let thread = std::thread::spawn(move || {
+            give_up_capabilities(true).unwrap();
+            let kept = capabilities().unwrap();
+            let only = Capabilities {
+                net_admin: before.net_admin,
+                ..Capabilities::default()
+            };
+            assert_eq!(kept, only);
+            give_up_capabilities(false).unwrap();
+            assert_eq!(capabilities().unwrap(), Capabilities::default());
+        });
+        thread.join().unwrap();
+        assert_eq!(capabilities().unwrap(), before);
     }
 
     #[test]

@@ -95,7 +95,17 @@ impl TcpListening {
         // bbr, the kernel would go on to pace them under whichever control they are given then.
         set_congestion(socket.as_raw_fd(), "reno")?;
         bind_patiently(&socket, local, BIND_PATIENCE)?;
-        admission::admit(&socket, family, &[]).map_err(error("SO_ATTACH_FILTER", local))?;
+        admission::admit(&socket, family, &[]).map_err(|source| SocketError {
+            step: "SO_ATTACH_FILTER",
+            subject: local.to_string(),
+            remedy: match source.raw_os_error() {
+                Some(libc::EPERM) => {
+                    "this kernel lets nobody keep strangers from connecting without CAP_NET_ADMIN"
+                }
+                _ => "",
+            },
+            source,
+        })?;
         socket.listen(BACKLOG).map_err(error("listen", local))?;
         let local = socket
             .local_addr()

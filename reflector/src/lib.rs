@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bufferbane_linux_io::{Waker, clock};
+use bufferbane_linux_io::{Waker, clock, host};
 use serde_json::Value;
 
 use config::Config;
@@ -88,6 +88,10 @@ impl Running {
             .spawn(move || {
                 match Echo::start(&thread_config, to_do, filled, thread_alive, mail) {
                     Ok((echo, started)) => {
+                        // From here on this thread reads what strangers send.
+                        if let Err(e) = host::give_up_capabilities(false) {
+                            log::warn!("capabilities of the echo thread: {e}");
+                        }
                         // Whoever started us waits for this.
                         let _ = tell.send(Ok(started));
                         echo.run()
@@ -268,6 +272,10 @@ fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
         .name("streams".into())
         .spawn(move || match Streams::new(clients, limits, ends) {
             Ok(streams) => {
+                // Who may connect changes with each test, and kernels ask for this one to set it.
+                if let Err(e) = host::give_up_capabilities(true) {
+                    log::warn!("capabilities of the streams thread: {e}");
+                }
                 // Whoever started us waits for this.
                 let _ = tell.send(Ok(streams.waker()));
                 streams.run()

@@ -99,6 +99,28 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
+fn the_thread_that_reads_probes_may_nothing_special() {
+    let dir = tempfile::tempdir().unwrap();
+    key_file(dir.path(), 1);
+    let service = Service::start(&write_config(dir.path(), 0, &[1]), None);
+    let tasks = format!("/proc/{}/task", service.child.id());
+    let mut held = std::collections::BTreeMap::new();
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let value = |key: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+            line.trim().to_owned()
+        };
+        let permitted = u64::from_str_radix(&value("CapPrm:"), 16).unwrap();
+        held.insert(value("Name:"), permitted);
+    }
+    const NET_ADMIN: u64 = 1 << 12;
+    assert_eq!(held["echo"], 0);
+    assert_eq!(held["streams"] & !NET_ADMIN, 0);
+    assert_eq!(service.end(), Some(0));
+}
+
+#[test]
 fn it_serves_tells_reloads_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     (1..=2).for_each(|n| drop(key_file(dir.path(), n)));

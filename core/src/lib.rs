@@ -20,6 +20,7 @@ extern crate std;
 
 mod aead;
 
+pub mod awaited;
 pub mod clock;
 pub mod detect;
 pub mod drop_reason;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use bufferbane_core::packet::{RecvMeta, SendOutcome};
+use bufferbane_core::awaited::{Awaited, Place};
+use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
 use bufferbane_core::stats::histogram::Histogram;
@@ -28,11 +29,13 @@ use crate::config::{Client, Config, MAX_LISTEN};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
 use crate::streams::{Asked, Told, Way};
-use crate::tokens::{Sent, Tokens};
 
 /// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
 /// grant without privilege (`net.core.rmem_max`) is done without.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Echoes whose stamps can be awaited at a time. Stamps come within milliseconds, so this is room for
+/// hundreds of thousands of echoes per second.
+const AWAITED: usize = 8192;
 /// Streams that there is room for, per session: a stream outlives the sessions it goes through.
 const STREAMS_PER_SESSION: usize = 2;
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
@@ -46,6 +49,14 @@ pub(crate) enum Command {
     Keys(Box<[KeyEntry]>),
     /// To end.
     Stop,
+}
+
+/// An echo that was handed to the kernel.
+struct Sent {
+    /// To be given back with what became of it.
+    token: SendToken,
+    /// When its probe arrived, ns.
+    arrived_ns: u64,
 }
 
 /// How it reaches the streams thread.
@@ -79,7 +90,7 @@ type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>
 /// The state of the thread beside its engine.
 struct Answering {
     responder: Responder,
-    tokens: Tokens,
+    tokens: Awaited<Box<[Option<Place<Sent>>]>>,
     rng: ChaCha20Rng,
     /// Where a request is opened.
     request: Box<[u8]>,
@@ -149,7 +160,7 @@ impl Echo {
             engine,
             answering: Answering {
                 responder,
-                tokens: Tokens::new(),
+                tokens: Awaited::new((0..AWAITED).map(|_| None).collect()),
                 rng,
                 request: vec![0; EngineOptions::reflector().receive_buffer_bytes]
                     .into_boxed_slice(),
@@ -315,8 +326,14 @@ impl Answering {
         match queued {
             Ok(false) => {}
             Ok(true) => {
-                let sent = token.map(|token| Sent { token, arrived_ns });
-                if let Some(displaced) = self.tokens.sent(sent) {
+                let displaced = match token {
+                    Some(token) => {
+                        let sent = Sent { token, arrived_ns };
+                        self.tokens.insert(sent, meta.at.at)
+                    }
+                    None => self.tokens.skip(),
+                };
+                if let Some(displaced) = displaced {
                     responder.handle_sent(displaced.token, SendOutcome::NoStamp);
                 }
             }
@@ -355,7 +372,7 @@ impl Answering {
                 ..Transmit::new(told.way.socket, told.way.peer, self.tokens.next_key())
             };
             if out.send(&transmit, &datagram).is_ok() {
-                if let Some(displaced) = self.tokens.sent(None) {
+                if let Some(displaced) = self.tokens.skip() {
                     self.responder
                         .handle_sent(displaced.token, SendOutcome::NoStamp);
                 }

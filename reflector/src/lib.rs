@@ -17,7 +17,6 @@ pub mod service;
 pub mod stamp;
 mod stats;
 mod streams;
-mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

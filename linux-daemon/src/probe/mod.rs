@@ -6,7 +6,6 @@
 
 #[cfg(test)]
 mod tests;
-mod tokens;
 mod unit;
 
 use std::net::SocketAddr;

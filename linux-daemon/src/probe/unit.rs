@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bufferbane_core::awaited::{Awaited, Place};
 use bufferbane_core::drop_reason::DropCounters;
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::icmp::IcmpProber;
@@ -13,7 +14,11 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{SocketId, clock};
 use rand_core::Rng;
 
-use super::tokens::Tokens;
+/// How long a transmit stamp may take before its probe is treated as unstamped, ns. Software stamps
+/// come within microseconds, a NIC's within milliseconds.
+const STAMP_PATIENCE_NS: u64 = 500_000_000;
+/// Datagrams that may wait for their stamps at least.
+const LEAST_AWAITED: usize = 8;
 
 /// A client with its storage on the heap.
 pub(crate) type BoxedClient = Client<Box<[Slot]>, Box<[LossSlot]>>;
@@ -45,7 +50,7 @@ pub(crate) struct Unit {
     prober: Prober,
     /// TOS of each stream's probes.
     tos: Vec<u8>,
-    tokens: Tokens,
+    tokens: Awaited<Box<[Option<Place<SendToken>>]>>,
 }
 
 impl Unit {
@@ -57,6 +62,7 @@ impl Unit {
         tos: Vec<u8>,
         in_flight: usize,
     ) -> Self {
+        let places = in_flight.next_power_of_two().max(LEAST_AWAITED);
         Self {
             id,
             remote,
@@ -64,7 +70,7 @@ impl Unit {
             drops: DropCounters::default(),
             prober,
             tos,
-            tokens: Tokens::new(in_flight),
+            tokens: Awaited::new((0..places).map(|_| None).collect()),
         }
     }
 
@@ -197,13 +203,17 @@ impl Unit {
 
     /// Gives back every token whose stamp has not come within its patience.
     pub(super) fn expire_tokens(&mut self, now: Monotonic) {
-        while let Some(token) = self.tokens.take_expired(now) {
+        self.expire(now, STAMP_PATIENCE_NS);
+    }
+
+    fn expire(&mut self, now: Monotonic, patience_ns: u64) {
+        while let Some(token) = self.tokens.take_expired(now, patience_ns) {
             self.handle_sent(token, SendOutcome::NoStamp);
         }
     }
 
     /// Gives back every token: no stamp can come through a socket that is closed.
     pub(super) fn abandon_tokens(&mut self) {
-        self.expire_tokens(Monotonic::MAX);
+        self.expire(Monotonic::MAX, 0);
     }
 }

@@ -1,7 +1,7 @@
 //! A host's monotonic clock, as it runs against true time.
 
-/// Gains on true time, piece by piece: a crystal drifts, a time daemon slews it, and (only at a far
-/// end whose stamps are not on a monotonic line) it is set.
+/// Gains on true time, piece by piece: a crystal drifts, a time daemon slews it, and it is set: ahead
+/// when its host was suspended, back only at a far end whose stamps are not on a monotonic line.
 #[derive(Clone, Debug)]
 pub struct Clock {
     /// The first from true time 0 on.
@@ -65,8 +65,17 @@ impl Clock {
         self.pieces[i.saturating_sub(1)].read(at_ns)
     }
 
+    /// Whether it is set within a stretch of true time.
+    #[must_use]
+    pub fn is_set_in(&self, during: std::ops::Range<u64>) -> bool {
+        self.pieces.windows(2).any(|p| {
+            let at_ns = p[1].from_ns;
+            during.contains(&at_ns) && p[0].read(at_ns) != p[1].shown_ns
+        })
+    }
+
     /// The true time at which it shows `shown_ns`, or the first after that; of a clock that is never
-    /// set.
+    /// set back.
     #[must_use]
     pub fn when(&self, shown_ns: u64) -> u64 {
         let i = self.pieces.partition_point(|p| p.shown_ns <= shown_ns);
@@ -74,6 +83,10 @@ impl Clock {
         let ahead = i128::from(shown_ns) - i128::from(p.shown_ns);
         let after = ahead * 1_000_000_000 / (1_000_000_000 + i128::from(p.drift_ppb));
         let mut at = (i128::from(p.from_ns) + after).max(0) as u64;
+        if let Some(next) = self.pieces.get(i.max(1)) {
+            // It leaps over what it does not show.
+            at = at.min(next.from_ns);
+        }
         while self.read(at) < shown_ns {
             at += 1;
         }
@@ -101,6 +114,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_shows_the_next_at_once() {
+        let leap = ClockChange {
+            at_ns: 500,
+            step_ns: 10_000,
+            drift_ppb: 0,
+        };
+        let c = Clock::new(1_000, 0, &[leap]);
+        assert_eq!(
+            (c.when(1_499), c.when(1_500), c.when(7_000)),
+            (499, 500, 500)
+        );
+        assert_eq!((c.when(11_500), c.when(11_501)), (500, 501));
+        assert!(c.is_set_in(500..501) && !c.is_set_in(0..500) && !c.is_set_in(501..900));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A seeded world that drives both ends of the protocol and knows the truth.
 //!
-//! Two hosts whose clocks drift, a link for each direction with delay, jitter, a rate, a drop-tail
-//! buffer, loss, bursts, outages, reordering and duplication, and transmit stamps that come late or
-//! never (a second one cannot be handed to core: its token is gone). The link writes down what became of every packet; [`check`] compares every
+//! Two hosts whose clocks drift and are set, a link for each direction with delay, jitter, a rate, a
+//! drop-tail buffer, loss, bursts, outages, reordering and duplication, and transmit stamps that come
+//! late, twice or never. The link writes down what became of every packet; [`check`] compares every
 //! sample with that.
 
 pub mod check;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
+use bufferbane_core::awaited::{Awaited, Place};
 use bufferbane_core::clock::{Change, FloorEstimator, Queueing};
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
@@ -34,7 +35,7 @@ pub struct Plan {
     pub client_drift_ppb: i64,
     /// How much the reflector's does.
     pub reflector_drift_ppb: i64,
-    /// What is done to the client's clock, which is never set.
+    /// What is done to the client's clock, which leaps ahead at most: it is a monotonic one.
     pub client_clock: Vec<ClockChange>,
     /// What is done to the reflector's.
     pub reflector_clock: Vec<ClockChange>,
@@ -49,6 +50,8 @@ pub struct Plan {
     pub stamp_missing_ppm: u32,
     /// Share that come late, by up to 400 ms.
     pub stamp_late_ppm: u32,
+    /// Share that come a second time, up to a minute later and with another time.
+    pub stamp_double_ppm: u32,
 }
 
 impl Default for Plan {
@@ -68,6 +71,7 @@ impl Default for Plan {
             client_deaf: Vec::new(),
             stamp_missing_ppm: 0,
             stamp_late_ppm: 0,
+            stamp_double_ppm: 0,
         }
     }
 }
@@ -90,6 +94,9 @@ pub struct Truth {
     pub dropped: (bool, bool),
     /// How often the reflector had been restarted when it was sent.
     pub run: usize,
+    /// Whether a clock was set while its host had it in hand: the client's between its making and its
+    /// leaving, the reflector's between its arrival and its echo's leaving.
+    pub set_in_hand: (bool, bool),
     /// When it left, true time.
     pub left_ns: u64,
     /// How long the first copy of it that arrived, and the first of the echo, were in queues.
@@ -116,15 +123,24 @@ enum Happening {
     Request(Option<u64>, Vec<u8>),
     /// A datagram reaches the client.
     Echo(Option<u64>, Vec<u8>),
-    /// The client hears of a transmit stamp.
-    Told(SendToken, SendOutcome),
+    /// The client's driver has waited long enough for a stamp.
+    GiveUp,
+    /// The client hears of a transmit stamp, by its key.
+    Told(u32, Stamp),
     /// The reflector hears of one, of its run.
-    RemoteTold(usize, SendToken, Stamp),
+    RemoteTold(usize, u32, Stamp),
     /// The reflector is restarted.
     Restart,
 }
 
 type TestClient = Client<Vec<Slot>, Vec<LossSlot>>;
+/// How long a driver waits for a transmit stamp, ns.
+const STAMP_PATIENCE_NS: u64 = 500 * MS;
+/// Datagrams of an end that can wait for their stamps: few, so that places are taken anew while second
+/// stamps for those before are still to come.
+const AWAITED: usize = 8;
+
+type Awaiting = Awaited<Vec<Option<Place<SendToken>>>>;
 type TestReflector = Reflector<Vec<KeyEntry>, Vec<Session>, Vec<StreamRecord>>;
 
 /// See the module.
@@ -140,6 +156,9 @@ pub struct World {
     reflector_clock: Clock,
     client: TestClient,
     reflector: TestReflector,
+    /// What waits for its stamp at either end, as their drivers keep it.
+    client_awaits: Awaiting,
+    reflector_awaits: Awaiting,
     up: Link,
     down: Link,
     run: usize,
@@ -163,6 +182,8 @@ pub struct World {
     pub events: Vec<SessionEvent>,
     /// Bytes that the reflector received and sent.
     pub bytes: (u64, u64),
+    /// Transmit stamps that were told a second time, to client and reflector.
+    pub doubled: (u64, u64),
 }
 
 impl World {
@@ -210,6 +231,8 @@ impl World {
             reflector_clock,
             client,
             reflector,
+            client_awaits: nothing_awaited(),
+            reflector_awaits: nothing_awaited(),
             up,
             down,
             run: 0,
@@ -224,6 +247,7 @@ impl World {
             floors: FloorEstimator::new(),
             events: Vec::new(),
             bytes: (0, 0),
+            doubled: (0, 0),
             plan,
         };
         for at in world.plan.restarts.clone() {
@@ -258,6 +282,8 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Wake => self.wake_at_ns = u64::MAX,
+            // What has waited too long is looked for whenever the client is served.
+            Happening::GiveUp => {}
             Happening::Request(seq, bytes) => self.reflect(seq, bytes),
             Happening::Echo(seq, mut bytes) => {
                 if is_deaf(&self.plan.client_deaf, self.now_ns, &mut self.rng) {
@@ -284,15 +310,22 @@ impl World {
                 // What is not used is counted by the client; the check looks at samples.
                 let _ = self.client.handle_reply(now, &meta, &mut bytes);
             }
-            Happening::Told(token, outcome) => self.client.handle_sent(token, outcome),
-            Happening::RemoteTold(run, token, stamp) => {
-                if run == self.run {
-                    self.reflector
-                        .handle_sent(token, SendOutcome::Stamped(stamp));
+            Happening::Told(key, stamp) => {
+                if let Some(token) = self.client_awaits.take(key) {
+                    self.client.handle_sent(token, SendOutcome::Stamped(stamp));
+                }
+            }
+            Happening::RemoteTold(run, key, stamp) => {
+                if run == self.run
+                    && let Some(token) = self.reflector_awaits.take(key)
+                {
+                    let outcome = SendOutcome::Stamped(stamp);
+                    self.reflector.handle_sent(token, outcome);
                 }
             }
             Happening::Restart => {
                 self.run += 1;
+                self.reflector_awaits = nothing_awaited();
                 (self.reflector, self.reflector_clock) = start_reflector(&self.plan, &mut self.rng);
             }
         }
@@ -331,38 +364,54 @@ impl World {
             let truth = &mut self.truth[seq as usize];
             truth.remote_shown_ns = Some((shown_ns, left_shown_ns));
             truth.echo_left_ns = left_ns;
+            truth.set_in_hand.1 = self.reflector_clock.is_set_in(self.now_ns..left_ns);
         }
-        if let Some(token) = answer.token
-            && let Some(told_ns) = self.stamp_told_ns(left_ns)
-        {
-            let stamp = Stamp::kernel(Monotonic::from_nanos(left_shown_ns));
-            self.at(told_ns, Happening::RemoteTold(self.run, token, stamp));
+        if let Some(token) = answer.token {
+            let (run, key) = (self.run, self.reflector_awaits.next_key());
+            if let Some(given_up) = self.reflector_awaits.insert(token, now) {
+                self.reflector.handle_sent(given_up, SendOutcome::NoStamp);
+            }
+            for (told_ns, off_ns) in self.stamps_told(left_ns) {
+                self.doubled.1 += u64::from(off_ns > 0);
+                let stamp = Stamp::kernel(Monotonic::from_nanos(left_shown_ns + off_ns));
+                self.at(told_ns, Happening::RemoteTold(run, key, stamp));
+            }
         }
         for at in self.down.pass(left_ns, answer.len, &mut self.rng) {
             self.at(at, Happening::Echo(seq, out[..answer.len].to_vec()));
         }
     }
 
-    /// When a transmit stamp is told, if ever.
-    fn stamp_told_ns(&mut self, left_ns: u64) -> Option<u64> {
+    /// When a transmit stamp is told, and how much it is off: never, once, or a second time.
+    fn stamps_told(&mut self, left_ns: u64) -> Vec<(u64, u64)> {
         let mut chance = |ppm: u32| ppm > 0 && self.rng.next_u32() % 1_000_000 < ppm;
         if chance(self.plan.stamp_missing_ppm) {
-            return None;
+            return Vec::new();
         }
         let late = chance(self.plan.stamp_late_ppm);
-        Some(
-            left_ns
-                + if late {
-                    self.rng.next_u64() % (400 * MS)
-                } else {
-                    10_000
-                },
-        )
+        let doubled = chance(self.plan.stamp_double_ppm);
+        let told_ns = left_ns
+            + if late {
+                self.rng.next_u64() % (400 * MS)
+            } else {
+                10_000
+            };
+        let mut told = vec![(told_ns, 0)];
+        if doubled {
+            // At once, or when another datagram has its place.
+            let most_ns = [MS, 60 * S][self.rng.next_u32() as usize % 2];
+            let again_ns = told_ns + 1 + self.rng.next_u64() % most_ns;
+            told.push((again_ns, 500_000 + self.rng.next_u64() % (50 * MS)));
+        }
+        told
     }
 
     fn serve_client(&mut self) {
         let shown_ns = self.client_clock.read(self.now_ns);
         let now = Monotonic::from_nanos(shown_ns);
+        while let Some(token) = self.client_awaits.take_expired(now, STAMP_PATIENCE_NS) {
+            self.client.handle_sent(token, SendOutcome::NoStamp);
+        }
         self.client.handle_timeout(now);
         let mut out = [0; 1500];
         while let Some((len, token)) = self.client.poll_transmit(now, &mut self.rng, &mut out) {
@@ -410,29 +459,40 @@ impl World {
         let left_ns = self.now_ns + 1_000 + self.rng.next_u64() % 100_000;
         let shown_ns = self.client_clock.read(left_ns);
         let seq = token.stream().map(|_| token.seq());
-        let told = self.stamp_told_ns(left_ns);
+        let told = self.stamps_told(left_ns);
         if seq.is_some() {
             self.truth.push(Truth {
                 tx_shown_ns: shown_ns,
-                tx_told: told.is_some(),
+                tx_told: !told.is_empty(),
                 run: self.run,
+                set_in_hand: (self.client_clock.is_set_in(self.now_ns..left_ns), false),
                 left_ns,
                 ..Truth::default()
             });
         }
-        let stamp = SendOutcome::Stamped(Stamp::kernel(Monotonic::from_nanos(shown_ns)));
-        match told {
-            Some(at) => self.at(at, Happening::Told(token, stamp)),
-            // The driver gives up after half a second.
-            None => self.at(
-                left_ns + 500 * MS,
-                Happening::Told(token, SendOutcome::NoStamp),
-            ),
+        let key = self.client_awaits.next_key();
+        let now = Monotonic::from_nanos(self.client_clock.read(self.now_ns));
+        if let Some(given_up) = self.client_awaits.insert(token, now) {
+            self.client.handle_sent(given_up, SendOutcome::NoStamp);
+        }
+        if told.is_empty() {
+            // However slowly its clock runs.
+            let at_ns = left_ns + STAMP_PATIENCE_NS + MS;
+            self.at(at_ns, Happening::GiveUp);
+        }
+        for (told_ns, off_ns) in told {
+            self.doubled.0 += u64::from(off_ns > 0);
+            let stamp = Stamp::kernel(Monotonic::from_nanos(shown_ns + off_ns));
+            self.at(told_ns, Happening::Told(key, stamp));
         }
         for at in self.up.pass(left_ns, bytes.len(), &mut self.rng) {
             self.at(at, Happening::Request(seq, bytes.to_vec()));
         }
     }
+}
+
+fn nothing_awaited() -> Awaiting {
+    Awaited::new((0..AWAITED).map(|_| None).collect())
 }
 
 fn start_reflector(plan: &Plan, rng: &mut ChaCha8Rng) -> (TestReflector, Clock) {

@@ -69,6 +69,7 @@ fn three_minutes_of_bufferbloat_each_way_and_both_ways() {
             interval_ns,
             stamp_missing_ppm: 20_000,
             stamp_late_ppm: 20_000,
+            stamp_double_ppm: 20_000,
             ..line(up, down)
         };
         let w = world(plan, 11, 2400 * S);

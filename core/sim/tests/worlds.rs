@@ -1,6 +1,8 @@
 //! Seeded worlds: each sample of each of them is compared with the truth.
 
+use bufferbane_core::clock::Change;
 use bufferbane_core::session::client::SessionEvent;
+use bufferbane_sim::clock::ClockChange;
 use bufferbane_sim::link::LinkPlan;
 use bufferbane_sim::{MS, Plan, S, Verdict, World};
 use rand_chacha::ChaCha8Rng;
@@ -8,13 +10,17 @@ use rand_core::{Rng, SeedableRng};
 
 const HOUR: u64 = 3600 * S;
 
-fn run(plan: Plan, seed: u64, for_ns: u64) -> Verdict {
+fn checked(plan: Plan, seed: u64, for_ns: u64) -> (World, Verdict) {
     let mut world = World::new(plan.clone(), seed);
     world.run_until(for_ns);
     match world.check() {
-        Ok(verdict) => verdict,
+        Ok(verdict) => (world, verdict),
         Err(why) => panic!("seed {seed}, {plan:?}: {why}"),
     }
+}
+
+fn run(plan: Plan, seed: u64, for_ns: u64) -> Verdict {
+    checked(plan, seed, for_ns).1
 }
 
 #[test]
@@ -101,6 +107,91 @@ fn outages_of_any_length_have_a_direction_and_a_restart_takes_it() {
     assert!(world.events.contains(&SessionEvent::RemoteRestarted));
 }
 
+/// A second stamp says another time, and comes when its datagram is done with and often when another
+/// has its place.
+#[test]
+fn a_stamp_that_comes_twice_is_believed_once() {
+    for (stamp_late_ppm, stamp_missing_ppm) in [(0, 0), (300_000, 200_000)] {
+        let plan = Plan {
+            stamp_double_ppm: 500_000,
+            stamp_late_ppm,
+            stamp_missing_ppm,
+            ..Plan::default()
+        };
+        let (w, v) = checked(plan, 8, 20 * HOUR);
+        assert!(
+            w.doubled.0 > 20_000 && w.doubled.1 > 20_000,
+            "{:?}",
+            w.doubled
+        );
+        // Exact is what both ends were told in time.
+        let told = w.truth.iter().filter(|t| t.tx_told).count() as u64;
+        assert!(v.exact > told * 6 / 10 && v.answered > 71_000, "{v:?}");
+        assert!(stamp_late_ppm > 0 || v.exact == v.answered, "{v:?}");
+    }
+}
+
+/// Clocks are set and slewed at both ends, also while probes are under way.
+#[test]
+fn clocks_that_are_set_make_no_sample_wrong() {
+    // Every eleven seconds, so that a good part of the probes of 200 ms meets one.
+    let clock = |set: fn(u64) -> i64| -> Vec<ClockChange> {
+        let times = (1..2000u64).map(|n| n * 11 * S + n * 1_009 * MS % (11 * S));
+        times
+            .zip(1..)
+            .map(|(at_ns, n)| ClockChange {
+                at_ns,
+                step_ns: set(n),
+                drift_ppb: n as i64 % 3 * 400_000 - 400_000,
+            })
+            .collect()
+    };
+    let slow = LinkPlan {
+        delay_ns: 100 * MS,
+        jitter_ns: 20 * MS,
+        ..LinkPlan::default()
+    };
+    let plan = Plan {
+        up: slow.clone(),
+        down: slow,
+        client_clock: clock(|n| (n * 317 % 5000 * MS) as i64),
+        reflector_clock: clock(|n| (n * 7919 % 60_000 * MS) as i64 - 30_000_000_000),
+        interval_ns: 250 * MS,
+        ..Plan::default()
+    };
+    let mut w = World::new(plan, 9);
+    w.run_until(6 * HOUR);
+    let v = w.check().unwrap_or_else(|why| panic!("{why}"));
+    println!("{v:?}");
+    assert!(v.unsure < 10, "{v:?}");
+    assert!(v.sent > 60_000 && v.answered == v.sent - v.pending, "{v:?}");
+    // What was under way when the client's clock leapt over its time-out came all the same.
+    assert!(v.late > 100 && v.exact > v.answered * 9 / 10, "{v:?}");
+    assert!(
+        w.changes
+            .iter()
+            .any(|c| matches!(c, Change::ClockStep { .. })),
+        "{:?}",
+        w.changes
+    );
+}
+
+/// Up to six times in 20 hours a clock is set, by up to 1000 s ahead or `back_ns` back, or slewed.
+fn clock(up_to: &mut impl FnMut(u64) -> u64, back_ns: u64) -> Vec<ClockChange> {
+    let mut times: Vec<u64> = (0..up_to(6)).map(|_| up_to(20 * HOUR)).collect();
+    times.sort_unstable();
+    let change = |at_ns| ClockChange {
+        at_ns,
+        step_ns: match up_to(2) {
+            0 => 0,
+            1 => up_to(100 * MS) as i64,
+            _ => up_to(1000 * S + back_ns) as i64 - back_ns as i64,
+        },
+        drift_ppb: up_to(1_000_000) as i64 - 500_000,
+    };
+    times.into_iter().map(change).collect()
+}
+
 /// Everything at once, at random, for thousands of hours.
 #[test]
 fn thousands_of_hours_of_anything() {
@@ -108,6 +199,7 @@ fn thousands_of_hours_of_anything() {
     let worlds = 100;
     let mut rng = ChaCha8Rng::seed_from_u64(20_260_501);
     let mut all = Verdict::default();
+    let (mut doubled, mut set) = ((0, 0), (0, 0));
     for seed in 0..worlds {
         let mut up_to = |most: u64| rng.next_u64() % (most + 1);
         let mut link = || LinkPlan {
@@ -138,15 +230,21 @@ fn thousands_of_hours_of_anything() {
             size: 128 + up_to(1000) as u16,
             client_drift_ppb: up_to(100_000) as i64 - 50_000,
             reflector_drift_ppb: up_to(100_000) as i64 - 50_000,
-            client_clock: Vec::new(),
-            reflector_clock: Vec::new(),
+            client_clock: clock(&mut up_to, 0),
+            reflector_clock: clock(&mut up_to, 1000 * S),
             restarts: (0..up_to(3)).map(|_| up_to(20 * HOUR)).collect(),
             stamp_missing_ppm: up_to(100_000) as u32,
             stamp_late_ppm: up_to(100_000) as u32,
+            stamp_double_ppm: up_to(100_000) as u32,
             reflector_deaf: Vec::new(),
             client_deaf: Vec::new(),
         };
-        let v = run(plan, seed, hours / worlds * HOUR);
+        let steps = |changes: &[ClockChange]| changes.iter().filter(|c| c.step_ns != 0).count();
+        set.0 += steps(&plan.client_clock);
+        set.1 += steps(&plan.reflector_clock);
+        let (w, v) = checked(plan, seed, hours / worlds * HOUR);
+        doubled.0 += w.doubled.0;
+        doubled.1 += w.doubled.1;
         all.sent += v.sent;
         all.answered += v.answered;
         all.late += v.late;
@@ -155,9 +253,13 @@ fn thousands_of_hours_of_anything() {
         all.lost += v.lost;
         all.exact += v.exact;
     }
-    println!("{hours} hours in {worlds} worlds: {all:?}");
+    println!(
+        "{hours} hours in {worlds} worlds: {all:?}, {doubled:?} stamps doubled, clocks set {set:?} times"
+    );
     assert!(
         all.sent > 2_000_000 && all.exact > all.answered / 2,
         "{all:?}"
     );
+    assert!(doubled.0 > 50_000 && doubled.1 > 50_000, "{doubled:?}");
+    assert!(set.0 > 100 && set.1 > 100, "{set:?}");
 }

@@ -369,7 +369,10 @@ impl<'a> Section<'a> {
         let Some(list) = found.get_ref().as_array() else {
             self.mistake(
                 key,
-                wrong_type(found.get_ref(), &format!("a list of tables: [[{key}]]")),
+                wrong_type(
+                    found.get_ref(),
+                    &format!("a list of tables: [[{key}]], or [] for none"),
+                ),
             );
             return Vec::new();
         };

@@ -8,7 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::flight::{Flight, FlightConfig, LossSlot, ReplyFacts, Slot};
 use crate::packet::{RecvMeta, SendOutcome, SendToken};
 use crate::sample::{Observation, SeriesIndex};
-use crate::schedule::Slots;
+use crate::schedule::{Mix, Slots};
 use crate::time::Monotonic;
 use crate::wire::icmp::{Echo, Version, strip_ipv4_header};
 
@@ -45,6 +45,7 @@ pub struct IcmpConfig {
 pub struct IcmpProber<S> {
     config: IcmpConfig,
     cookie: u64,
+    mix: Mix,
     slots: Slots,
     flight: Flight<S, &'static mut [LossSlot]>,
 }
@@ -62,9 +63,16 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         Self {
             config,
             cookie: rng.next_u64(),
+            mix: Mix::default(),
             slots: Slots::new(now, config.interval_ns, config.spread_permille, rng),
             flight: Flight::new(flight, storage, &mut []),
         }
+    }
+
+    /// Mixes further sizes of the ICMP message into the series, in turn with the configured one. Of more
+    /// than [`MORE_SIZES`](crate::schedule::MORE_SIZES) the first are taken.
+    pub fn mix_sizes(&mut self, more: &[u16]) {
+        self.mix = Mix::new(more, 0..=u16::MAX);
     }
 
     /// The next request, if its deadline has come: written into `out`.
@@ -86,7 +94,8 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
             cookie: self.cookie,
             seq,
         };
-        let len = echo.emit_request(self.config.version, usize::from(self.config.size), out)?;
+        let size = usize::from(self.mix.size(self.config.size, seq));
+        let len = echo.emit_request(self.config.version, size, out)?;
         self.flight.on_send(now, deadline, len as u16)?;
         Some((len, SendToken { stream: 0, seq }))
     }
@@ -224,6 +233,31 @@ mod tests {
             (Status::Ok, Some(20_000_000), 64)
         );
         assert_eq!(p.poll_timeout(), Some(start.saturating_add(1_000_000_000)));
+    }
+
+    #[test]
+    fn mixed_sizes_take_turns() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let config = IcmpConfig {
+            series: SeriesIndex(1),
+            version: Version::V6,
+            framing: Framing::Message,
+            size: 64,
+            interval_ns: 1_000_000,
+            spread_permille: 0,
+            timeout_ns: 1_000_000_000,
+        };
+        let start = Monotonic::ZERO;
+        let mut p = IcmpProber::new(config, start, vec![Slot::default(); 16], &mut rng);
+        p.mix_sizes(&[512, 1400]);
+        let mut out = [0; 1472];
+        let lengths: Vec<usize> = (0..4)
+            .filter_map(|n| {
+                let now = Monotonic::from_nanos(n * 1_000_000);
+                Some(p.poll_transmit(now, &mut rng, &mut out)?.0)
+            })
+            .collect();
+        assert_eq!(lengths, [64, 512, 1400, 64]);
     }
 
     #[test]

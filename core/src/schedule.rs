@@ -4,6 +4,9 @@
 //! grants every 1–2 ms), so the delay of every probe would wander slowly with the phase between the
 //! two. A random offset inside the slot samples that cycle evenly.
 
+use core::ops::RangeInclusive;
+
+use heapless::Vec;
 use rand_core::Rng;
 
 use crate::time::Monotonic;
@@ -89,6 +92,32 @@ impl Slots {
     }
 }
 
+/// Most sizes of a series beside its first.
+pub const MORE_SIZES: usize = 3;
+
+/// Further sizes that the probes of a series take in turn with its first: what a line does to large
+/// packets and not to small ones shows within one series.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mix(Vec<u16, MORE_SIZES>);
+
+impl Mix {
+    /// The first [`MORE_SIZES`] of `more`, each brought into `allowed`, bytes.
+    pub(crate) fn new(more: &[u16], allowed: RangeInclusive<u16>) -> Self {
+        let (low, high) = (*allowed.start(), *allowed.end());
+        let more = more.iter().take(MORE_SIZES);
+        Self(more.map(|n| (*n).clamp(low, high)).collect())
+    }
+
+    /// The size of probe `seq` of a series whose first size is `first`, bytes.
+    pub(crate) fn size(&self, first: u16, seq: u64) -> u16 {
+        let turn = (seq % (self.0.len() as u64 + 1)) as usize;
+        match turn.checked_sub(1) {
+            None => first,
+            Some(i) => self.0[i],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +165,13 @@ mod tests {
                 last = s.deadline();
             }
         }
+    }
+
+    #[test]
+    fn sizes_take_turns_and_stay_within_what_is_allowed() {
+        let mix = Mix::new(&[512, 10, 9000, 7], 64..=1452);
+        let sizes: [u16; 6] = core::array::from_fn(|seq| mix.size(128, seq as u64));
+        assert_eq!(sizes, [128, 512, 64, 1452, 128, 512]);
+        assert_eq!(Mix::default().size(99, 3), 99);
     }
 }

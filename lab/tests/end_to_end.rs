@@ -37,6 +37,7 @@ fn target(name: &str, address: &str) -> Target {
         family: FamilyChoice::Auto,
         interval_ns: INTERVAL_NS,
         size: 64,
+        more_sizes: [0; 3],
     }
 }
 

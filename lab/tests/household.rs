@@ -98,7 +98,7 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
     std::thread::sleep(Duration::from_millis(300));
 
     bufferbane_config::keyfile::write_new(&dir.path().join("h.key"), &KEY).expect("a key file");
-    let text = "[[interface]]\nname = \"wan0\"\nsees_household = \"yes\"\n\
+    let text = "target = []\n[[interface]]\nname = \"wan0\"\nsees_household = \"yes\"\n\
                 [[reflector]]\nname = \"vienna\"\naddress = \"10.99.0.1:9876\"\n\
                 key_file = \"h.key\"\ninterval = \"25ms\"\n";
     let loaded = bufferbaned::config::parse("household.toml", text, dir.path());

@@ -196,6 +196,7 @@ fn daemon_config(dir: &std::path::Path, session: u16, stamp: u16) -> Config {
         family: FamilyChoice::Auto,
         interval_ns: 5 * MS,
         size: 64,
+        more_sizes: [0; 3],
     };
     let stream = |dscp, more_sizes| Stream {
         dscp,
@@ -232,6 +233,7 @@ fn daemon_config(dir: &std::path::Path, session: u16, stamp: u16) -> Config {
                 counting: Counting::Auto,
                 dscp: 0,
                 size: 200,
+                more_sizes: [900, 0, 0],
                 interval_ns: 5 * MS,
             },
         }],

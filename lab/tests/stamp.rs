@@ -86,6 +86,7 @@ fn target(name: &str, port: u16, key: Option<Key>, format: Format, size: u16) ->
             counting: Counting::Auto,
             dscp: 0,
             size,
+            more_sizes: [0; 3],
             interval_ns: 20_000_000,
         },
     }

@@ -1,14 +1,16 @@
-//! Streams side by side: each with its DSCP and size on the wire, in a series of its own.
+//! Streams and targets side by side: each with its DSCP and sizes on the wire, in a series of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bufferbane_core::sample::Status;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_core::stamp::Subnet;
 use bufferbane_lab::netns::{self, Namespace};
 use bufferbane_lab::skip;
 use bufferbane_reflector::Running;
-use bufferbane_store::{Filter, Reader};
+use bufferbane_reflector::stamp::StampConfig;
+use bufferbane_store::{Filter, Reader, SeriesKind};
 use bufferbaned::Daemon;
 
 const KEY: PresharedKey = PresharedKey {
@@ -16,18 +18,27 @@ const KEY: PresharedKey = PresharedKey {
     secret: Secret::new([9; 32]),
 };
 
-/// As a person would write it: best effort, voice, background, and one of mixed sizes.
+/// As a person would write it: best effort, voice, background, and mixed sizes of every kind.
 const CONFIGURATION: &str = "[[interface]]\nname = \"wan\"\n\
+    [[target]]\nname = \"ping\"\nkind = \"icmp\"\naddress = \"HOST\"\ninterval = \"20ms\"\n\
+    sizes = [64, 600, 1460]\n\
+    [[target]]\nname = \"stamp\"\nkind = \"stamp\"\naddress = \"HOST\"\ninterval = \"20ms\"\n\
+    sizes = [44, 700, 1300]\n\
     [[reflector]]\nname = \"vienna\"\naddress = \"ADDRESS:9876\"\nkey_file = \"s.key\"\n\
     interval = \"20ms\"\n\
     [[reflector.stream]]\ndscp = 46\nsize = 200\n\
     [[reflector.stream]]\ndscp = 8\nsize = 1400\ninterval = \"40ms\"\n\
     [[reflector.stream]]\nsizes = [128, 512, 1400]\n";
 
-fn measured(client: &Namespace, address: &str) -> BTreeMap<(u8, u16), (usize, BTreeSet<u16>)> {
+/// By target, DSCP and size: how many were answered, and the sizes of these.
+type Found = BTreeMap<(String, u8, u16), (usize, BTreeSet<u16>)>;
+
+fn measured(client: &Namespace, address: &str) -> Found {
     let dir = tempfile::tempdir().expect("a temporary directory");
     bufferbane_config::keyfile::write_new(&dir.path().join("s.key"), &KEY).expect("a key file");
-    let text = CONFIGURATION.replace("ADDRESS", address);
+    let text = CONFIGURATION
+        .replace("ADDRESS", address)
+        .replace("HOST", address.trim_matches(['[', ']']));
     let loaded = bufferbaned::config::parse("streams.toml", &text, dir.path());
     let mut config = loaded.expect("a right configuration").config;
     config.store = dir.path().join("s.redb");
@@ -55,10 +66,11 @@ fn measured(client: &Namespace, address: &str) -> BTreeMap<(u8, u16), (usize, BT
                 answered += 1;
                 sizes.insert(s.size);
                 // What the far end's kernel saw: DSCP in the upper six bits, no ECN.
-                assert_eq!(s.tos_seen, Some(info.dscp << 2), "{info:?}");
+                let told = (info.kind == SeriesKind::Udp).then_some(info.dscp << 2);
+                assert_eq!(s.tos_seen, told, "{info:?}");
             }
         }
-        found.insert((info.dscp, info.size), (answered, sizes));
+        found.insert((info.target, info.dscp, info.size), (answered, sizes));
     }
     found
 }
@@ -91,6 +103,19 @@ fn classes_and_sizes_stand_side_by_side_over_both_families() {
             max_rate_bps: None,
             daily_bytes: None,
         }],
+        stamp: Some(StampConfig {
+            listen: ["10.88.0.2:862", "[fd88::2]:862"]
+                .map(|a| a.parse().expect("an address"))
+                .to_vec(),
+            allow: [("10.88.0.0", 24), ("fd88::", 64)]
+                .map(|(net, prefix)| Subnet {
+                    address: net.parse().expect("an address"),
+                    prefix,
+                })
+                .to_vec(),
+            max_pps: 1000,
+            key: None,
+        }),
         ..bufferbane_reflector::config::Config::default()
     };
     let running = server.spawn(move || Running::start(&config));
@@ -100,13 +125,16 @@ fn classes_and_sizes_stand_side_by_side_over_both_families() {
         let found = measured(&client, address);
         println!("{address}: {found:?}");
         let all = [
-            ((0, 128), vec![128], 200),
-            ((46, 200), vec![200], 200),
-            ((8, 1400), vec![1400], 100),
-            ((0, 0), vec![128, 512, 1400], 200),
+            (("vienna", 0, 128), vec![128], 200),
+            (("vienna", 46, 200), vec![200], 200),
+            (("vienna", 8, 1400), vec![1400], 100),
+            (("vienna", 0, 0), vec![128, 512, 1400], 200),
+            (("ping", 0, 0), vec![64, 600, 1460], 200),
+            (("stamp", 0, 0), vec![44, 700, 1300], 200),
         ];
         assert_eq!(found.len(), all.len());
-        for (series, sizes, at_least) in all {
+        for ((target, dscp, size), sizes, at_least) in all {
+            let series = (target.to_owned(), dscp, size);
             let (answered, seen) = &found[&series];
             assert!(seen.iter().copied().eq(sizes), "{series:?}: {seen:?}");
             assert!(*answered > at_least, "{series:?}: {answered}");

@@ -1,16 +1,16 @@
 //! The daemon's configuration.
 
-mod probed;
+pub(crate) mod probed;
 mod read;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use bufferbane_config::{Document, Mistake, Section};
+use bufferbane_config::{Document, Mistake, Section, suggestion};
 use bufferbane_core::limits::DEFAULT_TIMEOUT_NS;
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
-use bufferbane_linux_io::netlink::InterfaceKind;
+use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 
 use crate::alerts::AlertsConfig;
 use crate::pacing::Pacing;
@@ -98,6 +98,8 @@ pub struct Target {
     pub interval_ns: u64,
     /// Bytes of the ICMP message.
     pub size: u16,
+    /// Further sizes that probes take in turn with the first; 0 stands for none.
+    pub more_sizes: [u16; MORE_SIZES],
 }
 
 /// A stream of probes to a reflector.
@@ -165,7 +167,7 @@ pub struct Config {
     pub keep: Keep,
     /// The interfaces to probe from; none is the default route's.
     pub interfaces: Vec<Uplink>,
-    /// What is pinged; `None` where nothing is configured at all, which means the defaults.
+    /// What is pinged; `None` where the file says nothing of targets, which means the defaults.
     pub targets: Option<Vec<Target>>,
     /// STAMP reflectors of others.
     pub stamps: Vec<StampTarget>,
@@ -276,6 +278,30 @@ pub fn parse(file: &str, text: &str, base: &Path) -> Result<Loaded, Vec<Mistake>
     } else {
         Err(mistakes)
     }
+}
+
+/// What is to be said of each interface that is named and is not there: it may come yet.
+#[must_use]
+pub fn missing_interfaces(config: &Config) -> Vec<String> {
+    // Where nothing can be asked nothing can be said; the daemon itself will tell.
+    let Ok(present) = Netlink::open().and_then(|mut n| n.interfaces()) else {
+        return Vec::new();
+    };
+    let names: Vec<&str> = present.iter().map(|i| i.name.as_str()).collect();
+    let missing = config
+        .interfaces
+        .iter()
+        .filter(|u| !names.contains(&u.name.as_str()));
+    missing
+        .map(|u| {
+            format!(
+                "\"{}\" is not there now{}; this host has {}. It is probed from when it comes",
+                u.name,
+                suggestion(&u.name, &names),
+                names.join(", ")
+            )
+        })
+        .collect()
 }
 
 pub(crate) fn read_family(s: &Section<'_>) -> FamilyChoice {

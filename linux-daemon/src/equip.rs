@@ -43,9 +43,14 @@ pub(crate) fn prober(
     rng: &mut ChaCha12Rng,
 ) -> Equipped {
     let (prober, tos, in_flight) = match &w.probe {
-        Probe::Icmp { size, interval_ns } => {
+        Probe::Icmp {
+            size,
+            more_sizes,
+            interval_ns,
+        } => {
+            let (named, more) = mix(*size, more_sizes);
             let config = IcmpConfig {
-                series: describe(SeriesKind::Icmp, *size, 0, *interval_ns),
+                series: describe(SeriesKind::Icmp, named, 0, *interval_ns),
                 version: if w.remote.is_ipv4() {
                     Version::V4
                 } else {
@@ -59,16 +64,15 @@ pub(crate) fn prober(
             };
             let slots = slots_for(*interval_ns);
             let n = slots.len();
-            (
-                Prober::Icmp(Box::new(IcmpProber::new(config, now, slots, rng))),
-                Vec::new(),
-                n,
-            )
+            let mut prober = IcmpProber::new(config, now, slots, rng);
+            prober.mix_sizes(&more);
+            (Prober::Icmp(Box::new(prober)), Vec::new(), n)
         }
         Probe::Stamp(probe) => {
             let interval_ns = probe.interval_ns;
+            let (named, more) = mix(probe.size, &probe.more_sizes);
             let config = StampConfig {
-                series: describe(SeriesKind::Stamp, probe.size, probe.dscp, interval_ns),
+                series: describe(SeriesKind::Stamp, named, probe.dscp, interval_ns),
                 remote: w.remote,
                 key: probe.key.clone(),
                 format: probe.format,
@@ -81,16 +85,15 @@ pub(crate) fn prober(
             let slots = slots_for(interval_ns);
             let n = slots.len();
             let losses = vec![LossSlot::default(); 2 * RECEIVE_RECORD_BITS].into();
-            let prober = StampProber::new(config, now, slots, losses, rng);
+            let mut prober = StampProber::new(config, now, slots, losses, rng);
+            prober.mix_sizes(&more);
             (Prober::Stamp(Box::new(prober)), vec![probe.dscp << 2], n)
         }
         Probe::Reflector { key, streams } => {
             let mut client = Client::new(key.key().clone(), now, rng);
             let (mut tos, mut in_flight) = (Vec::new(), 16);
             for (i, s) in streams.iter().enumerate() {
-                let more: Vec<u16> = s.more_sizes.into_iter().filter(|n| *n > 0).collect();
-                // 0 stands for mixed sizes.
-                let named = if more.is_empty() { s.size } else { 0 };
+                let (named, more) = mix(s.size, &s.more_sizes);
                 let config = StreamConfig {
                     series: describe(SeriesKind::Udp, named, s.dscp, s.interval_ns),
                     size: s.size,
@@ -114,6 +117,12 @@ pub(crate) fn prober(
         tos,
         in_flight,
     }
+}
+
+/// The size that a series is known by, 0 where sizes are mixed, and those beside its first.
+fn mix(size: u16, more: &[u16]) -> (u16, Vec<u16>) {
+    let more: Vec<u16> = more.iter().copied().filter(|n| *n > 0).collect();
+    (if more.is_empty() { size } else { 0 }, more)
 }
 
 /// Room for what is in flight, and for late answers to as much again.

@@ -15,7 +15,7 @@ use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
 use crate::scout::{Errand, Sought, Way};
 use crate::stamp::StampProbe;
 
-/// Well-known anycast addresses that are pinged where nothing is configured.
+/// Well-known anycast addresses that are pinged where no target is configured.
 const ANYCAST: [(&str, &str); 4] = [
     ("quad9", "9.9.9.9"),
     ("cloudflare", "1.1.1.1"),
@@ -73,6 +73,7 @@ pub(crate) struct Wanted {
 pub(crate) enum Probe {
     Icmp {
         size: u16,
+        more_sizes: [u16; MORE_SIZES],
         interval_ns: u64,
     },
     Stamp(StampProbe),
@@ -140,11 +141,15 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
     } else {
         config.interfaces.clone()
     };
-    let defaults;
+    let defaults: Vec<Target>;
     let targets = match &config.targets {
         Some(t) => t,
         None => {
-            defaults = default_targets();
+            let named = |t: &Target| config.reflectors.iter().any(|r| r.name == t.name);
+            defaults = default_targets()
+                .into_iter()
+                .filter(|t| !named(t))
+                .collect();
             &defaults
         }
     };
@@ -169,6 +174,7 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
             let remotes = target_addresses(t, uplink, host, sources);
             want(&t.name, remotes, &|| Probe::Icmp {
                 size: t.size,
+                more_sizes: t.more_sizes,
                 interval_ns: t.interval_ns,
             });
         }
@@ -198,7 +204,7 @@ fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
         .collect()
 }
 
-/// Sensible without any configuration: the gateway, the modem and the provider's first
+/// Sensible where the configuration says nothing of targets: the gateway, the modem and the provider's first
 /// hop where they answer, well-known addresses, the system's resolvers.
 fn default_targets() -> Vec<Target> {
     let target = |name: &str, place| Target {
@@ -207,6 +213,7 @@ fn default_targets() -> Vec<Target> {
         family: FamilyChoice::Auto,
         interval_ns: 1_000_000_000,
         size: 64,
+        more_sizes: [0; MORE_SIZES],
     };
     let mut targets = vec![
         target("gateway", Place::Gateway),

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use bufferbane_config::{Section, stampkey};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS};
+use bufferbane_core::schedule::MORE_SIZES;
 use bufferbane_core::stamp::Counting;
 use bufferbane_core::wire::stamp::{Format, Key, PORT, base_len};
 
+use crate::config::probed::{more, probe_sizes};
 use crate::config::{FamilyChoice, check_host, read_family, split_port};
 
 /// A STAMP reflector that is probed.
@@ -37,6 +39,8 @@ pub struct StampProbe {
     pub dscp: u8,
     /// Bytes of UDP payload.
     pub size: u16,
+    /// Further sizes that probes take in turn with the first; 0 stands for none.
+    pub more_sizes: [u16; MORE_SIZES],
     /// Length of a slot, ns.
     pub interval_ns: u64,
 }
@@ -49,7 +53,16 @@ impl PartialOrd for StampProbe {
 
 impl Ord for StampProbe {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let parts = |p: &Self| (p.format, p.counting, p.dscp, p.size, p.interval_ns);
+        let parts = |p: &Self| {
+            (
+                p.format,
+                p.counting,
+                p.dscp,
+                p.size,
+                p.more_sizes,
+                p.interval_ns,
+            )
+        };
         let key = |p: &'_ Self| p.key.as_ref().map(|k| k.reveal().to_vec());
         parts(self)
             .cmp(&parts(other))
@@ -87,7 +100,7 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, name: Option<String>) -> Option
     let format = s.choice("timestamps", &[("ntp", Format::Ntp), ("ptp", Format::Ptp)]);
     let dscp = s.number("dscp", 0..=63);
     let least = base_len(key.as_ref().ok().and_then(Option::as_ref)) as u64;
-    let size = s.number("size", least..=MAX_DATAGRAM as u64);
+    let sizes = probe_sizes(s, least..=MAX_DATAGRAM as u64);
     let interval_ns = s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS);
     let family = read_family(s);
     s.finish();
@@ -102,7 +115,8 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, name: Option<String>) -> Option
             format: format.unwrap_or_default(),
             counting: counting.unwrap_or_default(),
             dscp: dscp.unwrap_or(0) as u8,
-            size: size.unwrap_or(least) as u16,
+            size: sizes.map_or(least as u16, |s| s[0]),
+            more_sizes: sizes.map_or([0; MORE_SIZES], more),
             interval_ns: interval_ns.unwrap_or(1_000_000_000),
         },
     })
@@ -123,7 +137,7 @@ mod tests {
         let text = "[[target]]\nname = \"a\"\nkind = \"stamp\"\naddress = \"192.0.2.1\"\n\
                     [[target]]\nname = \"b\"\nkind = \"stamp\"\naddress = \"[2001:db8::1]:8620\"\n\
                     key_file = \"s.key\"\nmode = \"stateful\"\ntimestamps = \"ptp\"\ndscp = 46\n\
-                    interval = \"100ms\"\n";
+                    interval = \"100ms\"\nsizes = [200, 1400]\n";
         let config = parse("f", text, dir.path()).unwrap().config;
         assert_eq!(config.targets, Some(Vec::new()));
         let [a, b] = &config.stamps[..] else { panic!() };
@@ -131,7 +145,8 @@ mod tests {
             (a.port, a.probe.size, a.probe.key.is_none()),
             (862, 44, true)
         );
-        assert_eq!((b.port, b.probe.size, b.probe.dscp), (8620, 112, 46));
+        assert_eq!((b.port, b.probe.size, b.probe.dscp), (8620, 200, 46));
+        assert_eq!(b.probe.more_sizes, [1400, 0, 0]);
         assert_eq!(b.probe.counting, Counting::Stateful);
         assert_eq!(b.probe.format, Format::Ptp);
 

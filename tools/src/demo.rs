@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             family: FamilyChoice::V4,
             interval_ns: INTERVAL_NS,
             size: 64,
+            more_sizes: [0; 3],
         });
     } else {
         left_out.push(

@@ -5,7 +5,9 @@ mod orders;
 mod probe;
 mod stream;
 
-pub use stream::{MORE_SIZES, StreamConfig};
+pub use stream::StreamConfig;
+
+pub use crate::schedule::MORE_SIZES;
 
 use core::net::SocketAddr;
 use core::ops::DerefMut;
@@ -22,7 +24,7 @@ use crate::flight::{Flight, FlightConfig, LossSlot, Slot};
 use crate::limits::{MAX_DATAGRAM, MIN_PROBE_SIZE};
 use crate::packet::{RecvMeta, SendOutcome, SendToken};
 use crate::sample::Observation;
-use crate::schedule::Slots;
+use crate::schedule::{Mix, Slots};
 use crate::seal::{PresharedKey, Secret};
 use crate::time::Monotonic;
 use crate::wire::header::{Kind, Prefix};
@@ -139,7 +141,7 @@ where
                     .clamp(MIN_PROBE_SIZE as u16, MAX_DATAGRAM as u16),
                 ..config
             },
-            more_sizes: Vec::new(),
+            mix: Mix::default(),
             flight: Flight::new(flight, slots, losses),
             earlier: (0, 0),
             newest: None,
@@ -157,10 +159,7 @@ where
     /// [`MAX_DATAGRAM`]; of more than [`MORE_SIZES`] the first are taken.
     pub fn mix_sizes(&mut self, stream: usize, more: &[u16]) {
         if let Some(s) = self.streams.get_mut(stream) {
-            s.more_sizes.clear();
-            let allowed = |n: &u16| (*n).clamp(MIN_PROBE_SIZE as u16, MAX_DATAGRAM as u16);
-            s.more_sizes
-                .extend(more.iter().take(MORE_SIZES).map(allowed));
+            s.mix = Mix::new(more, MIN_PROBE_SIZE as u16..=MAX_DATAGRAM as u16);
         }
     }
 

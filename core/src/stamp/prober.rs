@@ -7,9 +7,10 @@ use rand_core::Rng;
 
 use crate::drop_reason::DropReason;
 use crate::flight::{Flight, FlightConfig, LossSlot, RemoteFacts, ReplyFacts, Slot};
+use crate::limits::MAX_DATAGRAM;
 use crate::packet::{RecvMeta, SendOutcome, SendToken};
 use crate::sample::{Observation, SeriesIndex};
-use crate::schedule::Slots;
+use crate::schedule::{Mix, Slots};
 use crate::time::{ClockSource, Monotonic};
 use crate::wire::stamp::{ErrorEstimate, Format, Key, Reply, Request};
 
@@ -58,6 +59,7 @@ pub struct StampConfig {
 pub struct StampProber<S, L> {
     config: StampConfig,
     session: u16,
+    mix: Mix,
     slots: Slots,
     flight: Flight<S, L>,
     /// What is subtracted from the reflector's timestamps, ns.
@@ -92,6 +94,7 @@ where
         Self {
             // 0 stands for "no identifier".
             session: (rng.next_u32() as u16).max(1),
+            mix: Mix::default(),
             slots: Slots::new(now, config.interval_ns, config.spread_permille, rng),
             flight: Flight::new(flight, slots, losses),
             origin_ns: None,
@@ -100,6 +103,12 @@ where
             run: None,
             config,
         }
+    }
+
+    /// Mixes further sizes into the series, in turn with the configured one. Each is at most
+    /// [`MAX_DATAGRAM`]; of more than [`MORE_SIZES`](crate::schedule::MORE_SIZES) the first are taken.
+    pub fn mix_sizes(&mut self, more: &[u16]) {
+        self.mix = Mix::new(more, 0..=MAX_DATAGRAM as u16);
     }
 
     /// The next request, if its deadline has come: written into `out`. `wall_ns` is the wall clock
@@ -127,7 +136,7 @@ where
             error: error.write(),
             session: self.session,
         };
-        let size = usize::from(self.config.size);
+        let size = usize::from(self.mix.size(self.config.size, seq));
         let len = request.emit(self.config.key.as_ref(), size, out)?;
         self.flight.on_send(now, deadline, len as u16)?;
         Some((len, SendToken { stream: 0, seq }))

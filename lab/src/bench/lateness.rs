@@ -108,7 +108,7 @@ fn saturate(stress: &Path) -> Result<Ending, Fail> {
 fn measure(options: Options, cyclictest: &PathBuf) -> Result<(Lateness, Lateness), Fail> {
     let bench = Bench::new()?;
     let text = format!(
-        "realtime_priority = {}\nwake_early = \"{}us\"\n[[interface]]\nname = \"lo\"\n\
+        "daemon.realtime_priority = {}\ndaemon.wake_early = \"{}us\"\n[[interface]]\nname = \"lo\"\n\
          [[target]]\nname = \"host\"\nkind = \"icmp\"\naddress = \"127.0.0.2\"\n\
          interval = \"{PERIOD_MS}ms\"\n",
         options.priority, options.wake_early_us

@@ -137,7 +137,7 @@ impl Bench {
 
     fn daemon_text(&self, text: &str) -> String {
         format!(
-            "[daemon]\nstore = \"{}\"\ncontrol_socket = \"{}\"\n{text}",
+            "daemon.store = \"{}\"\ndaemon.control_socket = \"{}\"\n{text}",
             self.store().display(),
             self.path("daemon.sock").display()
         )

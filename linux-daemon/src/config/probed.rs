@@ -1,11 +1,13 @@
 //! Reading what is probed: interfaces, targets, reflectors.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bufferbane_config::{Section, keyfile};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
 use bufferbane_core::session::client::MORE_SIZES;
+use bufferbane_linux_io::MAX_PAYLOAD;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
 use super::{
@@ -90,7 +92,7 @@ pub(super) fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Targe
         _ => check_host(a).map(Place::Host),
     });
     let interval = interval(s);
-    let size = s.number("size", 24..=1472).unwrap_or(64) as u16;
+    let sizes = probe_sizes(s, ICMP_SIZES);
     let family = read_family(s);
     s.finish();
     s.require(
@@ -103,7 +105,8 @@ pub(super) fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Targe
         place: place?,
         family,
         interval_ns: interval.unwrap_or(SECOND_NS),
-        size,
+        size: sizes.map_or(64, |s| s[0]),
+        more_sizes: sizes.map_or([0; MORE_SIZES], more),
     })
 }
 
@@ -111,9 +114,18 @@ pub(super) fn interval(s: &Section<'_>) -> Option<u64> {
     s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS)
 }
 
-/// `size`, or `sizes` that are mixed; 0 where there are fewer.
-fn probe_sizes(s: &Section<'_>) -> Option<[u16; 1 + MORE_SIZES]> {
-    let range = MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64;
+/// Bytes of an ICMP message; the largest fits 1500-byte links under IPv4.
+const ICMP_SIZES: RangeInclusive<u64> = 24..=1472;
+const _: () = assert!(*ICMP_SIZES.end() as usize <= MAX_PAYLOAD);
+
+/// Bytes of UDP payload of probes to a reflector.
+const UDP_SIZES: RangeInclusive<u64> = MIN_PROBE_SIZE as u64..=MAX_DATAGRAM as u64;
+
+/// `size`, or `sizes` that are mixed, within `range`; 0 where there are fewer.
+pub(crate) fn probe_sizes(
+    s: &Section<'_>,
+    range: RangeInclusive<u64>,
+) -> Option<[u16; 1 + MORE_SIZES]> {
     let one = s.number("size", range.clone()).map(|n| n as u16);
     let several = s.numbers("sizes", range);
     match (one, several) {
@@ -139,7 +151,7 @@ fn probe_sizes(s: &Section<'_>) -> Option<[u16; 1 + MORE_SIZES]> {
 }
 
 /// All sizes but the first.
-fn more(sizes: [u16; 1 + MORE_SIZES]) -> [u16; MORE_SIZES] {
+pub(crate) fn more(sizes: [u16; 1 + MORE_SIZES]) -> [u16; MORE_SIZES] {
     let [_, more @ ..] = sizes;
     more
 }
@@ -160,7 +172,7 @@ pub(super) fn read_reflector(
     );
     s.require("key_file", "bbtool keygen makes a key file");
     let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)));
-    let sizes = probe_sizes(s);
+    let sizes = probe_sizes(s, UDP_SIZES);
     let first = Stream {
         dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,
         size: sizes.map_or(MIN_PROBE_SIZE as u16, |s| s[0]),
@@ -170,7 +182,7 @@ pub(super) fn read_reflector(
     let family = read_family(s);
     let mut streams = vec![first];
     for extra in s.sections("stream") {
-        let sizes = probe_sizes(&extra);
+        let sizes = probe_sizes(&extra, UDP_SIZES);
         streams.push(Stream {
             dscp: extra.number("dscp", 0..=63).unwrap_or(0) as u8,
             size: sizes.map_or(first.size, |s| s[0]),

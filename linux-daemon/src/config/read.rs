@@ -34,7 +34,8 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
     let targets = root.sections("target");
     let reflectors = root.sections("reflector");
     let mut names = Vec::new();
-    if !targets.is_empty() || !reflectors.is_empty() {
+    // `target = []` names none, and switches the defaults off.
+    if root.has("target") {
         let mut pinged = Vec::new();
         for t in &targets {
             let name = read_name(t, &mut names);

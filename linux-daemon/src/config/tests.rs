@@ -62,6 +62,58 @@ fn everything_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn only_a_file_that_speaks_of_targets_takes_the_default_ones_away() {
+    let read = |text: &str| {
+        let loaded = parse("f", text, Path::new("/"));
+        loaded.unwrap().config.targets.map(|t| t.len())
+    };
+    assert_eq!(read("[[interface]]\nname = \"eth0\"\n"), None);
+    assert_eq!(read("target = []\n[http]\nlisten = \"\"\n"), Some(0));
+    let one = "[[target]]\nname = \"a\"\nkind = \"icmp\"\naddress = \"gateway\"\n";
+    assert_eq!(read(one), Some(1));
+    let said = mistakes("target = \"none\"\n");
+    assert_eq!(
+        said,
+        ["f.toml:1:1: target: is a text, but must be a list of tables: [[target]], or [] for none"]
+    );
+}
+
+#[test]
+fn sizes_may_be_mixed_and_are_bounded() {
+    let text = |more: &str| {
+        format!("[[target]]\nname = \"a\"\nkind = \"icmp\"\naddress = \"192.0.2.1\"\n{more}\n")
+    };
+    let read = |more: &str| {
+        let targets = parse("f", &text(more), Path::new("/")).unwrap();
+        let target = targets.config.targets.unwrap().remove(0);
+        (target.size, target.more_sizes)
+    };
+    assert_eq!(read(""), (64, [0; 3]));
+    assert_eq!(read("size = 100"), (100, [0; 3]));
+    assert_eq!(read("sizes = [24, 1472, 500]"), (24, [1472, 500, 0]));
+    for (more, why) in [
+        (
+            "sizes = [64, 1473]",
+            "1473 is out of range; 24 to 1472 is allowed",
+        ),
+        ("sizes = []", "needs 1 to 4 sizes"),
+        ("sizes = [30, 31, 32, 33, 34]", "needs 1 to 4 sizes"),
+        (
+            "sizes = 64",
+            "is a whole number, but must be a list of whole numbers",
+        ),
+        (
+            "size = 64\nsizes = [64]",
+            "stands beside size; write only one of them",
+        ),
+    ] {
+        let said = mistakes(&text(more));
+        assert!(said.len() == 1 && said[0].contains(why), "{more}: {said:?}");
+        assert!(said[0].contains(": target.sizes: "), "{said:?}");
+    }
+}
+
+#[test]
 fn tests_run_by_themselves_only_where_the_section_is_there() {
     let read = |text| parse("f", text, Path::new("/")).unwrap().config.throughput;
     assert_eq!(read(""), Throughput::default());

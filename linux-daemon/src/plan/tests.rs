@@ -1,5 +1,8 @@
 use super::*;
+use bufferbane_core::seal::{KeyId, Secret};
 use bufferbane_linux_io::netlink::{Address, InterfaceKind};
+
+use crate::config::Reflector;
 
 fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
     Interface {
@@ -83,6 +86,32 @@ fn without_a_configuration_the_default_route_is_probed() {
         "{names:?}"
     );
     assert!(names.contains(&"eth0 quad9 (9.9.9.9)".to_owned()));
+    // A reflector comes beside them, and only its own name is taken.
+    let mut config = Config::default();
+    config.reflectors.push(Reflector {
+        name: "cloudflare".into(),
+        host: "203.0.113.5".into(),
+        port: 9876,
+        key: PresharedKey {
+            id: KeyId(*b"planning"),
+            secret: Secret::new([1; 32]),
+        },
+        family: FamilyChoice::Auto,
+        streams: Vec::new(),
+    });
+    let with = self::names(&config, &host);
+    let mut wanted = names.clone();
+    wanted.retain(|n| !n.contains("cloudflare "));
+    wanted.push("eth0 cloudflare (203.0.113.5)".into());
+    wanted.sort();
+    let mut sorted = with.clone();
+    sorted.sort();
+    assert_eq!(sorted, wanted);
+    config.targets = Some(Vec::new());
+    assert_eq!(
+        self::names(&config, &host),
+        ["eth0 cloudflare (203.0.113.5)"]
+    );
     assert!(
         !names
             .iter()
@@ -145,6 +174,7 @@ fn the_providers_first_hop_is_what_was_found_in_the_family_that_is_asked_for() {
                 family,
                 interval_ns: 1,
                 size: 64,
+                more_sizes: [0; 3],
             }]),
             ..Config::default()
         };
@@ -168,6 +198,7 @@ fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
             family: FamilyChoice::Auto,
             interval_ns: 1,
             size: 64,
+            more_sizes: [0; 3],
         }]),
         ..Config::default()
     };

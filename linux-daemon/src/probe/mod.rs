@@ -11,14 +11,13 @@ mod unit;
 use std::net::SocketAddr;
 
 use bufferbane_core::drop_reason::DropCounters;
-use bufferbane_core::limits::MAX_DATAGRAM;
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::Observation;
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::{Monotonic, Stamp};
 use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, ProbeSocket, SocketId, StartError, Transmit, Waker, clock,
-    counters,
+    Engine, EngineOptions, Event, MAX_PAYLOAD, ProbeSocket, SocketId, StartError, Transmit, Waker,
+    clock, counters,
 };
 use rand_chacha::ChaCha12Rng;
 use rtrb::{Consumer, Producer};
@@ -258,7 +257,7 @@ impl ProbeThread {
     }
 
     fn send_due(&mut self, now: Monotonic) {
-        let mut datagram = [0; MAX_DATAGRAM];
+        let mut datagram = [0; MAX_PAYLOAD];
         for unit in &mut self.units {
             unit.expire_tokens(now);
             unit.handle_timeout(now);

@@ -198,8 +198,10 @@ impl Place {
                 "[[target]]\nname = \"self\"\nkind = \"icmp\"\naddress = \"127.0.0.1\"\n\
                  interval = \"{interval}\"\n"
             );
+            text
+        } else {
+            format!("target = []\n{text}")
         }
-        text
     }
 
     pub fn configure(&self, text: &str) {

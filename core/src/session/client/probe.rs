@@ -56,11 +56,9 @@ where
     ) -> Option<(usize, SendToken)> {
         let session = self.session.as_mut()?;
         let stream = &mut self.streams[index];
-        let turn = stream.flight.next_seq() % (stream.more_sizes.len() as u64 + 1);
-        let size = match turn.checked_sub(1) {
-            None => stream.config.size,
-            Some(i) => stream.more_sizes[i as usize],
-        };
+        let size = stream
+            .mix
+            .size(stream.config.size, stream.flight.next_seq());
         let out = out.get_mut(..usize::from(size))?;
         let seq = stream.flight.on_send(now, deadline, size)?;
         stream.asked = stream

@@ -2,23 +2,18 @@
 
 use core::ops::DerefMut;
 
-use heapless::Vec;
-
 use crate::drop_reason::DropReason;
 use crate::flight::{Flight, LossSlot, ReceivedWord, RemoteFacts, ReplyFacts, Slot};
 use crate::limits::RECEIVE_RECORD_BITS;
 use crate::packet::RecvMeta;
 use crate::sample::SeriesIndex;
-use crate::schedule::Slots;
+use crate::schedule::{Mix, Slots};
 use crate::time::ClockSource;
 use crate::wire::probe::{NO_RECORD, Reply, WANT_NOTHING};
 
 /// A request counts as not received by the far end when a later one, sent at least this long after
 /// it, is known to have arrived, ns: what overtakes by more is late, not reordered.
 const SETTLE_NS: u64 = 500_000_000;
-
-/// Most sizes of a stream beside its first.
-pub const MORE_SIZES: usize = 3;
 
 /// One stream of a session.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +35,7 @@ pub struct StreamConfig {
 #[derive(Debug)]
 pub(super) struct Stream<S, L> {
     pub(super) config: StreamConfig,
-    /// Further sizes, which probes take in turn with the configured one.
-    pub(super) more_sizes: Vec<u16, MORE_SIZES>,
+    pub(super) mix: Mix,
     pub(super) slots: Slots,
     pub(super) flight: Flight<S, L>,
     /// An earlier probe and when the kernel says it left.

@@ -97,7 +97,7 @@ pub fn run(options: Options) -> Result<(), Fail> {
     let at = ([0, 0, 0, 0], PORT).into();
     let reflector = bench.reflector_in(at, 2, 4, Some(&home.server), Some(REFLECTOR_CPU))?;
     let text = format!(
-        "[http]\nlisten = \"\"\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"server\"\n\
+        "target = []\n[http]\nlisten = \"\"\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"server\"\n\
          address = \"{SERVER}:{PORT}\"\nkey_file = \"{}\"\ninterval = \"50ms\"\nsize = {PROBE_BYTES}\n",
         bench.path("0.key").display()
     );

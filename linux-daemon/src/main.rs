@@ -70,7 +70,17 @@ fn main() -> ExitCode {
         log::warn!("{w}");
     }
     if args.check {
-        println!("the configuration is right");
+        for uplink in config::missing_interfaces(&loaded.config) {
+            log::warn!("{}: interface.name: {uplink}", file.display());
+        }
+        if without {
+            println!(
+                "there is no {}: the defaults hold, and are right",
+                file.display()
+            );
+        } else {
+            println!("{}: the configuration is right", file.display());
+        }
         return ExitCode::SUCCESS;
     }
     let mut signals = match Signals::catch() {

@@ -89,6 +89,25 @@ fn everything_wrong_in_a_configuration_is_said_at_once_with_its_place_and_remedy
     let missing = run(&["--config", "/nowhere/at/all.toml", "--check"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/nowhere/at/all.toml"));
+    // An interface may come later, as a PPPoE line does, or be mistyped.
+    place.configure("[[interface]]\nname = \"lo\"\n[[interface]]\nname = \"nowhere0\"\n");
+    let check = run(&["--config", name, "--check"]);
+    let said = text(&check.stderr);
+    assert_eq!(check.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("\"nowhere0\" is not there now") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert!(text(&check.stdout).contains(&format!("{name}: the configuration is right")));
+    if !Path::new(bufferbaned::config::DEFAULT_FILE).exists() {
+        let without = run(&["--check"]);
+        assert_eq!(without.status.code(), Some(0));
+        let said = text(&without.stdout);
+        assert!(
+            said.contains("there is no /etc/bufferbane/bufferbaned.toml: the defaults"),
+            "{said}"
+        );
+    }
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
     assert_eq!(run(&["--help"]).status.code(), Some(0));
     assert!(text(&run(&["--version"]).stdout).starts_with("bufferbaned 0."));

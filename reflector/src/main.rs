@@ -74,9 +74,14 @@ fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
+    const NOBODY: &str = "there is no [[client]]: nobody gets an answer";
+    let is_lonely = loaded.config.clients.is_empty();
     if arguments.check {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
+        }
+        if is_lonely {
+            eprintln!("{}: {NOBODY}", arguments.config.display());
         }
         println!("{}: well", arguments.config.display());
         return ExitCode::SUCCESS;
@@ -85,8 +90,8 @@ fn run(arguments: &Arguments) -> ExitCode {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    if loaded.config.clients.is_empty() {
-        log::warn!("there is no [[client]]: nobody gets an answer");
+    if is_lonely {
+        log::warn!("{NOBODY}");
     }
     match service::run(&arguments.config, &loaded.config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,8 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
 pub(crate) struct Place {
     /// The store's file.
     pub(crate) store: PathBuf,
+    /// Whether it was named, or is where it is by default.
+    pub(crate) store_is_named: bool,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
 }
@@ -43,8 +45,8 @@ macro_rules! store_command {
         pub(crate) struct $name {
             $($(#[$field_meta])* pub(crate) $field: $type $(<$inner>)?,)*
             /// the store's file (default /var/lib/bufferbane/bufferbane.redb)
-            #[argh(option, arg_name = "file", default = "DEFAULT_STORE.into()")]
-            store: PathBuf,
+            #[argh(option, arg_name = "file")]
+            store: Option<PathBuf>,
             /// the daemon's control socket (default /run/bufferbane/control.sock)
             #[argh(option, arg_name = "path", default = "DEFAULT_SOCKET.into()")]
             socket: PathBuf,
@@ -53,7 +55,11 @@ macro_rules! store_command {
         impl $name {
             /// The store and the daemon it works on.
             pub(crate) fn place(&self) -> Place {
-                Place { store: self.store.clone(), socket: self.socket.clone() }
+                Place {
+                    store: self.store.clone().unwrap_or_else(|| DEFAULT_STORE.into()),
+                    store_is_named: self.store.is_some(),
+                    socket: self.socket.clone(),
+                }
             }
         }
     };
@@ -293,6 +299,9 @@ store_command! {
         /// how often the daemon is asked (default 1s)
         #[argh(option, arg_name = "duration")]
         interval: Option<String>,
+        /// show times in UTC instead of the local zone
+        #[argh(switch)]
+        utc: bool,
     }
 }
 
@@ -301,12 +310,16 @@ store_command! {
     #[argh(
         subcommand,
         name = "status",
-        example = "{command_name}\n{command_name} --json"
+        example = "{command_name}\n{command_name} --json",
+        note = "With --store: what that file holds, where no daemon that writes to it answers."
     )]
     Status {
         /// print JSON
         #[argh(switch)]
         json: bool,
+        /// show times in UTC instead of the local zone
+        #[argh(switch)]
+        utc: bool,
     }
 }
 
@@ -422,6 +435,9 @@ store_command! {
         /// print JSON
         #[argh(switch)]
         json: bool,
+        /// show times in UTC instead of the local zone
+        #[argh(switch)]
+        utc: bool,
     }
 }
 
@@ -459,6 +475,9 @@ store_command! {
         /// print JSON
         #[argh(switch)]
         json: bool,
+        /// show times in UTC instead of the local zone
+        #[argh(switch)]
+        utc: bool,
     }
 }
 
@@ -469,13 +488,20 @@ store_command! {
         /// the file to make
         #[argh(positional)]
         out: PathBuf,
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
     }
 }
 
 store_command! {
     /// Make the file as small as its data allows; nobody else may have it open.
     #[argh(subcommand, name = "compact", example = "{command_name}")]
-    StoreCompact {}
+    StoreCompact {
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
+    }
 }
 
 store_command! {
@@ -498,5 +524,8 @@ store_command! {
         /// do not ask
         #[argh(switch)]
         yes: bool,
+        /// print JSON
+        #[argh(switch)]
+        json: bool,
     }
 }

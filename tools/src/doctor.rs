@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     privileges(&mut f);
     interfaces(&mut f);
     accuracy(&mut f);
-    wall_clock(&mut f);
+    wall_clock(&mut f, args.utc);
     let place = args.place();
     let runs = daemon(&mut f, &place.socket);
     store(&mut f, &place.store, runs);
@@ -327,9 +327,9 @@ fn accuracy(f: &mut Findings) {
     );
 }
 
-fn wall_clock(f: &mut Findings) {
+fn wall_clock(f: &mut Findings, utc: bool) {
     let d = clock::discipline();
-    let zone = when::zone(false);
+    let zone = when::zone(utc);
     let now = format!(
         "{} {}",
         when::civil(when::now_ns(), &zone),

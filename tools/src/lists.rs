@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bufferbane_store::{Reader, SeriesInfo};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::args::{Events, Status, Targets};
+use crate::args::{Events, Place, Status, Targets};
 use crate::control::{self, ControlError};
 use crate::fail::Fail;
 use crate::show::{bytes, clean, count, millis_or_dash, percent, stretch, table};
@@ -38,13 +40,57 @@ pub(crate) fn events(args: &Events) -> Result<(), Fail> {
 
 /// `bbtool status`.
 pub(crate) fn status(args: &Status) -> Result<(), Fail> {
-    let answer = control::ask(&args.place().socket, "status", PATIENCE)
-        .map_err(|e| Fail::Failed(e.to_string()))?;
-    let status = &answer["status"];
-    if args.json {
-        return out::print_json(status);
+    let place = args.place();
+    let status = match control::ask(&place.socket, "status", PATIENCE) {
+        Ok(mut answer) => answer["status"].take(),
+        Err(ControlError::Absent) if place.store_is_named => return held(args, &place),
+        Err(e @ ControlError::Absent) => {
+            return Err(Fail::Failed(format!(
+                "{e}; --store FILE says what a store holds"
+            )));
+        }
+        Err(e) => return Err(Fail::Failed(e.to_string())),
+    };
+    if place.store_is_named && !source::is_its_store(&place, &status) {
+        return held(args, &place);
     }
-    out::print(&status_text(status).replace('\u{a0}', " "))
+    if args.json {
+        return out::print_json(&status);
+    }
+    out::print(&status_text(&status, &when::zone(args.utc)).replace('\u{a0}', " "))
+}
+
+/// What a store holds to which no daemon that answers writes.
+fn held(args: &Status, place: &Place) -> Result<(), Fail> {
+    let reader = source::open(place)?;
+    let listed = Listed::of(&reader, None)?;
+    let span = reader.span()?;
+    let file_bytes = std::fs::metadata(&place.store).map_or(0, |m| m.len());
+    if args.json {
+        return out::print_json(&json!({
+            "running": false,
+            "store": {
+                "path": place.store.display().to_string(),
+                "file_bytes": file_bytes,
+                "first": span.map(|s| when::rfc3339(s.0)),
+                "last": span.map(|s| when::rfc3339(s.1)),
+            },
+            "series": listed.json(),
+        }));
+    }
+    let zone = when::zone(args.utc);
+    let extent = span.map_or_else(
+        || "nothing recorded yet".to_owned(),
+        |s| when::range_label(s.0, s.1, &zone),
+    );
+    let text = format!(
+        "no daemon that writes to it answers at {}\nstore {}: {}, {extent}\n\n{}",
+        place.socket.display(),
+        place.store.display(),
+        bytes(file_bytes),
+        listed.text(&zone)
+    );
+    out::print(&text.replace('\u{a0}', " "))
 }
 
 /// A text of the answer, without what would steer a terminal.
@@ -56,7 +102,7 @@ fn number(v: &Value) -> u64 {
     v.as_u64().unwrap_or(0)
 }
 
-fn status_text(status: &Value) -> String {
+fn status_text(status: &Value, zone: &TimeZone) -> String {
     let store = &status["store"];
     let full = if store["full"].as_bool() == Some(true) {
         "; THE DISK IS FULL, nothing is being recorded"
@@ -65,11 +111,12 @@ fn status_text(status: &Value) -> String {
     };
     let uptime_ns = number(&status["uptime_s"]).saturating_mul(SECOND_NS);
     let mut out = format!(
-        "bufferbaned {}, up {}, CPU {} ({}), {} resident\n\
+        "bufferbaned {}, up {} since {}, CPU {} ({}), {} resident\n\
          store {}: {}, {} samples not yet durable, {} lost to ourselves{full}\n\
          {} reports wait for the recorder\n",
         text(&status["version"]),
         stretch(uptime_ns),
+        when::civil(when::now_ns().saturating_sub_unsigned(uptime_ns), zone),
         stretch(number(&status["cpu_ns"])),
         percent(number(&status["cpu_ns"]), uptime_ns),
         bytes(number(&status["resident_bytes"])),
@@ -132,62 +179,103 @@ pub(crate) fn targets(args: &Targets) -> Result<(), Fail> {
         }
     };
     let reader = source::open(&place)?;
-    let series = source::series(&reader, &crate::args::Selection::default())?;
-    let mut targets = Vec::new();
-    for (id, info) in &series {
-        let extent = reader.extent(*id, i64::MIN, i64::MAX)?;
-        let probed = running.as_ref().map(|all| {
-            all.iter().any(|t| {
-                t["interface"] == info.interface.as_str()
-                    && t["target"] == info.target.as_str()
-                    && t["kind"] == info.kind.as_str()
-                    && t["family"] == info.family
-                    && t["address"] == info.address.as_str()
-                    && t["interval_ns"] == info.interval_ns
-            })
-        });
-        targets.push(json!({
-            "interface": info.interface,
-            "interface_kind": info.interface_kind,
-            "target": info.target,
-            "kind": info.kind.as_str(),
-            "family": info.family,
-            "address": info.address,
-            "dscp": info.dscp,
-            "size": info.size,
-            "interval_ns": info.interval_ns,
-            "first": extent.map(|e| when::rfc3339(e.0)),
-            "last": extent.map(|e| when::rfc3339(e.1)),
-            "probed_now": probed,
-        }));
+    let listed = Listed::of(&reader, running.as_deref())?;
+    if listed.0.is_empty() {
+        return Err(Fail::NoData("nothing has been recorded yet".into()));
     }
     if args.json {
-        return out::print_json(&targets);
+        return out::print_json(&listed.json());
     }
-    let zone = when::zone(args.utc);
-    let mut rows = Vec::new();
-    for ((id, info), target) in series.iter().zip(&targets) {
-        let extent = reader.extent(*id, i64::MIN, i64::MAX)?;
-        let time = |t: Option<i64>| t.map_or_else(|| "–".into(), |t| when::civil(t, &zone));
-        rows.push(vec![
-            clean(&info.interface),
-            clean(&info.target),
-            format!("{}{}", info.kind.as_str(), info.family),
-            clean(&info.address),
-            match target["probed_now"].as_bool() {
-                Some(true) => "yes".into(),
-                Some(false) => "no".into(),
-                None => "–".into(),
-            },
-            stretch(info.interval_ns),
-            time(extent.map(|e| e.0)),
-            time(extent.map(|e| e.1)),
-        ]);
+    let text = listed.text(&when::zone(args.utc));
+    out::print(&text.replace('\u{a0}', " "))
+}
+
+/// A series in a list.
+struct Item {
+    info: SeriesInfo,
+    /// When its first and last sample were sent, ns since 1970.
+    extent: Option<(i64, i64)>,
+    /// Whether it is probed now, where that is known.
+    probed: Option<bool>,
+}
+
+/// All series of a store, in the order people read them.
+struct Listed(Vec<Item>);
+
+impl Listed {
+    /// What `reader` has, of which the daemon probes those in `running`.
+    fn of(reader: &Reader, running: Option<&[Value]>) -> Result<Self, Fail> {
+        let is = |t: &Value, info: &SeriesInfo| {
+            t["interface"] == info.interface.as_str()
+                && t["target"] == info.target.as_str()
+                && t["kind"] == info.kind.as_str()
+                && t["family"] == info.family
+                && t["address"] == info.address.as_str()
+                && t["interval_ns"] == info.interval_ns
+        };
+        let mut all = Vec::new();
+        for (id, info) in source::sorted(reader.series()?) {
+            let extent = reader.extent(id, i64::MIN, i64::MAX)?;
+            let probed = running.map(|all| all.iter().any(|t| is(t, &info)));
+            all.push(Item {
+                info,
+                extent,
+                probed,
+            });
+        }
+        Ok(Self(all))
     }
-    let headings = [
-        "over", "to", "by", "address", "probed", "every", "first", "last",
-    ];
-    out::print(&table(&headings, &rows, 5).replace('\u{a0}', " "))
+
+    fn json(&self) -> Vec<Value> {
+        let one = |item: &Item| {
+            let (info, extent) = (&item.info, item.extent);
+            json!({
+                "interface": info.interface,
+                "interface_kind": info.interface_kind,
+                "target": info.target,
+                "kind": info.kind.as_str(),
+                "family": info.family,
+                "address": info.address,
+                "dscp": info.dscp,
+                "size": info.size,
+                "interval_ns": info.interval_ns,
+                "first": extent.map(|e| when::rfc3339(e.0)),
+                "last": extent.map(|e| when::rfc3339(e.1)),
+                "probed_now": item.probed,
+            })
+        };
+        self.0.iter().map(one).collect()
+    }
+
+    fn text(&self, zone: &TimeZone) -> String {
+        let mut rows = Vec::new();
+        for Item {
+            info,
+            extent,
+            probed,
+        } in &self.0
+        {
+            let time = |t: Option<i64>| t.map_or_else(|| "–".into(), |t| when::civil(t, zone));
+            rows.push(vec![
+                clean(&info.interface),
+                clean(&info.target),
+                format!("{}{}", info.kind.as_str(), info.family),
+                clean(&info.address),
+                match probed {
+                    Some(true) => "yes".into(),
+                    Some(false) => "no".into(),
+                    None => "–".into(),
+                },
+                stretch(info.interval_ns),
+                time(extent.map(|e| e.0)),
+                time(extent.map(|e| e.1)),
+            ]);
+        }
+        let headings = [
+            "over", "to", "by", "address", "probed", "every", "first", "last",
+        ];
+        table(&headings, &rows, 5)
+    }
 }
 
 #[cfg(test)]
@@ -208,10 +296,11 @@ mod tests {
             "store": {"path": "/x", "file_bytes": 5_000_000, "full": true},
             "troubles": ["wlan0: no such interface"],
             "drops": {"seal": 3, "length": 0},
-        }))
+        }), &TimeZone::UTC)
         .replace('\u{a0}', " ");
         for part in [
-            "up 2 h, CPU 7.2 s (0.10 %), 9.0 MiB resident",
+            "up 2 h since 20",
+            ", CPU 7.2 s (0.10 %), 9.0 MiB resident",
             "THE DISK IS FULL",
             "trouble: wlan0",
             "not used: 3 seal\n",
@@ -220,6 +309,6 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}:\n{said}");
         }
-        assert!(status_text(&json!({})).contains("bufferbaned –"));
+        assert!(status_text(&json!({}), &TimeZone::UTC).contains("bufferbaned –"));
     }
 }

@@ -18,7 +18,7 @@ use crate::args::Live as Arguments;
 use crate::control::{self, ControlError};
 use crate::fail::Fail;
 use crate::show::{bytes, clean, count, cut, delay, percent, stretch};
-use crate::{out, when};
+use crate::{out, source, when};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,6 +39,8 @@ struct View {
     trouble: Option<String>,
     /// The first panel that is shown.
     scroll: u16,
+    /// Whether times are in UTC.
+    utc: bool,
 }
 
 /// The last values of a series.
@@ -65,11 +67,13 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         ));
     }
     let place = args.place();
-    let mut view = View::default();
+    let mut view = View {
+        utc: args.utc,
+        ..View::default()
+    };
     // Before the screen is taken, so that this is said as ever.
-    let first =
-        control::ask(&place.socket, "status", PATIENCE).map_err(|e| Fail::Failed(e.to_string()))?;
-    view.take(&first["status"]);
+    let first = source::status(&place, PATIENCE)?;
+    view.take(&first);
     let mut terminal = ratatui::try_init().map_err(|e| Fail::of("the terminal", e))?;
     let interval = Duration::from_nanos(ns.unsigned_abs());
     let mut next = Instant::now() + interval;
@@ -343,7 +347,7 @@ impl View {
                 let ongoing = e["ongoing"].as_bool() == Some(true);
                 let line = format!(
                     "{}  {} {}: {}{}",
-                    when::zoned(at, &when::zone(false)).strftime("%H:%M:%S"),
+                    when::zoned(at, &when::zone(self.utc)).strftime("%H:%M:%S"),
                     text(&e["kind"]).replace('_', " "),
                     text(&e["interface"]),
                     text(&e["text"]),

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bufferbane_store::{OpenError, Reader, SeriesId, SeriesInfo, recover};
+use serde_json::Value;
 
 use crate::args::{DEFAULT_STORE, Place, Selection};
 use crate::control::{self, ControlError};
@@ -15,6 +16,9 @@ use crate::when;
 
 /// How long the daemon may take to commit; it lets those wait 10 s who ask too often.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it may take to say how it does.
+pub(crate) const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the store for reading. A running daemon is asked first to commit what it holds, so that
 /// nothing is missing; after an unclean end without a daemon the file is repaired.
@@ -26,6 +30,45 @@ pub(crate) fn open(place: &Place) -> Result<Reader, Fail> {
     match Reader::open(&place.store) {
         Err(OpenError::NeedsRecovery(_)) => repair(place),
         other => other.map_err(|e| explain(&place.store, e)),
+    }
+}
+
+/// Whether the daemon that gave this `status` writes to the store of `place`.
+pub(crate) fn is_its_store(place: &Place, status: &Value) -> bool {
+    let its = Path::new(status["store"]["path"].as_str().unwrap_or_default());
+    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
+    real(its) == real(&place.store)
+}
+
+/// Asks the daemon how it does, for a command that has nothing to do with any store but its own:
+/// another one that was named is refused.
+pub(crate) fn status(place: &Place, patience: Duration) -> Result<Value, Fail> {
+    let mut answer =
+        control::ask(&place.socket, "status", patience).map_err(|e| Fail::Failed(e.to_string()))?;
+    let status = answer["status"].take();
+    if place.store_is_named && !is_its_store(place, &status) {
+        let its = status["store"]["path"].as_str().unwrap_or_default();
+        return Err(Fail::Usage(format!(
+            "the daemon at {} writes to {}, not to {}: leave --store out, or name another socket with \
+             --socket",
+            place.socket.display(),
+            crate::show::clean(its),
+            place.store.display()
+        )));
+    }
+    Ok(status)
+}
+
+/// Refuses to change a store while the daemon writes to it.
+pub(crate) fn not_in_use(place: &Place) -> Result<(), Fail> {
+    match control::ask(&place.socket, "status", DAEMON_PATIENCE) {
+        Ok(answer) if is_its_store(place, &answer["status"]) => Err(Fail::Failed(format!(
+            "{}: the daemon at {} writes to it; stop it first (systemctl stop bufferbaned)",
+            place.store.display(),
+            place.socket.display()
+        ))),
+        // Who else may have it open is seen when it is opened.
+        _ => Ok(()),
     }
 }
 
@@ -88,22 +131,30 @@ pub(crate) fn series(
 ) -> Result<Vec<(SeriesId, SeriesInfo)>, Fail> {
     let all = reader.series()?;
     let wanted = |what: &Option<String>, name: &str| what.as_ref().is_none_or(|w| w == name);
-    let mut chosen: Vec<(SeriesId, SeriesInfo)> = all
+    let chosen = all
         .iter()
         .filter(|(_, i)| {
             wanted(&selection.interface, &i.interface) && wanted(&selection.target, &i.target)
         })
-        .map(|(id, i)| (*id, i.clone()))
-        .collect();
+        .map(|(id, i)| (*id, i.clone()));
+    let chosen = sorted(chosen);
     if chosen.is_empty() {
         return Err(nothing_of(selection, &all));
     }
-    chosen.sort_by(|(a_id, a), (b_id, b)| {
+    Ok(chosen)
+}
+
+/// Series in the order people read them.
+pub(crate) fn sorted(
+    series: impl IntoIterator<Item = (SeriesId, SeriesInfo)>,
+) -> Vec<(SeriesId, SeriesInfo)> {
+    let mut all: Vec<(SeriesId, SeriesInfo)> = series.into_iter().collect();
+    all.sort_by(|(a_id, a), (b_id, b)| {
         let key = |i: &SeriesInfo| (i.interface.clone(), i.target.clone());
         let fine = |i: &SeriesInfo| (i.kind, i.family, i.dscp, i.size, i.interval_ns);
         (key(a), fine(a), a_id).cmp(&(key(b), fine(b), b_id))
     });
-    Ok(chosen)
+    all
 }
 
 fn nothing_of(selection: &Selection, all: &BTreeMap<SeriesId, SeriesInfo>) -> Fail {

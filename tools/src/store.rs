@@ -6,7 +6,7 @@ use std::path::Path;
 use bufferbane_store::{OpenError, Reader, Retention, Writer, WriterOptions, compact};
 use serde_json::json;
 
-use crate::args::{StoreAction, StoreCheck, StoreCopy, StorePrune};
+use crate::args::{StoreAction, StoreCheck, StoreCompact, StoreCopy, StorePrune};
 use crate::fail::Fail;
 use crate::show::{bytes, count, stretch};
 use crate::{out, source, when};
@@ -16,7 +16,7 @@ pub(crate) fn run(action: &StoreAction) -> Result<(), Fail> {
     match action {
         StoreAction::Check(args) => check(args),
         StoreAction::Copy(args) => copy(args),
-        StoreAction::Compact(args) => shrink(&args.place().store),
+        StoreAction::Compact(args) => shrink(args),
         StoreAction::Prune(args) => prune(args),
     }
 }
@@ -53,7 +53,7 @@ fn check(args: &StoreCheck) -> Result<(), Fail> {
             file_bytes(&place.store) as f64 / n as f64
         ),
     };
-    let zone = when::zone(false);
+    let zone = when::zone(args.utc);
     let text = format!(
         "{}: whole\n{} in the file\n{} series\n{} samples in {} blocks{per_sample}\n{} rollups\n\
          {} events\n{}\n",
@@ -76,6 +76,14 @@ fn copy(args: &StoreCopy) -> Result<(), Fail> {
     let place = args.place();
     let reader = source::open(&place)?;
     reader.copy(&args.out)?;
+    if args.json {
+        return out::print_json(&json!({
+            "path": place.store.display().to_string(),
+            "file_bytes": file_bytes(&place.store),
+            "copy": args.out.display().to_string(),
+            "copy_bytes": file_bytes(&args.out),
+        }));
+    }
     let text = format!(
         "{}: {} copied to {}, {}\n",
         place.store.display(),
@@ -86,9 +94,19 @@ fn copy(args: &StoreCopy) -> Result<(), Fail> {
     out::print(&text.replace('\u{a0}', " "))
 }
 
-fn shrink(path: &Path) -> Result<(), Fail> {
+fn shrink(args: &StoreCompact) -> Result<(), Fail> {
+    let place = args.place();
+    source::not_in_use(&place)?;
+    let path = &place.store;
     let before = file_bytes(path);
     compact(path)?;
+    if args.json {
+        return out::print_json(&json!({
+            "path": path.display().to_string(),
+            "file_bytes_before": before,
+            "file_bytes": file_bytes(path),
+        }));
+    }
     let text = format!(
         "{} before, {} now\n",
         bytes(before),
@@ -130,7 +148,9 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
             "say what to keep how long: --samples, --rollups-1m, --rollups-1h".into(),
         ));
     }
-    let path = args.place().store;
+    let place = args.place();
+    source::not_in_use(&place)?;
+    let path = place.store;
     // Refused before anything is asked, and without making a file where there is none.
     match Reader::open(&path) {
         Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
@@ -148,6 +168,16 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
     let mut writer = Writer::open(&path, options)?;
     let gone = writer.prune(&retention, when::now_ns())?;
     writer.close()?;
+    if args.json {
+        return out::print_json(&json!({
+            "path": path.display().to_string(),
+            "removed": {
+                "blocks": gone.blocks,
+                "rollups_1m": gone.minutes,
+                "rollups_1h": gone.hours,
+            },
+        }));
+    }
     out::print(&format!(
         "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour\n",
         gone.blocks, gone.minutes, gone.hours

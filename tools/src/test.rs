@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::args::Test;
 use crate::control::{self, ControlError};
 use crate::fail::Fail;
-use crate::{loads, out, show, when};
+use crate::{loads, out, show, source, when};
 
 /// The daemon says how far it is several times a second; a test before this one may take its time.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -49,7 +49,11 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
         }
     }
     let failed = |e: ControlError| Fail::Failed(e.to_string());
-    let mut stream = control::connect(&args.place().socket, PATIENCE).map_err(failed)?;
+    let place = args.place();
+    if place.store_is_named {
+        source::status(&place, source::DAEMON_PATIENCE)?;
+    }
+    let mut stream = control::connect(&place.socket, PATIENCE).map_err(failed)?;
     let broken = |e: std::io::Error| failed(ControlError::Broken(e.to_string()));
     writeln!(stream, "{}", Value::Object(wish)).map_err(broken)?;
     let mut bar = Bar::new();

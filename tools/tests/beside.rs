@@ -151,6 +151,32 @@ fn reports_and_exports_are_the_same_with_the_daemon_running_and_stopped() {
         assert!(begin.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(50));
     }
+    // A command that asks the daemon takes its store, and refuses another.
+    let status = pair.run(&store, &["status", "--json"]);
+    assert!(status.contains("uptime_s"), "{status}");
+    let held = pair.run(&copy, &["status", "--json"]);
+    assert!(held.contains("\"running\": false"), "{held}");
+    let refused = |args: &[&str], store: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_bbtool"))
+            .args(args)
+            .arg("--store")
+            .arg(store)
+            .arg("--socket")
+            .arg(pair.dir.path().join("control"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = refused(&["test", "--seconds", "2"], &copy);
+    assert!(
+        code == Some(2) && said.contains("leave --store out"),
+        "{said}"
+    );
+    for change in [&["compact"][..], &["prune", "--samples", "1h", "--yes"]] {
+        let (code, said) = refused(&[&["store"], change].concat(), &store);
+        assert!(code == Some(1) && said.contains("stop it first"), "{said}");
+    }
     pair.daemon.stop();
     same(&running, &pair.figures(&store, &from, &to), "stopped");
     same(&running, &pair.figures(&copy, &from, &to), "the copy");

@@ -46,6 +46,15 @@ impl Given {
     }
 }
 
+/// The program with nothing but these arguments.
+fn bbtool_alone(args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_bbtool");
+    std::process::Command::new(program)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
 fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -306,6 +315,48 @@ fn lists_are_for_people_and_for_programs() {
 }
 
 #[test]
+fn status_without_a_daemon_is_that_of_the_store_that_is_named() {
+    let given = Given::new(|_| {});
+    let status = given.json(&["status", "--json"]);
+    assert_eq!(status["running"], false);
+    assert_eq!(status["store"]["path"], given.store.to_str().unwrap());
+    assert_eq!(status["series"].as_array().unwrap().len(), 2);
+    let first = status["store"]["first"].as_str().unwrap();
+    let said = given.ok(&["status", "--utc"]);
+    let civil = first[..19].replace('T', " ");
+    assert!(
+        said.contains("no daemon that writes to it answers"),
+        "{said}"
+    );
+    assert!(said.contains("vienna") && said.contains(&civil), "{said}");
+}
+
+#[test]
+fn no_option_is_taken_and_ignored() {
+    let given = Given::new(|_| {});
+    let copy = given.path("copy.redb");
+    let copied = given.json(&["store", "copy", copy.to_str().unwrap(), "--json"]);
+    assert_eq!(copied["copy"], copy.to_str().unwrap());
+    let gone = given.json(&["store", "prune", "--samples", "1d", "--yes", "--json"]);
+    assert!(gone["removed"]["blocks"].as_u64() > Some(0), "{gone}");
+    let small = given.json(&["store", "compact", "--json"]);
+    assert!(small["file_bytes"].as_u64() <= small["file_bytes_before"].as_u64());
+    let utc = given.ok(&["store", "check", "--utc"]);
+    assert!(utc.contains("UTC"), "{utc}");
+    // What a command could not honour it does not take.
+    for args in [
+        &["chart", "latency", "--json"][..],
+        &["test", "--utc"],
+        &["store", "copy", "x", "--utc"],
+        &["keygen", "a", "--store", "x"],
+        &["live", "--json"],
+    ] {
+        let output = bbtool_alone(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
 fn usage_data_and_failure_have_exit_codes_of_their_own() {
     let given = Given::new(|_| {});
     let fails = |args: &[&str], code: i32, says: &str| {
@@ -323,7 +374,9 @@ fn usage_data_and_failure_have_exit_codes_of_their_own() {
         3,
         "",
     );
-    fails(&["status"], 1, "");
+    let nobody = bbtool_alone(&["status", "--socket", "/nonexistent/control"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(errors(&nobody).contains("--store FILE says what a store holds"));
     let missing = bbtool(Path::new("/nonexistent/s.redb"), &["report"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(errors(&missing).contains("/nonexistent/s.redb"));

@@ -73,6 +73,7 @@ impl Stores {
             // Nobody's daemon: what is in the file is what counts.
             let place = Place {
                 store: path.clone(),
+                store_is_named: true,
                 socket: path.with_extension("no-socket"),
             };
             let mut other = Self::of(source::open(&place)?, &selection, now_ns)?;

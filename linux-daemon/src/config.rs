@@ -294,10 +294,12 @@ pub fn missing_interfaces(config: &Config) -> Vec<String> {
         .filter(|u| !names.contains(&u.name.as_str()));
     missing
         .map(|u| {
+            let meant = suggestion(&u.name, &names);
             format!(
-                "\"{}\" is not there now{}; this host has {}. It is probed from when it comes",
+                "\"{}\" is not there now{}{} This host has {}; it is probed from when it comes",
                 u.name,
-                suggestion(&u.name, &names),
+                meant,
+                if meant.is_empty() { "." } else { "" },
                 names.join(", ")
             )
         })

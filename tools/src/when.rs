@@ -173,7 +173,7 @@ impl Selection {
         };
         if range.from_ns >= range.to_ns {
             return Err(Fail::Usage(format!(
-                "the range ends ({}) before it begins ({})",
+                "the range ends ({}) no later than it begins ({})",
                 civil(range.to_ns, &zone),
                 civil(range.from_ns, &zone)
             )));

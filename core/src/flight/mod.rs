@@ -14,6 +14,7 @@
 //! Steps 2 and 3 may come in either order: a reply often overtakes its request's transmit stamp.
 
 mod losses;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -23,12 +24,14 @@ use heapless::Deque;
 
 pub use losses::LossSlot;
 use losses::Losses;
+pub use slot::Slot;
+use slot::{Heard, State};
 
 use crate::drop_reason::DropReason;
 use crate::limits::SENT_LATE_NS;
 use crate::packet::SendOutcome;
-use crate::sample::{Flags, Observation, Sample, SeriesIndex, Status};
-use crate::time::{ClockSource, Monotonic, Stamp, signed_difference_ns};
+use crate::sample::{Flags, Observation, SeriesIndex, Status};
+use crate::time::{ClockSource, Monotonic, Stamp};
 
 /// Further copies of replies and revisions that may wait to be polled. They are polled after every
 /// datagram, so only one's worth ever waits: 64 from a record word, and a duplicate or a late answer.
@@ -93,70 +96,6 @@ pub struct ReceivedWord {
     /// Clear bits of requests before this one mean nothing: the far end has restarted, or may have
     /// dropped them itself.
     pub believe_from: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Free,
-    /// Sent or being sent, not answered.
-    Waiting,
-    /// Answered, but the transmit stamp or the residence time may still come.
-    Answered,
-    /// Its end is known and not yet polled.
-    Ended(Status),
-    /// Its end has been reported.
-    Reported(Status),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    Nothing,
-    /// The far end received it, so its reply was lost.
-    Received,
-    /// The far end did not receive it.
-    NotReceived,
-}
-
-/// Room for one request. The caller lends a slice of these: at least as many as can be sent within
-/// the time-out; a late answer is recognised for as long as its slot is not used again.
-#[derive(Clone, Copy, Debug)]
-pub struct Slot {
-    state: State,
-    heard: Heard,
-    seq: u64,
-    deadline: Monotonic,
-    tx: Stamp,
-    tx_final: bool,
-    size: u16,
-    errno: u16,
-    flags: Flags,
-    rx: Option<Stamp>,
-    ttl_down: Option<u8>,
-    remote: Option<RemoteFacts>,
-    remote_tx: Option<(u64, ClockSource)>,
-    later_replies: u8,
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Self {
-            state: State::Free,
-            heard: Heard::Nothing,
-            seq: 0,
-            deadline: Monotonic::ZERO,
-            tx: Stamp::user(Monotonic::ZERO),
-            tx_final: false,
-            size: 0,
-            errno: 0,
-            flags: Flags::NONE,
-            rx: None,
-            ttl_down: None,
-            remote: None,
-            remote_tx: None,
-            later_replies: 0,
-        }
-    }
 }
 
 /// The requests of one stream that wait for their answers.
@@ -589,67 +528,5 @@ where
 
     fn slot_mut(&mut self, seq: u64) -> Option<&mut Slot> {
         self.index_of(seq).map(|i| &mut self.slots[i])
-    }
-}
-
-impl Heard {
-    /// How a loss ends of which this was heard. What arrived at the far end was lost on the way down
-    /// only where we did not drop its reply ourselves.
-    const fn status(self, flags: Flags) -> Status {
-        match self {
-            Self::Nothing => Status::Lost,
-            Self::Received if flags.contains(Flags::OWN_DROPS) => Status::Lost,
-            Self::Received => Status::LostDown,
-            Self::NotReceived => Status::LostUp,
-        }
-    }
-}
-
-impl Slot {
-    fn mark_late(&mut self, late_after_ns: u64) {
-        if self.tx.at.signed_since(self.deadline) > late_after_ns as i64 {
-            self.flags = self.flags.with(Flags::SENT_LATE);
-        }
-    }
-
-    fn take_reply(&mut self, facts: &ReplyFacts) {
-        self.rx = Some(facts.rx);
-        self.ttl_down = facts.ttl_down;
-        self.remote = facts.remote;
-    }
-
-    /// The sample this request ends in.
-    fn sample(&self, config: &FlightConfig, status: Status) -> Sample {
-        let mut sample = Sample::lost(config.series, self.seq, self.tx.at, self.size);
-        sample.status = status;
-        sample.flags = self.flags;
-        sample.errno = self.errno;
-        sample.send_late_ns = self.tx.at.signed_since(self.deadline);
-        if status != Status::Unsent {
-            sample.tx_clock = self.tx.clock;
-        }
-        let Some(rx) = self.rx.filter(|_| status.is_answered()) else {
-            return sample;
-        };
-        sample.rx_clock = rx.clock;
-        sample.ttl_down = self.ttl_down;
-        let whole_ns = rx.at.saturating_since(self.tx.at);
-        sample.rtt_ns = Some(whole_ns);
-        if let Some(remote) = self.remote {
-            // A duplicate's own transmit stamp is never told apart from the first copy's.
-            let (tx_ns, tx_clock) = match self.remote_tx {
-                Some(stamp) if status != Status::Duplicate => stamp,
-                _ => (remote.tx_user_ns, ClockSource::User),
-            };
-            let residence_ns = tx_ns.saturating_sub(remote.rx_ns);
-            sample.rtt_ns = Some(whole_ns.saturating_sub(residence_ns));
-            sample.raw_up_ns = Some(signed_difference_ns(remote.rx_ns, self.tx.at.as_nanos()));
-            sample.raw_down_ns = Some(signed_difference_ns(rx.at.as_nanos(), tx_ns));
-            sample.remote_rx_clock = remote.rx_clock;
-            sample.remote_tx_clock = tx_clock;
-            sample.ttl_up = remote.ttl_up;
-            sample.tos_seen = remote.tos_seen;
-        }
-        sample
     }
 }

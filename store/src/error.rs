@@ -155,6 +155,11 @@ impl fmt::Display for StoreError {
             Self::Database(e) if self.is_full() => {
                 write!(f, "disk full ({e}); make room, or lower retention.max_size")
             }
+            Self::Database(e) if self.is_damage() => write!(
+                f,
+                "the store is damaged ({e}); restore a copy, or move it away and bufferbaned starts a \
+                 new one"
+            ),
             Self::Database(e) => write!(f, "store: {e}"),
             Self::Reopen(e) => write!(f, "store could not be reopened: {e}"),
             Self::Damaged(what) => write!(f, "store: {what}; bbtool store check says more"),
@@ -165,6 +170,16 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
+    /// Whether the file is not what it was written as.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Database(redb::Error::Corrupted(_)) => true,
+            Self::Database(redb::Error::Io(e)) => e.kind() == std::io::ErrorKind::UnexpectedEof,
+            _ => false,
+        }
+    }
+
     /// Whether room on the disk is what is missing.
     #[must_use]
     pub fn is_full(&self) -> bool {

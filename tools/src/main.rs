@@ -28,6 +28,7 @@ mod test;
 mod when;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use argh::{FromArgs, SubCommands};
 use bufferbane_config::suggestion;
@@ -35,8 +36,36 @@ use bufferbane_config::suggestion;
 use args::{Arguments, Command};
 use fail::Fail;
 
+/// redb panics at pages that make no sense. That is the file's fault, and told as such.
+static STORE_IS_DAMAGED: AtomicBool = AtomicBool::new(false);
+
+/// Does what was asked for; a damaged store ends it with a word and not with a trace.
+fn guarded() -> Result<(), Fail> {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic
+            .location()
+            .is_some_and(|l| l.file().contains("/redb-"))
+        {
+            STORE_IS_DAMAGED.store(true, Ordering::Relaxed);
+        } else {
+            usual(panic);
+        }
+    }));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        if STORE_IS_DAMAGED.load(Ordering::Relaxed) {
+            return Err(Fail::Failed(
+                "the store is damaged (its pages make no sense); restore a copy, or move it away and \
+                 bufferbaned starts a new one"
+                    .into(),
+            ));
+        }
+        std::panic::resume_unwind(panic)
+    })
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match guarded() {
         Ok(()) => ExitCode::SUCCESS,
         Err(fail) => {
             if !matches!(fail, Fail::Closed) {

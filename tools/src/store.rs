@@ -98,6 +98,7 @@ fn shrink(args: &StoreCompact) -> Result<(), Fail> {
     let place = args.place();
     source::not_in_use(&place)?;
     let path = &place.store;
+    is_there(path)?;
     let before = file_bytes(path);
     compact(path)?;
     if args.json {
@@ -113,6 +114,14 @@ fn shrink(args: &StoreCompact) -> Result<(), Fail> {
         bytes(file_bytes(path))
     );
     out::print(&text.replace('\u{a0}', " "))
+}
+
+/// Refuses what is no store, without making one where there is none.
+fn is_there(path: &Path) -> Result<(), Fail> {
+    match Reader::open(path) {
+        Ok(_) | Err(OpenError::NeedsRecovery(_)) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn prune(args: &StorePrune) -> Result<(), Fail> {
@@ -151,11 +160,8 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
     let place = args.place();
     source::not_in_use(&place)?;
     let path = place.store;
-    // Refused before anything is asked, and without making a file where there is none.
-    match Reader::open(&path) {
-        Ok(_) | Err(OpenError::NeedsRecovery(_)) => {}
-        Err(e) => return Err(e.into()),
-    }
+    // Refused before anything is asked.
+    is_there(&path)?;
     let what = planned.join(", ").replace('\u{a0}', " ");
     if !args.yes && !confirmed(&format!("Remove {what} from {}?", path.display()))? {
         return Err(Fail::Failed("nothing was removed".into()));

@@ -392,6 +392,45 @@ fn usage_data_and_failure_have_exit_codes_of_their_own() {
 }
 
 #[test]
+fn a_damaged_store_is_told_in_a_sentence_and_stays_as_it_is() {
+    let given = Given::new(|_| {});
+    let whole = std::fs::read(&given.store).unwrap();
+    let mut torn = whole.clone();
+    torn[16 << 10..].fill(0xff);
+    for (name, bytes) in [
+        ("torn.redb", &torn[..]),
+        ("short.redb", &whole[..whole.len() / 2]),
+        ("empty.redb", &[]),
+    ] {
+        let path = given.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        for args in [
+            &["report"][..],
+            &["export"],
+            &["events"],
+            &["status"],
+            &["store", "check"],
+            &["store", "compact"],
+            &["store", "prune", "--samples", "1d", "--yes"],
+        ] {
+            let output = bbtool(&path, args);
+            let said = errors(&output);
+            let why = if bytes.is_empty() {
+                "no store there"
+            } else {
+                "damaged"
+            };
+            assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {said}");
+            assert!(
+                said.contains(why) && said.lines().count() == 1,
+                "{name} {args:?}: {said}"
+            );
+            assert!(std::fs::read(&path).unwrap() == bytes, "{name} {args:?}");
+        }
+    }
+}
+
+#[test]
 fn old_data_goes_only_when_somebody_says_yes() {
     let given = Given::new(|_| {});
     let rows = || bbtool(&given.store, &with(&["export"], &[])).stdout.len();

@@ -56,14 +56,17 @@ pub(crate) fn check_foreign(path: &Path) -> Result<bool, OpenError> {
 /// Whether the opened database `tx` reads from is a store of ours, of a version we know.
 pub(crate) fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<(), OpenError> {
     let foreign = || OpenError::Foreign(path.to_path_buf());
-    let tx = db.begin_read().map_err(|_| foreign())?;
-    let meta = tx.open_table(META).map_err(|_| foreign())?;
-    let found = meta
-        .get("schema")
-        .ok()
-        .flatten()
-        .map(|v| v.value())
-        .ok_or_else(foreign)?;
+    let damaged = |e: &dyn std::fmt::Display| OpenError::Corrupt {
+        path: path.to_path_buf(),
+        why: e.to_string(),
+    };
+    let tx = db.begin_read().map_err(|e| damaged(&e))?;
+    let meta = tx.open_table(META).map_err(|e| match e {
+        redb::TableError::Storage(e) => damaged(&e),
+        _ => foreign(),
+    })?;
+    let found = meta.get("schema").map_err(|e| damaged(&e))?;
+    let found = found.map(|v| v.value()).ok_or_else(foreign)?;
     if found > SCHEMA {
         return Err(OpenError::Newer {
             path: path.to_path_buf(),

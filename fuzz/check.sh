@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes every target for so many seconds each (10 unless given), after the canary has shown that a
+# Fuzzes every target, for so many seconds in all (120 unless given), after the canary has shown that a
 # finding is noticed. Runs on stable Rust.
 set -euo pipefail
 cd "$(dirname "$0")"
-seconds=${1:-10}
+targets=(block config floor household icmp kernel rows session stamp strangers summary tail trace)
+seconds=$((${1:-120} / ${#targets[@]}))
 
 export CARGO_TARGET_DIR=$PWD/target
 fuzz() { cargo fuzz run -s none "$@"; }
@@ -18,7 +19,7 @@ if said=$(fuzz canary "$scratch/canary" -- -max_total_time=60 -artifact_prefix="
 fi
 grep -q "the canary sings" <<<"$said" || { echo "$said" >&2; exit 1; }
 
-for target in icmp stamp block summary household strangers session trace; do
+for target in "${targets[@]}"; do
     echo "$target, for $seconds s:"
     mkdir "$scratch/$target"
     seeds=()

@@ -58,7 +58,7 @@ pub fn write_new(path: &Path, key: &PresharedKey) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn format(key: &PresharedKey) -> Zeroizing<String> {
+pub(crate) fn format(key: &PresharedKey) -> Zeroizing<String> {
     let (id, secret) = (hex(&key.id.0), Zeroizing::new(hex(key.secret.reveal())));
     Zeroizing::new(format!(
         "# Bufferbane key; keep it secret: it lets its holder use the reflector.\n\
@@ -68,7 +68,7 @@ fn format(key: &PresharedKey) -> Zeroizing<String> {
     ))
 }
 
-fn parse(text: &str) -> Result<PresharedKey, String> {
+pub(crate) fn parse(text: &str) -> Result<PresharedKey, String> {
     let field = |name: &str| {
         text.lines()
             .filter_map(|l| l.split_once('='))

@@ -4,7 +4,13 @@
 //! that is wrong is collected, each with its place, so that a person sees every mistake at once. A
 //! key that nobody asked for is a mistake too, with a guess at what was meant.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keyfile;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 pub mod stampkey;
 mod value;
 

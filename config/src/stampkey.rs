@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Key, String> {
     })
 }
 
-fn parse(text: &str) -> Option<Key> {
+pub(crate) fn parse(text: &str) -> Option<Key> {
     let mut digits = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY));
     for c in text.chars().filter(|c| !c.is_whitespace()) {
         if digits.len() == 2 * MAX_KEY {

@@ -1,19 +1,19 @@
 //! The fuzz targets without a fuzzer: each goes through its seed corpus, which is made of real
-//! messages, in every ordinary test run.
-//!
-//! `BUFFERBANE_WRITE_CORPUS=1 cargo test -p bufferbane-core --test corpus` writes the seeds anew.
+//! messages, in every ordinary test run. The targets of other crates are gone through there.
 
 extern crate self as libfuzzer_sys;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
+use bufferbane_core::clock::Knot;
 use bufferbane_core::household::{Household, MAX_ENCODED_MINUTE, Minute, Seen};
 use bufferbane_core::record;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::stats::summary::{MAX_ENCODED, Summary};
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_core::wire::icmp::{Echo, Version, checksum};
+use replay::{Seeds, folder, replay};
 
 /// In place of libFuzzer's: the target's body as a function.
 #[macro_export]
@@ -36,6 +36,7 @@ macro_rules! targets {
 
 targets! {
     block "../../fuzz/fuzz_targets/block.rs"
+    floor "../../fuzz/fuzz_targets/floor.rs"
     household "../../fuzz/fuzz_targets/household.rs"
     icmp "../../fuzz/fuzz_targets/icmp.rs"
     session "../../fuzz/fuzz_targets/session.rs"
@@ -44,8 +45,6 @@ targets! {
     summary "../../fuzz/fuzz_targets/summary.rs"
     trace "../../fuzz/fuzz_targets/trace.rs"
 }
-
-type Seeds = BTreeMap<String, Vec<u8>>;
 
 /// One second of a line at 20 Hz: answered, late, lost in each direction, doubled, not sent.
 fn samples() -> Vec<Sample> {
@@ -115,12 +114,45 @@ fn summary() -> Seeds {
     samples().iter().for_each(|s| of_all.add(s));
     let mut merged = of_all.clone();
     merged.merge(&of_all);
-    [
+    let mut seeds: Seeds = [
         ("empty", &Summary::new()),
         ("second", &of_all),
         ("merged", &merged),
     ]
     .map(|(name, s)| (name.to_owned(), encode(s)))
+    .into();
+    // Two to be merged, the first short enough for its length in front.
+    let mut of_one = Summary::new();
+    of_one.add(&samples()[0]);
+    let first = encode(&of_one);
+    let pair = [&[first.len() as u8], &first[..], &encode(&of_all)].concat();
+    assert!(first.len() < 256);
+    seeds.insert("pair".into(), pair);
+    seeds
+}
+
+/// What the target reads before a knot: where it is, and where it is asked.
+fn floor() -> Seeds {
+    let knot = |up_ns, down_ns, slope_ppb, begins| Knot {
+        at: Monotonic::from_nanos(60_000_000_000),
+        begins,
+        quality: 90,
+        up_ns,
+        down_ns,
+        slope_ppb,
+        err_ns: 1_000,
+    };
+    [
+        ("level", knot(5_000_000_000, -4_990_000_000, 0, true)),
+        ("drifting", knot(-70_000, 20_070_000, 35_000, false)),
+        ("extreme", knot(i64::MAX, i64::MIN, i32::MIN, false)),
+    ]
+    .map(|(name, k)| {
+        let mut out = [0; Knot::MAX_ENCODED];
+        let len = k.encode(&mut out).unwrap();
+        let times = [k.at.as_nanos(), 65_000_000_000].map(u64::to_le_bytes);
+        (name.to_owned(), [&times.concat(), &out[..len]].concat())
+    })
     .into()
 }
 
@@ -295,6 +327,7 @@ fn trace() -> Seeds {
 fn seeds(target: &str) -> Seeds {
     match target {
         "block" => block(),
+        "floor" => floor(),
         "household" => household(),
         "icmp" => icmp(),
         "session" => session(),
@@ -306,65 +339,28 @@ fn seeds(target: &str) -> Seeds {
     }
 }
 
-fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/corpus")
-        .join(target)
-}
-
-fn is_writing() -> bool {
-    std::env::var_os("BUFFERBANE_WRITE_CORPUS").is_some()
-}
-
 #[test]
 fn every_target_goes_through_its_corpus() {
-    if is_writing() {
-        return;
-    }
     for (target, run) in TARGETS {
-        let mut ran = 0;
-        for entry in std::fs::read_dir(corpus(target)).unwrap() {
-            let path = entry.unwrap().path();
-            println!("{}", path.display());
-            let bytes = std::fs::read(&path).unwrap();
-            run(&bytes);
-            // And cut short, at every place near its begin.
-            (0..bytes.len().min(64)).for_each(|len| run(&bytes[..len]));
-            ran += 1;
-        }
-        assert!(ran >= 3, "{target}: {ran} seeds");
+        replay(target, &seeds(target), run);
     }
 }
 
 #[test]
-fn the_committed_seeds_are_what_the_code_says_today() {
-    let write = is_writing();
-    for (target, _) in TARGETS {
-        let dir = corpus(target);
-        if write {
-            std::fs::create_dir_all(&dir).unwrap();
-        }
-        for (name, bytes) in seeds(target) {
-            let path = dir.join(name);
-            if write {
-                std::fs::write(&path, &bytes).unwrap();
-            }
-            let committed = std::fs::read(&path)
-                .unwrap_or_else(|e| panic!("{}: {e}; see the begin of this file", path.display()));
-            assert!(committed == bytes, "{} is out of date", path.display());
-        }
-    }
-}
-
-#[test]
-fn every_fuzz_target_has_a_corpus() {
-    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
-    for entry in std::fs::read_dir(targets).unwrap() {
+fn every_fuzz_target_has_a_corpus_and_is_run() {
+    let script = std::fs::read_to_string(folder().join("check.sh")).unwrap();
+    let manifest = std::fs::read_to_string(folder().join("Cargo.toml")).unwrap();
+    let list = script.lines().find_map(|l| l.strip_prefix("targets=("));
+    let list: Vec<&str> = list.unwrap().trim_end_matches(')').split(' ').collect();
+    for entry in std::fs::read_dir(folder().join("fuzz_targets")).unwrap() {
         let file = entry.unwrap().file_name();
         let name = file.to_string_lossy().replace(".rs", "");
+        assert!(manifest.contains(&format!("\"{name}\"")), "{name}");
         // It is there to fail.
         if name != "canary" {
-            assert!(TARGETS.iter().any(|(t, _)| *t == name), "{name}");
+            assert!(list.contains(&name.as_str()), "{name}");
+            let seeds = std::fs::read_dir(folder().join("corpus").join(&name)).unwrap();
+            assert!(seeds.count() >= 3, "{name}");
         }
     }
 }

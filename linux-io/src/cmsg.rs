@@ -243,7 +243,7 @@ impl Builder {
     }
 
     #[cfg(test)]
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }

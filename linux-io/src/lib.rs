@@ -12,9 +12,15 @@ mod complete;
 mod engine;
 mod errqueue;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hops;
 mod options;
 mod outbox;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod ring;
 mod slots;
 mod sockaddr;

@@ -15,6 +15,11 @@ pub(crate) struct RawAddr {
 }
 
 impl RawAddr {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     pub(crate) const fn empty() -> Self {
         Self {
             bytes: [0; NAME_LEN],
@@ -100,7 +105,7 @@ mod tests {
                 SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope))
             };
             let raw = RawAddr::new(addr);
-            prop_assert_eq!(parse(&raw.bytes[..usize::from(raw.len)]), Some(addr));
+            prop_assert_eq!(parse(raw.bytes()), Some(addr));
         }
 
         #[test]

@@ -12,10 +12,16 @@ mod copy;
 mod error;
 mod file;
 mod floors;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod loadtest;
 mod model;
 mod query;
 mod reader;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod retention;
 mod tables;
 mod tail;

@@ -37,7 +37,7 @@ impl Run {
             (0, _) => later,
             (_, 0) => self,
             _ => Self {
-                packets: self.packets + later.packets,
+                packets: self.packets.saturating_add(later.packets),
                 first: self.first,
                 last: later.last,
             },
@@ -114,7 +114,7 @@ impl LossRuns {
         }
         self.trail = later.trail;
         self.answered = true;
-        self.inner += later.inner;
+        self.inner = self.inner.saturating_add(later.inner);
         for (a, b) in self.classes.iter_mut().zip(&later.classes) {
             *a = a.saturating_add(*b);
         }
@@ -126,7 +126,9 @@ impl LossRuns {
     /// How many runs, those at the ends included.
     #[must_use]
     pub const fn count(&self) -> u64 {
-        self.inner + (self.lead.packets > 0) as u64 + (self.trail.packets > 0) as u64
+        self.inner
+            .saturating_add((self.lead.packets > 0) as u64)
+            .saturating_add((self.trail.packets > 0) as u64)
     }
 
     /// The longest run, those at the ends included; the first of equals.
@@ -147,7 +149,8 @@ impl LossRuns {
         let mut classes = self.classes;
         for run in [self.lead, self.trail] {
             if run.packets > 0 {
-                classes[class_of(run.packets)] += 1;
+                let class = &mut classes[class_of(run.packets)];
+                *class = class.saturating_add(1);
             }
         }
         classes
@@ -157,7 +160,7 @@ impl LossRuns {
         if run.packets == 0 {
             return;
         }
-        self.inner += 1;
+        self.inner = self.inner.saturating_add(1);
         self.classes[class_of(run.packets)] = self.classes[class_of(run.packets)].saturating_add(1);
         if run.packets > self.longest.packets {
             self.longest = run;
@@ -211,7 +214,9 @@ impl LossRuns {
                 *n = u32::try_from(input.unsigned()?).ok()?;
             }
         }
-        Some(runs)
+        // Without an answer there is nothing but one run, from the begin on.
+        let is_one = runs.trail.packets == 0 && runs.longest.packets == 0 && runs.inner == 0;
+        (runs.answered || is_one).then_some(runs)
     }
 }
 

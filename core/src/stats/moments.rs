@@ -34,10 +34,12 @@ impl Moments {
         if other.count == 0 {
             return;
         }
-        let count = self.count + other.count;
+        let count = self.count.saturating_add(other.count);
         let delta = other.mean - self.mean;
         let share = other.count as f64 / count as f64;
-        self.squares += other.squares + delta * delta * self.count as f64 * share;
+        let squares = other.squares + delta * delta * self.count as f64 * share;
+        // What a damaged row says may be too much for a number; it stays one.
+        self.squares = (self.squares + squares).min(f64::MAX);
         self.mean += delta * share;
         self.count = count;
     }
@@ -76,14 +78,15 @@ impl Moments {
         if count == 0 {
             return Some(Self::default());
         }
-        let mut double = || {
+        // Times are not negative, and their mean is one of them.
+        let mut double = |most: f64| {
             let value = f64::from_le_bytes(*input.bytes(8)?.first_chunk::<8>()?);
-            value.is_finite().then_some(value)
+            (0.0..=most).contains(&value).then_some(value)
         };
         Some(Self {
             count,
-            mean: double()?,
-            squares: double()?,
+            mean: double(u64::MAX as f64)?,
+            squares: double(f64::MAX)?,
         })
     }
 }

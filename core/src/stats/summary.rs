@@ -55,9 +55,9 @@ impl Seen {
 
     fn merge(&mut self, later: &Self) {
         if let (Some(a), Some(b)) = (self.last, later.first) {
-            self.changes += u64::from(a != b);
+            self.changes = self.changes.saturating_add(u64::from(a != b));
         }
-        self.changes += later.changes;
+        self.changes = self.changes.saturating_add(later.changes);
         self.first = self.first.or(later.first);
         self.last = later.last.or(self.last);
     }
@@ -272,17 +272,22 @@ impl Summary {
 
     /// Appends a stretch of the same series that follows this one.
     pub fn merge(&mut self, later: &Self) {
-        self.sent += later.sent;
-        self.received += later.received;
-        self.lost += later.lost;
-        self.lost_up += later.lost_up;
-        self.lost_down += later.lost_down;
-        self.late += later.late;
-        self.duplicated += later.duplicated;
-        self.reordered += later.reordered;
-        self.reordered_up += later.reordered_up;
-        self.unsent += later.unsent;
-        self.sent_late += later.sent_late;
+        // Rows that are damaged may say any number.
+        for (a, b) in [
+            (&mut self.sent, later.sent),
+            (&mut self.received, later.received),
+            (&mut self.lost, later.lost),
+            (&mut self.lost_up, later.lost_up),
+            (&mut self.lost_down, later.lost_down),
+            (&mut self.late, later.late),
+            (&mut self.duplicated, later.duplicated),
+            (&mut self.reordered, later.reordered),
+            (&mut self.reordered_up, later.reordered_up),
+            (&mut self.unsent, later.unsent),
+            (&mut self.sent_late, later.sent_late),
+        ] {
+            *a = a.saturating_add(b);
+        }
         self.first = match (self.first, later.first) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -305,7 +310,9 @@ impl Summary {
             (&mut self.remote_rx_clocks, &later.remote_rx_clocks),
             (&mut self.remote_tx_clocks, &later.remote_tx_clocks),
         ] {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a.iter_mut()
+                .zip(b)
+                .for_each(|(a, b)| *a = a.saturating_add(*b));
         }
         if let Some(head) = later.head {
             if let Some(tail) = self.tail {

@@ -36,6 +36,17 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 /// How often a dump that a change interrupted is begun again.
 const DUMP_ATTEMPTS: usize = 5;
 
+/// Reads messages of every kind from any bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn walk(bytes: &[u8]) {
+    let whole = std::iter::once(bytes);
+    for body in Messages(bytes).map(|m| m.body).chain(whole) {
+        // What a link is beyond its message is asked of sysfs.
+        let _ = (parse::link(body).is_some(), parse::address(body));
+        let _ = (parse::route(body), parse::statistics(body));
+    }
+}
+
 /// A connection to the kernel's routing tables.
 #[derive(Debug)]
 pub struct Netlink {

@@ -145,6 +145,112 @@ fn a_longer_way_becomes_the_floor_and_hours_of_queue_do_not() {
     assert_right("hours", w.check_queueing(1000 * S..11_000 * S));
 }
 
+/// A line that is flooded: full for minutes upward, then both ways, hardly breathing; from a client
+/// that has only been there for a while, with crystals that differ, and with a time daemon that begins
+/// to slew its clock while the queue stands.
+#[test]
+fn a_flood_of_minutes_both_ways_is_told_through_skew_and_slew() {
+    let full = |from_s: u64, to_s: u64, height_ms: u64| Standing {
+        during: from_s * S..to_s * S,
+        height_ns: height_ms * MS,
+        breath_permille: 20,
+    };
+    for quiet_s in [12, 60, 300] {
+        for (drift_ppb, slew_ppb) in [
+            (0, 0),
+            (50_000, 0),
+            (-50_000, 0),
+            (50_000, 20_000),
+            (50_000, 40_000),
+            (50_000, -40_000),
+        ] {
+            let (up_s, both_s, end_s) = (quiet_s, quiet_s + 90, quiet_s + 180);
+            let plan = Plan {
+                up: LinkPlan {
+                    jitter_ns: 2 * MS,
+                    standing: vec![full(up_s, end_s, 120)],
+                    ..LinkPlan::default()
+                },
+                down: LinkPlan {
+                    jitter_ns: MS,
+                    standing: vec![full(both_s, end_s, 80)],
+                    ..LinkPlan::default()
+                },
+                interval_ns: 20 * MS,
+                client_drift_ppb: drift_ppb,
+                client_clock: vec![ClockChange {
+                    at_ns: (up_s + 30) * S,
+                    step_ns: 0,
+                    drift_ppb: drift_ppb + slew_ppb,
+                }],
+                ..Plan::default()
+            };
+            let w = world(plan, 5, (end_s + 60) * S);
+            for (part, from_s, to_s) in [
+                ("before", 6, up_s),
+                ("up", up_s, both_s),
+                ("both ways", both_s, end_s),
+                ("after", end_s, end_s + 60),
+            ] {
+                let what = format!("{quiet_s} s, {drift_ppb} and {slew_ppb} ppb, {part}");
+                assert_right(&what, w.check_queueing(from_s * S..to_s * S));
+            }
+            assert!(w.changes.is_empty(), "{:?}", w.changes);
+        }
+    }
+}
+
+/// The fastest slew that Linux makes, begun while a queue stands, in either direction of the clock.
+#[test]
+fn a_fast_slew_in_a_queue_is_followed_within_seconds() {
+    for slew_ppb in [-500_000, 500_000] {
+        let plan = Plan {
+            interval_ns: 20 * MS,
+            client_clock: vec![ClockChange {
+                at_ns: 330 * S,
+                step_ns: 0,
+                drift_ppb: 35_000 + slew_ppb,
+            }],
+            ..line(vec![bloat(300, 180, 150)], vec![])
+        };
+        let w = world(plan, 6, 600 * S);
+        println!("{slew_ppb}: {:?}", w.check_queueing(330 * S..345 * S));
+        assert_right("once followed", w.check_queueing(345 * S..480 * S));
+        assert_right("all of it", w.check_queueing(60 * S..600 * S));
+        assert!(w.changes.is_empty(), "{:?}", w.changes);
+    }
+}
+
+/// The way gets longer while a queue stands: the queue is told the longer until it is gone, and a
+/// route is told once nothing else is left.
+#[test]
+fn a_longer_way_in_a_queue_is_a_route_once_the_queue_is_gone() {
+    let mut plan = line(vec![bloat(300, 180, 150)], vec![]);
+    plan.up.routes = vec![(400 * S, 18 * MS)];
+    let w = world(plan, 7, 1800 * S);
+    let [Change::Route { up_ns, down_ns, .. }] = w.changes[..] else {
+        panic!("{:?}", w.changes);
+    };
+    assert!(up_ns.abs_diff(8_000_000) < 250_000 && down_ns.abs() < 250_000);
+    assert_right("before it", w.check_queueing(60 * S..400 * S));
+    // It shows as sudden no more, so it has a quarter of an hour to prove itself.
+    assert_right("once it is known", w.check_queueing(1400 * S..1800 * S));
+    // The direction that stays as it was is right all the time.
+    let said = w.said.iter().filter(|s| s.exact);
+    for s in said {
+        let (Some(q), Some(down_ns)) = (s.queueing, w.truth[s.seq as usize].waited_ns.1) else {
+            continue;
+        };
+        let seconds = w.truth[s.seq as usize].left_ns / S;
+        if (60..1800).contains(&seconds) {
+            assert!(
+                q.down_ns.abs_diff(down_ns) < 2 * MS,
+                "{seconds} s: {q:?} {down_ns}"
+            );
+        }
+    }
+}
+
 /// Clocks, queues and losses of all kinds, for hundreds of hours.
 #[test]
 fn hundreds_of_hours_of_queues_and_clocks() {

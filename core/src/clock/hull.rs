@@ -1,9 +1,9 @@
-//! The lower convex hull of a few points, and the edge of it that fits best.
+//! The lower convex hull of a few points.
 
 /// A point: when (s), and how much (ns).
 pub(super) type Point = (f64, f64);
 
-/// A line that no point lies under.
+/// A line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Line {
     /// Its rise, ns per second.
@@ -13,24 +13,25 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// The one through two points, in whichever order; `None` where they are at the same time.
+    pub(super) fn through(a: Point, b: Point) -> Option<Self> {
+        let slope = (b.1 - a.1) / (b.0 - a.0);
+        slope.is_finite().then_some(Self { slope, through: a })
+    }
+
     /// Its height at time `t`.
     pub(super) fn at(&self, t: f64) -> f64 {
         self.through.1 + self.slope * (t - self.through.0)
     }
 }
 
-/// Of all lines that no point lies under, the one with the smallest sum of distances to the points:
-/// the edge of their lower hull above the mean of their times (Moon, Skelly and Towsley 1999; Zhang,
-/// Liu and Xia 2002). `points` are in the order of time; at most `N` are looked at. `None` where there
-/// are fewer than two different times.
-pub(super) fn supporting_line<const N: usize>(
-    points: impl Iterator<Item = Point> + Clone,
-) -> Option<Line> {
+/// The corners of the lower convex hull of `points`, which are in the order of time; at most `N` are
+/// looked at. Of points at the same time only the lowest counts.
+pub(super) fn lower_hull<const N: usize>(
+    points: impl Iterator<Item = Point>,
+) -> heapless::Vec<Point, N> {
     let mut hull: heapless::Vec<Point, N> = heapless::Vec::new();
-    let (mut sum, mut count) = (0.0, 0.0);
     for p in points.take(N) {
-        sum += p.0;
-        count += 1.0;
         if hull.last().is_some_and(|q| q.0 == p.0) {
             if hull.last().is_some_and(|q| q.1 <= p.1) {
                 continue;
@@ -47,15 +48,7 @@ pub(super) fn supporting_line<const N: usize>(
         // There is room for all that are taken.
         let _ = hull.push(p);
     }
-    let mean = sum / count;
-    let edge = hull
-        .windows(2)
-        .find(|e| e[1].0 >= mean)
-        .or_else(|| hull.windows(2).next_back())?;
-    Some(Line {
-        slope: (edge[1].1 - edge[0].1) / (edge[1].0 - edge[0].0),
-        through: edge[0],
-    })
+    hull
 }
 
 #[cfg(test)]
@@ -64,28 +57,9 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
-    /// Tries the line through each pair of points.
-    fn naive(points: &[Point]) -> Option<f64> {
-        let mean = points.iter().map(|p| p.0).sum::<f64>() / points.len() as f64;
-        let mut best: Option<f64> = None;
-        for a in points {
-            for b in points.iter().filter(|b| b.0 > a.0) {
-                let line = Line {
-                    slope: (b.1 - a.1) / (b.0 - a.0),
-                    through: *a,
-                };
-                if points.iter().all(|p| p.1 - line.at(p.0) >= -1e-6) {
-                    let height = line.at(mean);
-                    best = Some(best.map_or(height, |h| h.max(height)));
-                }
-            }
-        }
-        best
-    }
-
     proptest! {
         #[test]
-        fn no_line_under_all_points_fits_better(
+        fn no_point_lies_under_a_hull_and_its_corners_are_points(
             steps in proptest::collection::vec((0u32..4, 0u32..1000), 0..60),
         ) {
             let mut t = 0.0;
@@ -96,15 +70,22 @@ mod tests {
                     (t, f64::from(*v))
                 })
                 .collect();
-            let found = supporting_line::<64>(points.iter().copied());
-            let mean = points.iter().map(|p| p.0).sum::<f64>() / points.len() as f64;
-            prop_assert_eq!(found.is_some(), naive(&points).is_some());
-            if let (Some(line), Some(best)) = (found, naive(&points)) {
-                prop_assert!((line.at(mean) - best).abs() < 1e-6, "{} {}", line.at(mean), best);
+            let hull = lower_hull::<64>(points.iter().copied());
+            prop_assert_eq!(hull.is_empty(), points.is_empty());
+            prop_assert!(hull.iter().all(|c| points.contains(c)));
+            let edges: Vec<Line> = hull
+                .windows(2)
+                .map(|e| Line::through(e[0], e[1]).unwrap())
+                .collect();
+            for line in &edges {
                 for p in &points {
-                    prop_assert!(p.1 - line.at(p.0) >= -1e-6);
+                    prop_assert!(p.1 - line.at(p.0) >= -1e-6, "{:?} under {:?}", p, line);
                 }
             }
+            // It bends one way only, and spans all of them.
+            prop_assert!(edges.windows(2).all(|e| e[0].slope < e[1].slope));
+            prop_assert_eq!(hull.first().map(|c| c.0), points.first().map(|p| p.0));
+            prop_assert_eq!(hull.last().map(|c| c.0), points.last().map(|p| p.0));
         }
     }
 }

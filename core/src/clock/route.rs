@@ -142,7 +142,8 @@ impl RouteWatch {
         self.raised.map_or(0.0, |r| now - r.from)
     }
 
-    fn limit_ns(&self) -> f64 {
+    /// What is further above the floor of the round trip than this is not its unsteadiness, ns.
+    pub(super) const fn limit_ns(&self) -> f64 {
         RAISED_NS + 3.0 * self.usual_ns
     }
 

@@ -1,6 +1,6 @@
 //! How fast the far end's clock gains on ours, from the smallest delays of many buckets.
 
-use super::hull::{Line, Point, supporting_line};
+use super::hull::{Line, Point, lower_hull};
 
 /// Buckets that are remembered.
 const BUCKETS: usize = 64;
@@ -13,12 +13,23 @@ const LONGEST_S: f64 = 32.0;
 const FEWEST: usize = 6;
 /// What two stamps of one bucket are believed to, ns: the least error of a rate over a span.
 const STAMP_NS: f64 = 10_000.0;
+/// What is further above a line than this is rather a queue, ns.
+const QUEUE_NS: f64 = 200_000.0;
+/// So many times as bad as above it is what lies below a line.
+const BELOW: f64 = 4.0;
+/// The last buckets, which tell whether the rate has changed, and the change that matters, ppb.
+const RECENT: usize = 8;
+const OTHER_PPB: f64 = 1_000.0;
+/// What a rate that nothing confirms loses in worth, ppb per second.
+const AGE_PPB_PER_S: f64 = 1.0;
 
 /// The smallest delays of a bucket, each where it was.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     up: Point,
     down: Point,
+    /// Whether one of its probes met a direction without a queue.
+    free: bool,
 }
 
 /// A rate of the far end's clock against ours.
@@ -48,6 +59,7 @@ impl Skew {
             buckets: [Bucket {
                 up: (0.0, 0.0),
                 down: (0.0, 0.0),
+                free: false,
             }; BUCKETS],
             first: 0,
             len: 0,
@@ -71,17 +83,26 @@ impl Skew {
         };
     }
 
-    /// A probe at `t` took `up` and `down` by two clocks.
-    pub(super) fn add(&mut self, t: f64, up: f64, down: f64) {
+    /// A probe at `t` took `up` and `down` by two clocks, on a route whose smallest round trip is
+    /// `rtt`; `free` is whether one of the two had no queue, as far as that is known. Minima of a
+    /// bucket that lie within `free_ns` of a line had none either.
+    pub(super) fn add(
+        &mut self,
+        (t, up, down): (f64, f64, f64),
+        free: bool,
+        rtt: f64,
+        free_ns: f64,
+    ) {
         let slope = self.rate.map_or(0.0, |r| r.slope);
         if self.len > 0 && t < self.began + self.length_s {
             let last = self.at(self.len - 1);
             let b = &mut self.buckets[last];
             keep_lower(&mut b.up, (t, up), slope);
             keep_lower(&mut b.down, (t, down), -slope);
+            b.free |= free;
             return;
         }
-        self.fit();
+        self.fit(rtt, free_ns);
         if self.len == BUCKETS {
             if self.length_s < LONGEST_S {
                 self.join(slope);
@@ -94,6 +115,7 @@ impl Skew {
         self.buckets[next] = Bucket {
             up: (t, up),
             down: (t, down),
+            free,
         };
         self.len += 1;
         self.began = t;
@@ -109,6 +131,7 @@ impl Skew {
             let later = self.buckets[self.at(2 * i + 1)];
             keep_lower(&mut joined.up, later.up, slope);
             keep_lower(&mut joined.down, later.down, -slope);
+            joined.free |= later.free;
             let to = self.at(i);
             self.buckets[to] = joined;
         }
@@ -116,58 +139,117 @@ impl Skew {
         self.length_s *= 2.0;
     }
 
-    /// What one direction gains the other loses. Where they do not agree, one of them has a queue:
-    /// the one whose minima lie further from their line.
-    fn fit(&mut self) {
-        if self.len < FEWEST {
-            return;
-        }
-        let each = || (0..self.len).map(|i| self.buckets[self.at(i)]);
-        let up = Fit::of(each().map(|b| b.up));
-        let down = Fit::of(each().map(|b| b.down));
-        let (Some(up), Some(down)) = (up, down) else {
+    fn fit(&mut self, rtt: f64, free_ns: f64) {
+        let Some((mut new, free)) = self.fit_last(self.len, rtt, free_ns) else {
             return;
         };
-        let (heavy_up, heavy_down) = (up.weight(), down.weight());
-        let whole = heavy_up + heavy_down;
-        let slope = (up.line.slope * heavy_up - down.line.slope * heavy_down) / whole;
-        let span_s = up.span_s.min(down.span_s).max(FIRST_S);
-        let apart = (up.line.slope + down.line.slope).abs() * heavy_up.min(heavy_down) / whole;
-        let error = (up.rest_ns.min(down.rest_ns) + STAMP_NS) / span_s + apart;
-        // A short new window does not throw away what a long one had found.
-        if self.rate.is_none_or(|r| error <= r.error) || self.len >= BUCKETS / 4 {
-            self.rate = Some(Rate { slope, error });
+        if self.len >= 2 * RECENT
+            && let Some((recent, _)) = self.fit_last(RECENT, rtt, free_ns)
+            && (recent.slope - new.slope).abs() > new.error + 3.0 * recent.error + OTHER_PPB
+        {
+            // The clocks run at another rate now, which has nothing to do with the one before.
+            self.first = self.at(self.len - RECENT);
+            self.len = RECENT;
+            new = recent;
+            self.rate = None;
         }
+        let Some(known) = &mut self.rate else {
+            self.rate = Some(new);
+            return;
+        };
+        known.error += AGE_PPB_PER_S * self.length_s;
+        // A short new window does not throw away what a long one had found, unless it knows better.
+        let wrong = (new.slope - known.slope).abs() > new.error + known.error;
+        if new.error <= known.error || (wrong && free >= BUCKETS / 4) {
+            *known = new;
+        }
+    }
+
+    /// The rate that the last `count` buckets show, and how many of them met a free direction.
+    fn fit_last(&self, count: usize, rtt: f64, free_ns: f64) -> Option<(Rate, usize)> {
+        if count < FEWEST {
+            return None;
+        }
+        let buckets = || (self.len - count..self.len).map(|i| self.buckets[self.at(i)]);
+        let line = common_line(buckets, rtt)?;
+        let (mut rest_ns, mut free, mut span) = (0.0, 0, (f64::MAX, f64::MIN));
+        for b in buckets() {
+            let (up, down) = b.above(&line, rtt);
+            let (t, least) = if up < down {
+                (b.up.0, up)
+            } else {
+                (b.down.0, down)
+            };
+            if b.free && least <= free_ns {
+                rest_ns += least.max(0.0);
+                free += 1;
+                span = (t.min(span.0), t.max(span.1));
+            }
+        }
+        let error = (rest_ns / free as f64 + STAMP_NS) / (span.1 - span.0).max(FIRST_S);
+        let slope = line.slope;
+        (free >= FEWEST).then_some((Rate { slope, error }, free))
     }
 }
 
-struct Fit {
-    line: Line,
-    /// Mean distance of the points from the line.
-    rest_ns: f64,
-    span_s: f64,
+impl Bucket {
+    /// How far its smallest delays lie above what `line`, the floor upward, leaves of them.
+    fn above(&self, line: &Line, rtt: f64) -> (f64, f64) {
+        (
+            self.up.1 - line.at(self.up.0),
+            self.down.1 - (rtt - line.at(self.down.0)),
+        )
+    }
+
+    fn cost(&self, line: &Line, rtt: f64) -> f64 {
+        let (up, down) = self.above(line, rtt);
+        cost_of(up) + cost_of(down)
+    }
 }
 
-impl Fit {
-    fn of(points: impl Iterator<Item = Point> + Clone) -> Option<Self> {
-        let line = supporting_line::<BUCKETS>(points.clone())?;
-        let (mut sum, mut count, mut span) = (0.0, 0.0, (f64::MAX, f64::MIN));
-        for p in points {
-            sum += p.1 - line.at(p.0);
-            count += 1.0;
-            span = (p.0.min(span.0), p.0.max(span.1));
-        }
-        Some(Self {
-            line,
-            rest_ns: sum / count,
-            span_s: span.1 - span.0,
-        })
+/// What speaks against a line that leaves a smallest delay so far above it: little more for a queue
+/// of seconds than for one of a millisecond; and much for one that lies below it, which cannot be.
+fn cost_of(above_ns: f64) -> f64 {
+    if above_ns < 0.0 {
+        -BELOW * above_ns
+    } else {
+        above_ns * QUEUE_NS / (above_ns + QUEUE_NS)
     }
+}
 
-    fn weight(&self) -> f64 {
-        let scale = self.rest_ns + STAMP_NS;
-        1.0 / (scale * scale)
+/// The line that fits best as the floor upward: each smallest delay upward lies above it, and each
+/// smallest delay downward above the rest of the round trip. In a queue that stands in one
+/// direction it runs along the other; a queue in both says next to nothing. What costs least touches
+/// two points: two neighbours of one direction's hull, or one of each.
+fn common_line<I: Iterator<Item = Bucket> + Clone>(
+    buckets: impl Fn() -> I,
+    rtt: f64,
+) -> Option<Line> {
+    let up = lower_hull::<BUCKETS>(buckets().map(|b| b.up));
+    let down = lower_hull::<BUCKETS>(buckets().map(|b| b.down));
+    let from_down = |p: Point| (p.0, rtt - p.1);
+    let edges_up = up.windows(2).map(|e| (e[0], e[1]));
+    let edges_down = down.windows(2).map(|e| (from_down(e[0]), from_down(e[1])));
+    let across = up
+        .iter()
+        .flat_map(|a| down.iter().map(move |b| (*a, from_down(*b))));
+    let mut best: Option<(f64, Line)> = None;
+    for (a, b) in edges_up.chain(edges_down).chain(across) {
+        let Some(line) = Line::through(a, b) else {
+            continue;
+        };
+        let mut cost = 0.0;
+        for bucket in buckets() {
+            cost += bucket.cost(&line, rtt);
+            if best.is_some_and(|(least, _)| cost >= least) {
+                break;
+            }
+        }
+        if best.is_none_or(|(least, _)| cost < least) {
+            best = Some((cost, line));
+        }
     }
+    best.map(|(_, line)| line)
 }
 
 fn keep_lower(kept: &mut Point, new: Point, slope: f64) {
@@ -192,7 +274,8 @@ mod tests {
             } else {
                 0.0
             };
-            skew.add(t, true_slope * t + noise + queue, noise - true_slope * t);
+            let (up, down) = (true_slope * t + noise + queue, noise - true_slope * t);
+            skew.add((t, up, down), true, 0.0, 250_000.0);
             if t > 30.0 {
                 let rate = skew.rate().unwrap();
                 assert!(
@@ -203,5 +286,40 @@ mod tests {
         }
         let rate = skew.rate().unwrap();
         assert!(rate.error < 300.0, "{rate:?}");
+    }
+
+    /// Both floors rise, one after the other, and what is full breathes: no rate of clocks.
+    #[test]
+    fn queues_in_both_directions_leave_the_rate_alone() {
+        for begin in [15.0, 60.0, 400.0] {
+            let mut skew = Skew::new();
+            let slope = -20_000.0;
+            let (mut sure, mut at_end) = (None, None);
+            for i in 0..20_000u32 {
+                let t = f64::from(i) * 0.05;
+                let noise = |salt: u32| f64::from((i * 7919 + salt) % 100) * 1_000.0;
+                let stands = |from: f64, ns: f64| {
+                    let breath = 1.0 + 0.02 * ((t - from) % 7.0);
+                    if t > from && t < begin + 200.0 {
+                        ns * breath
+                    } else {
+                        0.0
+                    }
+                };
+                let up = slope * t + noise(0) + stands(begin, 120e6);
+                let down = noise(31) - slope * t + stands(begin + 90.0, 80e6);
+                if t < begin + 90.0 {
+                    sure = skew.rate();
+                } else if t < begin + 199.0 {
+                    at_end = skew.rate();
+                }
+                let free = t < begin + 90.0 || t > begin + 200.0;
+                skew.add((t, up, down), free, 0.0, 250_000.0);
+            }
+            for rate in [sure, at_end, skew.rate()] {
+                let rate = rate.unwrap();
+                assert!((rate.slope - slope).abs() < 1_000.0, "{begin}: {rate:?}");
+            }
+        }
     }
 }

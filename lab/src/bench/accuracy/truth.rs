@@ -62,25 +62,40 @@ pub(super) fn irtt(log: &[Passage], far: IpAddr, size: u16) -> Truth {
     numbered(&up, &down, number)
 }
 
+/// The reflector answers within this, ns, except where its host stalls; probes are further apart.
+const RESIDENCE_NS: i64 = 10_000_000;
+
 /// Our probes, by the counter of their session. The echoes have a counter of their own, so they are
-/// told by their order: the reflector answers everything, in the order in which it came.
+/// told by when they came: each belongs to the oldest request that is not answered yet and has only
+/// just got there. What was answered later than that is left out.
 pub(super) fn probes(log: &[Passage], far: IpAddr, size: u16) -> Truth {
     let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
-    let mut arrived = of(log, far, Way::Up, pick);
-    arrived.retain(|p| p.fate.delivered_ns().is_some());
-    arrived.sort_by_key(|p| p.fate.delivered_ns());
-    let answers = of(log, far, Way::Down, pick);
-    let line = |(p, answer): (&Passage, &Passage)| {
-        Some((
-            p.mark,
-            Line {
-                up_ns: p.took_ns()?,
-                down_ns: answer.took_ns()?,
-                arrival_ns: p.arrival_ns,
-            },
-        ))
-    };
-    arrived.iter().zip(&answers).filter_map(line).collect()
+    let mut arrived: Vec<(i64, Passage)> = of(log, far, Way::Up, pick)
+        .into_iter()
+        .filter_map(|p| Some((p.fate.delivered_ns()?, p)))
+        .collect();
+    arrived.sort_by_key(|(at, _)| *at);
+    let mut arrived = arrived.into_iter().peekable();
+    let mut truth = Truth::new();
+    for answer in of(log, far, Way::Down, pick) {
+        let waits = |at: i64| answer.arrival_ns - at;
+        while arrived
+            .next_if(|(at, _)| waits(*at) > RESIDENCE_NS)
+            .is_some()
+        {}
+        let Some((_, request)) = arrived.next_if(|(at, _)| waits(*at) >= 0) else {
+            continue;
+        };
+        if let (Some(up_ns), Some(down_ns)) = (request.took_ns(), answer.took_ns()) {
+            let line = Line {
+                up_ns,
+                down_ns,
+                arrival_ns: request.arrival_ns,
+            };
+            truth.insert(request.mark, line);
+        }
+    }
+    truth
 }
 
 /// What has to be added to the numbers of `sent` (number, send time) to have those of `truth`: the
@@ -110,6 +125,7 @@ pub(super) fn align(sent: &[(u64, i64)], truth: &Truth) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Fate;
 
     #[test]
     fn numbers_are_aligned_in_spite_of_a_wrong_clock() {
@@ -125,5 +141,34 @@ mod tests {
         let wrong = |n: u64| at(n) + at(n) / 20_000 + if n > 500 { 100_000_000 } else { 0 };
         let sent: Vec<(u64, i64)> = (20..900).map(|n| (n, wrong(n))).collect();
         assert_eq!(align(&sent, &truth), Some(3));
+    }
+
+    /// The log begins while a probe is on its way back, and one is never answered.
+    #[test]
+    fn an_answer_belongs_to_the_request_that_has_just_arrived() {
+        const MS: i64 = 1_000_000;
+        let far = IpAddr::from([10, 99, 0, 1]);
+        let packet = |way, at_ms: i64, took_ms: i64, mark| Passage {
+            flow: Flow::Udp(1, 2, 128),
+            far,
+            mark,
+            fate: Fate::Delivered((at_ms + took_ms) * MS),
+            ..Passage::arrived(way, at_ms * MS, 170)
+        };
+        let log = [
+            packet(Way::Down, 5, 20, 70),
+            packet(Way::Up, 0, 20, 8),
+            packet(Way::Down, 20, 23, 71),
+            packet(Way::Up, 20, 22, 9),
+            packet(Way::Up, 40, 24, 10),
+            packet(Way::Down, 64, 21, 72),
+        ];
+        let truth = probes(&log, far, 128);
+        let took = |n: u64| truth.get(&n).map(|l| (l.up_ns / MS, l.down_ns / MS));
+        assert_eq!(truth.len(), 2);
+        assert_eq!(
+            (took(8), took(9), took(10)),
+            (Some((20, 23)), None, Some((24, 21)))
+        );
     }
 }

@@ -117,6 +117,9 @@ pub struct SeriesStatus {
     pub last_second: Second,
     /// Since the start.
     pub total: Second,
+    /// Whether the far end says that something keeps its wall clock right; `None` where it says
+    /// nothing. No delay needs it.
+    pub far_clock_disciplined: Option<bool>,
     #[serde(skip)]
     current: Second,
 }
@@ -151,6 +154,7 @@ impl SeriesStatus {
             interval_ns: info.interval_ns,
             last_second: Second::default(),
             total: Second::default(),
+            far_clock_disciplined: None,
             current: Second::default(),
         }
     }

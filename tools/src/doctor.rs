@@ -417,7 +417,15 @@ fn reflectors(f: &mut Findings, status: &Value) {
         });
         match s["total"]["rtt_ns"].as_u64() {
             Some(rtt_ns) if !lost => {
-                f.ok(&what, format!("answers from {address}, {}", delay(rtt_ns)));
+                let clock = match s["far_clock_disciplined"].as_bool() {
+                    Some(true) => ", its clock is synchronised",
+                    Some(false) => ", its clock is not synchronised (which no delay needs)",
+                    None => "",
+                };
+                f.ok(
+                    &what,
+                    format!("answers from {address}, {}{clock}", delay(rtt_ns)),
+                );
             }
             answered => f.put(
                 Verdict::Warn,

@@ -59,6 +59,14 @@ pub enum SessionEvent {
     AddressSeen(SocketAddr),
     /// Its socket dropped this many datagrams: losses around now are not the line's.
     RemoteDrops(u32),
+    /// What it says of its wall clock, for the first time or because that has changed. Delays are of
+    /// its monotonic clock, which is never set; they need neither to be right.
+    RemoteClock {
+        /// Whether something keeps it right.
+        disciplined: bool,
+        /// Whether it has been set since the echo before.
+        set: bool,
+    },
 }
 
 /// Probes one reflector from one socket, in up to [`STREAMS_PER_SESSION`] streams.
@@ -79,6 +87,8 @@ pub struct Client<S, L> {
     silent: bool,
     address: Option<SocketAddr>,
     remote_drops: Option<u32>,
+    /// Whether the reflector's wall clock is disciplined, and its epoch.
+    remote_clock: Option<(bool, u32)>,
     events: Deque<SessionEvent, 8>,
 }
 
@@ -107,6 +117,7 @@ where
             silent: false,
             address: None,
             remote_drops: None,
+            remote_clock: None,
             events: Deque::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::client::{Client, SessionEvent, StreamConfig};
 use super::record::StreamRecord;
-use super::reflector::{KeyEntry, Reflector, Session};
+use super::reflector::{ClockFacts, KeyEntry, Reflector, Session};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::packet::{RecvMeta, SendOutcome};
@@ -206,6 +206,7 @@ fn a_session_measures_the_line_without_the_far_ends_residence() {
         w.events[1],
         SessionEvent::AddressSeen(([192, 0, 2, 7], 1000).into())
     );
+    assert_eq!(w.events[2..], [remote_clock(false, false)]);
     assert!(w.samples.len() > 90);
     let settled = &w.samples[..w.samples.len() - 2];
     for s in settled {
@@ -219,6 +220,36 @@ fn a_session_measures_the_line_without_the_far_ends_residence() {
         );
     }
     assert!(w.down_bytes <= w.up_bytes);
+}
+
+const fn remote_clock(disciplined: bool, set: bool) -> SessionEvent {
+    SessionEvent::RemoteClock { disciplined, set }
+}
+
+#[test]
+fn what_becomes_of_the_reflectors_wall_clock_is_told_once() {
+    let mut w = World::new(|_| (false, false));
+    w.run_until(1_000);
+    for (until_ms, disciplined, epoch) in [(2_000, true, 0), (3_000, true, 1), (4_000, false, 1)] {
+        w.reflector.set_clock(ClockFacts { epoch, disciplined });
+        w.run_until(until_ms);
+    }
+    // Another run of it counts from another beginning.
+    w.reflector = reflector(77, 4);
+    w.run_until(12_000);
+    let told = w
+        .events
+        .iter()
+        .filter(|e| matches!(e, SessionEvent::RemoteClock { .. }));
+    let told: Vec<SessionEvent> = told.copied().collect();
+    let expected = [
+        remote_clock(false, false),
+        remote_clock(true, false),
+        remote_clock(true, true),
+        remote_clock(false, false),
+        remote_clock(false, false),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub struct Probe {
 pub struct Reply {
     /// As in the probe.
     pub stream: U16,
-    /// Bit 0: the reflector's wall clock is disciplined.
+    /// [`Reply::DISCIPLINED`]; the other bits are zero.
     pub flags: U16,
     /// TTL or hop limit of the probe as received; 0 where not known.
     pub ttl: u8,
@@ -79,6 +79,11 @@ pub struct Reply {
     pub port: U16,
     /// Zero.
     pub reserved2: U16,
+}
+
+impl Reply {
+    /// Of its flags: the reflector's wall clock is disciplined.
+    pub const DISCIPLINED: u16 = 1;
 }
 
 const _: () = assert!(OVERHEAD + size_of::<Reply>() == MIN_PROBE_SIZE);

@@ -9,6 +9,7 @@ use bufferbane_store::{Event, SeriesInfo, Severity};
 use super::wall::trust;
 use super::{Fact, Recorder, SECOND_NS, note};
 use crate::alerts::News;
+use crate::status::SeriesStatus;
 
 /// Another number of hops and another smallest delay this near to each other are one change, ns: the
 /// delay tells when to some looks of five seconds.
@@ -67,6 +68,20 @@ impl Recorder {
                     let text = format!("{text}, before that at {before}");
                     let fact = fact("address_change", Severity::Info, text);
                     self.fact(at, None, fact, false);
+                }
+            }
+            SessionEvent::RemoteClock { disciplined, set } => {
+                let of_it = |s: &&mut SeriesStatus| {
+                    s.kind == "udp" && s.interface == interface && s.target == target
+                };
+                for live in self.live.values_mut().filter(of_it) {
+                    live.far_clock_disciplined = Some(disciplined);
+                }
+                let state = if disciplined { "is" } else { "is not" };
+                log::info!("{interface}: the wall clock of {target} {state} synchronised");
+                if set {
+                    // Delays are of its monotonic clock.
+                    log::info!("{interface}: the wall clock of {target} was set; no delay has it");
                 }
             }
             SessionEvent::RemoteDrops(n) => {

@@ -148,6 +148,7 @@ where
                 s.run = None;
             }
             self.remote_drops = None;
+            self.remote_clock = None;
             self.before = None;
             self.session = None;
             self.event(SessionEvent::RemoteRestarted);

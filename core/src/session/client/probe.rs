@@ -146,6 +146,17 @@ where
         if self.address.replace(address) != Some(address) {
             self.event(SessionEvent::AddressSeen(address));
         }
+        let clock = (
+            reply.flags.get() & Reply::DISCIPLINED != 0,
+            reply.clock_epoch.get(),
+        );
+        let known = self.remote_clock.replace(clock);
+        if known != Some(clock) {
+            self.event(SessionEvent::RemoteClock {
+                disciplined: clock.0,
+                set: known.is_some_and(|(_, epoch)| epoch != clock.1),
+            });
+        }
         let drops = reply.socket_drops.get();
         let before = self.remote_drops.replace(drops);
         // Among the first count there may be drops of the probes before it.

@@ -72,7 +72,11 @@ where
         let rx_ns = meta.at.at.as_nanos();
         let reply = Reply {
             stream: probe.stream,
-            flags: U16::new(u16::from(self.clock.disciplined)),
+            flags: U16::new(if self.clock.disciplined {
+                Reply::DISCIPLINED
+            } else {
+                0
+            }),
             ttl: meta.ttl.unwrap_or(0),
             tos: meta.tos.unwrap_or(0),
             clocks,

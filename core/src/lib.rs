@@ -24,6 +24,7 @@ pub mod awaited;
 pub mod clock;
 pub mod detect;
 pub mod drop_reason;
+pub mod failure;
 pub mod flight;
 pub mod household;
 pub mod icmp;

@@ -1,5 +1,6 @@
 //! The unit of measurement: what became of one probe.
 
+use crate::failure::Failure;
 use crate::time::{ClockSource, Monotonic, StampErrors};
 
 /// A series within one running daemon: the index of a (interface, target, stream) in its plan.
@@ -162,7 +163,7 @@ pub struct Sample {
     /// Bytes of payload: of UDP for a reflector probe, of the ICMP message for an echo.
     pub size: u16,
     /// Round-trip time in ns without the far end's residence time where that is known; present
-    /// exactly where [`Status::is_answered`].
+    /// exactly where [`Status::is_answered`] and no [`Sample::failure`].
     pub rtt_ns: Option<u64>,
     /// Far end's receive time minus our send time in ns: the difference of two clocks that are not
     /// synchronised, so only its changes mean something.
@@ -171,7 +172,8 @@ pub struct Sample {
     pub raw_down_ns: Option<i64>,
     /// Send time minus the deadline of its slot, ns; negative where it left early.
     pub send_late_ns: i64,
-    /// The send call's errno where [`Status::Unsent`], else 0.
+    /// The send call's errno where [`Status::Unsent`]; where answered, the code of the
+    /// [`Sample::failure`]; else 0.
     pub errno: u16,
     /// Who stamped the request as it left.
     pub tx_clock: ClockSource,
@@ -213,6 +215,16 @@ impl Sample {
             ttl_up: None,
             ttl_down: None,
             tos_seen: None,
+        }
+    }
+
+    /// Why the answer is not what was asked for: of a resolver that refuses, for example. How soon
+    /// somebody fails says nothing about the line, so there is no round-trip time.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Failure> {
+        match self.status {
+            Status::Ok | Status::Late => Failure::from_code(self.errno),
+            _ => None,
         }
     }
 

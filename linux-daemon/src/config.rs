@@ -13,6 +13,7 @@ use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 
 use crate::alerts::AlertsConfig;
+use crate::ask::ServiceTarget;
 use crate::pacing::Pacing;
 use crate::stamp::StampTarget;
 
@@ -171,6 +172,8 @@ pub struct Config {
     pub targets: Option<Vec<Target>>,
     /// STAMP reflectors of others.
     pub stamps: Vec<StampTarget>,
+    /// Services that are asked.
+    pub services: Vec<ServiceTarget>,
     /// Reflectors.
     pub reflectors: Vec<Reflector>,
     /// Throughput tests.
@@ -233,6 +236,7 @@ impl Default for Config {
             interfaces: Vec::new(),
             targets: None,
             stamps: Vec::new(),
+            services: Vec::new(),
             reflectors: Vec::new(),
             throughput: Throughput::default(),
             alerts: AlertsConfig::default(),

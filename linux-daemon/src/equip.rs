@@ -21,7 +21,7 @@ use crate::probe::Prober;
 use crate::scout::Way;
 
 /// Share of a slot that the random offset of a probe may take, permille.
-const SPREAD_PERMILLE: u16 = 800;
+pub(crate) const SPREAD_PERMILLE: u16 = 800;
 
 /// A prober, and what its unit has to know of it.
 pub(crate) struct Equipped {
@@ -35,13 +35,13 @@ pub(crate) struct Equipped {
 /// Describes a series (kind, size, DSCP, interval in ns), and gives its number.
 pub(crate) type Describe<'a> = dyn FnMut(SeriesKind, u16, u8, u64) -> SeriesIndex + 'a;
 
-/// The prober of `w`, whose first slots begin at `now`.
+/// The prober of `w`, whose first slots begin at `now`; `None` where it is asked and not probed.
 pub(crate) fn prober(
     w: &Wanted,
     now: Monotonic,
     describe: &mut Describe<'_>,
     rng: &mut ChaCha12Rng,
-) -> Equipped {
+) -> Option<Equipped> {
     let (prober, tos, in_flight) = match &w.probe {
         Probe::Icmp {
             size,
@@ -111,12 +111,13 @@ pub(crate) fn prober(
             }
             (Prober::Session(Box::new(client)), tos, in_flight)
         }
+        Probe::Service(_) => return None,
     };
-    Equipped {
+    Some(Equipped {
         prober,
         tos,
         in_flight,
-    }
+    })
 }
 
 /// The size that a series is known by, 0 where sizes are mixed, and those beside its first.
@@ -143,16 +144,11 @@ fn framing(to: IpAddr) -> Framing {
 pub(crate) fn socket(w: &Wanted) -> Result<(ProbeSocket, String), SocketError> {
     let family = Family::of(&w.remote.ip());
     let builder = match &w.probe {
-        Probe::Reflector { .. } | Probe::Stamp(_) => ProbeSocket::udp(family),
         Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
         Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
+        _ => ProbeSocket::udp(family),
     };
-    let way = Way {
-        interface: w.interface.clone(),
-        source: w.source,
-        mark: w.mark,
-    };
-    let socket = way.socket(builder).build()?;
+    let socket = Way::to(w).socket(builder).build()?;
     let stamping = stamping::choose(&w.interface, true);
     let words = stamping.to_string();
     let socket = match stamping {

@@ -18,8 +18,11 @@ use bufferbane_linux_io::{Waker, clock};
 use bufferbane_store::{SeriesInfo, SeriesKind, Severity};
 use nix::libc;
 use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
 use rtrb::{Consumer, Producer};
+use tokio::sync::mpsc::UnboundedSender;
 
+use crate::ask;
 use crate::config::Config;
 use crate::equip;
 use crate::load::{Path, Paths};
@@ -27,7 +30,7 @@ use crate::names::Resolver;
 use crate::plan::{self, Host, Probe, Sources, Wanted};
 use crate::probe::{Command, Returned, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
-use crate::scout::{Errand, Scout};
+use crate::scout::{Errand, Scout, Way};
 use crate::status::Status;
 use numbers::Numbers;
 
@@ -60,6 +63,7 @@ pub(crate) struct Keeper {
     commands: Producer<Command>,
     returned: Consumer<Returned>,
     waker: Waker,
+    asks: UnboundedSender<ask::Command>,
     orders: SyncSender<Order>,
     requests: Receiver<Request>,
     status: Arc<Mutex<Status>>,
@@ -82,6 +86,7 @@ pub(crate) struct Ends {
     pub(crate) commands: Producer<Command>,
     pub(crate) returned: Consumer<Returned>,
     pub(crate) waker: Waker,
+    pub(crate) asks: UnboundedSender<ask::Command>,
     pub(crate) orders: SyncSender<Order>,
     pub(crate) requests: Receiver<Request>,
     pub(crate) status: Arc<Mutex<Status>>,
@@ -101,6 +106,7 @@ impl Keeper {
             commands: ends.commands,
             returned: ends.returned,
             waker: ends.waker,
+            asks: ends.asks,
             orders: ends.orders,
             requests: ends.requests,
             status: ends.status,
@@ -191,9 +197,11 @@ impl Keeper {
         let routes = self.netlink.default_routes().unwrap_or_default();
         self.scout.begin(routes != self.routes);
         self.routes.clone_from(&routes);
+        let resolvers = plan::system_resolvers();
         let host = Host {
             interfaces: &interfaces,
             default_routes: &routes,
+            resolvers: &resolvers,
         };
         let mut asked = Asked {
             names: &mut self.names,
@@ -212,7 +220,10 @@ impl Keeper {
         for w in gone {
             if let Some(kept) = self.units.remove(&w) {
                 self.end_trouble(&w);
-                self.tell(Command::Remove(kept.id));
+                match &w.probe {
+                    Probe::Service(_) => self.ask(ask::Command::Remove(kept.id)),
+                    _ => self.tell(Command::Remove(kept.id)),
+                }
                 for series in kept.series {
                     self.order(Order::Forget(series));
                 }
@@ -251,7 +262,7 @@ impl Keeper {
                 remote: w.remote,
                 key: key.key().clone(),
             }),
-            Probe::Icmp { .. } | Probe::Stamp(_) => None,
+            Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,
         });
         if let Ok(mut place) = self.paths.lock() {
             *place = paths.collect();
@@ -305,15 +316,23 @@ impl Keeper {
             // As above.
             let _ = self.orders.send(order);
         }
-        let equipped = equip::prober(w, clock::now(), &mut describe, &mut self.rng);
-        let unit = Unit::new(
-            id,
-            w.remote,
-            equipped.prober,
-            equipped.tos,
-            equipped.in_flight,
-        );
-        self.tell(Command::Add(Box::new(unit)));
+        let now = clock::now();
+        if let Probe::Service(service) = &w.probe {
+            let size = ask::Unit::size_of(service);
+            let series = describe(service.kind(), size, 0, service.interval_ns());
+            let rng = ChaCha12Rng::from_rng(&mut self.rng);
+            self.ask(ask::Command::Add(Box::new(ask::Unit {
+                id,
+                series,
+                way: Way::to(w),
+                remote: w.remote,
+                service: service.clone(),
+                rng,
+            })));
+        } else if let Some(e) = equip::prober(w, now, &mut describe, &mut self.rng) {
+            let unit = Unit::new(id, w.remote, e.prober, e.tos, e.in_flight);
+            self.tell(Command::Add(Box::new(unit)));
+        }
         self.units.insert(
             w.clone(),
             Kept {
@@ -334,6 +353,12 @@ impl Keeper {
         let id = kept.id;
         match path {
             Ok(index) if kept.open == Some(index) => {}
+            Ok(index) if matches!(w.probe, Probe::Service(_)) => {
+                kept.open = Some(index);
+                let mended = kept.trouble.take().is_some();
+                self.ask(ask::Command::Open(id));
+                self.note_mended(w, mended);
+            }
             Ok(index) => match equip::socket(w) {
                 Ok((socket, stamped)) => {
                     if self.stamped.get(&w.interface) != Some(&stamped) {
@@ -343,10 +368,7 @@ impl Keeper {
                     kept.open = Some(index);
                     let mended = kept.trouble.take().is_some();
                     self.tell(Command::Open(id, Box::new(socket)));
-                    if mended {
-                        log::info!("{}: probed again", w.name());
-                        self.end_trouble(w);
-                    }
+                    self.note_mended(w, mended);
                 }
                 Err(e) => {
                     let errno = e.source.raw_os_error().unwrap_or(libc::EIO);
@@ -354,6 +376,13 @@ impl Keeper {
                 }
             },
             Err((errno, why)) => self.close(w, errno, why),
+        }
+    }
+
+    fn note_mended(&self, w: &Wanted, mended: bool) {
+        if mended {
+            log::info!("{}: probed again", w.name());
+            self.end_trouble(w);
         }
     }
 
@@ -367,7 +396,10 @@ impl Keeper {
         let id = kept.id;
         log::warn!("{}: not probed: {why}", w.name());
         kept.trouble = Some((errno, why.clone()));
-        self.tell(Command::Close(id, errno));
+        match &w.probe {
+            Probe::Service(_) => self.ask(ask::Command::Close(id, errno)),
+            _ => self.tell(Command::Close(id, errno)),
+        }
         let fact = Fact {
             kind: "not_probed",
             severity: Severity::Warning,
@@ -379,7 +411,7 @@ impl Keeper {
         self.order(Order::Begin(trouble_name(w), fact));
     }
 
-    fn end_trouble(&mut self, w: &Wanted) {
+    fn end_trouble(&self, w: &Wanted) {
         self.order(Order::End(trouble_name(w)));
     }
 
@@ -485,6 +517,11 @@ impl Keeper {
             self.waker.wake();
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn ask(&self, command: ask::Command) {
+        // The asking thread is there as long as this end of its queue.
+        let _ = self.asks.send(command);
     }
 
     fn order(&self, order: Order) {

@@ -1,14 +1,16 @@
 //! The daemon: probes from every bound interface, records, and keeps watch.
 //!
-//! Four threads, one way for data:
+//! Five threads, one way for data:
 //!
 //! ```text
 //! keeper ──sockets, probers──▶ probe ──reports──▶ recorder ──▶ store
-//!   ▲ links, routes, names       (one ring)          ▲ orders
-//!   └─────────── configuration ──── control ─────────┘
+//!   │ links, routes, names       (one ring)          ▲ orders
+//!   └───────────────────────▶ ask ──samples──────────┤
+//! keeper ◀─────── configuration ──── control ────────┘
 //! ```
 
 mod alerts;
+pub mod ask;
 pub mod config;
 mod control;
 mod episode;

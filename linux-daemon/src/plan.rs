@@ -11,6 +11,8 @@ use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
 
+use crate::ask::config::default_services;
+use crate::ask::{Service, ServicePlace, ServiceTarget};
 use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
 use crate::scout::{Errand, Sought, Way};
 use crate::stamp::StampProbe;
@@ -27,6 +29,8 @@ const ANYCAST: [(&str, &str); 4] = [
 pub(crate) struct Host<'a> {
     pub(crate) interfaces: &'a [Interface],
     pub(crate) default_routes: &'a [Route],
+    /// Those that this host itself asks for names.
+    pub(crate) resolvers: &'a [IpAddr],
 }
 
 /// What has to be asked for, and may not be known yet.
@@ -77,6 +81,8 @@ pub(crate) enum Probe {
         interval_ns: u64,
     },
     Stamp(StampProbe),
+    /// Asked by another thread than the one that probes.
+    Service(Service),
     Reflector {
         key: OrderedKey,
         streams: Vec<StreamOrder>,
@@ -141,16 +147,15 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
     } else {
         config.interfaces.clone()
     };
-    let defaults: Vec<Target>;
-    let targets = match &config.targets {
-        Some(t) => t,
+    let mut defaults: (Vec<Target>, Vec<ServiceTarget>);
+    let (targets, services) = match &config.targets {
+        Some(t) => (t, &config.services),
         None => {
-            let named = |t: &Target| config.reflectors.iter().any(|r| r.name == t.name);
-            defaults = default_targets()
-                .into_iter()
-                .filter(|t| !named(t))
-                .collect();
-            &defaults
+            let named = |name: &str| config.reflectors.iter().any(|r| r.name == name);
+            defaults = (default_targets(), default_services());
+            defaults.0.retain(|t| !named(&t.name));
+            defaults.1.retain(|t| !named(&t.name));
+            (&defaults.0, &defaults.1)
         }
     };
     // A set: two resolvers that are the gateway are one target.
@@ -183,6 +188,12 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
             let remotes = choose(&found, s.family, interface, host);
             want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
+        for t in services {
+            for (name, found) in service_places(t, interface, host, sources) {
+                let remotes = choose(&found, t.family, interface, host);
+                want(&name, remotes, &|| Probe::Service(t.service.clone()));
+            }
+        }
         for r in &config.reflectors {
             let found = resolve(sources, interface, &r.name, &r.host, r.port);
             let remotes = choose(&found, r.family, interface, host);
@@ -204,8 +215,8 @@ fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
         .collect()
 }
 
-/// Sensible where the configuration says nothing of targets: the gateway, the modem and the provider's first
-/// hop where they answer, well-known addresses, the system's resolvers.
+/// What is pinged where the configuration says nothing of targets: the gateway, the modem and the
+/// provider's first hop where they answer, well-known addresses.
 fn default_targets() -> Vec<Target> {
     let target = |name: &str, place| Target {
         name: name.to_owned(),
@@ -223,17 +234,48 @@ fn default_targets() -> Vec<Target> {
     for (name, address) in ANYCAST {
         targets.push(target(name, Place::Host(address.to_owned())));
     }
-    let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    for (i, ip) in resolvers_of(&resolvers).iter().enumerate() {
-        let known = ANYCAST.iter().any(|(_, a)| *a == ip.to_string());
-        if !ip.is_loopback() && !known {
-            targets.push(target(
-                &format!("resolver-{}", i + 1),
-                Place::Host(ip.to_string()),
-            ));
+    targets
+}
+
+/// The names and addresses of a service: of this host's resolvers each is a target of its own.
+fn service_places(
+    target: &ServiceTarget,
+    interface: &str,
+    host: &Host<'_>,
+    sources: &mut dyn Sources,
+) -> Vec<(String, Vec<SocketAddr>)> {
+    match &target.place {
+        ServicePlace::Host(name, port) => {
+            let found = resolve(sources, interface, &target.name, name, *port);
+            vec![(target.name.clone(), found)]
+        }
+        ServicePlace::System => {
+            let numbered = host.resolvers.iter().zip(1..);
+            let named = numbered.map(|(ip, n)| {
+                let name = match n {
+                    1 => target.name.clone(),
+                    n => format!("{}-{n}", target.name),
+                };
+                (name, vec![SocketAddr::new(*ip, 53)])
+            });
+            named.collect()
         }
     }
-    targets
+}
+
+/// Whom this host asks for names, as far as others can be asked through an uplink: not itself. Where it
+/// asks only itself, whom systemd-resolved asks.
+pub(crate) fn system_resolvers() -> Vec<IpAddr> {
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let read = files.iter().map(|file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let mut list = resolvers_of(&text);
+        list.retain(|ip| !ip.is_loopback());
+        list
+    });
+    read.into_iter()
+        .find(|list| !list.is_empty())
+        .unwrap_or_default()
 }
 
 fn resolvers_of(resolv_conf: &str) -> Vec<IpAddr> {

@@ -50,6 +50,8 @@ pub(crate) enum Order {
     Forget(SeriesIndex),
     /// Unit `id` speaks to this reflector through this interface.
     Session(u32, String, String),
+    /// What became of a question that was asked outside the probe thread.
+    Observation(Observation),
     /// Something happened, and was over.
     Moment(Fact),
     /// Something began: (name of the trouble, event).
@@ -261,6 +263,7 @@ impl Recorder {
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
             }
+            Order::Observation(observation) => self.record(observation),
             Order::Moment(fact) => self.fact(clock::now(), None, fact, false),
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),

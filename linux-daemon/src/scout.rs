@@ -53,6 +53,15 @@ impl Way {
         }
     }
 
+    /// The way of what is probed.
+    pub(crate) fn to(wanted: &crate::plan::Wanted) -> Self {
+        Self {
+            interface: wanted.interface.clone(),
+            source: wanted.source,
+            mark: wanted.mark,
+        }
+    }
+
     /// A socket of this kind that sends this way.
     pub(crate) fn socket(&self, builder: SocketBuilder) -> SocketBuilder {
         let mut builder = builder.interface(&self.interface);

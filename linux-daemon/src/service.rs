@@ -13,6 +13,7 @@ use bufferbane_store::OpenError;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
+use crate::ask;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::keeper::{Ends, Keeper, Request};
@@ -60,6 +61,7 @@ pub struct Daemon {
     control: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
     probe: Option<JoinHandle<Result<(), String>>>,
+    ask: Option<JoinHandle<()>>,
     recorder: Option<JoinHandle<()>>,
     load: Load,
 }
@@ -136,8 +138,12 @@ impl Daemon {
 
         let paths = Paths::default();
         let watch = Watch::open().map_err(|e| StartError::System("netlink".into(), e))?;
+        let (asks, ask_queue) = tokio::sync::mpsc::unbounded_channel();
+        let asking = ask::start(ask_queue, orders.clone())
+            .map_err(|e| StartError::System("thread ask".into(), e))?;
         let ends = Ends {
             commands: command_in,
+            asks,
             returned: returned_out,
             waker,
             orders: orders.clone(),
@@ -170,6 +176,7 @@ impl Daemon {
             control: None,
             keeper: Some(keeper),
             probe: Some(probe),
+            ask: Some(asking),
             recorder: Some(recorder),
             load,
         };
@@ -261,6 +268,8 @@ impl Daemon {
         drop(self.stop_control.take());
         let _ = self.reloader.requests.send(Request::Stop);
         join("keeper", self.keeper.take());
+        // Its commands came from the keeper.
+        join("ask", self.ask.take());
         if let Some(Err(why)) = join("probe", self.probe.take()) {
             log::error!("{why}");
         }

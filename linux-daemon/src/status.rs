@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status as Outcome};
+use bufferbane_core::stats::failures::Failures;
 use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
 use serde::Serialize;
 
@@ -105,7 +106,7 @@ pub struct SeriesStatus {
     pub interface: String,
     /// Its target.
     pub target: String,
-    /// `udp` or `icmp`.
+    /// `udp`, `icmp`, `stamp` or `dns`.
     pub kind: &'static str,
     /// 4 or 6.
     pub family: u8,
@@ -120,8 +121,12 @@ pub struct SeriesStatus {
     /// Whether the far end says that something keeps its wall clock right; `None` where it says
     /// nothing. No delay needs it.
     pub far_clock_disciplined: Option<bool>,
+    /// Failures since the start, by reason; what is not told apart any more is "other".
+    pub failures: BTreeMap<String, u64>,
     #[serde(skip)]
     current: Second,
+    #[serde(skip)]
+    failed: Failures,
 }
 
 /// Counts over some time.
@@ -131,6 +136,8 @@ pub struct Second {
     pub sent: u64,
     /// Answered.
     pub received: u64,
+    /// Of the answered, those whose answer is a failure.
+    pub failed: u64,
     /// Lost, in whichever direction.
     pub lost: u64,
     /// Never sent.
@@ -155,11 +162,18 @@ impl SeriesStatus {
             last_second: Second::default(),
             total: Second::default(),
             far_clock_disciplined: None,
+            failures: BTreeMap::new(),
             current: Second::default(),
+            failed: Failures::new(),
         }
     }
 
     pub(crate) fn add(&mut self, sample: &Sample, queueing: Option<Queueing>) {
+        let failure = sample.failure();
+        if let Some(failure) = failure {
+            self.failed.add(failure, 1);
+            self.failures = bufferbane_store::by_reason(&self.failed);
+        }
         for s in [&mut self.current, &mut self.total] {
             match sample.status {
                 Outcome::Unsent => s.unsent += 1,
@@ -168,6 +182,7 @@ impl SeriesStatus {
                     s.sent += 1;
                     s.lost += u64::from(status.is_lost());
                     s.received += u64::from(!status.is_lost());
+                    s.failed += u64::from(failure.is_some());
                     s.rtt_ns = sample.rtt_ns.or(s.rtt_ns);
                     if let Some(q) = queueing {
                         s.queue_up_ns = Some(q.up_ns);

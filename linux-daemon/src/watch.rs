@@ -62,6 +62,10 @@ impl Watcher {
     /// A series that is probed from now on.
     pub(crate) fn add(&mut self, now: Monotonic, index: SeriesIndex, info: &SeriesInfo) {
         self.remove(now, index);
+        if info.kind.asks_a_service() {
+            // What a service takes, or fails to do, is not what the line does.
+            return;
+        }
         let facts = SeriesFacts {
             line: self.line(&info.interface),
             target: u16::try_from(number(&mut self.targets, &info.target)).unwrap_or(u16::MAX),

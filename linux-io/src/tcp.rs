@@ -2,8 +2,8 @@
 //! was asked for, and what the kernel says of them.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -58,6 +58,42 @@ impl TcpSocket {
             .set_tcp_user_timeout(Some(USER_TIMEOUT))
             .map_err(error("TCP_USER_TIMEOUT", USER_TIMEOUT.as_secs()))?;
         Ok(Self(socket))
+    }
+
+    /// A socket for a short exchange through `interface`, from the address `source`; it does not block.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn plain(
+        family: Family,
+        interface: Option<&str>,
+        source: Option<IpAddr>,
+        mark: Option<u32>,
+    ) -> Result<Self, SocketError> {
+        let socket = open(family)?;
+        if let Some(name) = interface {
+            socket
+                .bind_device(Some(name.as_bytes()))
+                .map_err(|source| interface_error(name, source))?;
+        }
+        if let Some(mark) = mark {
+            socket.set_mark(mark).map_err(error("SO_MARK", mark))?;
+        }
+        if let Some(source) = source {
+            bind_patiently(&socket, SocketAddr::new(source, 0), BIND_PATIENCE)?;
+        }
+        set(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+            .map_err(error("TCP_NODELAY", "on"))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(error("O_NONBLOCK", "on"))?;
+        Ok(Self(socket))
+    }
+}
+
+impl From<TcpSocket> for OwnedFd {
+    fn from(socket: TcpSocket) -> Self {
+        socket.0.into()
     }
 }
 

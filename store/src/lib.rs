@@ -34,7 +34,7 @@ pub use error::{OpenError, StoreError};
 pub use file::compact;
 pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};
 pub use model::{
-    Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust,
+    Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust, by_reason,
 };
 pub use query::{Bucket, Gap, Overview, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};

@@ -1,6 +1,9 @@
 //! What is kept beside samples: series, events, health, and how far a clock can be trusted.
 
+use std::collections::BTreeMap;
+
 use bufferbane_core::limits::SENT_LATE_NS;
+use bufferbane_core::stats::failures::Failures;
 use bufferbane_core::stats::histogram::{BUCKETS, Histogram};
 use bufferbane_core::time::{Monotonic, StampErrors};
 use bufferbane_core::varint;
@@ -21,6 +24,8 @@ pub enum SeriesKind {
     Icmp,
     /// STAMP (RFC 8762), with a reflector of others.
     Stamp,
+    /// A question to a DNS resolver.
+    Dns,
 }
 
 impl SeriesKind {
@@ -31,8 +36,33 @@ impl SeriesKind {
             Self::Udp => "udp",
             Self::Icmp => "icmp",
             Self::Stamp => "stamp",
+            Self::Dns => "dns",
         }
     }
+
+    /// Whether the far end tells which way a probe was lost.
+    #[must_use]
+    pub const fn tells_direction(self) -> bool {
+        matches!(self, Self::Udp | Self::Stamp)
+    }
+
+    /// Whether a service is asked, which answers when it has the answer: its time is not the line's
+    /// alone, and an answer can be a failure.
+    #[must_use]
+    pub const fn asks_a_service(self) -> bool {
+        matches!(self, Self::Dns)
+    }
+}
+
+/// Counts of failures by their words, for people and programs.
+#[must_use]
+pub fn by_reason(failures: &Failures) -> BTreeMap<String, u64> {
+    let others = (failures.others() > 0).then(|| ("other".to_owned(), failures.others()));
+    failures
+        .iter()
+        .map(|(failure, n)| (failure.to_string(), n))
+        .chain(others)
+        .collect()
 }
 
 /// What a series is: two series with the same of these are one and the same.

@@ -235,6 +235,7 @@ fn sample<'a>(
 ) -> [Field<'a>; 28] {
     let s = &row.sample;
     let unsent = s.status == bufferbane_core::sample::Status::Unsent;
+    let errno = unsent || s.failure().is_some();
     [
         Field::Signed(row.wall_ns),
         Field::Text(&info.interface),
@@ -255,7 +256,7 @@ fn sample<'a>(
         s.remote_rx_clock.into(),
         s.remote_tx_clock.into(),
         err_ns.into(),
-        unsent.then_some(u64::from(s.errno)).into(),
+        errno.then_some(u64::from(s.errno)).into(),
         Field::Owned(s.flags.letters().collect()),
         s.tos_seen.map(|t| t >> 2).into(),
         s.tos_seen.map(|t| t & 3).into(),
@@ -391,7 +392,7 @@ fn rollup<'a>(
 ) -> [Field<'a>; 44] {
     let n = |v: u64| Field::Unsigned(v);
     let rtt = report::spread(&s.rtt, &s.rtt_moments);
-    let directed = info.kind != bufferbane_store::SeriesKind::Icmp;
+    let directed = info.kind.tells_direction();
     let longest = s.runs.longest();
     [
         Field::Signed(wall_ns),

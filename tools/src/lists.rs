@@ -164,6 +164,20 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     ];
     out.push('\n');
     out.push_str(&table(&headings, &rows, 4));
+    for s in status["series"].as_array().into_iter().flatten() {
+        let failures = s["failures"].as_object().into_iter().flatten();
+        let failures: Vec<String> = failures
+            .map(|(why, n)| format!("{} {}", count(number(n)), clean(why)))
+            .collect();
+        if !failures.is_empty() {
+            out.push_str(&format!(
+                "{} {} failed: {}\n",
+                text(&s["interface"]),
+                text(&s["target"]),
+                failures.join(", ")
+            ));
+        }
+    }
     out
 }
 
@@ -292,6 +306,7 @@ mod tests {
                 "address": "192.0.2.1:9876", "interval_ns": 50_000_000,
                 "last_second": {"sent": 20, "received": 19, "lost": 1, "unsent": 0, "rtt_ns": 23_400_000},
                 "total": {"sent": 144_000, "received": 143_900, "lost": 100, "unsent": 0, "rtt_ns": null},
+                "failures": {"SERVFAIL": 12, "other": 1},
             }],
             "store": {"path": "/x", "file_bytes": 5_000_000, "full": true},
             "troubles": ["wlan0: no such interface"],
@@ -306,6 +321,7 @@ mod tests {
             "not used: 3 seal\n",
             "vie\u{fffd}nna",
             "23.40   19/20  144 000",
+            "failed: 12 SERVFAIL, 1 other\n",
         ] {
             assert!(said.contains(part), "{part}:\n{said}");
         }

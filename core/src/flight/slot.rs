@@ -99,9 +99,10 @@ impl Slot {
         let mut sample = Sample::lost(config.series, self.seq, self.tx.at, self.size);
         sample.status = status;
         sample.flags = self.flags;
-        sample.errno = self.errno;
         sample.send_late_ns = self.tx.at.signed_since(self.deadline);
-        if status != Status::Unsent {
+        if status == Status::Unsent {
+            sample.errno = self.errno;
+        } else {
             sample.tx_clock = self.tx.clock;
         }
         let Some(rx) = self.rx.filter(|_| status.is_answered()) else {

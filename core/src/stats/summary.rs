@@ -2,6 +2,7 @@
 
 use crate::clock::Queueing;
 use crate::sample::{Flags, Sample, Status};
+use crate::stats::failures::Failures;
 use crate::stats::histogram::Histogram;
 use crate::stats::jitter::{Rfc3550, ipdv_ns};
 use crate::stats::loss_runs::LossRuns;
@@ -10,11 +11,12 @@ use crate::time::{ClockSource, Monotonic};
 use crate::varint::{Reader, Writer};
 
 /// Version of the bytes that [`Summary::encode`] writes. Version 1 ends before the queueing
-/// delays, version 2 before the reordered on the way up, version 3 before the smoothed jitter.
-const FORMAT: u8 = 4;
+/// delays, version 2 before the reordered on the way up, version 3 before the smoothed jitter, version
+/// 4 before the failures.
+const FORMAT: u8 = 5;
 
 /// Largest size of an encoded [`Summary`], bytes: four histograms with every bucket in use.
-pub const MAX_ENCODED: usize = 4 * crate::stats::histogram::BUCKETS * 7 + 1024;
+pub const MAX_ENCODED: usize = 4 * crate::stats::histogram::BUCKETS * 7 + 1280;
 
 /// How often each clock took a stamp, by [`ClockSource`] number; 0 is "no stamp".
 pub type ClockCounts = [u64; 4];
@@ -106,6 +108,8 @@ pub struct Summary {
     pub reordered_up: u64,
     /// Probes that were never sent; not in `sent`.
     pub unsent: u64,
+    /// Of the answered, those whose answer is a failure, by reason.
+    pub failures: Failures,
     /// Of the sent, those that left after their slot.
     pub sent_late: u64,
     /// When the first probe of the stretch was sent or should have been.
@@ -171,6 +175,7 @@ impl Summary {
             reordered: 0,
             reordered_up: 0,
             unsent: 0,
+            failures: Failures::new(),
             sent_late: 0,
             first: None,
             last: None,
@@ -225,6 +230,9 @@ impl Summary {
         }
         self.received += 1;
         self.late += u64::from(sample.status == Status::Late);
+        if let Some(failure) = sample.failure() {
+            self.failures.add(failure, 1);
+        }
         self.reordered += u64::from(sample.flags.contains(Flags::REORDERED));
         self.reordered_up += u64::from(sample.flags.contains(Flags::REORDERED_UP));
         self.runs.answered();
@@ -288,6 +296,7 @@ impl Summary {
         ] {
             *a = a.saturating_add(b);
         }
+        self.failures.merge(&later.failures);
         self.first = match (self.first, later.first) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -404,6 +413,7 @@ impl Summary {
         if let Some(jitter) = &self.jitter {
             jitter.encode(&mut w);
         }
+        self.failures.encode(&mut w);
         w.finish()
     }
 
@@ -481,6 +491,9 @@ impl Summary {
             s.jitter = Some(Rfc3550::decode(&mut r)?);
         } else if s.head.is_some() {
             s.jitter = None;
+        }
+        if format >= 5 {
+            s.failures = Failures::decode(&mut r)?;
         }
         r.rest().is_empty().then_some(s)
     }

@@ -8,6 +8,7 @@ use bufferbane_config::{Section, parse_size};
 use super::probed::{read_interface, read_name, read_reflector, read_target};
 use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
+use crate::ask;
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
 use crate::stamp;
 
@@ -39,10 +40,10 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
         let mut pinged = Vec::new();
         for t in &targets {
             let name = read_name(t, &mut names);
-            if t.text("kind").is_some_and(|k| k == "stamp") {
-                config.stamps.extend(stamp::read(t, base, name));
-            } else {
-                pinged.extend(read_target(t, name));
+            match t.text("kind").as_deref() {
+                Some("stamp") => config.stamps.extend(stamp::read(t, base, name)),
+                Some("dns") => config.services.extend(ask::config::read(t, name)),
+                _ => pinged.extend(read_target(t, name)),
             }
         }
         config.targets = Some(pinged);

@@ -34,7 +34,7 @@ fn the_probe_threads_scheduling_is_read_and_bounded() {
 fn everything_wrong_is_said_with_its_place() {
     let said = mistakes(
         "[daemon]\ncommit_intervall = \"60s\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\
-         address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"dns\"\n\
+         address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"http\"\n\
          address = \"9.9.9.9\"\n[[reflector]]\nname = \"v\"\naddress = \"h:0\"\n\
          key_file = \"missing.key\"\nsize = 5\n",
     );

@@ -79,6 +79,7 @@ fn without_a_configuration_the_default_route_is_probed() {
     let host = Host {
         interfaces: &interfaces,
         default_routes: &routes,
+        resolvers: &[],
     };
     let names = names(&Config::default(), &host);
     assert!(
@@ -127,6 +128,7 @@ fn a_modem_is_probed_only_once_it_has_answered_through_that_interface() {
     let host = Host {
         interfaces: &interfaces,
         default_routes: &routes,
+        resolvers: &[],
     };
     let is_modem = |n: &String| n.contains(" modem ");
     let config = Config::default();
@@ -151,6 +153,7 @@ fn the_providers_first_hop_is_what_was_found_in_the_family_that_is_asked_for() {
     let host = Host {
         interfaces: &interfaces,
         default_routes: &[],
+        resolvers: &[],
     };
     let mut known = Known(Vec::new());
     for (family, ip) in [(Family::V4, "203.0.113.1"), (Family::V6, "2001:db8::1")] {
@@ -189,6 +192,7 @@ fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
     let host = Host {
         interfaces: &interfaces,
         default_routes: &routes,
+        resolvers: &[],
     };
     let config = Config {
         interfaces: vec!["eth0".into(), "ppp0".into()],
@@ -205,6 +209,27 @@ fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
     assert_eq!(
         names(&config, &host),
         ["eth0 t (203.0.113.5)", "ppp0 t (203.0.113.5)"]
+    );
+}
+
+#[test]
+fn every_resolver_of_the_host_is_a_target_of_its_own() {
+    let interfaces = [interface(2, "eth0", &["192.0.2.7"])];
+    let resolvers = ["192.0.2.1", "2001:db8::1", "203.0.113.53"].map(|ip| ip.parse().unwrap());
+    let host = Host {
+        interfaces: &interfaces,
+        default_routes: &[default_route(2, "192.0.2.1", 100)],
+        resolvers: &resolvers,
+    };
+    // Of a family that the interface has; a number stays whatever becomes of the others.
+    let mut of_resolvers = names(&Config::default(), &host);
+    of_resolvers.retain(|n| n.contains("resolver"));
+    assert_eq!(
+        of_resolvers,
+        [
+            "eth0 resolver (192.0.2.1)",
+            "eth0 resolver-3 (203.0.113.53)"
+        ]
     );
 }
 
@@ -246,6 +271,7 @@ fn a_name_whose_answers_take_turns_stays_one_target_until_its_address_is_gone() 
     let host = Host {
         interfaces: &interfaces,
         default_routes: &[],
+        resolvers: &[],
     };
     let mut sources = Turning {
         answers: vec!["198.51.100.1", "198.51.100.2", "198.51.100.3"],

@@ -6,7 +6,7 @@ use bufferbane_core::stats::loss_runs::{LENGTH_CLASSES, LossRuns};
 use bufferbane_core::stats::moments::Moments;
 use bufferbane_core::stats::summary::{ClockCounts, Summary};
 use bufferbane_core::time::ClockSource;
-use bufferbane_store::{Direction, Overview, Reader, SeriesId, SeriesInfo, SeriesKind, StoreError};
+use bufferbane_store::{Direction, Overview, Reader, SeriesId, SeriesInfo, StoreError, by_reason};
 
 use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
@@ -110,7 +110,7 @@ fn grades(report: &Report) -> Vec<Grade> {
     for interface in interfaces {
         let far = || {
             let own = report.series.iter().filter(|s| s.interface == interface);
-            own.filter(|s| !cover::is_near(s))
+            own.filter(|s| !cover::is_near(s) && !s.is_of_service())
         };
         let mut put = |direction, method, increase_ns: Option<u64>| {
             if let Some(increase_ns) = increase_ns {
@@ -166,7 +166,7 @@ fn host() -> String {
 
 fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
     // Only the far end's own counts give a loss its direction.
-    let directed = info.kind != SeriesKind::Icmp;
+    let directed = info.kind.tells_direction();
     Series {
         interface: info.interface.clone(),
         interface_kind: info.interface_kind.clone(),
@@ -175,6 +175,7 @@ fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
         interval_ns: info.interval_ns,
         sent: s.sent,
         received: s.received,
+        failures: by_reason(&s.failures),
         lost: s.lost,
         lost_up: directed.then_some(s.lost_up),
         lost_down: directed.then_some(s.lost_down),

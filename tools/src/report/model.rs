@@ -3,6 +3,9 @@
 //! Every key is there always; `null` or an empty list says that it is not known or was not measured,
 //! never that it is zero. Times are RFC 3339 in UTC with nanoseconds, `_ns` are integers.
 
+use std::collections::BTreeMap;
+
+use bufferbane_store::SeriesKind;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -132,6 +135,9 @@ pub(crate) struct Series {
     pub(crate) sent: u64,
     /// Of these answered, late ones included.
     pub(crate) received: u64,
+    /// Of the answered, those whose answer is a failure, by reason; only services that are asked have
+    /// such.
+    pub(crate) failures: BTreeMap<String, u64>,
     /// Of these lost.
     pub(crate) lost: u64,
     /// Of the lost, those lost on the way there; `None` where this kind of probe cannot tell.
@@ -185,6 +191,11 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// Whether a service was asked: its time and its failures are not the line's alone.
+    pub(crate) fn is_of_service(&self) -> bool {
+        self.kind == SeriesKind::Dns.as_str()
+    }
+
     /// What it is called where only the direction of its traffic tells it apart: `eth0 → vienna`.
     pub(crate) fn name(&self) -> String {
         crate::show::clean(&format!("{} → {}", self.interface, self.target))

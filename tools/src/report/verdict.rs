@@ -104,7 +104,8 @@ fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
 /// "Nothing wrong", where what was measured bears it, and for no longer than that.
 fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
     let asked_ns = report.to.0.abs_diff(report.from.0);
-    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
+    let failed = |s: &Series| s.failures.values().sum::<u64>();
+    let lossy = |s: &Series| (s.lost + failed(s)) as f64 > LOSS * s.sent as f64;
     if report.series.iter().any(lossy) {
         return None;
     }

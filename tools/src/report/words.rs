@@ -271,6 +271,9 @@ pub(crate) fn oddities(s: &Series) -> Vec<String> {
     .into_iter()
     .filter(|(n, _)| *n > 0)
     .map(|(n, what)| format!("{} {what}", count(n)));
+    let failures = s.failures.iter();
+    let failures = failures.map(|(why, n)| format!("{} {why}", count(*n)));
+    let counts = failures.chain(counts);
     counts.chain(marks(s)).chain(queueing(s)).collect()
 }
 

@@ -1,0 +1,212 @@
+//! Resolvers that are asked through an uplink: a real one (Debian's dnsmasq) over UDP, TCP and IPv6 and
+//! for names that nobody has asked for yet; and some that refuse, cut their answers, or say nothing.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bufferbane_core::stats::summary::Summary;
+use bufferbane_lab::home::Home;
+use bufferbane_lab::link::Direction;
+use bufferbane_lab::netns::{Namespace, possible};
+use bufferbane_lab::skip;
+use bufferbane_store::{Reader, SeriesInfo, SeriesKind, by_reason};
+use bufferbaned::Daemon;
+
+const MS: u64 = 1_000_000;
+
+const CONFIG: &str = r#"
+[[interface]]
+name = "wan0"
+[[target]]
+name = "real"
+kind = "dns"
+address = "10.99.0.1"
+interval = "200ms"
+[[target]]
+name = "real-6"
+kind = "dns"
+address = "[fd99::1]:53"
+interval = "200ms"
+[[target]]
+name = "real-tcp"
+kind = "dns"
+address = "10.99.0.1"
+transport = "tcp"
+interval = "200ms"
+[[target]]
+name = "real-random"
+kind = "dns"
+address = "10.99.0.1"
+random = true
+interval = "200ms"
+[[target]]
+name = "unknown-name"
+kind = "dns"
+address = "10.99.0.1"
+lookup = "nobody.example.net"
+interval = "200ms"
+[[target]]
+name = "servfail"
+kind = "dns"
+address = "10.99.0.2"
+interval = "200ms"
+[[target]]
+name = "cut"
+kind = "dns"
+address = "10.99.0.3"
+interval = "200ms"
+[[target]]
+name = "silent"
+kind = "dns"
+address = "10.99.0.4"
+interval = "200ms"
+[[target]]
+name = "closed"
+kind = "dns"
+address = "10.99.0.1:54"
+interval = "200ms"
+[[target]]
+name = "closed-tcp"
+kind = "dns"
+address = "10.99.0.1:54"
+transport = "tcp"
+interval = "200ms"
+[[target]]
+name = "no-route"
+kind = "dns"
+address = "198.51.100.53"
+interval = "200ms"
+"#;
+
+/// A program that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Answers every question at `ip` with these flags; `None` is never.
+fn resolver(ns: &Namespace, ip: &'static str, flags: Option<[u8; 2]>) {
+    let (bound_in, bound) = std::sync::mpsc::channel();
+    let serve = move || {
+        let socket = UdpSocket::bind((ip, 53)).expect("a free port");
+        bound_in.send(()).expect("somebody waits");
+        let mut question = [0; 512];
+        loop {
+            let (len, from) = socket.recv_from(&mut question).expect("a question");
+            if let Some(flags) = flags {
+                question[2..4].copy_from_slice(&flags);
+                // Whoever asked may be gone.
+                let _ = socket.send_to(&question[..len], from);
+            }
+        }
+    };
+    drop(ns.spawn(serve).expect("the server's namespace"));
+    bound.recv().expect("a resolver");
+}
+
+#[test]
+fn resolvers_are_asked_and_their_failures_told_apart() {
+    if let Err(why) = possible() {
+        return skip(&why);
+    }
+    if Command::new("dnsmasq").arg("--version").output().is_err() {
+        return skip("no dnsmasq (dnsmasq-base)");
+    }
+    let delay = Direction::delay(5 * MS);
+    let home = Home::new(1, &delay, &delay, 11).expect("a lab");
+    // It is to say each time that a port is closed.
+    let unlimited = || std::fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0");
+    let set = home.server.inside(unlimited).expect("inside");
+    set.expect("a setting");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut dnsmasq = home.server.command("dnsmasq");
+    dnsmasq.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--pid-file=",
+        "--bind-interfaces",
+        "--listen-address=10.99.0.1,fd99::1",
+        "--address=/example.com/192.0.2.80",
+        "--local=/example.net/",
+    ]);
+    let child = dnsmasq.stderr(Stdio::null()).spawn().expect("dnsmasq");
+    let _dnsmasq = Running(child);
+    resolver(&home.server, "10.99.0.2", Some([0x81, 0x82]));
+    resolver(&home.server, "10.99.0.3", Some([0x83, 0x80]));
+    resolver(&home.server, "10.99.0.4", None);
+    std::thread::sleep(Duration::from_millis(500));
+
+    let loaded = bufferbaned::config::parse("services.toml", CONFIG, dir.path());
+    let mut config = loaded.expect("a right configuration").config;
+    config.store = dir.path().join("s.redb");
+    config.control_socket = dir.path().join("c.sock");
+    config.http = None;
+    config.keep.min_free_bytes = 0;
+    let daemon = home.client.spawn(move || Daemon::start(config, None));
+    let daemon = daemon.expect("the client's namespace").join();
+    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    std::thread::sleep(Duration::from_secs(9));
+    let status = daemon.status();
+    daemon.stop();
+
+    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let all: BTreeMap<String, (SeriesInfo, Summary)> = reader
+        .series()
+        .expect("readable")
+        .into_iter()
+        .map(|(id, info)| {
+            let summary = reader.summary(id, i64::MIN, i64::MAX).expect("readable");
+            (info.target.clone(), (info, summary))
+        })
+        .collect();
+    assert_eq!(all.len(), 11);
+    for (name, (info, s)) in &all {
+        let failures = by_reason(&s.failures);
+        let p50 = s.rtt.quantile(0.5);
+        println!(
+            "{name}: {} sent, {} received, {} lost, {} unsent, {failures:?}, p50 {p50:?}",
+            s.sent, s.received, s.lost, s.unsent
+        );
+        assert_eq!((info.kind, info.size > 20), (SeriesKind::Dns, true));
+        assert_eq!(s.sent, s.received + s.lost);
+        assert!(s.sent + s.unsent >= 20, "{name}");
+        let all_are = |why: &str| {
+            assert_eq!(failures.len(), 1, "{name}: {failures:?}");
+            assert_eq!(failures.get(why), Some(&s.received), "{name}: {failures:?}");
+            assert_eq!((s.lost, s.rtt.count()), (0, 0), "{name}");
+        };
+        match name.as_str() {
+            "servfail" => all_are("SERVFAIL"),
+            "cut" => all_are("truncated"),
+            "unknown-name" => all_are("NXDOMAIN"),
+            "closed" | "closed-tcp" => all_are("connection refused"),
+            "silent" => assert_eq!((s.received, s.lost), (0, s.sent)),
+            "no-route" => assert_eq!((s.sent, s.lost), (0, 0)),
+            _ => {
+                // The line alone takes 10 ms; a connection takes it twice.
+                let line = if name == "real-tcp" { 20 } else { 10 } * MS;
+                assert_eq!((s.lost, s.failures.count()), (0, 0), "{name}");
+                assert!(s.rtt.min() >= Some(line), "{name}: {:?}", s.rtt.min());
+                assert!(p50 < Some(200 * MS), "{name}: {p50:?}");
+            }
+        }
+    }
+    let servfail = status.series.iter().find(|s| s.target == "servfail");
+    let servfail = servfail.expect("the series is shown");
+    assert_eq!(servfail.total.failed, servfail.total.received);
+    assert_eq!(servfail.failures["SERVFAIL"], servfail.total.failed);
+    // Nobody takes a resolver for the line.
+    let events = reader.events(i64::MIN, i64::MAX).expect("readable");
+    let kinds: Vec<&str> = events.iter().map(|(_, e)| e.kind.as_str()).collect();
+    assert_eq!(kinds, ["not_probed"]);
+}

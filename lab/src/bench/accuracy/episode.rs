@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::ours::Ours;
 use super::site::{self, Site};
 use super::truth::{Line, Truth};
-use super::{errors, matched, print_head, print_row, state, verdict};
+use super::{errors, matched, print_head, print_losses, print_row, state, verdict};
 use crate::bench::{Fail, percentile, within};
 
 /// How it is measured.
@@ -38,7 +38,8 @@ pub fn run(options: Options) -> Result<(), Fail> {
     let site = Site::bloated()?;
     let (mut ours, parts) = site::episode(&site, options.seconds, options.loaded)?;
     let log = site.log()?;
-    let truth = matched(&mut ours, &log)?;
+    let probes = matched(&mut ours, &log)?;
+    let truth = probes.truth();
     print_head(&format!(
         "10 Mbit/s up with 120 ms of buffer, 20 down with 80, filled up for {} s and down for the second \
          half of them, {}:\nerror of queueing delay against the line's log, in µs",
@@ -53,7 +54,9 @@ pub fn run(options: Options) -> Result<(), Fail> {
         let truth: Truth = truth.iter().filter_map(of_part).collect();
         print_part(part.name, &ours, &truth, floors)?;
     }
-    print_part("all of it", &ours, &truth, floors)
+    print_part("all of it", &ours, &truth, floors)?;
+    print_losses("bufferbane UDP", &ours.udp, &probes, true);
+    Ok(())
 }
 
 fn print_part(name: &str, ours: &Ours, truth: &Truth, floors: [i64; 2]) -> Result<(), Fail> {

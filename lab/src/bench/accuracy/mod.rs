@@ -17,9 +17,9 @@ use self::peers::Said;
 use self::site::{
     FPING, INTERVAL_MS, IRTT, IRTT_BYTES, OURS, PING, PROBE_BYTES, Readings, Run, Site, WrongClock,
 };
-use self::truth::{Line, Truth};
+use self::truth::{Exchanges, Line, Truth};
 use super::{Fail, percentile, within};
-use crate::link::Passage;
+use crate::link::{Passage, Way};
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +121,40 @@ fn round_trip(line: &Line) -> i64 {
 }
 
 /// Our probes with the line's numbers, and what the line did to them.
-fn matched(ours: &mut Ours, log: &[Passage]) -> Result<Truth, Fail> {
-    let truth = truth::probes(log, OURS, PROBE_BYTES);
-    let shift = truth::align(&ours.sent, &truth)
+fn matched(ours: &mut Ours, log: &[Passage]) -> Result<Exchanges, Fail> {
+    let exchanges = truth::probes(log, OURS, PROBE_BYTES);
+    let shift = truth::align(&ours.sent, &exchanges.truth())
         .ok_or_else(|| Fail::Failed("our probes and the line's log do not fit together".into()))?;
     ours.renumber(shift);
-    Ok(truth)
+    Ok(exchanges)
+}
+
+/// What was said to be lost against what the line lost: how many of the line's were told with their
+/// direction, how many without, and how many with the other one or without having been lost.
+fn print_losses(name: &str, said: &Said, line: &Exchanges, aim: bool) {
+    let lost = line.lost();
+    let truth = line.truth();
+    let (mut right, mut open, mut wrong) = (0, 0, 0);
+    for (n, way) in &said.lost {
+        match (lost.get(n), way) {
+            (Some(_), None) => open += 1,
+            (Some(line), Some(said)) if line == said => right += 1,
+            (Some(_), Some(_)) => wrong += 1,
+            // What the line's log does not have was not sent while it was kept.
+            (None, _) => wrong += usize::from(truth.contains_key(n)),
+        }
+    }
+    let of = |way| lost.values().filter(|w| **w == way).count();
+    let kept = if aim {
+        verdict(wrong == 0, "none wrong")
+    } else {
+        String::new()
+    };
+    println!(
+        "  lost  {name:<22}{:>8} up, {} down; {right} told so, {open} without a direction, {wrong} wrong{kept}",
+        of(Way::Up),
+        of(Way::Down),
+    );
 }
 
 fn over_line(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> {
@@ -138,8 +166,9 @@ fn over_line(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> {
     };
     let mut readings = site::side_by_side(site, run)?;
     let log = site.log()?;
-    let udp = matched(&mut readings.ours, &log)?;
-    let irtt = truth::irtt(&log, IRTT, IRTT_BYTES);
+    let probes = matched(&mut readings.ours, &log)?;
+    let packets = truth::irtt(&log, IRTT, IRTT_BYTES);
+    let (udp, irtt) = (probes.truth(), packets.truth());
     print_head(&format!(
         "line of 20 ms each way, an upload in the middle third, {}",
         state(loaded)
@@ -173,7 +202,10 @@ fn over_line(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> {
             "",
         )?;
     }
-    print_queues(&readings.ours.queue, &udp)
+    print_queues(&readings.ours.queue, &udp)?;
+    print_losses("bufferbane UDP", &readings.ours.udp, &probes, true);
+    print_losses("irtt", &readings.irtt, &packets, false);
+    Ok(())
 }
 
 /// Queueing delay per direction: what lies above the smallest delay that the line gave any packet.
@@ -201,7 +233,8 @@ fn wrong_clock(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> 
     };
     let mut ours = site::with_wrong_clock(site, run, WRONG)?;
     let log = site.log()?;
-    let udp = matched(&mut ours, &log)?;
+    let probes = matched(&mut ours, &log)?;
+    let udp = probes.truth();
     print_head(&format!(
         "the same, {}, from a client whose clock runs {} ppm fast and steps {} ms in the middle",
         state(loaded),
@@ -219,7 +252,9 @@ fn wrong_clock(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> 
         &errors(&ours.icmp.rtt, &icmp, round_trip),
         "",
     )?;
-    print_queues(&ours.queue, &udp)
+    print_queues(&ours.queue, &udp)?;
+    print_losses("bufferbane UDP", &ours.udp, &probes, true);
+    Ok(())
 }
 
 fn over_cable(site: &Site, options: Options, loaded: bool) -> Result<Readings, Fail> {

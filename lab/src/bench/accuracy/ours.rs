@@ -1,5 +1,6 @@
 //! What our own daemon has recorded.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bufferbane_core::clock::Queueing;
@@ -10,6 +11,7 @@ use super::super::Fail;
 use super::super::setup::Bench;
 use super::peers::Said;
 use super::site::INTERVAL_MS;
+use crate::link::Way;
 
 /// Left out at the beginning, ns: until there is a session, and the floor of the delays is known.
 const SETTLE_NS: i64 = 1_000_000_000;
@@ -63,6 +65,14 @@ pub(super) fn read(store: &Path) -> Result<Ours, Fail> {
             let s = row.sample;
             ours.samples += 1;
             settled += 1;
+            if info.kind == SeriesKind::Udp && s.status.is_lost() {
+                let way = match s.status {
+                    Status::LostUp => Some(Way::Up),
+                    Status::LostDown => Some(Way::Down),
+                    _ => None,
+                };
+                ours.udp.lost.insert(s.seq, way);
+            }
             if s.status != Status::Ok || settled < SETTLE_NS / (INTERVAL_MS as i64 * 1_000_000) {
                 continue;
             }
@@ -93,12 +103,16 @@ impl Ours {
 
     /// Gives every probe the number that `shift` makes of its own.
     pub(super) fn renumber(&mut self, shift: i64) {
+        fn moved<T>(map: &mut BTreeMap<u64, T>, shift: i64) {
+            *map = std::mem::take(map)
+                .into_iter()
+                .filter_map(|(n, v)| Some((n.checked_add_signed(shift)?, v)))
+                .collect();
+        }
+        moved(&mut self.udp.lost, shift);
         for said in [&mut self.udp, &mut self.queue] {
             for map in [&mut said.rtt, &mut said.up, &mut said.down] {
-                *map = std::mem::take(map)
-                    .into_iter()
-                    .filter_map(|(n, v)| Some((u64::try_from(n as i64 + shift).ok()?, v)))
-                    .collect();
+                moved(map, shift);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::Fail;
+use crate::link::Way;
 
 /// What a tool says, ns, by the number of the packet.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Said {
     pub(super) rtt: BTreeMap<u64, i64>,
     pub(super) up: BTreeMap<u64, i64>,
     pub(super) down: BTreeMap<u64, i64>,
+    /// What it says was lost, and which way where it says so.
+    pub(super) lost: BTreeMap<u64, Option<Way>>,
 }
 
 fn text(path: &Path) -> Result<String, Fail> {
@@ -73,6 +76,12 @@ pub(super) fn irtt(path: &Path) -> Result<Said, Fail> {
         let Some(number) = trip["seqno"].as_u64() else {
             continue;
         };
+        match trip["lost"].as_str() {
+            Some("true") => drop(said.lost.insert(number, None)),
+            Some("true_up") => drop(said.lost.insert(number, Some(Way::Up))),
+            Some("true_down") => drop(said.lost.insert(number, Some(Way::Down))),
+            _ => {}
+        }
         for (key, map) in [
             ("rtt", &mut said.rtt),
             ("send", &mut said.up),

@@ -26,21 +26,44 @@ fn of(log: &[Passage], far: IpAddr, way: Way, pick: impl Fn(&Flow) -> bool) -> V
     list
 }
 
+/// Requests, and the answers that the line got to them.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges(BTreeMap<u64, (Passage, Option<Passage>)>);
+
+impl Exchanges {
+    /// How long those took that got over the line both ways.
+    pub(super) fn truth(&self) -> Truth {
+        let line = |(n, (request, answer)): (&u64, &(Passage, Option<Passage>))| {
+            let took = Line {
+                up_ns: request.took_ns()?,
+                down_ns: answer.as_ref()?.took_ns()?,
+                arrival_ns: request.arrival_ns,
+            };
+            Some((*n, took))
+        };
+        self.0.iter().filter_map(line).collect()
+    }
+
+    /// Those that the line lost, and which way.
+    pub(super) fn lost(&self) -> BTreeMap<u64, Way> {
+        let way = |(n, (request, answer)): (&u64, &(Passage, Option<Passage>))| {
+            if request.took_ns().is_none() {
+                return Some((*n, Way::Up));
+            }
+            // Without an answer the far end's host has lost it, or it is still on its way.
+            answer
+                .filter(|a| a.took_ns().is_none())
+                .map(|_| (*n, Way::Down))
+        };
+        self.0.iter().filter_map(way).collect()
+    }
+}
+
 /// Requests and answers that both carry the number.
-fn numbered(up: &[Passage], down: &[Passage], number: impl Fn(&Passage) -> u64) -> Truth {
+fn numbered(up: &[Passage], down: &[Passage], number: impl Fn(&Passage) -> u64) -> Exchanges {
     let answers: BTreeMap<u64, &Passage> = down.iter().map(|p| (number(p), p)).collect();
-    let line = |p: &Passage| {
-        let n = number(p);
-        Some((
-            n,
-            Line {
-                up_ns: p.took_ns()?,
-                down_ns: answers.get(&n)?.took_ns()?,
-                arrival_ns: p.arrival_ns,
-            },
-        ))
-    };
-    up.iter().filter_map(line).collect()
+    let pair = |p: &Passage| (number(p), (*p, answers.get(&number(p)).map(|a| **a)));
+    Exchanges(up.iter().map(pair).collect())
 }
 
 /// ICMP echoes with `far`, by sequence number. One program talks to each address.
@@ -51,11 +74,11 @@ pub(super) fn echoes(log: &[Passage], far: IpAddr) -> Truth {
         _ => 0,
     };
     let (up, down) = (of(log, far, Way::Up, pick), of(log, far, Way::Down, pick));
-    numbered(&up, &down, number)
+    numbered(&up, &down, number).truth()
 }
 
 /// irtt's packets, by their number, which is in both directions at the same place.
-pub(super) fn irtt(log: &[Passage], far: IpAddr, size: u16) -> Truth {
+pub(super) fn irtt(log: &[Passage], far: IpAddr, size: u16) -> Exchanges {
     let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
     let number = |p: &Passage| u64::from(((p.mark >> 32) as u32).swap_bytes());
     let (up, down) = (of(log, far, Way::Up, pick), of(log, far, Way::Down, pick));
@@ -68,34 +91,29 @@ const RESIDENCE_NS: i64 = 10_000_000;
 /// Our probes, by the counter of their session. The echoes have a counter of their own, so they are
 /// told by when they came: each belongs to the oldest request that is not answered yet and has only
 /// just got there. What was answered later than that is left out.
-pub(super) fn probes(log: &[Passage], far: IpAddr, size: u16) -> Truth {
+pub(super) fn probes(log: &[Passage], far: IpAddr, size: u16) -> Exchanges {
     let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
-    let mut arrived: Vec<(i64, Passage)> = of(log, far, Way::Up, pick)
-        .into_iter()
-        .filter_map(|p| Some((p.fate.delivered_ns()?, p)))
+    let requests = of(log, far, Way::Up, pick);
+    let mut arrived: Vec<(i64, u64)> = requests
+        .iter()
+        .filter_map(|p| Some((p.fate.delivered_ns()?, p.mark)))
         .collect();
-    arrived.sort_by_key(|(at, _)| *at);
+    arrived.sort_unstable();
     let mut arrived = arrived.into_iter().peekable();
-    let mut truth = Truth::new();
+    let mut all = Exchanges(requests.iter().map(|p| (p.mark, (*p, None))).collect());
     for answer in of(log, far, Way::Down, pick) {
         let waits = |at: i64| answer.arrival_ns - at;
         while arrived
             .next_if(|(at, _)| waits(*at) > RESIDENCE_NS)
             .is_some()
         {}
-        let Some((_, request)) = arrived.next_if(|(at, _)| waits(*at) >= 0) else {
-            continue;
-        };
-        if let (Some(up_ns), Some(down_ns)) = (request.took_ns(), answer.took_ns()) {
-            let line = Line {
-                up_ns,
-                down_ns,
-                arrival_ns: request.arrival_ns,
-            };
-            truth.insert(request.mark, line);
+        if let Some((_, mark)) = arrived.next_if(|(at, _)| waits(*at) >= 0)
+            && let Some(exchange) = all.0.get_mut(&mark)
+        {
+            exchange.1 = Some(answer);
         }
     }
-    truth
+    all
 }
 
 /// What has to be added to the numbers of `sent` (number, send time) to have those of `truth`: the
@@ -163,12 +181,35 @@ mod tests {
             packet(Way::Up, 40, 24, 10),
             packet(Way::Down, 64, 21, 72),
         ];
-        let truth = probes(&log, far, 128);
+        let all = probes(&log, far, 128);
+        let truth = all.truth();
         let took = |n: u64| truth.get(&n).map(|l| (l.up_ns / MS, l.down_ns / MS));
         assert_eq!(truth.len(), 2);
         assert_eq!(
             (took(8), took(9), took(10)),
             (Some((20, 23)), None, Some((24, 21)))
         );
+        assert!(all.lost().is_empty());
+    }
+
+    #[test]
+    fn a_loss_has_the_way_on_which_the_line_lost_it() {
+        const MS: i64 = 1_000_000;
+        let far = IpAddr::from([10, 99, 0, 1]);
+        let packet = |way, at_ms: i64, mark, fate| Passage {
+            flow: Flow::Udp(1, 2, 128),
+            far,
+            mark,
+            fate,
+            ..Passage::arrived(way, at_ms * MS, 170)
+        };
+        let log = [
+            packet(Way::Up, 0, 8, Fate::Buffer),
+            packet(Way::Up, 20, 9, Fate::Delivered(40 * MS)),
+            packet(Way::Down, 40, 70, Fate::Buffer),
+            packet(Way::Up, 40, 10, Fate::Delivered(60 * MS)),
+        ];
+        let lost = probes(&log, far, 128).lost();
+        assert_eq!(lost, BTreeMap::from([(8, Way::Up), (9, Way::Down)]));
     }
 }

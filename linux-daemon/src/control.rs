@@ -26,6 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::http;
 use crate::load::{TestNews, TestWish, Tests};
+use crate::metrics::Meters;
 use crate::recorder::Order;
 use crate::status::Status;
 
@@ -38,6 +39,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) meters: Arc<Mutex<Meters>>,
     pub(crate) orders: SyncSender<Order>,
     pub(crate) reload: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     pub(crate) started: Instant,
@@ -76,8 +78,12 @@ pub(crate) fn serve(
                     Err(e) => return log::error!("{}: {e}", path.display()),
                 };
                 if let Some(listen) = page {
-                    let status = control.status.clone();
-                    tokio::task::spawn_local(http::serve(listen, status, control.started));
+                    let shown = http::Shown {
+                        status: control.status.clone(),
+                        meters: control.meters.clone(),
+                        started: control.started,
+                    };
+                    tokio::task::spawn_local(http::serve(listen, shown));
                 }
                 tokio::select! {
                     () = accept(&listener, &control) => {}

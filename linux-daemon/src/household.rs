@@ -11,6 +11,7 @@ use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_store::SeriesInfo;
 
 use crate::episode::is_load;
+use crate::metrics::Reading;
 
 /// Between two readings of counters, ns.
 const READ_NS: u64 = 90_000_000;
@@ -33,6 +34,8 @@ pub(crate) enum Heard {
 /// One uplink.
 struct Line {
     index: Option<u32>,
+    /// Its counters as they were read last.
+    read: Option<Reading>,
     household: Box<Household>,
     /// Series through it: a smaller number is a better witness of its queue.
     witnesses: BTreeMap<SeriesIndex, u64>,
@@ -89,6 +92,7 @@ impl Households {
         self.remove(index);
         let line = self.lines.entry(info.interface.clone()).or_insert(Line {
             index: None,
+            read: None,
             household: Box::default(),
             witnesses: BTreeMap::new(),
             most_bps: 0,
@@ -176,6 +180,11 @@ impl Households {
                     Ok(c) => {
                         let at = bufferbane_linux_io::clock::now();
                         line.household.handle_counters(at, c.tx_bytes, c.rx_bytes);
+                        line.read = Some(Reading {
+                            index,
+                            up_bytes: c.tx_bytes,
+                            down_bytes: c.rx_bytes,
+                        });
                     }
                     // It is gone, and looked for again soon.
                     Err(_) => line.index = None,
@@ -201,6 +210,13 @@ impl Households {
             }
         }
         heard
+    }
+
+    /// Each interface's counters as they were read last.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (&str, Reading)> {
+        self.lines
+            .iter()
+            .filter_map(|(name, line)| Some((name.as_str(), line.read?)))
     }
 
     /// Which interfaces there are, and whether this host is the household's router.

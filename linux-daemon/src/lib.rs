@@ -21,6 +21,7 @@ mod household;
 mod http;
 mod keeper;
 pub mod load;
+mod metrics;
 mod names;
 mod notify;
 pub mod pacing;

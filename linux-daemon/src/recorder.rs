@@ -28,6 +28,7 @@ use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
 use crate::household::Households;
+use crate::metrics::Meters;
 use crate::notify;
 use crate::probe::Report;
 use crate::status::{SeriesStatus, Status, StoreStatus};
@@ -101,6 +102,7 @@ pub(crate) struct Recorder {
     reports: Consumer<Report>,
     orders: Receiver<Order>,
     status: Arc<Mutex<Status>>,
+    meters: Arc<Mutex<Meters>>,
     writer: Option<Writer>,
     ids: HashMap<SeriesIndex, (SeriesInfo, Option<SeriesId>)>,
     sessions: HashMap<u32, (String, String)>,
@@ -138,6 +140,7 @@ impl Recorder {
         reports: Consumer<Report>,
         orders: Receiver<Order>,
         status: Arc<Mutex<Status>>,
+        meters: Arc<Mutex<Meters>>,
     ) -> Self {
         let now = clock::now();
         let watcher = Watcher::new(now, settings.alerts.thresholds);
@@ -147,6 +150,7 @@ impl Recorder {
             reports,
             orders,
             status,
+            meters,
             writer: None,
             ids: HashMap::new(),
             sessions: HashMap::new(),
@@ -251,6 +255,7 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.add(index, &info);
                 self.watcher.add(clock::now(), index, &info);
+                self.meter(|m| m.begin(index, &info));
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
             }
@@ -259,6 +264,7 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
+                self.meter(|m| m.end(index));
             }
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
@@ -359,12 +365,14 @@ impl Recorder {
             Observation::Revised(_) => {
                 writer.revise(*id, sample);
                 self.watcher.revise(&sample);
+                self.meter(|m| m.revise(&sample));
             }
         }
     }
 
     fn note_live(&mut self, sample: &Sample, queueing: Option<Queueing>) {
         self.minute.note(sample);
+        self.meter(|m| m.sample(sample, queueing));
         if let Some(live) = self.live.get_mut(&sample.series) {
             live.add(sample, queueing);
         }
@@ -408,6 +416,12 @@ impl Recorder {
         for live in self.live.values_mut() {
             live.next_second();
         }
+        if let Ok(mut meters) = self.meters.lock() {
+            meters.health(self.minute.probe);
+            for (interface, reading) in self.households.readings() {
+                meters.carried(interface, reading);
+            }
+        }
         let usage = counters::process_usage().ok();
         let store = StoreStatus {
             path: self.settings.store.display().to_string(),
@@ -441,6 +455,13 @@ impl Recorder {
             "{} series, {lost} with loss just now",
             status.series.len()
         ));
+    }
+
+    /// Counts something.
+    fn meter(&self, count: impl FnOnce(&mut Meters)) {
+        if let Ok(mut meters) = self.meters.lock() {
+            count(&mut meters);
+        }
     }
 
     /// Samples lost to ourselves since the start: on the way to the recorder, in it, and for want of
@@ -487,8 +508,11 @@ impl Recorder {
     }
 }
 
-/// Shows an event to those who look at the daemon now.
-fn note(status: &Mutex<Status>, id: EventId, event: &Event) {
+/// Shows an event to those who look at the daemon now, and counts it.
+fn note(status: &Mutex<Status>, meters: &Mutex<Meters>, id: EventId, event: &Event) {
+    if let Ok(mut meters) = meters.lock() {
+        meters.event(id, event);
+    }
     if let Ok(mut status) = status.lock() {
         status.note(id, event, bufferbane_linux_io::clock::wall_now());
     }

@@ -108,7 +108,14 @@ impl Daemon {
             Ok(ChaCha12Rng::from_seed(seed))
         };
 
-        let recorder = Recorder::new(settings(&config), report_out, order_queue, status.clone());
+        let meters = Arc::default();
+        let recorder = Recorder::new(
+            settings(&config),
+            report_out,
+            order_queue,
+            status.clone(),
+            Arc::clone(&meters),
+        );
         let (opened_in, opened) = sync_channel(1);
         let recorder = spawn("recorder", move || recorder.run(&opened_in))?;
 
@@ -205,6 +212,7 @@ impl Daemon {
         let (stop_in, stop) = tokio::sync::oneshot::channel();
         let control = Control {
             status,
+            meters,
             orders,
             reload: Arc::new(move || reloader.reload()),
             tests,

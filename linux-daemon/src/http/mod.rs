@@ -1,4 +1,5 @@
-//! The daemon's own page: what is going on now, for a browser on this host.
+//! The daemon's own page: what is going on now, for a browser on this host, and `/metrics` for
+//! programs.
 //!
 //! It only ever reads. It answers on the loopback address unless the configuration says otherwise,
 //! and refuses requests that another site's script or a rebound name could make: those whose `Host`
@@ -20,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::metrics::{self, Format, Meters};
 use crate::status::Status;
 use history::History;
 use request::{Refusal, Request};
@@ -40,11 +42,18 @@ const SECOND: Duration = Duration::from_secs(1);
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What there is to be shown.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) meters: Arc<Mutex<Meters>>,
+    pub(crate) started: Instant,
+}
+
 /// What the page is made of.
 #[derive(Clone)]
 struct Site {
-    status: Arc<Mutex<Status>>,
-    started: Instant,
+    shown: Shown,
     history: Rc<RefCell<History>>,
     tick: Rc<Notify>,
     streams: Rc<RefCell<usize>>,
@@ -53,22 +62,21 @@ struct Site {
 
 /// Serves the page at `listen` for as long as the control thread runs. Where the address cannot be
 /// had, that is said in the log, and everything else goes on.
-pub(crate) async fn serve(listen: SocketAddr, status: Arc<Mutex<Status>>, started: Instant) {
+pub(crate) async fn serve(listen: SocketAddr, shown: Shown) {
     let listener = match TcpListener::bind(listen).await {
         Ok(l) => l,
         Err(e) => {
-            log::warn!("http.listen {listen}: {e}; there is no live page");
+            log::warn!("http.listen {listen}: {e}; there is no live page and no /metrics");
             return;
         }
     };
     let listen = listener.local_addr().unwrap_or(listen);
     log::info!("live page: http://{listen}/");
-    if let Ok(mut status) = status.lock() {
+    if let Ok(mut status) = shown.status.lock() {
         status.http = Some(listen.to_string());
     }
     let site = Site {
-        status,
-        started,
+        shown,
         history: Rc::default(),
         tick: Rc::default(),
         streams: Rc::default(),
@@ -112,9 +120,16 @@ async fn keep_time(site: Site) {
 
 impl Site {
     fn now(&self) -> Option<Status> {
-        let mut status = self.status.lock().ok()?.clone();
-        status.uptime_s = self.started.elapsed().as_secs();
+        let mut status = self.shown.status.lock().ok()?.clone();
+        status.uptime_s = self.shown.started.elapsed().as_secs();
         Some(status)
+    }
+
+    fn metrics(&self, format: Format) -> Option<String> {
+        let status = self.now()?;
+        // The recorder goes on counting while this is written.
+        let meters = self.shown.meters.lock().ok()?.clone();
+        Some(metrics::page(format, &status, &meters))
     }
 }
 
@@ -123,11 +138,13 @@ async fn talk(mut stream: TcpStream, site: &Site) -> std::io::Result<()> {
         Ok(request) => request?,
         Err(_) => return Ok(()),
     };
-    let path = match Request::parse(&request).and_then(|r| r.admit(site.listen)) {
-        Ok(path) => path,
+    let admitted =
+        Request::parse(&request).and_then(|r| r.admit(site.listen).map(|path| (path, r)));
+    let (path, request) = match admitted {
+        Ok(admitted) => admitted,
         Err(refusal) => return refuse(&mut stream, refusal).await,
     };
-    match path.as_str() {
+    match path {
         "/" => answer(&mut stream, "text/html; charset=utf-8", PAGE).await,
         "/page.css" => answer(&mut stream, "text/css; charset=utf-8", STYLE).await,
         "/page.js" => answer(&mut stream, "text/javascript; charset=utf-8", SCRIPT).await,
@@ -138,6 +155,13 @@ async fn talk(mut stream: TcpStream, site: &Site) -> std::io::Result<()> {
         "/api/history" => {
             let history = site.history.borrow().to_json().to_string();
             answer(&mut stream, "application/json", &history).await
+        }
+        "/metrics" => {
+            let format = Format::accepted(request.accept());
+            match site.metrics(format) {
+                Some(text) => answer(&mut stream, format.content_type(), &text).await,
+                None => Ok(()),
+            }
         }
         "/api/events" => follow(stream, site).await,
         _ => refuse(&mut stream, Refusal::NotFound).await,

@@ -48,6 +48,7 @@ pub(crate) struct Request<'a> {
     path: &'a str,
     host: Option<&'a str>,
     origin: Option<&'a str>,
+    accept: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
@@ -73,12 +74,15 @@ impl<'a> Request<'a> {
             path: target.split('?').next().unwrap_or(target),
             host: None,
             origin: None,
+            accept: None,
         };
         for line in lines {
             let (name, value) = line.split_once(':').ok_or(Refusal::Malformed)?;
             let slot = match name.to_ascii_lowercase().as_str() {
                 "host" => &mut request.host,
                 "origin" => &mut request.origin,
+                // Several are as good as one, and the first has to do.
+                "accept" if request.accept.is_none() => &mut request.accept,
                 _ => continue,
             };
             // Of two it could not be told which one counts.
@@ -93,7 +97,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn admit(&self, listen: SocketAddr) -> Result<String, Refusal> {
+    pub(crate) fn admit(&self, listen: SocketAddr) -> Result<&'a str, Refusal> {
         let host = self.host.ok_or(Refusal::Malformed)?;
         if !is_ours(host, listen) {
             return Err(Refusal::Foreign);
@@ -104,7 +108,12 @@ impl<'a> Request<'a> {
         if self.method != "GET" {
             return Err(Refusal::Method);
         }
-        Ok(self.path.to_owned())
+        Ok(self.path)
+    }
+
+    /// What kinds of answer it asks for.
+    pub(crate) const fn accept(&self) -> Option<&'a str> {
+        self.accept
     }
 }
 
@@ -133,7 +142,9 @@ mod tests {
 
     fn ask(head: &str) -> Result<String, Refusal> {
         let listen = "127.0.0.1:9816".parse().unwrap();
-        Request::parse(head.as_bytes())?.admit(listen)
+        Request::parse(head.as_bytes())?
+            .admit(listen)
+            .map(str::to_owned)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::serve;
+use super::{Shown, serve};
 use crate::status::Status;
 
 /// Runs `test` beside a page.
@@ -19,7 +19,12 @@ fn beside_a_page<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr) -> F) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let status = Arc::new(Mutex::new(Status::default()));
         let any = "127.0.0.1:0".parse().unwrap();
-        tokio::task::spawn_local(serve(any, status.clone(), Instant::now()));
+        let shown = Shown {
+            status: status.clone(),
+            meters: Arc::default(),
+            started: Instant::now(),
+        };
+        tokio::task::spawn_local(serve(any, shown));
         let listen = loop {
             if let Some(listen) = status.lock().unwrap().http.clone() {
                 break listen;
@@ -57,6 +62,7 @@ fn the_page_and_its_parts_are_served_and_strangers_are_not() {
             ("/page.js", "EventSource"),
             ("/api/now", "\"uptime_s\":"),
             ("/api/history", "{"),
+            ("/metrics", "\nbufferbane_uptime_seconds "),
         ] {
             let said = get(page, path, &own).await;
             assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {said}");
@@ -69,8 +75,10 @@ fn the_page_and_its_parts_are_served_and_strangers_are_not() {
                 .await
                 .starts_with("HTTP/1.1 404")
         );
-        let foreign = get(page, "/api/now", "rebound.example").await;
-        assert!(foreign.starts_with("HTTP/1.1 403") && !foreign.contains("uptime_s"));
+        for path in ["/api/now", "/metrics"] {
+            let foreign = get(page, path, "rebound.example").await;
+            assert!(foreign.starts_with("HTTP/1.1 403") && !foreign.contains("uptime_s"));
+        }
     });
 }
 

@@ -74,7 +74,7 @@ impl Recorder {
             {
                 dropping.told = dropping.datagrams;
                 event.text = text(&dropping.target, dropping.datagrams);
-                note(&self.status, *id, event);
+                note(&self.status, &self.meters, *id, event);
                 writer.update_event(*id, event.clone());
             }
         }

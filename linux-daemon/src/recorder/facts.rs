@@ -195,7 +195,7 @@ impl Recorder {
             event.end_ns = Some(event.start_ns);
         }
         let id = writer.event(event.clone());
-        note(&self.status, id, &event);
+        note(&self.status, &self.meters, id, &event);
         self.alerts.tell(News::Begin, id, &event);
         if let Some(name) = name.filter(|_| lasts) {
             self.open_events.insert(name, (id, event));
@@ -209,7 +209,7 @@ impl Recorder {
         if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
         {
             event.end_ns = Some(at.as_nanos());
-            note(&self.status, id, &event);
+            note(&self.status, &self.meters, id, &event);
             self.alerts.tell(News::End, id, &event);
             w.update_event(id, event);
             self.commit_soon = true;

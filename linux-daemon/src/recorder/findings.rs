@@ -4,7 +4,7 @@ use bufferbane_core::household::SURE;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method};
 
-use super::Recorder;
+use super::{Recorder, note};
 use crate::alerts::News;
 use crate::household::Heard;
 
@@ -73,6 +73,7 @@ impl Recorder {
                     id
                 }
             };
+            note(&self.status, &self.meters, id, &event);
             let place = [&event.interface, event.kind.as_str()].join(" ");
             let news = match known {
                 None => News::Begin,

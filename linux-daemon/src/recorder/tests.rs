@@ -23,7 +23,7 @@ pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
     };
     let (_, reports) = rtrb::RingBuffer::new(1);
     let (_, orders) = std::sync::mpsc::channel();
-    let mut recorder = Recorder::new(settings, reports, orders, Arc::default());
+    let mut recorder = Recorder::new(settings, reports, orders, Arc::default(), Arc::default());
     recorder.begin(Writer::open(store, options).unwrap());
     recorder
 }

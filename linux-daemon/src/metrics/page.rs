@@ -1,0 +1,282 @@
+//! Every family that there is. `docs/metrics.md` has the same names.
+
+use bufferbane_core::detect::Kind as Trouble;
+
+use super::buckets::Buckets;
+use super::meters::{Counts, Labels, Meters};
+use super::text::{Format, Kind, Label, Text};
+use crate::status::Status;
+
+/// Everything, as text.
+pub(crate) fn page(format: Format, status: &Status, meters: &Meters) -> String {
+    let mut text = Text::new(format);
+    daemon(&mut text, status, meters);
+    events(&mut text, meters);
+    interfaces(&mut text, meters);
+    probes(&mut text, meters);
+    text.finish()
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// The daemon's own part.
+fn daemon(text: &mut Text, status: &Status, meters: &Meters) {
+    let (probe, store) = (&meters.probe, &status.store);
+    let version: &[Label<'_>] = &[("version", &status.version)];
+    text.family("bufferbane_build_info", Kind::Gauge, "What runs here; 1.");
+    text.value(version, 1);
+    let mut one = |name, kind, help, value: f64| {
+        text.family(name, kind, help);
+        text.value(&[], value);
+    };
+    one(
+        "bufferbane_uptime_seconds",
+        Kind::Gauge,
+        "Time since the daemon started.",
+        status.uptime_s as f64,
+    );
+    one(
+        "process_cpu_seconds",
+        Kind::Counter,
+        "Processor time of all threads.",
+        seconds(status.cpu_ns),
+    );
+    one(
+        "process_resident_memory_bytes",
+        Kind::Gauge,
+        "Memory that is resident.",
+        status.resident_bytes as f64,
+    );
+    one(
+        "bufferbane_probe_thread_cpu_seconds",
+        Kind::Counter,
+        "Processor time of the thread that sends and receives probes.",
+        seconds(probe.cpu_ns),
+    );
+    one(
+        "bufferbane_slots_skipped",
+        Kind::Counter,
+        "Slots that passed without a probe because this host was too late.",
+        probe.skipped_slots as f64,
+    );
+    one(
+        "bufferbane_socket_drops",
+        Kind::Counter,
+        "Datagrams that the daemon's sockets dropped for want of room.",
+        probe.socket_drops as f64,
+    );
+    one(
+        "bufferbane_datagrams_unstamped",
+        Kind::Counter,
+        "Datagrams that came without a stamp of the kernel's.",
+        probe.unstamped as f64,
+    );
+    one(
+        "bufferbane_samples_dropped",
+        Kind::Counter,
+        "Samples that are lost to the daemon itself and not in the store.",
+        store.dropped_samples as f64,
+    );
+    one(
+        "bufferbane_reports_queued",
+        Kind::Gauge,
+        "Reports of the probe thread that wait to be recorded.",
+        status.queue_length as f64,
+    );
+    one(
+        "bufferbane_store_size_bytes",
+        Kind::Gauge,
+        "Size of the store's file.",
+        store.file_bytes as f64,
+    );
+    one(
+        "bufferbane_store_uncommitted_samples",
+        Kind::Gauge,
+        "Samples that a power cut would cost.",
+        store.uncommitted_samples as f64,
+    );
+    one(
+        "bufferbane_store_full",
+        Kind::Gauge,
+        "Whether recording has stopped for want of room on the disk.",
+        f64::from(u8::from(store.full)),
+    );
+    one(
+        "bufferbane_not_probed",
+        Kind::Gauge,
+        "What the configuration asks for and cannot be probed at present.",
+        status.troubles.len() as f64,
+    );
+    text.family(
+        "bufferbane_datagrams_dropped",
+        Kind::Counter,
+        "Datagrams that arrived and were not used.",
+    );
+    for (reason, n) in probe.drops.iter() {
+        text.value(&[("reason", &reason.as_str())], n);
+    }
+}
+
+fn events(text: &mut Text, meters: &Meters) {
+    // Those that have not happened too: an increase from nothing to one can only be seen with the zero.
+    let mut all = meters.events.clone();
+    for interface in meters.carried.keys() {
+        for kind in Trouble::ALL {
+            all.entry((interface.clone(), kind.as_str().to_owned()))
+                .or_default();
+        }
+    }
+    text.family("bufferbane_events", Kind::Counter, "Events that began.");
+    for ((interface, kind), n) in &all {
+        text.value(&[("interface", interface), ("kind", kind)], n.begun);
+    }
+    text.family(
+        "bufferbane_events_open",
+        Kind::Gauge,
+        "Events that are not over.",
+    );
+    for ((interface, kind), n) in &all {
+        text.value(&[("interface", interface), ("kind", kind)], n.open);
+    }
+}
+
+fn interfaces(text: &mut Text, meters: &Meters) {
+    text.family(
+        "bufferbane_interface_transmit_bytes",
+        Kind::Counter,
+        "What the interface sent since it was first probed through.",
+    );
+    for (interface, carried) in &meters.carried {
+        text.value(&[("interface", interface)], carried.up_bytes);
+    }
+    text.family(
+        "bufferbane_interface_receive_bytes",
+        Kind::Counter,
+        "What the interface received since it was first probed through.",
+    );
+    for (interface, carried) in &meters.carried {
+        text.value(&[("interface", interface)], carried.down_bytes);
+    }
+}
+
+/// The labels of a series.
+fn of(labels: &Labels) -> [Label<'_>; 6] {
+    [
+        ("interface", &labels.interface),
+        ("target", &labels.target),
+        ("kind", &labels.kind),
+        ("family", &labels.family),
+        ("dscp", &labels.dscp),
+        ("size", &labels.size),
+    ]
+}
+
+/// Those, and one more.
+fn and<'a>(labels: &'a Labels, name: &'static str, value: &'a &'static str) -> [Label<'a>; 7] {
+    let [a, b, c, d, e, f] = of(labels);
+    [a, b, c, d, e, f, (name, value)]
+}
+
+/// Counters of probes: name, help, value.
+type Probes = (&'static str, &'static str, fn(&Counts) -> u64);
+const PROBES: [Probes; 7] = [
+    (
+        "bufferbane_probes_sent",
+        "Probes that were sent and whose end is known: received or lost.",
+        |c| c.received + c.lost,
+    ),
+    (
+        "bufferbane_probes_received",
+        "Probes that were answered in time.",
+        |c| c.received,
+    ),
+    (
+        "bufferbane_probes_lost",
+        "Probes that were not answered in time.",
+        |c| c.lost,
+    ),
+    (
+        "bufferbane_probes_late",
+        "Lost probes that were answered after all.",
+        |c| c.late,
+    ),
+    (
+        "bufferbane_probes_duplicated",
+        "Further copies of replies.",
+        |c| c.duplicated,
+    ),
+    (
+        "bufferbane_probes_reordered",
+        "Probes whose reply came after that to a later one.",
+        |c| c.reordered,
+    ),
+    (
+        "bufferbane_probes_unsent",
+        "Probes that this host could not send.",
+        |c| c.unsent,
+    ),
+];
+
+const WAYS: [&str; 2] = ["up", "down"];
+
+/// The series.
+fn probes(text: &mut Text, meters: &Meters) {
+    text.family(
+        "bufferbane_series_probed",
+        Kind::Gauge,
+        "Whether the configuration in force asks for the series.",
+    );
+    for (s, is_probed) in meters.series() {
+        text.value(&of(&s.labels), u8::from(is_probed));
+    }
+    for (name, help, value) in PROBES {
+        text.family(name, Kind::Counter, help);
+        for s in &meters.series {
+            text.value(&of(&s.labels), value(&s.counts));
+        }
+    }
+    text.family(
+        "bufferbane_probes_lost_in_direction",
+        Kind::Counter,
+        "Lost probes of which the far end said on which way they were lost.",
+    );
+    for s in &meters.series {
+        for (way, n) in WAYS.iter().zip([s.counts.lost_up, s.counts.lost_down]) {
+            text.value(&and(&s.labels, "direction", way), n);
+        }
+    }
+    text.family(
+        "bufferbane_rtt_seconds",
+        Kind::Histogram,
+        "Round-trip times of answered probes, late ones included.",
+    );
+    for s in &meters.series {
+        histogram(text, &of(&s.labels), &s.counts.rtt);
+    }
+    text.family(
+        "bufferbane_queueing_seconds",
+        Kind::Histogram,
+        "Delay above the least of that direction, where the far end tells.",
+    );
+    for s in &meters.series {
+        for (way, queue) in WAYS.iter().zip([&s.counts.queue_up, &s.counts.queue_down]) {
+            if queue.count() > 0 {
+                histogram(text, &and(&s.labels, "direction", way), queue);
+            }
+        }
+    }
+}
+
+fn histogram(text: &mut Text, labels: &[Label<'_>], buckets: &Buckets) {
+    for (edge_ns, n) in buckets.cumulative() {
+        // With a point always, as OpenMetrics writes such numbers.
+        let edge = edge_ns.map_or_else(|| "+Inf".to_owned(), |ns| format!("{:?}", seconds(ns)));
+        let mut all = labels.to_vec();
+        all.push(("le", &edge));
+        text.sample("_bucket", &all, n);
+    }
+    text.sample("_sum", labels, buckets.sum_s());
+    text.sample("_count", labels, buckets.count());
+}

@@ -1,0 +1,215 @@
+//! `/metrics`, as Debian's `promtool` and `prometheus` read it.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use common::{PATIENCE, Place, sent, skipped};
+use serde_json::Value;
+
+/// The answer to a GET: its head, and its body.
+fn get(address: &str, path: &str, accept: &str) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    let (head, body) = said.split_once("\r\n\r\n").ok_or_else(|| {
+        std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("no HTTP: {said:?}"),
+        )
+    })?;
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+fn is_there(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        skipped(&format!("no {program} (Debian's package prometheus)"));
+    }
+    there
+}
+
+/// A daemon with a page of its own, and where that is.
+fn daemon() -> (Place, common::Service, String) {
+    let place = Place::new();
+    let page = "[http]\nlisten = \"127.0.0.1:0\"\n[[interface]]";
+    place.configure(&place.usual("5ms").replace("[[interface]]", page));
+    let service = place.start().ready();
+    let status = place.status_with("the page", |s| s["http"].is_string() && sent(s) > 200);
+    let page = status["http"].as_str().unwrap().to_owned();
+    (place, service, page)
+}
+
+#[test]
+fn promtool_finds_nothing_to_say_against_it() {
+    if !is_there("promtool") {
+        return;
+    }
+    let (_place, _service, page) = daemon();
+    let (head, body) = get(&page, "/metrics", "*/*").unwrap();
+    assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(body.as_bytes()).unwrap();
+    drop(stdin);
+    let said = promtool.wait_with_output().unwrap();
+    let words = [said.stdout, said.stderr].concat();
+    assert!(
+        said.status.success() && words.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&words)
+    );
+    let (head, body) = get(&page, "/metrics", "application/openmetrics-text").unwrap();
+    assert!(
+        head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=")
+    );
+    assert!(body.ends_with("\n# EOF\n"));
+}
+
+/// A Prometheus of its own that scrapes a page every second, for as long as this lives.
+struct Prometheus {
+    child: Child,
+    address: String,
+}
+
+impl Prometheus {
+    fn start(dir: &Path, page: &str) -> Self {
+        let file = dir.join("prometheus.yml");
+        let config = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: bufferbane\n    \
+             static_configs:\n      - targets: [\"{page}\"]\n"
+        );
+        std::fs::write(&file, config).unwrap();
+        // A port that is free now; nobody else here asks for one by its number.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap().to_string();
+        drop(port);
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.join("tsdb").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=error")
+            .spawn()
+            .unwrap();
+        Self { child, address }
+    }
+
+    /// The results of an instant query, as soon as there are any that `right` agrees with.
+    fn query(&self, query: &str, right: impl Fn(&[(Value, f64)]) -> bool) -> Vec<(Value, f64)> {
+        let begin = Instant::now();
+        let path = format!("/api/v1/query?query={}", percent(query));
+        loop {
+            let found = get(&self.address, &path, "*/*").map_or_else(|_| Vec::new(), results);
+            if right(&found) {
+                return found;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{query}: {found:?}");
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn results((_, body): (String, String)) -> Vec<(Value, f64)> {
+    let begin = body.find('{').unwrap_or(0);
+    let end = body.rfind('}').map_or(body.len(), |n| n + 1);
+    let Ok(answer) = serde_json::from_str::<Value>(&body[begin..end]) else {
+        return Vec::new();
+    };
+    let results = answer["data"]["result"].as_array().cloned();
+    let value = |r: &Value| r["value"][1].as_str()?.parse().ok();
+    results
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|r| Some((r["metric"].clone(), value(r)?)))
+        .collect()
+}
+
+/// Probes that the page counts as sent.
+fn counted(page: &str) -> f64 {
+    let (_, body) = get(page, "/metrics", "*/*").unwrap();
+    let sent = body.lines().filter_map(|l| {
+        l.strip_prefix("bufferbane_probes_sent_total{")?
+            .split(' ')
+            .next_back()
+    });
+    sent.map(|n| n.parse::<f64>().unwrap()).sum()
+}
+
+fn percent(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+#[test]
+fn prometheus_scrapes_it_and_answers_questions() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let (place, service, page) = daemon();
+    let prometheus = Prometheus::start(place.dir.path(), &page);
+    let one = |found: &[(Value, f64)]| found.len() == 1;
+    prometheus.query("up", |f| one(f) && f[0].1 == 1.0);
+    // What it has is what the daemon counted at some time between two looks at the page.
+    let before = counted(&page);
+    let scraped = prometheus.query("sum(bufferbane_probes_sent_total)", |f| {
+        one(f) && f[0].1 >= before
+    });
+    let after = counted(&page);
+    let scraped = scraped[0].1;
+    println!("{before} <= {scraped} <= {after}");
+    assert!(scraped <= after, "{before} {scraped} {after}");
+    let rtt_s = prometheus.query(
+        "histogram_quantile(0.5, sum by (target, le) \
+         (rate(bufferbane_rtt_seconds_bucket{target=\"far\"}[15s])))",
+        |f| one(f) && f[0].1.is_finite(),
+    );
+    println!("{rtt_s:?}");
+    assert!(
+        rtt_s[0].1 > 0.0 && rtt_s[0].1 < 1.0,
+        "over loopback: {rtt_s:?}"
+    );
+    let version = prometheus.query("bufferbane_build_info", one);
+    assert_eq!(version[0].0["version"], env!("CARGO_PKG_VERSION"));
+    // It asked for OpenMetrics and read it: only there the unit is told.
+    let path = "/api/v1/metadata?metric=bufferbane_queueing_seconds";
+    let (_, metadata) = get(&prometheus.address, path, "*/*").unwrap();
+    assert!(
+        metadata.contains("\"type\":\"histogram\"") && metadata.contains("\"unit\":\"seconds\"")
+    );
+    for way in ["up", "down"] {
+        let query = format!("sum(bufferbane_queueing_seconds_count{{direction=\"{way}\"}})");
+        prometheus.query(&query, |f| one(f) && f[0].1 > 0.0);
+    }
+    let (code, _) = service.end();
+    assert_eq!(code, Some(0));
+}

@@ -1,34 +1,21 @@
 //! `bufferbaned`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use args::Arguments;
 use bufferbaned::{Daemon, Signals, StartError, config};
 
+mod args;
 mod logging;
-
-/// Probes the line from every bound interface, and records what becomes of each probe.
-#[derive(FromArgs)]
-#[argh(note = "Example: bufferbaned --config /etc/bufferbane/bufferbaned.toml --check")]
-struct Args {
-    /// configuration file (default: /etc/bufferbane/bufferbaned.toml, or none where that is missing)
-    #[argh(option)]
-    config: Option<PathBuf>,
-    /// read the configuration, say everything that is wrong with it, and exit with 0 or 2
-    #[argh(switch)]
-    check: bool,
-    /// print the version
-    #[argh(switch)]
-    version: bool,
-}
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os()
         .map(|a| a.to_string_lossy().into_owned())
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let args = match Args::from_args(&["bufferbaned"], words.get(1..).unwrap_or_default()) {
+    let args = match Arguments::from_args(&["bufferbaned"], words.get(1..).unwrap_or_default()) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => {
             println!("{}", exit.output);

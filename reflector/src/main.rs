@@ -1,33 +1,14 @@
 //! Entry point of `bufferbane-reflector`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use args::Arguments;
 use bufferbane_reflector::config;
 use bufferbane_reflector::{journal, service, to_text};
 
-/// Echoes the sealed probes of Bufferbane's daemons with kernel time stamps.
-///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-#[derive(FromArgs)]
-struct Arguments {
-    /// configuration file (default: /etc/bufferbane/reflector.toml)
-    #[argh(option, default = "config::DEFAULT_FILE.into()")]
-    config: PathBuf,
-    /// read the configuration, say every mistake in it, and end
-    #[argh(switch)]
-    check: bool,
-    /// ask the running reflector for its statistics
-    #[argh(switch)]
-    status: bool,
-    /// statistics as JSON
-    #[argh(switch)]
-    json: bool,
-    /// print the version
-    #[argh(switch)]
-    version: bool,
-}
+mod args;
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -58,14 +39,17 @@ fn main() -> ExitCode {
         eprintln!("--json is for --status");
         return ExitCode::from(WRONG);
     }
+    let file = arguments
+        .config
+        .unwrap_or_else(|| config::DEFAULT_FILE.into());
     if arguments.status {
-        return status(&arguments.config, arguments.json);
+        return status(&file, arguments.json);
     }
-    run(&arguments)
+    run(&file, arguments.check)
 }
 
-fn run(arguments: &Arguments) -> ExitCode {
-    let loaded = match config::load(&arguments.config) {
+fn run(file: &Path, check: bool) -> ExitCode {
+    let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             for mistake in mistakes {
@@ -76,14 +60,14 @@ fn run(arguments: &Arguments) -> ExitCode {
     };
     const NOBODY: &str = "there is no [[client]]: nobody gets an answer";
     let is_lonely = loaded.config.clients.is_empty();
-    if arguments.check {
+    if check {
         for warning in &loaded.warnings {
             eprintln!("{warning}");
         }
         if is_lonely {
-            eprintln!("{}: {NOBODY}", arguments.config.display());
+            eprintln!("{}: {NOBODY}", file.display());
         }
-        println!("{}: well", arguments.config.display());
+        println!("{}: well", file.display());
         return ExitCode::SUCCESS;
     }
     journal::init();
@@ -93,7 +77,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     if is_lonely {
         log::warn!("{NOBODY}");
     }
-    match service::run(&arguments.config, &loaded.config) {
+    match service::run(file, &loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             log::error!("{why}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 /// Where the store is unless `--store` says otherwise.
 pub(crate) const DEFAULT_STORE: &str = "/var/lib/bufferbane/bufferbane.redb";
@@ -40,7 +40,7 @@ pub(crate) struct Selection {
 /// A command that works on a store, with the options that all of these have.
 macro_rules! store_command {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
-        #[derive(FromArgs, Debug)]
+        #[derive(FromArgs, ArgsInfo, Debug)]
         $(#[$meta])*
         pub(crate) struct $name {
             $($(#[$field_meta])* pub(crate) $field: $type $(<$inner>)?,)*
@@ -110,7 +110,7 @@ macro_rules! range_command {
 }
 
 /// Reports, charts, exports, keys and checks for Bufferbane.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     example = "{command_name} report --last 24h\n{command_name} chart latency --out latency.png",
     note = "{command_name} COMMAND --help says more about each command.\n\
@@ -130,7 +130,7 @@ pub(crate) struct Arguments {
 }
 
 /// What can be asked for.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand)]
 pub(crate) enum Command {
     /// `report`.
@@ -164,7 +164,7 @@ pub(crate) enum Command {
 
 /// A reflector, a daemon and a report on this host, without configuration or root.
 #[cfg(feature = "demo")]
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "demo",
@@ -369,7 +369,7 @@ store_command! {
 }
 
 /// The hops to a target, each with its loss and round-trip times.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "path",
@@ -406,7 +406,7 @@ pub(crate) struct Path {
 }
 
 /// Make a key file, and the two configuration blocks that use it.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "keygen",
@@ -442,7 +442,7 @@ store_command! {
 }
 
 /// Check, copy, shrink or prune the store.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
     subcommand,
     name = "store",
@@ -455,7 +455,7 @@ pub(crate) struct Store {
 }
 
 /// What to do with the store.
-#[derive(FromArgs, Debug)]
+#[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand)]
 pub(crate) enum StoreAction {
     /// `store check`.

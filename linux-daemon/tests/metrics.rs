@@ -11,12 +11,12 @@ use std::time::Instant;
 use common::{PATIENCE, Place, sent, skipped};
 use serde_json::Value;
 
-/// The answer to a GET: its head, and its body.
+/// The answer to a GET: its head, and its body, in one piece as HTTP/1.0 has it.
 fn get(address: &str, path: &str, accept: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut said = String::new();
@@ -81,6 +81,11 @@ fn promtool_finds_nothing_to_say_against_it() {
     assert!(body.ends_with("\n# EOF\n"));
 }
 
+/// The path of a file that is made for Prometheus or Grafana.
+fn file_of(name: &str) -> String {
+    format!("{}/../docs/prometheus/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// A Prometheus of its own that scrapes a page every second, for as long as this lives.
 struct Prometheus {
     child: Child,
@@ -90,8 +95,10 @@ struct Prometheus {
 impl Prometheus {
     fn start(dir: &Path, page: &str) -> Self {
         let file = dir.join("prometheus.yml");
+        let rules = file_of("alerts.yml");
         let config = format!(
-            "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: bufferbane\n    \
+            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [\"{rules}\"]\n\
+             scrape_configs:\n  - job_name: bufferbane\n    \
              static_configs:\n      - targets: [\"{page}\"]\n"
         );
         std::fs::write(&file, config).unwrap();
@@ -135,12 +142,12 @@ impl Drop for Prometheus {
     }
 }
 
+fn json(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
 fn results((_, body): (String, String)) -> Vec<(Value, f64)> {
-    let begin = body.find('{').unwrap_or(0);
-    let end = body.rfind('}').map_or(body.len(), |n| n + 1);
-    let Ok(answer) = serde_json::from_str::<Value>(&body[begin..end]) else {
-        return Vec::new();
-    };
+    let answer = json(&body);
     let results = answer["data"]["result"].as_array().cloned();
     let value = |r: &Value| r["value"][1].as_str()?.parse().ok();
     results
@@ -212,4 +219,67 @@ fn prometheus_scrapes_it_and_answers_questions() {
     }
     let (code, _) = service.end();
     assert_eq!(code, Some(0));
+}
+
+/// Every question of the shipped alert rules and of the dashboard is one that Prometheus takes, about
+/// figures that there are, and those that no condition leaves out have an answer.
+#[test]
+fn the_shipped_alerts_and_dashboard_are_answered() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let (place, _service, page) = daemon();
+    let prometheus = Prometheus::start(place.dir.path(), &page);
+    let (_, known) = get(&page, "/metrics", "*/*").unwrap();
+    let is_known = |query: &str| {
+        let words = query.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        for name in words.filter(|w| w.starts_with("bufferbane_") || w.starts_with("process_")) {
+            assert!(known.contains(&format!("\n{name}")), "{name} of {query}");
+        }
+    };
+    prometheus.query("rate(bufferbane_rtt_seconds_count[15s])", |f| !f.is_empty());
+
+    let begin = Instant::now();
+    let rules = loop {
+        let (_, body) = get(&prometheus.address, "/api/v1/rules", "*/*").unwrap();
+        let rules = json(&body)["data"]["groups"][0]["rules"].take();
+        let rules = rules.as_array().cloned().unwrap_or_default();
+        if !rules.is_empty() && rules.iter().all(|r| r["health"] != "unknown") {
+            break rules;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{rules:?}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    for rule in &rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        is_known(rule["query"].as_str().unwrap());
+    }
+
+    let dashboard = std::fs::read_to_string(file_of("grafana.json")).unwrap();
+    let panels = json(&dashboard)["panels"].take();
+    let targets = |panel: &Value| panel["targets"].as_array().unwrap().clone();
+    let queries: Vec<String> = panels
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(targets)
+        .map(|t| t["expr"].as_str().unwrap().to_owned())
+        .collect();
+    for query in &queries {
+        is_known(query);
+        let asked = query
+            .replace("$__rate_interval", "15s")
+            .replace("$instance", ".*")
+            .replace("$interface", ".*")
+            .replace("$target", ".*");
+        assert!(!asked.contains('$'), "{asked}");
+        let path = format!("/api/v1/query?query={}", percent(&asked));
+        let (_, body) = get(&prometheus.address, &path, "*/*").unwrap();
+        assert_eq!(json(&body)["status"], "success", "{asked}: {body}");
+        if !asked.contains(" > ") {
+            prometheus.query(&asked, |f| !f.is_empty());
+        }
+    }
+    println!("{} rules, {} queries", rules.len(), queries.len());
+    assert!(rules.len() > 5 && queries.len() > 10);
 }

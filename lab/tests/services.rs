@@ -1,5 +1,6 @@
-//! Resolvers that are asked through an uplink: a real one (Debian's dnsmasq) over UDP, TCP and IPv6 and
-//! for names that nobody has asked for yet; and some that refuse, cut their answers, or say nothing.
+//! Services that are asked through an uplink. Resolvers: a real one (Debian's dnsmasq) over UDP, TCP and IPv6 and
+//! for names that nobody has asked for yet; and some that refuse, cut their answers, or say nothing; and
+//! connections that are taken, refused, or swallowed on the way.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -72,6 +73,26 @@ name = "closed-tcp"
 kind = "dns"
 address = "10.99.0.1:54"
 transport = "tcp"
+interval = "200ms"
+[[target]]
+name = "connected"
+kind = "tcp"
+address = "10.99.0.1:53"
+interval = "200ms"
+[[target]]
+name = "connected-6"
+kind = "tcp"
+address = "[fd99::1]:53"
+interval = "200ms"
+[[target]]
+name = "refused"
+kind = "tcp"
+address = "10.99.0.1:54"
+interval = "200ms"
+[[target]]
+name = "swallowed"
+kind = "tcp"
+address = "10.99.0.77:53"
 interval = "200ms"
 [[target]]
 name = "no-route"
@@ -169,7 +190,7 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             (info.target.clone(), (info, summary))
         })
         .collect();
-    assert_eq!(all.len(), 11);
+    assert_eq!(all.len(), 15);
     for (name, (info, s)) in &all {
         let failures = by_reason(&s.failures);
         let p50 = s.rtt.quantile(0.5);
@@ -177,7 +198,13 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             "{name}: {} sent, {} received, {} lost, {} unsent, {failures:?}, p50 {p50:?}",
             s.sent, s.received, s.lost, s.unsent
         );
-        assert_eq!((info.kind, info.size > 20), (SeriesKind::Dns, true));
+        let tcp = ["connected", "connected-6", "refused", "swallowed"].contains(&name.as_str());
+        let expected = if tcp {
+            SeriesKind::Tcp
+        } else {
+            SeriesKind::Dns
+        };
+        assert_eq!((info.kind, info.size > 20), (expected, !tcp));
         assert_eq!(s.sent, s.received + s.lost);
         assert!(s.sent + s.unsent >= 20, "{name}");
         let all_are = |why: &str| {
@@ -189,8 +216,8 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             "servfail" => all_are("SERVFAIL"),
             "cut" => all_are("truncated"),
             "unknown-name" => all_are("NXDOMAIN"),
-            "closed" | "closed-tcp" => all_are("connection refused"),
-            "silent" => assert_eq!((s.received, s.lost), (0, s.sent)),
+            "closed" | "closed-tcp" | "refused" => all_are("connection refused"),
+            "silent" | "swallowed" => assert_eq!((s.received, s.lost), (0, s.sent)),
             "no-route" => assert_eq!((s.sent, s.lost), (0, 0)),
             _ => {
                 // The line alone takes 10 ms; a connection takes it twice.

@@ -106,7 +106,7 @@ pub struct SeriesStatus {
     pub interface: String,
     /// Its target.
     pub target: String,
-    /// `udp`, `icmp`, `stamp` or `dns`.
+    /// `udp`, `icmp`, `stamp`, `dns` or `tcp`.
     pub kind: &'static str,
     /// 4 or 6.
     pub family: u8,

@@ -26,6 +26,8 @@ pub enum SeriesKind {
     Stamp,
     /// A question to a DNS resolver.
     Dns,
+    /// A TCP connection that is made and let go.
+    Tcp,
 }
 
 impl SeriesKind {
@@ -37,6 +39,7 @@ impl SeriesKind {
             Self::Icmp => "icmp",
             Self::Stamp => "stamp",
             Self::Dns => "dns",
+            Self::Tcp => "tcp",
         }
     }
 
@@ -50,7 +53,7 @@ impl SeriesKind {
     /// alone, and an answer can be a failure.
     #[must_use]
     pub const fn asks_a_service(self) -> bool {
-        matches!(self, Self::Dns)
+        matches!(self, Self::Dns | Self::Tcp)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Targets of kind `dns`.
+//! Targets of the kinds `dns` and `tcp`.
 
 use std::str::FromStr;
 
@@ -47,6 +47,11 @@ pub enum ServicePlace {
 pub enum Service {
     /// A resolver is asked for an address.
     Dns(Lookup),
+    /// A TCP connection is made and let go.
+    Tcp {
+        /// Length of a slot, ns.
+        interval_ns: u64,
+    },
 }
 
 /// A question to a resolver.
@@ -67,6 +72,7 @@ impl Service {
     pub(crate) const fn kind(&self) -> SeriesKind {
         match self {
             Self::Dns(_) => SeriesKind::Dns,
+            Self::Tcp { .. } => SeriesKind::Tcp,
         }
     }
 
@@ -74,6 +80,7 @@ impl Service {
     pub(crate) const fn interval_ns(&self) -> u64 {
         match self {
             Self::Dns(lookup) => lookup.interval_ns,
+            Self::Tcp { interval_ns } => *interval_ns,
         }
     }
 }
@@ -93,8 +100,31 @@ pub(crate) fn default_services() -> Vec<ServiceTarget> {
     }]
 }
 
-/// Reads what stands beside `name` and `kind`.
-pub(crate) fn read(s: &Section<'_>, name: Option<String>) -> Option<ServiceTarget> {
+/// Reads what stands beside `name` and `kind = "tcp"`.
+pub(crate) fn read_tcp(s: &Section<'_>, name: Option<String>) -> Option<ServiceTarget> {
+    let place = s.parsed("address", |a| match split_port(a, 0)? {
+        (_, 0) => Err(format!("\"{a}\" names no port; write for example {a}:443")),
+        (host, port) => Ok(ServicePlace::Host(check_host(host)?, port)),
+    });
+    s.require(
+        "address",
+        "the host to connect to is to be named, with a port",
+    );
+    let interval_ns = s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS);
+    let family = read_family(s);
+    s.finish();
+    Some(ServiceTarget {
+        name: name?,
+        place: place?,
+        family,
+        service: Service::Tcp {
+            interval_ns: interval_ns.unwrap_or(INTERVAL_NS),
+        },
+    })
+}
+
+/// Reads what stands beside `name` and `kind = "dns"`.
+pub(crate) fn read_dns(s: &Section<'_>, name: Option<String>) -> Option<ServiceTarget> {
     let place = s.parsed("address", |a| {
         if a == "system" {
             return Ok(ServicePlace::System);
@@ -149,9 +179,23 @@ mod tests {
         assert_eq!(a.place, ServicePlace::System);
         assert_eq!(a.service, default_services()[0].service);
         assert_eq!(b.place, ServicePlace::Host("9.9.9.9".into(), 53));
-        let Service::Dns(lookup) = &b.service;
+        let Service::Dns(lookup) = &b.service else {
+            panic!()
+        };
         assert!(lookup.random && lookup.tcp && lookup.name == "example.net");
         assert_eq!(b.service.interval_ns(), 1_000_000_000);
+
+        let tcp = |address: &str| {
+            let text =
+                format!("[[target]]\nname = \"a\"\nkind = \"tcp\"\naddress = \"{address}\"\n");
+            parse("f", &text, Path::new("/"))
+        };
+        let [web] = &tcp("[2001:db8::1]:443").unwrap().config.services[..] else {
+            panic!()
+        };
+        assert_eq!(web.place, ServicePlace::Host("2001:db8::1".into(), 443));
+        let said = tcp("example.net").unwrap_err()[0].to_string();
+        assert!(said.contains("names no port"), "{said}");
 
         let text = "[[target]]\nname = \"a\"\nkind = \"dns\"\nlookup = \"a..b\"\n\
                     transport = \"quic\"\ninterval = \"1ms\"\nsize = 64\n";

@@ -1,4 +1,4 @@
-//! Services that are asked through each uplink: resolvers. Their answers take as long as the service
+//! Services that are asked through each uplink: resolvers, and whoever takes connections. Their answers take as long as the service
 //! takes, over whatever path and with whatever allocations a protocol needs, so they are asked on a
 //! thread of their own and not on the ring of the probe thread. From the recorder on their samples go
 //! the way of all others.
@@ -59,10 +59,11 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// Bytes of a question.
+    /// Bytes of a question; 0 where there is none of one size.
     pub(crate) fn size_of(service: &Service) -> u16 {
         match service {
             Service::Dns(lookup) => dns::size(lookup),
+            Service::Tcp { .. } => 0,
         }
     }
 }
@@ -168,6 +169,13 @@ async fn ask_again_and_again(
 async fn ask(way: &Way, to: SocketAddr, service: &Service, random: [u64; 2]) -> Outcome {
     match service {
         Service::Dns(lookup) => dns::ask(way, to, lookup, random).await,
+        Service::Tcp { .. } => {
+            let begun = clock::now();
+            match socket::connect(way, to).await {
+                Ok(_) => Outcome::Answered(clock::now().saturating_since(begun)),
+                Err(why) => why,
+            }
+        }
     }
 }
 

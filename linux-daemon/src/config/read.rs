@@ -42,7 +42,8 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
             let name = read_name(t, &mut names);
             match t.text("kind").as_deref() {
                 Some("stamp") => config.stamps.extend(stamp::read(t, base, name)),
-                Some("dns") => config.services.extend(ask::config::read(t, name)),
+                Some("dns") => config.services.extend(ask::config::read_dns(t, name)),
+                Some("tcp") => config.services.extend(ask::config::read_tcp(t, name)),
                 _ => pinged.extend(read_target(t, name)),
             }
         }

@@ -193,7 +193,9 @@ pub(crate) struct Series {
 impl Series {
     /// Whether a service was asked: its time and its failures are not the line's alone.
     pub(crate) fn is_of_service(&self) -> bool {
-        self.kind == SeriesKind::Dns.as_str()
+        [SeriesKind::Dns, SeriesKind::Tcp]
+            .map(SeriesKind::as_str)
+            .contains(&self.kind)
     }
 
     /// What it is called where only the direction of its traffic tells it apart: `eth0 → vienna`.
@@ -204,6 +206,7 @@ impl Series {
     /// How it was probed: `udp4, 128 B every 50 ms`.
     pub(crate) fn probing(&self) -> String {
         let size = match self.size {
+            0 if self.kind == SeriesKind::Tcp.as_str() => "a connection".to_owned(),
             0 => "mixed sizes".to_owned(),
             n => crate::show::bytes(u64::from(n)),
         };

@@ -165,8 +165,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Received {
     r
 }
 
-/// Room for every control message that we send: packet information, TOS and a stamp's key.
-pub(crate) const SEND_SPACE: usize = space(20) + space(4) + space(4);
+/// Room for every control message that we send: packet information, TOS, a stamp's key and the length of
+/// each of several datagrams.
+pub(crate) const SEND_SPACE: usize = space(20) + space(4) + space(4) + space(2);
 
 /// Control messages being put together in fixed memory.
 #[repr(C, align(8))]
@@ -242,6 +243,11 @@ impl Builder {
         self.push(libc::SOL_SOCKET, sys::SCM_TS_OPT_ID, key.to_ne_bytes())
     }
 
+    /// The payload is several datagrams of so many bytes, of which the last may be shorter.
+    pub(crate) fn segment(&mut self, bytes: u16) -> bool {
+        self.push(libc::SOL_UDP, libc::UDP_SEGMENT, bytes.to_ne_bytes())
+    }
+
     #[cfg(test)]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -257,8 +263,8 @@ mod tests {
     fn what_is_built_is_what_is_walked() {
         let mut b = Builder::new();
         let from: IpAddr = "2001:db8::7".parse().unwrap();
-        assert!(b.source(from) && b.tos(true, 0xb8) && b.stamp_key(77));
-        assert!(!b.stamp_key(78), "there is room for three");
+        assert!(b.source(from) && b.tos(true, 0xb8) && b.segment(172) && b.stamp_key(77));
+        assert!(!b.stamp_key(78), "there is room for four");
         let r = parse(b.as_bytes());
         assert_eq!((r.to, r.tos), (Some(from), Some(0xb8)));
         let last = messages(b.as_bytes()).last().unwrap();

@@ -44,6 +44,18 @@ impl Engine {
                 }
                 Ok(self.send_failed(socket, tag.key, -completion.result(), handler))
             }
+            Op::JoinedSend => {
+                let errno = -completion.result();
+                if errno <= 0 {
+                    return Ok(0);
+                }
+                if is_refused_together(errno)
+                    && let Some(open) = self.sockets.get_mut(socket)
+                {
+                    open.joins = false;
+                }
+                Ok(self.send_failed(socket, tag.key, errno, handler))
+            }
             Op::SlotSend => self.slot_send_completed(tag, completion.result(), handler),
             Op::Waker => {
                 self.listen_for_wakes()?;
@@ -377,6 +389,12 @@ fn kernel_stamp(timeline: &mut Timeline, wall_ns: i64, now_ns: u64) -> Option<St
         at: clock::from_raw(at),
         clock: ClockSource::Kernel,
     })
+}
+
+/// Whether several datagrams in one send are refused with this where each alone may not be: a card
+/// without checksums, IPsec, or a way that would have to fragment them.
+const fn is_refused_together(errno: i32) -> bool {
+    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
 }
 
 /// Whether a send may have failed with this because of an ICMP message about an earlier datagram.

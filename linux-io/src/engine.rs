@@ -78,7 +78,7 @@ impl Engine {
         let mut engine = Self {
             ring,
             buffers,
-            slots: SendSlots::new(options.send_slots),
+            slots: SendSlots::new(options.send_slots, options.send_slot_bytes),
             sockets: Sockets::new(options.sockets),
             errors: ErrorQueue::new(),
             ready: Vec::with_capacity(BATCH),
@@ -218,6 +218,7 @@ impl Engine {
         handler: &mut impl FnMut(&mut Outbox<'_>, Event<'_>),
     ) -> Result<usize, EngineError> {
         let until_ns = clock::to_raw(until);
+        outbox::queue_filled(&mut self.ring, &mut self.slots);
         self.ring.drain(&mut self.ready);
         if self.ready.is_empty() {
             let wake_ns = if until_ns == u64::MAX {

@@ -99,6 +99,8 @@ pub enum ErrorOrigin {
 pub struct EngineCounters {
     /// Datagrams handed to the kernel.
     pub sends: u64,
+    /// Of those, how many left in one send with others.
+    pub joined: u64,
     /// Of those, how many the kernel refused.
     pub send_errors: u64,
     /// Sends tried again because the refusal was an earlier datagram's ICMP error.

@@ -48,7 +48,7 @@ pub use engine::Engine;
 pub use event::{EngineCounters, ErrorOrigin, Event, SocketId};
 pub use hops::{Heard, HopSocket, Word};
 pub use options::{EngineOptions, StartError};
-pub use outbox::{Outbox, SendError, Transmit};
+pub use outbox::{Outbox, Queued, SendError, Transmit};
 pub use ring::EngineError;
 pub use slots::MAX_PAYLOAD;
 pub use socket::{Family, ProbeSocket, SocketBuilder, SocketKind};

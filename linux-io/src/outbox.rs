@@ -1,4 +1,8 @@
 //! Sending: from the driver's bytes to a submission.
+//!
+//! Most of what a datagram costs is the kernel's way through one send, whatever it carries. Datagrams of
+//! one length to one place that are queued between two submissions can share it (`UDP_SEGMENT`, Linux
+//! 4.18): each arrives as if it had been sent alone.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,10 +12,16 @@ use io_uring::{opcode, squeue};
 
 use crate::event::{EngineCounters, SocketId};
 use crate::ring::Ring;
-use crate::slots::{MAX_PAYLOAD, SendSlot, SendSlots};
+use crate::slots::{FreeSlot, MAX_PAYLOAD, SendSlot, SendSlots};
 use crate::sockaddr::RawAddr;
-use crate::sockets::{KeyMode, Sockets};
+use crate::sockets::{KeyMode, Open, Sockets};
 use crate::tag::{Op, Tag};
+
+/// Longest datagram that joins others, bytes: every path of IPv6 carries it whole, and what would have
+/// to be fragmented is refused by a send of several.
+const MAX_JOINED: usize = 1280 - 40 - 8;
+/// Most datagrams in one send: what every kernel takes.
+const MAX_SEGMENTS: usize = 64;
 
 /// Where a datagram goes, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +50,27 @@ impl Transmit {
             key,
         }
     }
+
+    /// Whether both take the same way, whatever their keys.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        *self
+            == Self {
+                key: self.key,
+                ..*other
+            }
+    }
+}
+
+/// What became of a datagram that may leave together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// There is none.
+    Nothing,
+    /// It is the first of its send, or the only one: the stamp or the error comes under its own key.
+    First,
+    /// It leaves with the one of this key, and shares its fate: a stamp or an error that comes under
+    /// this key is about both.
+    With(u32),
 }
 
 /// Why a datagram was not queued.
@@ -104,36 +135,16 @@ impl Outbox<'_> {
             .sockets
             .get_mut(transmit.socket)
             .ok_or(SendError::NoSocket)?;
-        if self.slots.peek().is_none() && self.slots.any_quiet() {
-            flush(self.ring, self.slots).map_err(|e| ring_error(&e))?;
-        }
-        let Some((index, slot)) = self.slots.peek() else {
+        let Some((index, slot, payload)) = free_slot(self.ring, self.slots)? else {
             return Err(SendError::Full);
         };
-        let Some(len) = fill(&mut slot.payload) else {
+        let Some(len) = fill(&mut payload[..MAX_PAYLOAD]) else {
             return Ok(false);
         };
         if len > MAX_PAYLOAD {
             return Err(SendError::TooLong);
         }
-        slot.len = len;
-        slot.name = RawAddr::new(transmit.to);
-        slot.socket = transmit.socket.index;
-        slot.socket_generation = transmit.socket.generation;
-        slot.key = transmit.key;
-        slot.control.clear();
-        // The builder has room for one of each, so none of these can fail.
-        if let Some(from) = transmit.from
-            && socket.address != Some(from)
-        {
-            slot.control.source(from);
-        }
-        if let Some(tos) = transmit.tos {
-            slot.control.tos(transmit.to.is_ipv6(), tos);
-        }
-        if socket.keys == KeyMode::Given {
-            slot.control.stamp_key(transmit.key);
-        }
+        slot.prepare(transmit, socket, len);
         let quiet = socket.quiet_sends();
         self.slots.take(quiet);
         self.counters.sends += 1;
@@ -142,6 +153,65 @@ impl Outbox<'_> {
             counted.queued(transmit.key);
         }
         Ok(true)
+    }
+
+    /// The same for a datagram of at most `most` bytes, which may leave in one send with others to the
+    /// same place; see [`crate::SocketBuilder::join_sends`]. They keep their order.
+    pub fn send_joined(
+        &mut self,
+        transmit: &Transmit,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<Queued, SendError> {
+        let socket = self
+            .sockets
+            .get_mut(transmit.socket)
+            .ok_or(SendError::NoSocket)?;
+        if !socket.joins || most > MAX_JOINED {
+            if self.slots.waiting_for(transmit).is_some() {
+                // It was there first.
+                queue_filled(self.ring, self.slots);
+            }
+            let queued = self.send_with(transmit, fill)?;
+            return Ok(if queued {
+                Queued::First
+            } else {
+                Queued::Nothing
+            });
+        }
+        if let Some((slot, room)) = self.slots.waiting_for(transmit)
+            && let Some(room) = room.get_mut(..most)
+            && most <= slot.segment
+        {
+            let Some(len) = fill(room) else {
+                return Ok(Queued::Nothing);
+            };
+            let len = len.min(most);
+            if !slot.is_joined() {
+                // There is room for one of each.
+                slot.control.segment(slot.segment as u16);
+            }
+            slot.len += len;
+            self.counters.sends += 1;
+            self.counters.joined += 1;
+            // Only the last of a send may be shorter.
+            let last = len < slot.segment || slot.len >= slot.segment * MAX_SEGMENTS;
+            let first = slot.key;
+            if last {
+                self.slots.end_waiting(transmit);
+            }
+            return Ok(Queued::With(first));
+        }
+        let Some((_, slot, payload)) = free_slot(self.ring, self.slots)? else {
+            return Err(SendError::Full);
+        };
+        let Some(len) = fill(&mut payload[..most]) else {
+            return Ok(Queued::Nothing);
+        };
+        slot.prepare(transmit, socket, len.min(most));
+        self.slots.take_waiting(*transmit);
+        self.counters.sends += 1;
+        Ok(Queued::First)
     }
 
     /// Hands everything queued to the kernel now.
@@ -154,8 +224,60 @@ fn ring_error(e: &std::io::Error) -> SendError {
     SendError::Ring(e.raw_os_error().unwrap_or(libc::EIO))
 }
 
+impl SendSlot {
+    /// Makes it a datagram of `len` bytes that goes as `transmit` says.
+    fn prepare(&mut self, transmit: &Transmit, socket: &Open, len: usize) {
+        (self.len, self.segment) = (len, len);
+        self.name = RawAddr::new(transmit.to);
+        self.socket = transmit.socket.index;
+        self.socket_generation = transmit.socket.generation;
+        self.key = transmit.key;
+        self.control.clear();
+        // The builder has room for one of each, so none of these can fail.
+        if let Some(from) = transmit.from
+            && socket.address != Some(from)
+        {
+            self.control.source(from);
+        }
+        if let Some(tos) = transmit.tos {
+            self.control.tos(transmit.to.is_ipv6(), tos);
+        }
+        if socket.keys == KeyMode::Given {
+            self.control.stamp_key(transmit.key);
+        }
+    }
+}
+
+/// A slot that can be filled. Where there is none, what is queued is submitted first.
+fn free_slot<'a>(
+    ring: &mut Ring,
+    slots: &'a mut SendSlots,
+) -> Result<Option<FreeSlot<'a>>, SendError> {
+    if slots.peek().is_none() && slots.any_quiet() {
+        flush(ring, slots).map_err(|e| ring_error(&e))?;
+    }
+    Ok(slots.peek())
+}
+
+/// Queues what was waiting for more to join it. What finds no room is queued by the next call.
+pub(crate) fn queue_filled(ring: &mut Ring, slots: &mut SendSlots) {
+    if !slots.any_filled() {
+        return;
+    }
+    slots.end_all_waiting();
+    let mut count = 0;
+    while let Some(index) = slots.filled().get(count).copied() {
+        if submit_slot(ring, slots, index, true).is_err() {
+            break;
+        }
+        count += 1;
+    }
+    slots.queued(count);
+}
+
 /// Submits what is queued; slots of quiet sends are free after that.
 pub(crate) fn flush(ring: &mut Ring, slots: &mut SendSlots) -> std::io::Result<()> {
+    queue_filled(ring, slots);
     ring.submit()?;
     if ring.queued() == 0 {
         slots.submitted();
@@ -170,31 +292,36 @@ pub(crate) fn submit_slot(
     index: u16,
     quiet: bool,
 ) -> Result<(), SendError> {
-    let Some(slot) = slots.at(index) else {
+    let Some((slot, payload)) = slots.at(index) else {
         return Err(SendError::Full);
     };
-    let entry = entry(slot, index, quiet);
-    // SAFETY: the slot's memory is never moved or freed while the ring lives, and it is not reused
-    // before the kernel has carried out the send: a quiet one is carried out (MSG_DONTWAIT, never
-    // handed to a worker) as it is submitted, any other holds its slot until its completion.
+    let entry = entry(slot, payload.as_ptr(), index, quiet);
+    // SAFETY: the slot's memory and its payload's are never moved or freed while the ring lives, and
+    // not reused before the kernel has carried out the send: a quiet one is carried out (MSG_DONTWAIT,
+    // never handed to a worker) as it is submitted, any other holds its slot until its completion.
     unsafe { ring.push(&entry) }.map_err(|e| ring_error(&e))
 }
 
-fn entry(slot: &mut SendSlot, index: u16, quiet: bool) -> squeue::Entry {
+fn entry(slot: &mut SendSlot, payload: *const u8, index: u16, quiet: bool) -> squeue::Entry {
     let fd = Fixed(u32::from(slot.socket));
     let entry = if slot.control.len() == 0 {
-        opcode::Send::new(fd, slot.payload.as_ptr(), slot.len as u32)
+        opcode::Send::new(fd, payload, slot.len as u32)
             .flags(libc::MSG_DONTWAIT)
             .dest_addr(slot.name.as_ptr())
             .dest_addr_len(slot.name.len())
             .build()
     } else {
-        opcode::SendMsg::new(fd, slot.point())
+        opcode::SendMsg::new(fd, slot.point(payload))
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
     };
     if quiet {
-        let tag = Tag::new(Op::QuietSend, slot.socket, slot.socket_generation, slot.key);
+        let op = if slot.is_joined() {
+            Op::JoinedSend
+        } else {
+            Op::QuietSend
+        };
+        let tag = Tag::new(op, slot.socket, slot.socket_generation, slot.key);
         entry
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(tag.pack())

@@ -2,23 +2,32 @@
 //!
 //! The kernel carries out a datagram's send (`MSG_DONTWAIT`) as it takes the submission, so a slot
 //! whose success nobody asked for is free again after the next submission; the others are held
-//! until their completion.
+//! until their completion. A slot may wait before that for further datagrams to the same place: they
+//! leave in one send (`UDP_SEGMENT`).
 
 use crate::cmsg;
+use crate::outbox::Transmit;
 use crate::sockaddr::RawAddr;
 
 /// Largest payload that can be sent, bytes.
 pub const MAX_PAYLOAD: usize = 1536;
+/// Places for destinations of which a slot waits for more, a power of two.
+const WAITING: usize = 128;
+/// No slot.
+const NONE: u16 = u16::MAX;
 
-/// One datagram on its way to the kernel, with everything that its submission points to.
+/// One datagram on its way to the kernel, or several of one length to one place, with everything that
+/// their submission points to.
 #[repr(C)]
 pub(crate) struct SendSlot {
     pub(crate) header: libc::msghdr,
     pub(crate) vector: libc::iovec,
     pub(crate) name: RawAddr,
     pub(crate) control: cmsg::Builder,
-    pub(crate) payload: [u8; MAX_PAYLOAD],
+    /// Bytes of all its datagrams together.
     pub(crate) len: usize,
+    /// Bytes of each but the last, which may be shorter.
+    pub(crate) segment: usize,
     pub(crate) socket: u16,
     pub(crate) socket_generation: u16,
     pub(crate) key: u32,
@@ -37,8 +46,8 @@ impl SendSlot {
             },
             name: RawAddr::empty(),
             control: cmsg::Builder::new(),
-            payload: [0; MAX_PAYLOAD],
             len: 0,
+            segment: 0,
             socket: 0,
             socket_generation: 0,
             key: 0,
@@ -52,9 +61,14 @@ impl SendSlot {
         self.generation
     }
 
-    /// Points the message header at the slot's own address, payload and control messages.
-    pub(crate) fn point(&mut self) -> *const libc::msghdr {
-        self.vector.iov_base = self.payload.as_mut_ptr().cast();
+    /// Whether it is more than one datagram.
+    pub(crate) const fn is_joined(&self) -> bool {
+        self.len > self.segment
+    }
+
+    /// Points the message header at the slot's own address and control messages, and at `payload`.
+    pub(crate) fn point(&mut self, payload: *const u8) -> *const libc::msghdr {
+        self.vector.iov_base = payload.cast_mut().cast();
         self.vector.iov_len = self.len;
         self.header.msg_name = self.name.as_ptr().cast_mut().cast();
         self.header.msg_namelen = self.name.len();
@@ -71,39 +85,125 @@ impl SendSlot {
     }
 }
 
+/// A slot in its place, and its payload.
+pub(crate) type FreeSlot<'a> = (u16, &'a mut SendSlot, &'a mut [u8]);
+
+/// A slot that is waiting for more.
+#[derive(Clone, Copy)]
+struct Waiting {
+    index: u16,
+    of: Option<Transmit>,
+}
+
 /// The table of slots.
 pub(crate) struct SendSlots {
     slots: Box<[SendSlot]>,
+    /// The payloads, one after the other. Zeroed memory of which the kernel hands out only what is
+    /// written to.
+    payloads: Box<[u8]>,
+    payload_bytes: usize,
     free: Vec<u16>,
     /// Queued and free again after the next submission.
     quiet: Vec<u16>,
+    /// Filled, and not queued yet because more may join.
+    filled: Vec<u16>,
+    /// Where those are whom others may join, by their destination.
+    waiting: Box<[Waiting; WAITING]>,
 }
 
 impl SendSlots {
-    pub(crate) fn new(count: u16) -> Self {
+    /// `count` slots of `payload_bytes` each, at least [`MAX_PAYLOAD`].
+    pub(crate) fn new(count: u16, payload_bytes: usize) -> Self {
+        let payload_bytes = payload_bytes.max(MAX_PAYLOAD);
+        let nobody = Waiting {
+            index: NONE,
+            of: None,
+        };
         Self {
             slots: (0..count).map(|_| SendSlot::new()).collect(),
+            payloads: vec![0; usize::from(count) * payload_bytes].into_boxed_slice(),
+            payload_bytes,
             free: (0..count).rev().collect(),
             quiet: Vec::with_capacity(usize::from(count)),
+            filled: Vec::with_capacity(usize::from(count)),
+            waiting: Box::new([nobody; WAITING]),
         }
     }
 
-    /// The slot that the next [`SendSlots::take`] gives.
-    pub(crate) fn peek(&mut self) -> Option<(u16, &mut SendSlot)> {
+    /// The slot that the next [`SendSlots::take`] gives, and its payload.
+    pub(crate) fn peek(&mut self) -> Option<FreeSlot<'_>> {
         let index = *self.free.last()?;
-        Some((index, self.slots.get_mut(usize::from(index))?))
+        let (slot, payload) = self.at(index)?;
+        Some((index, slot, payload))
     }
 
-    /// Marks the slot just peeked at as used: until the next submission, or until it is released.
+    /// Marks the slot just peeked at as used: until the next submission where it is `quiet`, else until
+    /// it is released.
     pub(crate) fn take(&mut self, quiet: bool) {
-        if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[usize::from(index)];
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.retried = false;
-            if quiet {
-                self.quiet.push(index);
-            }
+        if let Some(index) = self.take_any()
+            && quiet
+        {
+            self.quiet.push(index);
         }
+    }
+
+    /// Marks the slot just peeked at as used by datagrams to `of`, and waiting for more of them. It is
+    /// queued when [`SendSlots::next_filled`] gives it.
+    pub(crate) fn take_waiting(&mut self, of: Transmit) {
+        if let Some(index) = self.take_any() {
+            self.filled.push(index);
+            self.waiting[place(&of)] = Waiting {
+                index,
+                of: Some(of),
+            };
+        }
+    }
+
+    fn take_any(&mut self) -> Option<u16> {
+        let index = self.free.pop()?;
+        let slot = &mut self.slots[usize::from(index)];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.retried = false;
+        Some(index)
+    }
+
+    /// A slot that waits for more datagrams to `to`, and the room that is left behind what it has.
+    pub(crate) fn waiting_for(&mut self, to: &Transmit) -> Option<(&mut SendSlot, &mut [u8])> {
+        let Waiting { index, of } = self.waiting[place(to)];
+        if !of.is_some_and(|of| of.goes_with(to)) {
+            return None;
+        }
+        let (slot, payload) = self.at(index)?;
+        let room = payload.get_mut(slot.len..)?;
+        Some((slot, room))
+    }
+
+    /// Nothing more joins the slot that waits for datagrams to `to`.
+    pub(crate) fn end_waiting(&mut self, to: &Transmit) {
+        self.waiting[place(to)].of = None;
+    }
+
+    /// Whether a slot waits to be queued.
+    pub(crate) const fn any_filled(&self) -> bool {
+        !self.filled.is_empty()
+    }
+
+    /// Nothing more joins any slot.
+    pub(crate) fn end_all_waiting(&mut self) {
+        for waiting in self.waiting.iter_mut() {
+            waiting.of = None;
+        }
+    }
+
+    /// The slots that are to be queued, in the order in which they were taken, each until
+    /// [`SendSlots::queued`] was told of it.
+    pub(crate) fn filled(&self) -> &[u16] {
+        &self.filled
+    }
+
+    /// The first `count` filled slots are queued: free again after the next submission.
+    pub(crate) fn queued(&mut self, count: usize) {
+        self.quiet.extend(self.filled.drain(..count));
     }
 
     /// Everything queued has been submitted.
@@ -113,12 +213,15 @@ impl SendSlots {
 
     /// Whether slots are only waiting for a submission.
     pub(crate) const fn any_quiet(&self) -> bool {
-        !self.quiet.is_empty()
+        !self.quiet.is_empty() || !self.filled.is_empty()
     }
 
-    /// The slot in that place.
-    pub(crate) fn at(&mut self, index: u16) -> Option<&mut SendSlot> {
-        self.slots.get_mut(usize::from(index))
+    /// The slot in that place, and its payload.
+    pub(crate) fn at(&mut self, index: u16) -> Option<(&mut SendSlot, &mut [u8])> {
+        let slot = self.slots.get_mut(usize::from(index))?;
+        let begin = usize::from(index) * self.payload_bytes;
+        let payload = self.payloads.get_mut(begin..begin + self.payload_bytes)?;
+        Some((slot, payload))
     }
 
     /// The slot that a completion speaks of, unless it is about an earlier use of it.
@@ -137,16 +240,27 @@ impl SendSlots {
     }
 }
 
+/// Where among the waiting a destination is looked for: by its port and the last bits of its address,
+/// which tell clients apart, behind one address or many.
+const fn place(to: &Transmit) -> usize {
+    let low = match to.to.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(ip) => ip.octets()[15],
+    };
+    (to.to.port() as usize ^ (low as usize) << 3) % WAITING
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::SocketId;
 
     #[test]
     fn slots_come_back_once() {
-        let mut s = SendSlots::new(2);
-        let (a, _) = s.peek().unwrap();
+        let mut s = SendSlots::new(2, 0);
+        let (a, ..) = s.peek().unwrap();
         s.take(true);
-        let (b, _) = s.peek().unwrap();
+        let (b, ..) = s.peek().unwrap();
         s.take(false);
         assert!(s.peek().is_none());
         s.submitted();
@@ -156,5 +270,37 @@ mod tests {
         s.release(b);
         assert!(s.get(b, generation).is_none());
         assert_eq!(s.peek().unwrap().0, b);
+    }
+
+    #[test]
+    fn a_slot_waits_for_its_own_destination_until_it_is_to_be_queued() {
+        let socket = SocketId {
+            index: 0,
+            generation: 0,
+        };
+        let to = |port| Transmit::new(socket, ([192, 0, 2, 1], port).into(), 0);
+        let mut s = SendSlots::new(4, 0);
+        for port in [1, 2] {
+            let (_, slot, _) = s.peek().unwrap();
+            (slot.len, slot.segment) = (100, 100);
+            s.take_waiting(to(port));
+        }
+        let (slot, room) = s.waiting_for(&to(2)).unwrap();
+        assert_eq!((slot.len, room.len()), (100, MAX_PAYLOAD - 100));
+        assert!(s.waiting_for(&to(3)).is_none());
+        let other = Transmit {
+            tos: Some(184),
+            ..to(1)
+        };
+        assert!(s.waiting_for(&other).is_none(), "another class");
+        s.end_waiting(&to(2));
+        assert!(s.waiting_for(&to(2)).is_none() && s.waiting_for(&to(1)).is_some());
+        s.end_all_waiting();
+        assert!(s.waiting_for(&to(1)).is_none());
+        assert_eq!(s.filled().len(), 2);
+        s.queued(2);
+        assert!(!s.any_filled() && s.any_quiet());
+        s.submitted();
+        assert_eq!(s.free.len(), 4);
     }
 }

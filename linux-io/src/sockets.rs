@@ -10,7 +10,7 @@ use io_uring::{opcode, squeue};
 use crate::cmsg::RECEIVE_SPACE;
 use crate::event::SocketId;
 use crate::sockaddr::NAME_LEN;
-use crate::socket::ProbeSocket;
+use crate::socket::{ProbeSocket, SocketKind};
 use crate::sockopt;
 use crate::stampkeys::StampKeys;
 use crate::support::Features;
@@ -59,6 +59,8 @@ pub(crate) struct Open {
     pub(crate) drops: u32,
     /// The only address it has, where it is bound to one.
     pub(crate) address: Option<IpAddr>,
+    /// Whether datagrams to one place may leave in one send.
+    pub(crate) joins: bool,
 }
 
 impl Open {
@@ -241,7 +243,16 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         true if features.stamp_keys && !stamping.counted => KeyMode::Given,
         true => KeyMode::Counted,
     };
+    // One stamp is told for all of a send. The kernel's is of the moment when it hands them to the card, a
+    // card's of when it has sent one of them.
+    let joins = socket.join_sends
+        && socket.kind() == SocketKind::Udp
+        && keys != KeyMode::Counted
+        && socket.card.is_none()
+        && !socket.report_errors
+        && !socket.report_sent;
     Ok(Open {
+        joins,
         keys,
         counted: (keys == KeyMode::Counted).then(StampKeys::new),
         drops: 0,

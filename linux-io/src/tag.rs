@@ -28,6 +28,8 @@ pub(crate) enum Op {
     StreamReceive = 11,
     /// Writing a note of a stream's receiver.
     StreamNote = 12,
+    /// As [`Op::QuietSend`], of several datagrams; the key is the first one's.
+    JoinedSend = 13,
 }
 
 /// An operation, its place in a table, that place's generation, and 32 bits of the operation's own.
@@ -75,6 +77,7 @@ impl Tag {
             10 => Op::StreamSend,
             11 => Op::StreamReceive,
             12 => Op::StreamNote,
+            13 => Op::JoinedSend,
             _ => return None,
         };
         Some(Self {
@@ -93,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_survive_packing(op in 1u64..=12, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
+        fn tags_survive_packing(op in 1u64..=13, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
             let op = Tag::unpack(op << 60).unwrap().op;
             let tag = Tag::new(op, index, generation, key);
             prop_assert_eq!(Tag::unpack(tag.pack()), Some(tag));

@@ -1,0 +1,172 @@
+//! Datagrams that leave in one send: each arrives as it was, they share one stamp, and a way that takes
+//! none of it is found out.
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use bufferbane_linux_io::support::Features;
+use bufferbane_linux_io::{
+    Engine, EngineOptions, Event, Family, ProbeSocket, Queued, SocketId, Transmit,
+};
+use common::{add_local, all_features, inside_namespace, wait_for, warm_up};
+
+fn engine(features: Features) -> Engine {
+    let options = EngineOptions {
+        features,
+        ..EngineOptions::reflector()
+    };
+    Engine::new(&options).unwrap()
+}
+
+fn receiver() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let at = socket.local_addr().unwrap();
+    (socket, at)
+}
+
+/// Queues `len` bytes of `key`.
+fn queue(e: &mut Engine, socket: SocketId, to: SocketAddr, key: u8, len: usize) -> Queued {
+    let transmit = Transmit::new(socket, to, key.into());
+    e.outbox()
+        .send_joined(&transmit, len, |room| {
+            room[..len].fill(key);
+            Some(len)
+        })
+        .unwrap()
+}
+
+/// The datagrams that came: whose each is, and its length.
+fn received(socket: &UdpSocket, count: usize) -> Vec<(u8, usize)> {
+    let mut bytes = [0; 2048];
+    (0..count)
+        .map(|_| {
+            let len = socket.recv(&mut bytes).unwrap();
+            assert!(bytes[..len].iter().all(|b| *b == bytes[0]));
+            (bytes[0], len)
+        })
+        .collect()
+}
+
+#[test]
+fn datagrams_to_one_place_leave_together_and_arrive_as_they_were() {
+    warm_up();
+    for features in all_features() {
+        for stamped in [true, false] {
+            let mut e = engine(features);
+            let builder = ProbeSocket::udp(Family::V4)
+                .stamps(true, stamped)
+                .join_sends(true);
+            let (id, _) = add_local(&mut e, builder, Family::V4);
+            let ((a, to_a), (b, to_b)) = (receiver(), receiver());
+            // Where stamps are counted, each datagram has to have its own.
+            let joins = !stamped || e.features().stamp_keys;
+            let with = |first: u32| {
+                if joins {
+                    Queued::With(first)
+                } else {
+                    Queued::First
+                }
+            };
+            assert_eq!(queue(&mut e, id, to_a, 0, 100), Queued::First);
+            assert_eq!(queue(&mut e, id, to_b, 1, 100), Queued::First);
+            assert_eq!(queue(&mut e, id, to_a, 2, 100), with(0));
+            assert_eq!(queue(&mut e, id, to_b, 3, 100), with(1));
+            // A longer one cannot join, and a shorter one is the last that does.
+            assert_eq!(queue(&mut e, id, to_b, 4, 200), Queued::First);
+            assert_eq!(queue(&mut e, id, to_a, 5, 60), with(0));
+            assert_eq!(queue(&mut e, id, to_a, 6, 60), Queued::First);
+            // What no path is sure to carry whole goes alone, after what was there before.
+            assert_eq!(queue(&mut e, id, to_a, 7, 1400), Queued::First);
+            let mut stamps = Vec::new();
+            let wanted = match (stamped, joins) {
+                (false, _) => 0,
+                (true, true) => 5,
+                (true, false) => 8,
+            };
+            e.outbox().flush().unwrap();
+            wait_for(&mut e, 300, |_, event| {
+                match event {
+                    Event::TxStamp { key, .. } => stamps.push(key),
+                    Event::Sent { errno, .. } => panic!("{errno:?}"),
+                    _ => {}
+                }
+                wanted > 0 && stamps.len() == wanted
+            });
+            assert_eq!(
+                received(&a, 5),
+                [(0, 100), (2, 100), (5, 60), (6, 60), (7, 1400)]
+            );
+            assert_eq!(received(&b, 3), [(1, 100), (3, 100), (4, 200)]);
+            stamps.sort_unstable();
+            let keys: &[u32] = match (stamped, joins) {
+                (false, _) => &[],
+                (true, true) => &[0, 1, 4, 6, 7],
+                (true, false) => &[0, 1, 2, 3, 4, 5, 6, 7],
+            };
+            assert_eq!(stamps, keys, "{features:?}");
+            assert_eq!(e.counters().joined, if joins { 3 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn no_send_is_longer_than_its_slot_or_has_more_datagrams_than_every_kernel_takes() {
+    let mut e = engine(Features::ALL);
+    let builder = ProbeSocket::udp(Family::V4)
+        .stamps(true, false)
+        .join_sends(true);
+    let (id, _) = add_local(&mut e, builder, Family::V4);
+    let (a, to) = receiver();
+    let firsts = |e: &mut Engine, len: usize| {
+        let queued = (0..130).map(|key| queue(e, id, to, key, len));
+        let firsts = queued.filter(|q| *q == Queued::First).count();
+        e.outbox().flush().unwrap();
+        assert_eq!(
+            received(&a, 130),
+            (0..130).map(|key| (key, len)).collect::<Vec<_>>()
+        );
+        firsts
+    };
+    assert_eq!(firsts(&mut e, 1), 3, "64 and 64 and two");
+    let fit = EngineOptions::reflector().send_slot_bytes / 500;
+    assert_eq!(firsts(&mut e, 500), 130usize.div_ceil(fit));
+}
+
+#[test]
+fn a_way_that_takes_no_joined_send_gets_each_alone() {
+    if !inside_namespace("a_way_that_takes_no_joined_send_gets_each_alone") {
+        return;
+    }
+    // Each of 800 bytes is sent in fragments; several in one send cannot be.
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up", "mtu", "600"])
+        .status();
+    assert!(up.unwrap().success());
+    let mut e = engine(Features::ALL);
+    let builder = ProbeSocket::udp(Family::V4)
+        .stamps(true, false)
+        .join_sends(true);
+    let (id, _) = add_local(&mut e, builder, Family::V4);
+    let (a, to) = receiver();
+    assert_eq!(queue(&mut e, id, to, 1, 800), Queued::First);
+    assert_eq!(queue(&mut e, id, to, 2, 800), Queued::With(1));
+    e.outbox().flush().unwrap();
+    let mut failed = Vec::new();
+    wait_for(&mut e, 500, |_, event| {
+        if let Event::Sent { key, errno, .. } = event {
+            failed.push((key, errno.is_some()));
+        }
+        !failed.is_empty()
+    });
+    assert_eq!(failed, [(1, true)], "told once, for both");
+    assert_eq!(queue(&mut e, id, to, 3, 800), Queued::First);
+    assert_eq!(queue(&mut e, id, to, 4, 800), Queued::First);
+    e.outbox().flush().unwrap();
+    assert_eq!(received(&a, 2), [(3, 800), (4, 800)]);
+}

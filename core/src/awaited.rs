@@ -78,6 +78,12 @@ where
         self.place(key)?.take_if(|p| p.key == key).map(|p| p.what)
     }
 
+    /// What waits under `key`, if it still does; it waits on.
+    pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
+        let place = self.place(key)?.as_mut();
+        place.filter(|p| p.key == key).map(|p| &mut p.what)
+    }
+
     /// What has waited for `patience_ns` at `now`, the oldest first.
     pub fn take_expired(&mut self, now: Monotonic, patience_ns: u64) -> Option<T> {
         while self.oldest != self.next {
@@ -129,7 +135,10 @@ mod tests {
         for n in 0..4 {
             assert_eq!(a.insert(n, at(n)), None);
         }
+        assert_eq!(a.get_mut(1), Some(&mut 1));
         assert_eq!((a.take(1), a.take(1)), (Some(1), None));
+        assert_eq!(a.get_mut(1), None);
+        assert_eq!(a.get_mut(4), None);
         assert_eq!((a.insert(4, at(4)), a.insert(5, at(5))), (Some(0), None));
         assert_eq!(
             (a.take(0), a.take(1)),

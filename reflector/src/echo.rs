@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use bufferbane_core::awaited::{Awaited, Place};
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
@@ -18,7 +17,8 @@ use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::stamping::{self, CardClock, Stamping};
 use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, SocketId, Transmit, Waker, clock,
+    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, Queued, SocketId, Transmit, Waker,
+    clock,
 };
 use nix::errno::Errno;
 use rand_chacha::ChaCha20Rng;
@@ -26,6 +26,7 @@ use rand_core::SeedableRng;
 use zerocopy::FromZeros;
 
 use crate::config::{Client, Config, MAX_LISTEN};
+use crate::departures::{Departures, Sent};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
 use crate::streams::{Asked, Told, Way};
@@ -33,9 +34,6 @@ use crate::streams::{Asked, Told, Way};
 /// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
 /// grant without privilege (`net.core.rmem_max`) is done without.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Echoes whose stamps can be awaited at a time. Stamps come within milliseconds, so this is room for
-/// hundreds of thousands of echoes per second.
-const AWAITED: usize = 8192;
 /// Streams that there is room for, per session: a stream outlives the sessions it goes through.
 const STREAMS_PER_SESSION: usize = 2;
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
@@ -49,14 +47,6 @@ pub(crate) enum Command {
     Keys(Box<[KeyEntry]>),
     /// To end.
     Stop,
-}
-
-/// An echo that was handed to the kernel.
-struct Sent {
-    /// To be given back with what became of it.
-    token: SendToken,
-    /// When its probe arrived, ns.
-    arrived_ns: u64,
 }
 
 /// How it reaches the streams thread.
@@ -90,7 +80,7 @@ type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>
 /// The state of the thread beside its engine.
 struct Answering {
     responder: Responder,
-    tokens: Awaited<Box<[Option<Place<Sent>>]>>,
+    departures: Departures<SendToken>,
     rng: ChaCha20Rng,
     /// Where a request is opened.
     request: Box<[u8]>,
@@ -160,7 +150,7 @@ impl Echo {
             engine,
             answering: Answering {
                 responder,
-                tokens: Awaited::new((0..AWAITED).map(|_| None).collect()),
+                departures: Departures::new(),
                 rng,
                 request: vec![0; EngineOptions::reflector().receive_buffer_bytes]
                     .into_boxed_slice(),
@@ -251,6 +241,7 @@ impl Echo {
             })
             .take(s.keys.capacity()),
         );
+        s.session_count = a.responder.sessions(now).count();
         s.sessions.clear();
         s.sessions
             .extend(a.responder.sessions(now).take(s.sessions.capacity()));
@@ -275,12 +266,14 @@ impl Answering {
                     return;
                 }
                 // An echo that was not sent is as little lost by the line as one that found no room.
-                let sent = self.tokens.take(key);
-                if is_for_want_of_room(errno) {
-                    self.overload += 1;
-                } else if let Some(sent) = sent {
-                    let failed = SendOutcome::Failed(errno);
-                    self.responder.handle_sent(sent.token, failed);
+                let no_room = is_for_want_of_room(errno);
+                for sent in self.departures.take(key) {
+                    if no_room {
+                        self.overload += 1;
+                    } else {
+                        let failed = SendOutcome::Failed(errno);
+                        self.responder.handle_sent(sent.token, failed);
+                    }
                 }
             }
             Event::Wake => self.woken = true,
@@ -303,11 +296,11 @@ impl Answering {
         if Prefix::kind_of(request) == Ok(Kind::Order) {
             return self.pass_on(socket, &meta, len);
         }
-        let arrived_ns = meta.at.at.as_nanos();
+        let arrived = meta.at.at;
         let transmit = Transmit {
             // From the address that was hit, whatever the routing table would choose.
             from: meta.to,
-            ..Transmit::new(socket, meta.from, self.tokens.next_key())
+            ..Transmit::new(socket, meta.from, self.departures.next_key())
         };
         let meta = RecvMeta {
             // What was lost for want of room here is as little the line's as what the socket lost.
@@ -316,29 +309,27 @@ impl Answering {
         };
         let (responder, rng) = (&mut self.responder, &mut self.rng);
         let mut token = None;
-        let queued = out.send_with(&transmit, |room| {
+        // No answer is longer than what it answers.
+        let queued = out.send_joined(&transmit, len, |room| {
             let answer = responder.handle_request(clock::now(), &meta, request, room, rng);
             // Why there is none has been counted.
             let answer = answer.ok()?;
             token = answer.token;
             Some(answer.len)
         });
-        match queued {
-            Ok(false) => {}
-            Ok(true) => {
-                let displaced = match token {
-                    Some(token) => {
-                        let sent = Sent { token, arrived_ns };
-                        self.tokens.insert(sent, meta.at.at)
-                    }
-                    None => self.tokens.skip(),
-                };
-                if let Some(displaced) = displaced {
-                    responder.handle_sent(displaced.token, SendOutcome::NoStamp);
-                }
+        let with = match queued {
+            Ok(Queued::Nothing) => return,
+            Ok(Queued::First) => None,
+            Ok(Queued::With(first)) => Some(first),
+            Err(_) => {
+                // It was not even queued: no destination does that.
+                self.overload += 1;
+                return;
             }
-            // It was not even queued: no destination does that.
-            Err(_) => self.overload += 1,
+        };
+        let sent = token.map(|token| Sent { token, arrived });
+        if let Some(displaced) = self.departures.left(sent, with) {
+            responder.handle_sent(displaced, SendOutcome::NoStamp);
         }
     }
 
@@ -369,12 +360,11 @@ impl Answering {
             };
             let transmit = Transmit {
                 from: told.way.local,
-                ..Transmit::new(told.way.socket, told.way.peer, self.tokens.next_key())
+                ..Transmit::new(told.way.socket, told.way.peer, self.departures.next_key())
             };
             if out.send(&transmit, &datagram).is_ok() {
-                if let Some(displaced) = self.tokens.skip() {
-                    self.responder
-                        .handle_sent(displaced.token, SendOutcome::NoStamp);
+                if let Some(displaced) = self.departures.left(None, None) {
+                    self.responder.handle_sent(displaced, SendOutcome::NoStamp);
                 }
             } else {
                 self.overload += 1;
@@ -383,8 +373,8 @@ impl Answering {
     }
 
     fn stamped(&mut self, key: u32, stamp: Stamp) {
-        if let Some(sent) = self.tokens.take(key) {
-            let stay_ns = stamp.at.as_nanos().saturating_sub(sent.arrived_ns);
+        for sent in self.departures.take(key) {
+            let stay_ns = stamp.at.saturating_since(sent.arrived);
             self.residence.add(stay_ns);
             self.responder
                 .handle_sent(sent.token, SendOutcome::Stamped(stamp));
@@ -436,6 +426,8 @@ fn open_sockets(
         let socket = ProbeSocket::udp(Family::of(&address.ip()))
             .bind(*address)
             .receive_buffer(RECEIVE_BUFFER)
+            .stamps(true, config.transmit_stamps)
+            .join_sends(true)
             .build();
         match socket {
             Ok(socket) => {

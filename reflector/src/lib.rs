@@ -11,6 +11,7 @@
 //! [`service`] adds what the installed service has.
 
 pub mod config;
+mod departures;
 mod echo;
 pub mod journal;
 pub mod service;
@@ -18,6 +19,7 @@ pub mod stamp;
 mod stats;
 mod streams;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -153,22 +155,53 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck.
     pub fn status(&mut self) -> Result<Value, String> {
-        // An answer that came too late for an earlier question.
-        while self.snapshots.try_recv().is_ok() {}
-        let keys = 2 * self.clients.len();
-        let room = Snapshot::with_room(keys, usize::from(self.config.limits.sessions));
-        self.command(Command::Fill(Box::new(room)))?;
-        let snapshot = self
-            .snapshots
-            .recv_timeout(PATIENCE)
-            .map_err(|_| "the echo thread does not answer".to_owned())?;
-        let mut status = stats::to_json(&snapshot, &self.clients, &self.listen);
+        let snapshot = self.snapshot(usize::from(self.config.limits.sessions))?;
+        serde_json::to_value(self.told(&snapshot)).map_err(|e| e.to_string())
+    }
+
+    /// Writes the same to `out`, with `"ok": true` in it and without holding all of it in memory.
+    ///
+    /// # Errors
+    /// Where the echo thread has ended or is stuck, or `out` takes no more.
+    pub fn write_status(&mut self, out: &mut impl Write) -> Result<(), String> {
+        let snapshot = self.snapshot(usize::from(self.config.limits.sessions))?;
+        let mut told = self.told(&snapshot);
+        told.totals.insert("ok".into(), true.into());
+        serde_json::to_writer(out, &told).map_err(|e| e.to_string())
+    }
+
+    /// The most important of it in one line.
+    ///
+    /// # Errors
+    /// Where the echo thread has ended or is stuck.
+    pub fn status_line(&mut self) -> Result<String, String> {
+        let s = self.snapshot(0)?;
+        Ok(format!(
+            "{} sessions, {} echoes, {} datagrams lost by the socket",
+            s.session_count, s.answered, s.socket_drops
+        ))
+    }
+
+    fn told<'a>(&'a self, snapshot: &'a Snapshot) -> stats::Status<'a> {
+        let mut told = stats::Status::new(snapshot, &self.clients, &self.listen);
         if let Some(streams) = &self.streams
             && let Ok(counts) = streams.counts.lock()
         {
-            status["tests"] = stats::tests_json(&counts);
+            told.totals
+                .insert("tests".into(), stats::tests_json(&counts));
         }
-        Ok(status)
+        told
+    }
+
+    /// The echo thread's counts, with up to `sessions` of its sessions.
+    fn snapshot(&mut self, sessions: usize) -> Result<Box<Snapshot>, String> {
+        // An answer that came too late for an earlier question.
+        while self.snapshots.try_recv().is_ok() {}
+        let room = Snapshot::with_room(2 * self.clients.len(), sessions);
+        self.command(Command::Fill(Box::new(room)))?;
+        self.snapshots
+            .recv_timeout(PATIENCE)
+            .map_err(|_| "the echo thread does not answer".to_owned())
     }
 
     /// Takes over the clients, their keys and limits from `config` without disturbing the sessions
@@ -190,6 +223,10 @@ impl Running {
             (
                 "reflector.control_socket",
                 old.control_socket != new.control_socket,
+            ),
+            (
+                "reflector.transmit_stamps",
+                old.transmit_stamps != new.transmit_stamps,
             ),
             ("stamp", old.stamp != new.stamp),
             (

@@ -2,7 +2,7 @@
 //!
 //! One thread waits for all three with `poll` and serves one of them at a time; none is busy.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -83,7 +83,7 @@ impl Service<'_> {
             }
             if Instant::now() >= status_due {
                 status_due = Instant::now() + STATUS_EVERY;
-                let line = self.status_line();
+                let line = self.running.status_line().unwrap_or_else(|why| why);
                 tell(&[NotifyState::Status(&line)]);
             }
             let ready = wait(&[stop, reload], control, round).map_err(|e| format!("poll: {e}"))?;
@@ -101,16 +101,6 @@ impl Service<'_> {
                     Err(e) => log::warn!("control socket: {e}"),
                 }
             }
-        }
-    }
-
-    fn status_line(&mut self) -> String {
-        match self.running.status() {
-            Ok(s) => format!(
-                "{} sessions, {} echoes, {} datagrams lost by the socket",
-                s["sessions"], s["answered"], s["socket_drops"]
-            ),
-            Err(e) => e,
         }
     }
 
@@ -146,20 +136,22 @@ impl Service<'_> {
     }
 
     fn answer(&mut self, mut stream: UnixStream) {
-        let reply = match read_request(&mut stream) {
-            Ok(request) => match request["cmd"].as_str() {
-                Some("status") => self.running.status().map(|mut status| {
-                    status["ok"] = true.into();
-                    status
-                }),
-                Some("reload") => self.reload().map(|()| json!({"ok": true})),
-                _ => Err("the commands are status and reload".to_owned()),
-            },
-            Err(why) => Err(why),
-        };
-        let reply = reply.unwrap_or_else(|why| json!({"ok": false, "error": why}));
+        let request = read_request(&mut stream);
+        let mut out = BufWriter::new(stream);
+        let result = request.and_then(|request| match request["cmd"].as_str() {
+            Some("status") => self.running.write_status(&mut out),
+            Some("reload") => {
+                self.reload()?;
+                out.write_all(b"{\"ok\":true}").map_err(|e| e.to_string())
+            }
+            _ => Err("the commands are status and reload".to_owned()),
+        });
         // Who has gone meanwhile does not want it.
-        let _ = stream.write_all(format!("{reply}\n").as_bytes());
+        let _ = match result {
+            Ok(()) => out.write_all(b"\n"),
+            Err(why) => writeln!(out, "{}", json!({"ok": false, "error": why})),
+        };
+        let _ = out.flush();
     }
 }
 

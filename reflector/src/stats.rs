@@ -6,6 +6,7 @@ use bufferbane_core::drop_reason::DropCounters;
 use bufferbane_core::session::reflector::SessionFacts;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_linux_io::EngineCounters;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::streams::TestCounts;
@@ -41,6 +42,8 @@ pub(crate) struct Snapshot {
     pub(crate) clock_epoch: u32,
     /// For each key.
     pub(crate) keys: Vec<KeyCounts>,
+    /// How many sessions there are, and as many of them as there is room for.
+    pub(crate) session_count: usize,
     pub(crate) sessions: Vec<SessionFacts>,
 }
 
@@ -60,19 +63,96 @@ impl Snapshot {
             disciplined: false,
             clock_epoch: 0,
             keys: Vec::with_capacity(keys),
+            session_count: 0,
             sessions: Vec::with_capacity(sessions),
         }
     }
 }
 
-/// The statistics as an object of JSON. Durations are ns, counts are since the start.
-pub(crate) fn to_json(s: &Snapshot, clients: &[String], listen: &[SocketAddr]) -> Value {
-    let clients: Vec<Value> = clients
-        .iter()
-        .enumerate()
-        .map(|(index, name)| client_json(s, index, name))
-        .collect();
-    json!({
+/// The statistics as an object of JSON. Durations are ns, counts are since the start. Sessions are written
+/// out one by one: a tree of thousands would take more memory than the sessions themselves.
+#[derive(Serialize)]
+pub(crate) struct Status<'a> {
+    #[serde(flatten)]
+    pub(crate) totals: Map<String, Value>,
+    clients: Vec<ClientStatus<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClientStatus<'a> {
+    name: &'a str,
+    answered: u64,
+    sessions_displaced: u64,
+    drops: Map<String, Value>,
+    sessions: Sessions<'a>,
+}
+
+/// The sessions of one client.
+struct Sessions<'a> {
+    of: &'a Snapshot,
+    client: usize,
+}
+
+#[derive(Serialize)]
+struct SessionStatus {
+    address: SocketAddr,
+    age_ns: u64,
+    idle_ns: u64,
+    packets: u64,
+}
+
+impl<'a> Status<'a> {
+    pub(crate) fn new(s: &'a Snapshot, clients: &'a [String], listen: &[SocketAddr]) -> Self {
+        let clients = clients.iter().enumerate();
+        Self {
+            totals: totals_json(s, listen),
+            clients: clients
+                .map(|(index, name)| ClientStatus::new(s, index, name))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> ClientStatus<'a> {
+    fn new(s: &'a Snapshot, index: usize, name: &'a str) -> Self {
+        let keys = || s.keys.iter().filter(|k| usize::from(k.client) == index);
+        let mut drops = Map::new();
+        for (reason, n) in keys().flat_map(|k| k.drops.iter()).filter(|(_, n)| *n > 0) {
+            let sum = drops.get(reason.as_str()).and_then(Value::as_u64);
+            drops.insert(reason.as_str().into(), (sum.unwrap_or(0) + n).into());
+        }
+        Self {
+            name,
+            answered: keys().map(|k| k.answered).sum(),
+            sessions_displaced: keys().map(|k| k.displaced).sum(),
+            drops,
+            sessions: Sessions {
+                of: s,
+                client: index,
+            },
+        }
+    }
+}
+
+impl Serialize for Sessions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let s = self.of;
+        let of_client = |f: &&SessionFacts| {
+            let key = s.keys.get(usize::from(f.key));
+            key.is_some_and(|k| usize::from(k.client) == self.client)
+        };
+        let told = |f: &SessionFacts| SessionStatus {
+            address: f.address,
+            age_ns: s.now_ns.saturating_sub(f.since.as_nanos()),
+            idle_ns: s.now_ns.saturating_sub(f.used.as_nanos()),
+            packets: f.packets,
+        };
+        serializer.collect_seq(s.sessions.iter().filter(of_client).map(told))
+    }
+}
+
+fn totals_json(s: &Snapshot, listen: &[SocketAddr]) -> Map<String, Value> {
+    let totals = json!({
         "schema": "bufferbane.reflector-status/1",
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ns": s.now_ns.saturating_sub(s.started_ns),
@@ -83,9 +163,10 @@ pub(crate) fn to_json(s: &Snapshot, clients: &[String], listen: &[SocketAddr]) -
         "socket_drops": s.socket_drops,
         "overload": s.overload,
         "send_errors": s.engine.send_errors,
+        "joined": s.engine.joined,
         "stamps": s.engine.stamps,
         "unstamped": s.engine.unstamped,
-        "sessions": s.sessions.len(),
+        "sessions": s.session_count,
         "residence_ns": {
             "count": s.residence.count(),
             "min": s.residence.min(),
@@ -98,8 +179,11 @@ pub(crate) fn to_json(s: &Snapshot, clients: &[String], listen: &[SocketAddr]) -
             "answered": answered,
             "drops": drops_json(drops),
         })),
-        "clients": clients,
-    })
+    });
+    match totals {
+        Value::Object(totals) => totals,
+        _ => Map::new(),
+    }
 }
 
 /// What the streams thread counts, as an object of JSON.
@@ -116,39 +200,6 @@ pub(crate) fn tests_json(c: &TestCounts) -> Value {
     })
 }
 
-fn client_json(s: &Snapshot, index: usize, name: &str) -> Value {
-    let keys = || s.keys.iter().filter(|k| usize::from(k.client) == index);
-    let mut drops = Map::new();
-    for (reason, n) in keys().flat_map(|k| k.drops.iter()).filter(|(_, n)| *n > 0) {
-        let sum = drops.get(reason.as_str()).and_then(Value::as_u64);
-        drops.insert(reason.as_str().into(), (sum.unwrap_or(0) + n).into());
-    }
-    let of_client = |f: &&SessionFacts| {
-        let key = s.keys.get(usize::from(f.key));
-        key.is_some_and(|k| usize::from(k.client) == index)
-    };
-    let sessions: Vec<Value> = s
-        .sessions
-        .iter()
-        .filter(of_client)
-        .map(|f| {
-            json!({
-                "address": f.address,
-                "age_ns": s.now_ns.saturating_sub(f.since.as_nanos()),
-                "idle_ns": s.now_ns.saturating_sub(f.used.as_nanos()),
-                "packets": f.packets,
-            })
-        })
-        .collect();
-    json!({
-        "name": name,
-        "answered": keys().map(|k| k.answered).sum::<u64>(),
-        "sessions_displaced": keys().map(|k| k.displaced).sum::<u64>(),
-        "drops": drops,
-        "sessions": sessions,
-    })
-}
-
 /// Only reasons that occurred.
 fn drops_json(drops: &DropCounters) -> Value {
     let occurred = drops.iter().filter(|(_, n)| *n > 0);
@@ -159,7 +210,7 @@ fn drops_json(drops: &DropCounters) -> Value {
     )
 }
 
-/// The same for people: what `to_json` made, in lines.
+/// The same for people, in lines.
 #[must_use]
 pub fn to_text(status: &Value) -> String {
     let number = |v: &Value| v.as_u64().unwrap_or(0);
@@ -283,7 +334,8 @@ mod tests {
         });
         s.residence.add(5000);
         let names = ["home".to_owned(), "office".to_owned()];
-        let v = to_json(&s, &names, &[([127, 0, 0, 1], 9876).into()]);
+        let at = [([127, 0, 0, 1], 9876).into()];
+        let v = serde_json::to_value(Status::new(&s, &names, &at)).unwrap();
         assert_eq!(v["clients"][0]["answered"], 7);
         assert_eq!(v["clients"][0]["sessions_displaced"], 4);
         assert_eq!(v["clients"][0]["drops"], json!({"replay": 2}));

@@ -136,7 +136,8 @@ struct Owned {
 /// See the module.
 pub(crate) struct Streams {
     bulk: Bulk,
-    host: Host,
+    /// Large, and this is handed over by value.
+    host: Box<Host>,
     ends: Ends,
     echo: Option<Waker>,
     clients: Vec<Allowance>,
@@ -163,7 +164,7 @@ impl Streams {
         let bulk = Bulk::new(STREAMS, |b| rng.fill_bytes(b)).map_err(|e| e.to_string())?;
         Ok(Self {
             bulk,
-            host: Host::new(limits),
+            host: Box::new(Host::new(limits)),
             ends,
             echo: None,
             clients,

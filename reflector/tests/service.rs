@@ -193,6 +193,56 @@ fn it_serves_tells_reloads_and_ends() {
 }
 
 #[test]
+fn a_key_is_rotated_with_two_files_and_two_signals() {
+    let dir = tempfile::tempdir().unwrap();
+    (1..=2).for_each(|n| drop(key_file(dir.path(), n)));
+    let mut port = 0;
+    let configure = |port: u16, files: &str| {
+        let file = write_config(dir.path(), port, &[]);
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        text += &format!("[[client]]\nname = \"home\"\nkey_files = [{files}]\n");
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let file = configure(port, "\"1.key\"");
+    let mut service = Service::start(&file, None);
+    port = service.address.port();
+    let half = Duration::from_millis(500);
+    let (mut old, mut new) = (
+        Prober::new(key(1), service.address),
+        Prober::new(key(2), service.address),
+    );
+    old.run(half);
+    new.run(half);
+    assert!(old.is_answering() && !new.is_answering());
+
+    configure(port, "\"2.key\", \"1.key\"");
+    service.signal(Signal::SIGHUP);
+    service.line("configuration read again: 1 client");
+    old.run(half);
+    new.run(Duration::from_secs(2));
+    assert!(old.is_answering() && new.is_answering(), "both are good");
+    let asked = run(&["--config", file.to_str().unwrap(), "--status", "--json"]);
+    let status: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!(status["clients"].as_array().unwrap().len(), 1, "{status:#}");
+    assert_eq!(
+        status["clients"][0]["sessions"].as_array().unwrap().len(),
+        2
+    );
+
+    configure(port, "\"2.key\"");
+    service.signal(Signal::SIGHUP);
+    service.line("configuration read again: 1 client");
+    new.run(half);
+    old.run(Duration::from_secs(2));
+    assert!(
+        new.is_answering() && !old.is_answering(),
+        "the old one is gone"
+    );
+    assert_eq!(service.end(), Some(0));
+}
+
+#[test]
 fn a_port_that_is_taken_and_a_socket_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let file = write_config(dir.path(), 0, &[]);

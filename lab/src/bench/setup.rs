@@ -18,6 +18,17 @@ use crate::netns::Namespace;
 /// How long a service may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a reflector of a benchmark is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reflecting {
+    /// How many clients; their keys are [`key_number`] from 0 on.
+    pub clients: usize,
+    /// Sessions of each.
+    pub sessions_each: usize,
+    /// Whether the kernel stamps echoes as they leave, which is how it is shipped.
+    pub transmit_stamps: bool,
+}
+
 /// A temporary directory with one key in it.
 #[derive(Debug)]
 pub struct Bench {
@@ -59,37 +70,23 @@ impl Bench {
         self.reflector_with(listen, client, inside, cpu)
     }
 
-    /// Starts the same with room for so many sessions of each of `clients`, whose keys are
-    /// [`key_number`] from 0 on; on `cpu`, where given.
+    /// Starts the same with room for `what`; in `inside`, where there is one, and on `cpu`, where given.
     ///
     /// # Errors
     /// Where it does not become ready.
     pub fn reflector_for(
         &self,
         listen: SocketAddr,
-        clients: usize,
-        sessions_each: usize,
-        cpu: Option<usize>,
-    ) -> Result<Program, Fail> {
-        self.reflector_in(listen, clients, sessions_each, None, cpu)
-    }
-
-    /// The same in `inside`, where there is one.
-    ///
-    /// # Errors
-    /// Where it does not become ready.
-    pub fn reflector_in(
-        &self,
-        listen: SocketAddr,
-        clients: usize,
-        sessions_each: usize,
+        what: Reflecting,
         inside: Option<&Namespace>,
         cpu: Option<usize>,
     ) -> Result<Program, Fail> {
-        let sessions = clients * sessions_each;
-        let mut text =
-            format!("[limits]\nsessions = {sessions}\nsessions_per_client = {sessions_each}\n");
-        for i in 0..clients {
+        let sessions = what.clients * what.sessions_each;
+        let mut text = format!(
+            "transmit_stamps = {}\n[limits]\nsessions = {sessions}\nsessions_per_client = {}\n",
+            what.transmit_stamps, what.sessions_each
+        );
+        for i in 0..what.clients {
             let file = self.path(&format!("{i}.key"));
             if !file.exists() {
                 keyfile::write_new(&file, &key_number(i)).map_err(|e| Fail::of("a key file", e))?;
@@ -104,12 +101,12 @@ impl Bench {
     fn reflector_with(
         &self,
         listen: SocketAddr,
-        clients: &str,
+        rest: &str,
         inside: Option<&Namespace>,
         cpu: Option<usize>,
     ) -> Result<Program, Fail> {
         let text = format!(
-            "[reflector]\nlisten = [\"{listen}\"]\ncontrol_socket = \"{}\"\n{clients}",
+            "[reflector]\nlisten = [\"{listen}\"]\ncontrol_socket = \"{}\"\n{rest}",
             self.path("reflector.sock").display()
         );
         self.service("bufferbane-reflector", &text, inside, cpu, "reflector.sock")

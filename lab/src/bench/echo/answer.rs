@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use super::super::Fail;
 use super::super::child::{Program, installed};
-use super::super::setup::{Bench, free_port};
+use super::super::setup::{Bench, Reflecting, free_port};
 use super::load::{Speech, stay_on};
 
 /// Where they run.
 pub(super) const CPU: usize = 0;
+
+/// How many of them there are.
+pub(super) const KINDS: usize = 5;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(super) enum Kind {
     Plain,
     /// The same with the kernel's receive stamps, which need `recvmsg`.
     PlainStamped,
+    /// The reflector without transmit stamps: everything sealed.
+    OursReceiving,
     /// The reflector as it is shipped: everything sealed, receive and transmit stamps.
     Ours,
     /// Debian's `irtt server`.
@@ -28,13 +33,20 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Plain, Self::PlainStamped, Self::Ours, Self::Irtt];
+    pub(super) const ALL: [Self; KINDS] = [
+        Self::Plain,
+        Self::PlainStamped,
+        Self::OursReceiving,
+        Self::Ours,
+        Self::Irtt,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Plain => "recvfrom/sendto",
             Self::PlainStamped => "recvmsg/sendto, RX stamps",
-            Self::Ours => "bufferbane-reflector",
+            Self::OursReceiving => "reflector, RX stamps",
+            Self::Ours => "reflector, RX and TX stamps",
             Self::Irtt => "irtt server",
         }
     }
@@ -42,7 +54,7 @@ impl Kind {
     pub(super) const fn speech(self) -> Speech {
         match self {
             Self::Plain | Self::PlainStamped => Speech::Plain,
-            Self::Ours => Speech::Ours,
+            Self::OursReceiving | Self::Ours => Speech::Ours,
             Self::Irtt => Speech::Irtt,
         }
     }
@@ -57,15 +69,25 @@ enum Runs {
 pub(super) struct Answerer {
     pub(super) at: SocketAddr,
     runs: Runs,
+    /// Its keys, configuration and control socket.
+    pub(super) bench: Bench,
 }
 
 impl Answerer {
-    /// Starts it on a port of loopback; `clients` are those of [`Bench::key_files`].
-    pub(super) fn start(kind: Kind, bench: &Bench, clients: usize) -> Result<Self, Fail> {
+    /// Starts it on a port of loopback, for so many clients.
+    pub(super) fn start(kind: Kind, clients: usize) -> Result<Self, Fail> {
+        let bench = Bench::new()?;
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let runs = match kind {
             Kind::Plain | Kind::PlainStamped => plain(at, kind == Kind::PlainStamped)?,
-            Kind::Ours => Runs::Program(bench.reflector_for(at, clients, 1, Some(CPU))?),
+            Kind::OursReceiving | Kind::Ours => {
+                let what = Reflecting {
+                    clients,
+                    sessions_each: 1,
+                    transmit_stamps: kind == Kind::Ours,
+                };
+                Runs::Program(bench.reflector_for(at, what, None, Some(CPU))?)
+            }
             Kind::Irtt => {
                 let bind = at.to_string();
                 let words = [
@@ -89,7 +111,7 @@ impl Answerer {
                 Runs::Program(program)
             }
         };
-        Ok(Self { at, runs })
+        Ok(Self { at, runs, bench })
     }
 
     /// CPU time that it has used so far, ns.

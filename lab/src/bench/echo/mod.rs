@@ -14,10 +14,10 @@ use bufferbane_core::limits::{MAX_DATAGRAM, MIN_PROBE_SIZE};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use self::answer::{Answerer, Kind};
+use self::answer::{Answerer, KINDS, Kind};
 use self::load::{Load, Shape, connected, stay_on};
 use self::session::Session;
-use super::setup::{Bench, key_number};
+use super::setup::{Bench, Reflecting, key_number};
 use super::{Fail, median, within};
 
 /// How the reflector is measured.
@@ -66,6 +66,8 @@ const SHAPES: [(&str, Shape); 3] = [
 /// have challenges for at once.
 const MANY_KEYS: usize = 200;
 const SESSIONS_PER_KEY: usize = 50;
+/// What they are to take at most, with everything else, bytes.
+const AIM_BYTES: u64 = 16 << 20;
 
 /// One kind of answerer in one round.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,16 +110,17 @@ fn measure(options: Options) -> Result<(), Fail> {
     let size = options.size as usize;
     println!(
         "Echoes of {size}-byte datagrams over loopback; who answers has CPU {}, the load CPU {LOAD_CPU}. \
-         Medians of {} alternating rounds of {} ms.",
+         Medians of {} alternating rounds of {} ms. What is sent in one piece is received in one.",
         answer::CPU,
         options.rounds,
         options.round_ms
     );
     let mut capacity = 0.0;
+    let mut aims = Vec::new();
     for (name, shape) in SHAPES {
         let rounds = of_shape(options, shape)?;
         println!(
-            "\n{name}\n  {:<26}{:>10}{:>15}{:>13}{:>10}{:>9}{:>8}{:>11}{:>8}",
+            "\n{name}\n  {:<27}{:>10}{:>15}{:>13}{:>10}{:>9}{:>8}{:>11}{:>8}",
             "",
             "echoes/s",
             "per CPU second",
@@ -128,44 +131,59 @@ fn measure(options: Options) -> Result<(), Fail> {
             "load busy",
             "lost %"
         );
-        for (k, kind) in Kind::ALL.iter().enumerate() {
-            let of = |pick: &dyn Fn(&[Round; 4]) -> f64| {
+        for kind in Kind::ALL {
+            let k = kind as usize;
+            let of = |pick: &dyn Fn(&[Round; KINDS]) -> f64| {
                 median(&rounds.iter().map(pick).collect::<Vec<_>>())
             };
             let per_cpu = of(&|r| r[k].per_cpu_second);
-            let to = |other: Kind| {
-                let o = Kind::ALL.iter().position(|&x| x == other).unwrap_or(0);
-                of(&|r| r[k].per_cpu_second / r[o].per_cpu_second)
-            };
+            let to = |other: Kind| of(&|r| r[k].per_cpu_second / r[other as usize].per_cpu_second);
+            let (to_plain, to_irtt) = (to(Kind::Plain), to(Kind::Irtt));
             println!(
-                "  {:<26}{:>10.0}{:>15.0}{:>13.2}{:>10.2}{:>9.2}{:>8.2}{:>11.2}{:>8.2}",
+                "  {:<27}{:>10.0}{:>15.0}{:>13.2}{:>10.2}{:>9.2}{:>8.2}{:>11.2}{:>8.2}",
                 kind.as_str(),
                 of(&|r| r[k].per_second),
                 per_cpu,
                 1e6 / per_cpu,
-                to(Kind::Plain),
-                to(Kind::Irtt),
+                to_plain,
+                to_irtt,
                 of(&|r| r[k].busy),
                 of(&|r| r[k].load_busy),
                 of(&|r| r[k].lost) * 100.0,
             );
-            if *kind == Kind::Ours && shape.clients == CLIENTS {
+            if kind == Kind::Ours && shape.clients == CLIENTS {
                 capacity = of(&|r| r[k].per_second);
             }
+            let aimed = match (kind, shape.clients == CLIENTS, shape.train > 1) {
+                (Kind::OursReceiving, true, _) => {
+                    vec![("plain", to_plain, 1.0), ("irtt", to_irtt, 2.0)]
+                }
+                (Kind::Ours, true, _) => vec![("plain", to_plain, 0.8), ("irtt", to_irtt, 2.0)],
+                (Kind::OursReceiving | Kind::Ours, _, true) => vec![("plain", to_plain, 2.0)],
+                _ => Vec::new(),
+            };
+            aims.extend(aimed.into_iter().map(|aim| (name, kind, aim)));
         }
+    }
+    println!("\nechoes per CPU second, aimed at");
+    for (name, kind, (peer, ratio, aim)) in aims {
+        let said = if ratio >= aim { "kept" } else { "missed" };
+        println!(
+            "  {name}, {}, to {peer}: {ratio:.2}, aim {aim:.1}: {said}",
+            kind.as_str()
+        );
     }
     residence(options, capacity)?;
     memory()
 }
 
 /// All rounds of one shape.
-fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; 4]>, Fail> {
-    let bench = Bench::new()?;
+fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; KINDS]>, Fail> {
     let keys: Vec<_> = (0..shape.clients).map(key_number).collect();
     let size = options.size as usize;
     let mut pairs = Vec::new();
     for kind in Kind::ALL {
-        let answerer = Answerer::start(kind, &bench, shape.clients)?;
+        let answerer = Answerer::start(kind, shape.clients)?;
         let load = Load::new(answerer.at, kind.speech(), shape, size, &keys)?;
         pairs.push((answerer, load));
     }
@@ -173,7 +191,7 @@ fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; 4]>, Fail> {
     let most = (MOST_PER_SECOND * options.round_ms / 1000) as usize;
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
-        let mut round = [Round::default(); 4];
+        let mut round = [Round::default(); KINDS];
         for ((answerer, load), round) in pairs.iter_mut().zip(&mut round) {
             load.prepare(most);
             let before_ns = answerer.cpu_ns()?;
@@ -199,14 +217,13 @@ fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; 4]>, Fail> {
 
 /// How long a probe stays in the reflector at half of what it can do.
 fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
-    let bench = Bench::new()?;
     let shape = Shape {
         clients: CLIENTS,
         train: 1,
         window: 2,
     };
     let keys: Vec<_> = (0..CLIENTS).map(key_number).collect();
-    let answerer = Answerer::start(Kind::Ours, &bench, CLIENTS)?;
+    let answerer = Answerer::start(Kind::Ours, CLIENTS)?;
     let mut load = Load::new(
         answerer.at,
         Kind::Ours.speech(),
@@ -220,7 +237,7 @@ fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
     let before_ns = answerer.cpu_ns()?;
     let outcome = load.run_paced(time, period_ns)?;
     let busy = (answerer.cpu_ns()? - before_ns) as f64 / outcome.wall_ns as f64;
-    let status = bench.status("reflector.sock")?;
+    let status = answerer.bench.status("reflector.sock")?;
     let residence = &status["residence_ns"];
     let micros = |key: &str| {
         residence[key]
@@ -248,7 +265,12 @@ fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
 fn memory() -> Result<(), Fail> {
     let bench = Bench::new()?;
     let at = ([127, 0, 0, 1], super::setup::free_port()?).into();
-    let program = bench.reflector_for(at, MANY_KEYS, SESSIONS_PER_KEY, Some(answer::CPU))?;
+    let what = Reflecting {
+        clients: MANY_KEYS,
+        sessions_each: SESSIONS_PER_KEY,
+        transmit_stamps: true,
+    };
+    let program = bench.reflector_for(at, what, None, Some(answer::CPU))?;
     let before = program.memory()?;
     let socket = connected(at)?;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -272,15 +294,23 @@ fn memory() -> Result<(), Fail> {
         }
     }
     let after = program.memory()?;
+    // Being asked for them must not cost more than having them.
     let status = bench.status("reflector.sock")?;
+    let asked = program.memory()?;
     let sessions = status["sessions"].as_u64();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let most = asked.peak_bytes;
     println!(
-        "\nmemory with room for {} sessions: {:.1} MiB resident when none is there, {:.1} MiB with {}",
+        "\nmemory with room for {} sessions: {:.1} MiB resident when none is there, {:.1} MiB with {}, {:.1} MiB \
+         once they were listed, never more than {:.1} MiB; aim, below {:.0} MiB: {}",
         MANY_KEYS * SESSIONS_PER_KEY,
         mib(before.resident_bytes),
         mib(after.resident_bytes),
         sessions.unwrap_or(0),
+        mib(asked.resident_bytes),
+        mib(most),
+        mib(AIM_BYTES),
+        if most < AIM_BYTES { "kept" } else { "missed" },
     );
     Ok(())
 }

@@ -17,15 +17,22 @@ use crate::netns::Namespace;
 
 /// Both knocks and a probe, each of which has been answered.
 #[derive(Clone, Debug)]
-pub(super) struct Captured {
-    pub(super) hello: Vec<u8>,
-    pub(super) join: Vec<u8>,
-    pub(super) probe: Vec<u8>,
+pub struct Captured {
+    /// The first knock.
+    pub hello: Vec<u8>,
+    /// The second.
+    pub join: Vec<u8>,
+    /// The probe.
+    pub probe: Vec<u8>,
 }
 
 impl Captured {
-    /// Has a client inside `ns` be served by the reflector at `host`.
-    pub(super) fn from(ns: &Namespace, host: &'static str, port: u16) -> Result<Self, Fail> {
+    /// Has a client inside `ns` be served by the reflector at `host`, which has to know the second of
+    /// the benchmarks' keys ([`key_number`]).
+    ///
+    /// # Errors
+    /// Where it is not served.
+    pub fn from(ns: &Namespace, host: &'static str, port: u16) -> Result<Self, Fail> {
         let failed = |e: std::io::Error| Fail::of("a client to be captured", e);
         ns.inside(move || serve(host, port))
             .and_then(|served| served)

@@ -13,15 +13,16 @@
 mod captured;
 mod source;
 
+pub use captured::Captured;
+pub use source::{Flood, Kind};
+
 use std::time::Duration;
 
 use bufferbane_core::sample::Status;
 use bufferbane_store::{Filter, Reader, SeriesKind};
 
-use self::captured::Captured;
-use self::source::{Flood, Kind};
 use super::child::Program;
-use super::setup::{Bench, wait_until};
+use super::setup::{Bench, Reflecting, wait_until};
 use super::{Fail, within};
 use crate::home::Home;
 use crate::link::{Direction, Flow, Passage, Way};
@@ -38,9 +39,10 @@ pub struct Options {
 /// The reflector runs here, and the flood there.
 const REFLECTOR_CPU: usize = 0;
 const FLOOD_CPU: usize = 1;
-/// Where the reflector is, to the client and to the stranger.
+/// Where the reflector is to the client.
 const SERVER: &str = "10.99.0.1";
-const NEAR: &str = "10.65.0.1";
+/// And to the stranger.
+pub const NEAR: &str = "10.65.0.1";
 const STRANGER: &str = "10.65.0.2";
 /// Sources that the stranger makes up; what is sent to them comes to the stranger.
 const MADE_UP: &str = "10.66.0.0/16";
@@ -95,7 +97,12 @@ pub fn run(options: Options) -> Result<(), Fail> {
     join(&home.server, &stranger).map_err(failed)?;
     let bench = Bench::new()?;
     let at = ([0, 0, 0, 0], PORT).into();
-    let reflector = bench.reflector_in(at, 2, 4, Some(&home.server), Some(REFLECTOR_CPU))?;
+    let two = Reflecting {
+        clients: 2,
+        sessions_each: 4,
+        transmit_stamps: true,
+    };
+    let reflector = bench.reflector_for(at, two, Some(&home.server), Some(REFLECTOR_CPU))?;
     let text = format!(
         "target = []\n[http]\nlisten = \"\"\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"server\"\n\
          address = \"{SERVER}:{PORT}\"\nkey_file = \"{}\"\ninterval = \"50ms\"\nsize = {PROBE_BYTES}\n",
@@ -161,7 +168,11 @@ fn line(loss_ppm: u32) -> [Direction; 2] {
     })
 }
 
-fn join(server: &Namespace, stranger: &Namespace) -> std::io::Result<()> {
+/// Connects a stranger to the server, which routes all sources that the stranger makes up to it.
+///
+/// # Errors
+/// What could not be made.
+pub fn join(server: &Namespace, stranger: &Namespace) -> std::io::Result<()> {
     server.cable("strange", stranger, "eth0")?;
     server.ip(&["addr", "add", &format!("{NEAR}/24"), "dev", "strange"])?;
     stranger.ip(&["addr", "add", &format!("{STRANGER}/24"), "dev", "eth0"])?;
@@ -252,8 +263,11 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// Bytes received and sent by the stranger's interface so far.
-fn bytes(stranger: &Namespace) -> std::io::Result<[u64; 2]> {
+/// Bytes of frames received and sent so far by the interface `eth0` of a stranger's namespace.
+///
+/// # Errors
+/// Where there is no such interface.
+pub fn bytes(stranger: &Namespace) -> std::io::Result<[u64; 2]> {
     let text = stranger.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
     let line = text.lines().find_map(|l| l.trim().strip_prefix("eth0:"));
     let numbers: Vec<u64> = line

@@ -20,7 +20,7 @@ const UDP_AND_IP: usize = 28;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Random bytes.
     Junk,
     /// Datagrams without any.
@@ -34,7 +34,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::Junk,
         Self::Empty,
         Self::BadTag,
@@ -42,7 +43,9 @@ impl Kind {
         Self::Spoofed,
     ];
 
-    pub(super) const fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Junk => "junk",
             Self::Empty => "empty",
@@ -54,19 +57,28 @@ impl Kind {
 }
 
 /// One flood.
-pub(super) struct Flood {
-    pub(super) kind: Kind,
-    pub(super) to: (Ipv4Addr, u16),
+#[derive(Clone, Debug)]
+pub struct Flood {
+    /// Of what.
+    pub kind: Kind,
+    /// The reflector's address and port.
+    pub to: (Ipv4Addr, u16),
     /// Datagrams per second; `None` is as many as can be.
-    pub(super) rate: Option<u64>,
-    pub(super) time: Duration,
-    pub(super) cpu: usize,
-    pub(super) captured: Captured,
+    pub rate: Option<u64>,
+    /// For how long.
+    pub time: Duration,
+    /// The CPU that it is sent from.
+    pub cpu: usize,
+    /// What it is made of.
+    pub captured: Captured,
 }
 
 impl Flood {
     /// Floods from where this thread is; gives how many datagrams left.
-    pub(super) fn run(self) -> Result<u64, Fail> {
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn run(self) -> Result<u64, Fail> {
         let failed = |e: std::io::Error| Fail::of("the stranger's socket", e);
         host::run_on(&[self.cpu]).map_err(|e| Fail::of("the stranger's CPU", e))?;
         let socket = self.socket().map_err(failed)?;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use bufferbane_store::SeriesKind;
 use common::{Line, S, bbtool};
 use serde_json::Value;
 
@@ -193,6 +194,47 @@ fn before_and_after_are_told_apart_and_names_are_left_out() {
     assert!(changes.iter().all(|c| c["says"] == "too short to say"));
     let wrong = bbtool(&given.store, &["report", "--compare", "yesterday"]);
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_silent_resolver_is_no_word_against_the_line() {
+    let given = Given::new(|line| {
+        let series = |target: &str, kind| ("eth0".to_owned(), target.to_owned(), kind);
+        line.series = vec![
+            series("cloudflare", SeriesKind::Icmp),
+            series("quad9", SeriesKind::Icmp),
+            series("resolver", SeriesKind::Dns),
+            series("resolver-2", SeriesKind::Dns),
+        ];
+        line.silent = vec!["resolver".into(), "resolver-2".into()];
+        (line.gap_ns, line.outage_ns, line.events) = (0..0, 0..0, 0);
+    });
+    let report = given.json(&[
+        "report",
+        "--json",
+        "--from",
+        "2026-05-01 18:00",
+        "--to",
+        "2026-05-01 18:10",
+    ]);
+    let silent = &report["series"][2];
+    assert_eq!(
+        (&silent["target"], &silent["received"]),
+        (&"resolver".into(), &0.into())
+    );
+    let verdict = &report["verdicts"][0];
+    assert_eq!(verdict["cause"], "nothing_wrong", "{verdict:#}");
+    let evidence = verdict["evidence"].to_string();
+    assert!(
+        evidence.contains("quad9") && !evidence.contains("resolver"),
+        "{evidence}"
+    );
+
+    // One loss of the line's own makes a paragraph, and that names nobody else.
+    let text = given.ok(&with(&["report"], &[])).replace('\u{a0}', " ");
+    assert!(text.contains("packets to "), "{text}");
+    assert!(!text.contains("to resolver"), "{text}");
+    assert!(text.contains(": 6 000 packets, one every"), "{text}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn grades(report: &Report) -> Vec<Grade> {
     for interface in interfaces {
         let far = || {
             let own = report.series.iter().filter(|s| s.interface == interface);
-            own.filter(|s| !cover::is_near(s) && !s.is_of_service())
+            own.filter(|s| !cover::is_near(s) && !s.of_service)
         };
         let mut put = |direction, method, increase_ns: Option<u64>| {
             if let Some(increase_ns) = increase_ns {
@@ -172,6 +172,7 @@ fn one(info: &SeriesInfo, s: &Summary, gaps: Vec<Gap>) -> Series {
         interface_kind: info.interface_kind.clone(),
         target: info.target.clone(),
         kind: info.kind.as_str(),
+        of_service: info.kind.asks_a_service(),
         interval_ns: info.interval_ns,
         sent: s.sent,
         received: s.received,

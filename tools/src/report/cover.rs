@@ -20,10 +20,16 @@ pub(crate) fn paragraphs(report: &Report, zone: &TimeZone) -> Vec<String> {
 }
 
 fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String> {
-    let own = || report.series.iter().filter(|s| s.interface == interface);
+    // What became of questions to services is not the line's doing alone, and no word against it.
+    let own = || {
+        let all = report.series.iter();
+        all.filter(|s| s.interface == interface && !s.of_service)
+    };
     let sent: u64 = own().map(|s| s.sent).sum();
-    // The way beyond the house: the one that was lost most often of what answers from far away.
+    // The way beyond the house: the one that was lost most often of what answers from far away; the
+    // first of equals.
     let far = own()
+        .rev()
         .filter(|s| !is_near(s))
         .max_by_key(|s| (s.lost_up.is_some(), s.lost))?;
     let mut found = Vec::new();

@@ -129,6 +129,10 @@ pub(crate) struct Series {
     pub(crate) target: String,
     /// How it was probed.
     pub(crate) kind: &'static str,
+    /// Whether a service was asked: its time and its failures are not the line's alone. `kind` says it
+    /// too.
+    #[serde(skip)]
+    pub(crate) of_service: bool,
     /// Length of a slot.
     pub(crate) interval_ns: u64,
     /// Probes sent.
@@ -191,13 +195,6 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Whether a service was asked: its time and its failures are not the line's alone.
-    pub(crate) fn is_of_service(&self) -> bool {
-        [SeriesKind::Dns, SeriesKind::Tcp]
-            .map(SeriesKind::as_str)
-            .contains(&self.kind)
-    }
-
     /// What it is called where only the direction of its traffic tells it apart: `eth0 → vienna`.
     pub(crate) fn name(&self) -> String {
         crate::show::clean(&format!("{} → {}", self.interface, self.target))

@@ -76,10 +76,16 @@ fn shortened(mut evidence: Vec<String>) -> Vec<String> {
     evidence
 }
 
+/// The series that say how the line is: what services answer is their own doing too.
+fn of_the_line(report: &Report) -> impl Iterator<Item = &Series> {
+    report.series.iter().filter(|s| !s.of_service)
+}
+
 /// How much of a report's time probes speak for, ns.
 pub(super) fn watched_ns(report: &Report) -> u64 {
-    let sent = report.series.iter();
-    let longest = sent.map(|s| s.sent.saturating_mul(s.interval_ns)).max();
+    let longest = of_the_line(report)
+        .map(|s| s.sent.saturating_mul(s.interval_ns))
+        .max();
     let asked_ns = report.to.0.abs_diff(report.from.0);
     longest.unwrap_or(0).min(asked_ns)
 }
@@ -104,15 +110,12 @@ fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
 /// "Nothing wrong", where what was measured bears it, and for no longer than that.
 fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
     let asked_ns = report.to.0.abs_diff(report.from.0);
-    let failed = |s: &Series| s.failures.values().sum::<u64>();
-    let lossy = |s: &Series| (s.lost + failed(s)) as f64 > LOSS * s.sent as f64;
-    if report.series.iter().any(lossy) {
+    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
+    if of_the_line(report).any(lossy) {
         return None;
     }
     let text = nothing_wrong(watched_ns(report), asked_ns)?;
-    let evidence = report
-        .series
-        .iter()
+    let evidence = of_the_line(report)
         .map(|s| {
             format!(
                 "{}: {} of {} lost",

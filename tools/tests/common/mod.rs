@@ -29,6 +29,8 @@ pub struct Line {
     pub gap_ns: std::ops::Range<u64>,
     /// Nothing was answered between these.
     pub outage_ns: std::ops::Range<u64>,
+    /// The series of these targets are never answered.
+    pub silent: Vec<String>,
     /// An event to record.
     pub event_text: String,
     /// How often it is recorded.
@@ -60,6 +62,7 @@ impl Line {
             span_ns,
             gap_ns: 6 * tenth..6 * tenth + tenth / 2,
             outage_ns: 3 * tenth..3 * tenth + tenth / 4,
+            silent: Vec::new(),
             event_text: "the cable was pulled".into(),
             events: 1,
             load_tests: 0,
@@ -179,7 +182,8 @@ impl Line {
         if *burst == 0 && random.below(2500) == 0 {
             *burst = 1 + random.below(12) as u32;
         }
-        let lost = *burst > 0 || self.outage_ns.contains(&at);
+        let silent = self.silent.contains(&self.series[series].1);
+        let lost = *burst > 0 || self.outage_ns.contains(&at) || silent;
         *burst = burst.saturating_sub(1);
         if lost {
             if udp {

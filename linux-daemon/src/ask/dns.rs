@@ -14,10 +14,11 @@ use super::{Outcome, errno, socket};
 use crate::ask::config::Lookup;
 use crate::scout::Way;
 
-/// Longest answer over UDP without EDNS (RFC 1035 section 2.3.4), and some room to see that one is
-/// longer.
+/// Of a datagram so many bytes are read. Without EDNS an answer has at most 512 (RFC 1035 section
+/// 2.3.4); servers that do not care send what fits into a packet.
 const LONGEST_DATAGRAM: usize = 1500;
-/// A datagram and its stamp of a resolver's answer take this much of a socket's buffer many times over.
+/// Receive buffer of a question's socket, bytes: one answer comes to it, and some room is left for
+/// datagrams of strangers.
 const BUFFER: usize = 16 << 10;
 
 /// Asks for what `lookup` says; `random` decides the message's number and the label, if there is to be
@@ -98,9 +99,7 @@ async fn over_udp(
     socket.send(question.as_slice()).await.map_err(unsent)?;
     let mut bytes = [0; LONGEST_DATAGRAM];
     loop {
-        // A router's word that nobody listens there.
-        let failed = |e| Outcome::Failed(Failure::errno(errno(&e)));
-        let len = socket.recv(&mut bytes).await.map_err(failed)?;
+        let len = socket.recv(&mut bytes).await.map_err(|e| Outcome::of(&e))?;
         match judge(question, &bytes[..len], random) {
             None => {}
             Some(Ok(())) => return Ok(Outcome::Answered(clock::now().saturating_since(begun))),
@@ -121,10 +120,7 @@ async fn over_tcp(
     let bytes = question.as_slice();
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     let message = [&len.to_be_bytes(), bytes].concat();
-    let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::UnexpectedEof => Outcome::Failed(Failure::CLOSED),
-        _ => Outcome::Failed(Failure::errno(errno(&e))),
-    };
+    let failed = |e| Outcome::of(&e);
     stream.write_all(&message).await.map_err(failed)?;
     let len = stream.read_u16().await.map_err(failed)?;
     let mut answer = vec![0; len.into()];

@@ -22,6 +22,7 @@ use bufferbane_core::sample::{Flags, Observation, Sample, SeriesIndex, Status};
 use bufferbane_core::schedule::Slots;
 use bufferbane_core::time::ClockSource;
 use bufferbane_linux_io::clock;
+use nix::libc;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::{mpsc, watch};
@@ -75,8 +76,25 @@ enum Outcome {
     Answered(u64),
     /// The answer is that it is not answered.
     Failed(Failure),
+    /// Nobody has answered, and it is known that nobody will.
+    Silent,
     /// It could not be asked.
     Unsent(i32),
+}
+
+impl Outcome {
+    /// What an error says that came once something had been sent.
+    fn of(e: &io::Error) -> Self {
+        match errno(e) {
+            _ if e.kind() == io::ErrorKind::UnexpectedEof => Self::Failed(Failure::CLOSED),
+            n @ (libc::ECONNREFUSED | libc::ECONNRESET) => Self::Failed(Failure::errno(n)),
+            // It was reset before.
+            libc::EPIPE => Self::Failed(Failure::CLOSED),
+            // A router's word that it cannot be reached, or this host's that nobody on the link has that
+            // address, or that time is up: whoever was asked has not said anything.
+            _ => Self::Silent,
+        }
+    }
 }
 
 /// Whether a unit may ask.
@@ -191,8 +209,6 @@ fn finish(mut sample: Sample, outcome: Option<Outcome>) -> Sample {
         sample.flags = sample.flags.with(Flags::SENT_LATE);
     }
     match outcome {
-        // The kernel gave up before we did: nobody has answered.
-        Some(Outcome::Failed(why)) if why == Failure::errno(nix::libc::ETIMEDOUT) => {}
         Some(Outcome::Answered(rtt_ns)) => {
             (sample.status, sample.rtt_ns) = (Status::Ok, Some(rtt_ns));
             sample.rx_clock = ClockSource::User;
@@ -201,7 +217,7 @@ fn finish(mut sample: Sample, outcome: Option<Outcome>) -> Sample {
             (sample.status, sample.errno) = (Status::Ok, why.code());
             sample.rx_clock = ClockSource::User;
         }
-        Some(Outcome::Unsent(_)) | None => {}
+        Some(Outcome::Unsent(_) | Outcome::Silent) | None => {}
     }
     sample
 }
@@ -212,7 +228,7 @@ fn tell(orders: &SyncSender<Order>, sample: Sample) {
 }
 
 fn errno(e: &io::Error) -> i32 {
-    e.raw_os_error().unwrap_or(nix::libc::EIO)
+    e.raw_os_error().unwrap_or(libc::EIO)
 }
 
 #[cfg(test)]
@@ -230,8 +246,15 @@ mod tests {
         };
         let failed = |why| Some(Outcome::Failed(why));
         assert_eq!(ends(None), (Status::Lost, None, 0));
-        assert_eq!(ends(failed(Failure::errno(110))), (Status::Lost, None, 0));
-        assert_eq!(ends(failed(Failure::errno(111))), (Status::Ok, None, 111));
+        let of = |errno| Some(Outcome::of(&io::Error::from_raw_os_error(errno)));
+        for silent in [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH] {
+            assert_eq!(ends(of(silent)), (Status::Lost, None, 0));
+        }
+        assert_eq!(ends(of(111)), (Status::Ok, None, 111));
+        assert_eq!(ends(of(104)), (Status::Ok, None, 104));
+        assert_eq!(ends(of(libc::EPIPE)), ends(failed(Failure::CLOSED)));
+        let early = Outcome::of(&io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(early, Outcome::Failed(Failure::CLOSED));
         assert_eq!(
             ends(failed(Failure::TRUNCATED)),
             (Status::Ok, None, Failure::TRUNCATED.code())

@@ -267,7 +267,8 @@ impl Daemon {
         fn runs<T>(t: Option<&JoinHandle<T>>) -> bool {
             t.is_some_and(|t| !t.is_finished())
         }
-        runs(self.probe.as_ref()) && runs(self.recorder.as_ref()) && runs(self.keeper.as_ref())
+        let service = [&self.recorder, &self.keeper, &self.ask];
+        runs(self.probe.as_ref()) && service.into_iter().all(|t| runs(t.as_ref()))
     }
 
     /// Stops probing, writes everything, and closes the store.

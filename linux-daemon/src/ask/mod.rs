@@ -26,7 +26,7 @@ use nix::libc;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::config::timeout_ns;
 use crate::equip::SPREAD_PERMILLE;
@@ -122,25 +122,89 @@ pub(crate) fn start(
 }
 
 async fn serve(mut commands: mpsc::UnboundedReceiver<Command>, orders: SyncSender<Order>) {
+    // A set ends what is in it when it is dropped.
+    let mut units = JoinSet::new();
     let mut running = HashMap::new();
-    let set = |running: &HashMap<u32, (watch::Sender<Gate>, JoinSet<()>)>, id, gate| {
+    let set = |running: &HashMap<u32, (watch::Sender<Gate>, AbortHandle)>, id, gate| {
         if let Some((sender, _)) = running.get(&id) {
             sender.send_replace(gate);
         }
     };
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            Some(ended) = units.join_next() => {
+                pass_on(ended);
+                continue;
+            }
+        };
         match command {
-            Command::Add(unit) => {
+            None => return,
+            Some(Command::Add(unit)) => {
                 let (sender, gate) = watch::channel(Gate::Unknown);
-                // A set ends what is in it when it is dropped.
-                let mut task = JoinSet::new();
                 let id = unit.id;
-                task.spawn(ask_again_and_again(unit, gate, orders.clone()));
+                let task = units.spawn(ask_again_and_again(unit, gate, orders.clone()));
                 running.insert(id, (sender, task));
             }
-            Command::Remove(id) => drop(running.remove(&id)),
-            Command::Open(id) => set(&running, id, Gate::Open),
-            Command::Close(id, errno) => set(&running, id, Gate::Closed(errno)),
+            Some(Command::Remove(id)) => {
+                if let Some((_, task)) = running.remove(&id) {
+                    task.abort();
+                }
+            }
+            Some(Command::Open(id)) => set(&running, id, Gate::Open),
+            Some(Command::Close(id, errno)) => set(&running, id, Gate::Closed(errno)),
+        }
+    }
+}
+
+/// A series that is asked no more although nobody said so ends the thread, so that somebody sees it.
+fn pass_on(ended: Result<(), JoinError>) {
+    if let Err(e) = ended
+        && e.is_panic()
+    {
+        std::panic::resume_unwind(e.into_panic());
+    }
+}
+
+/// Questions that are under way.
+#[derive(Default)]
+struct Questions {
+    tasks: JoinSet<()>,
+    samples: HashMap<tokio::task::Id, Sample>,
+}
+
+impl Questions {
+    /// Asks, and tells what becomes of it.
+    fn begin(
+        &mut self,
+        sample: Sample,
+        patience: Duration,
+        answer: impl Future<Output = Outcome> + Send + 'static,
+        orders: &SyncSender<Order>,
+    ) {
+        let orders = orders.clone();
+        let task = self.tasks.spawn(async move {
+            let outcome = tokio::time::timeout(patience, answer).await;
+            tell(&orders, finish(sample, outcome.ok()));
+        });
+        self.samples.insert(task.id(), sample);
+    }
+
+    /// Forgets what has ended. A question that ended by a mistake of ours is told as not asked: it says
+    /// nothing of the service nor of the line.
+    fn tidy(&mut self, orders: &SyncSender<Order>) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            match ended {
+                Ok((id, ())) => {
+                    self.samples.remove(&id);
+                }
+                Err(e) => {
+                    log::error!("a question to a service was given up by a mistake of ours: {e}");
+                    if let Some(sample) = self.samples.remove(&e.id()) {
+                        tell(orders, finish(sample, Some(Outcome::Unsent(libc::EIO))));
+                    }
+                }
+            }
         }
     }
 }
@@ -153,7 +217,7 @@ async fn ask_again_and_again(
     let interval_ns = unit.service.interval_ns();
     let mut slots = Slots::new(clock::now(), interval_ns, SPREAD_PERMILLE, &mut unit.rng);
     let size = Unit::size_of(&unit.service);
-    let mut asked = JoinSet::new();
+    let mut asked = Questions::default();
     let mut seq = 0;
     loop {
         let left = slots.deadline().saturating_since(clock::now());
@@ -161,7 +225,7 @@ async fn ask_again_and_again(
             tokio::time::sleep(Duration::from_nanos(left)).await;
             continue;
         }
-        while asked.try_join_next().is_some() {}
+        asked.tidy(&orders);
         let mut sample = Sample::lost(unit.series, seq, clock::now(), size);
         sample.send_late_ns = sample.sent.signed_since(slots.deadline());
         slots.advance(sample.sent, &mut unit.rng);
@@ -171,13 +235,9 @@ async fn ask_again_and_again(
             Gate::Open => {
                 let random = [unit.rng.next_u64(), unit.rng.next_u64()];
                 let (way, to, service) = (unit.way.clone(), unit.remote, unit.service.clone());
-                let orders = orders.clone();
-                asked.spawn(async move {
-                    let patience = Duration::from_nanos(timeout_ns(interval_ns));
-                    let answer = ask(&way, to, &service, random);
-                    let outcome = tokio::time::timeout(patience, answer).await;
-                    tell(&orders, finish(sample, outcome.ok()));
-                });
+                let patience = Duration::from_nanos(timeout_ns(interval_ns));
+                let answer = async move { ask(&way, to, &service, random).await };
+                asked.begin(sample, patience, answer, &orders);
             }
         }
         seq += 1;
@@ -235,6 +295,37 @@ fn errno(e: &io::Error) -> i32 {
 mod tests {
     use super::*;
     use bufferbane_core::time::Monotonic;
+
+    #[tokio::test]
+    async fn a_question_that_panics_is_told_once_all_the_same() {
+        let (orders, told) = std::sync::mpsc::sync_channel(9);
+        let mut asked = Questions::default();
+        let patience = Duration::from_secs(60);
+        let sample = |seq| Sample::lost(SeriesIndex(3), seq, Monotonic::from_nanos(5), 29);
+        asked.begin(sample(1), patience, async { panic!("a mistake") }, &orders);
+        asked.begin(sample(2), patience, async { Outcome::Answered(9) }, &orders);
+        while !asked.samples.is_empty() {
+            tokio::task::yield_now().await;
+            asked.tidy(&orders);
+        }
+        let mut ends: Vec<(u64, Status)> = told
+            .try_iter()
+            .map(|order| match order {
+                Order::Observation(Observation::New(s)) => (s.seq, s.status),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        ends.sort_by_key(|e| e.0);
+        assert_eq!(ends, [(1, Status::Unsent), (2, Status::Ok)]);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a mistake")]
+    async fn a_series_that_panics_ends_the_thread() {
+        let mut units = JoinSet::new();
+        units.spawn(async { panic!("a mistake") });
+        pass_on(units.join_next().await.unwrap());
+    }
 
     #[test]
     fn every_question_ends_in_one_status() {

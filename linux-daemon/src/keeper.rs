@@ -304,7 +304,10 @@ impl Keeper {
                 dscp,
                 size,
                 interval_ns,
-                address: w.remote.ip().to_string(),
+                address: match &w.probe {
+                    Probe::Service(service) => service.address(w.remote),
+                    _ => w.remote.ip().to_string(),
+                },
             };
             series.push(index);
             // The recorder is gone only when everything ends.

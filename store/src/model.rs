@@ -87,7 +87,7 @@ pub struct SeriesInfo {
     pub size: u16,
     /// Length of a slot, ns.
     pub interval_ns: u64,
-    /// The address that is probed, as text.
+    /// The address that is probed, as text; of a service with port and protocol: `9.9.9.9:53/udp`.
     pub address: String,
 }
 

@@ -1,5 +1,6 @@
 //! Targets of the kinds `dns` and `tcp`.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use bufferbane_config::Section;
@@ -74,6 +75,16 @@ impl Service {
             Self::Dns(_) => SeriesKind::Dns,
             Self::Tcp { .. } => SeriesKind::Tcp,
         }
+    }
+
+    /// Where it is asked, as its series say: at another port, or over another protocol, it is another
+    /// series.
+    pub(crate) fn address(&self, remote: SocketAddr) -> String {
+        let protocol = match self {
+            Self::Dns(lookup) if !lookup.tcp => "udp",
+            Self::Dns(_) | Self::Tcp { .. } => "tcp",
+        };
+        format!("{remote}/{protocol}")
     }
 
     /// Length of a slot, ns.
@@ -184,6 +195,10 @@ mod tests {
         };
         assert!(lookup.random && lookup.tcp && lookup.name == "example.net");
         assert_eq!(b.service.interval_ns(), 1_000_000_000);
+        // Who changes the protocol begins another series.
+        let at = |s: &Service, remote: &str| s.address(remote.parse().unwrap());
+        assert_eq!(at(&a.service, "[2620:fe::fe]:53"), "[2620:fe::fe]:53/udp");
+        assert_eq!(at(&b.service, "9.9.9.9:53"), "9.9.9.9:53/tcp");
 
         let tcp = |address: &str| {
             let text =

@@ -131,7 +131,9 @@ impl Names {
             }
         }
         let host = bare.split(['/', '%']).next().unwrap_or(bare);
-        if host.parse::<IpAddr>().is_ok() || bare.parse::<SocketAddr>().is_ok() {
+        if host.parse::<IpAddr>().is_ok()
+            || [bare, host].iter().any(|a| a.parse::<SocketAddr>().is_ok())
+        {
             return format!("(address){end}");
         }
         word.to_owned()
@@ -158,12 +160,12 @@ mod tests {
         names.target("vienna");
         let scrubbed = names.scrub(
             "eth0: vienna moved from 203.0.113.7 to 2001:db8::1, then [2001:db8::2]:9876; ethernet \
-             stays, 10.0.0.1:53 goes.",
+             stays, 10.0.0.1:53 goes, and 9.9.9.9:53/tcp.",
         );
         assert_eq!(
             scrubbed,
             "uplink 1: target 1 moved from (address) to (address), then [(address)]:9876; ethernet \
-             stays, (address) goes."
+             stays, (address) goes, and (address)."
         );
     }
 }

@@ -204,6 +204,7 @@ impl Keeper {
             resolvers: &resolvers,
         };
         let mut asked = Asked {
+            netlink: &mut self.netlink,
             names: &mut self.names,
             scout: &mut self.scout,
             units: &self.units,
@@ -539,6 +540,7 @@ fn trouble_name(w: &Wanted) -> String {
 
 /// Those who are asked what is not known yet.
 struct Asked<'a> {
+    netlink: &'a mut Netlink,
     names: &'a mut Resolver,
     scout: &'a mut Scout,
     units: &'a BTreeMap<Wanted, Kept>,
@@ -551,6 +553,12 @@ impl Sources for Asked<'_> {
 
     fn find(&mut self, errand: Errand) -> Option<IpAddr> {
         self.scout.find(errand)
+    }
+
+    fn leaves_by(&mut self, to: IpAddr) -> Option<u32> {
+        // Where the kernel does not say, nobody is asked through a guess; the next review asks again.
+        let route = self.netlink.route_for(&RouteQuery::to(to)).ok()??;
+        Some(route.interface)
     }
 
     fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool {

@@ -39,6 +39,8 @@ pub(crate) trait Sources {
     fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr>;
     /// Where an optional target is that has answered.
     fn find(&mut self, errand: Errand) -> Option<IpAddr>;
+    /// The index of the interface by which this host itself reaches an address.
+    fn leaves_by(&mut self, to: IpAddr) -> Option<u32>;
     /// Whether a target is probed there already.
     fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool;
 }
@@ -158,6 +160,11 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
             (&defaults.0, &defaults.1)
         }
     };
+    let names: BTreeSet<&str> = (targets.iter().map(|t| t.name.as_str()))
+        .chain(services.iter().map(|t| t.name.as_str()))
+        .chain(config.stamps.iter().map(|t| t.name.as_str()))
+        .chain(config.reflectors.iter().map(|r| r.name.as_str()))
+        .collect();
     // A set: two resolvers that are the gateway are one target.
     let mut all = BTreeSet::new();
     for uplink in &uplinks {
@@ -189,7 +196,7 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
             want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
         for t in services {
-            for (name, found) in service_places(t, interface, host, sources) {
+            for (name, found) in service_places(t, interface, host, &names, sources) {
                 let remotes = choose(&found, t.family, interface, host);
                 want(&name, remotes, &|| Probe::Service(t.service.clone()));
             }
@@ -237,11 +244,13 @@ fn default_targets() -> Vec<Target> {
     targets
 }
 
-/// The names and addresses of a service: of this host's resolvers each is a target of its own.
+/// The names and addresses of a service: of this host's resolvers each is a target of its own, numbered
+/// but for numbers that make a name of `taken`.
 fn service_places(
     target: &ServiceTarget,
     interface: &str,
     host: &Host<'_>,
+    taken: &BTreeSet<&str>,
     sources: &mut dyn Sources,
 ) -> Vec<(String, Vec<SocketAddr>)> {
     match &target.place {
@@ -249,16 +258,24 @@ fn service_places(
             let found = resolve(sources, interface, &target.name, name, *port);
             vec![(target.name.clone(), found)]
         }
-        ServicePlace::System => {
-            let numbered = host.resolvers.iter().zip(1..);
-            let named = numbered.map(|(ip, n)| {
-                let name = match n {
-                    1 => target.name.clone(),
-                    n => format!("{}-{n}", target.name),
-                };
-                (name, vec![SocketAddr::new(*ip, 53)])
-            });
-            named.collect()
+        ServicePlace::System | ServicePlace::SystemByRoute => {
+            let further = (2..).map(|n| format!("{}-{n}", target.name));
+            let further = further.filter(|name| !taken.contains(name.as_str()));
+            let names = std::iter::once(target.name.clone()).chain(further);
+            let mut named: Vec<(String, IpAddr)> =
+                names.zip(host.resolvers.iter().copied()).collect();
+            if target.place == ServicePlace::SystemByRoute {
+                let own = host.interfaces.iter().find(|i| i.name == interface);
+                named.retain(|(name, ip)| match sources.leaves_by(*ip) {
+                    Some(index) => own.is_some_and(|i| i.index == index),
+                    // No way at present: it stays where it was, and the trouble is told there.
+                    None => sources.is_probed(interface, name, SocketAddr::new(*ip, 53)),
+                });
+            }
+            let placed = named
+                .into_iter()
+                .map(|(name, ip)| (name, vec![SocketAddr::new(ip, 53)]));
+            placed.collect()
         }
     }
 }

@@ -39,8 +39,11 @@ pub struct ServiceTarget {
 pub enum ServicePlace {
     /// At this address or name, and port.
     Host(String, u16),
-    /// Wherever this host's own resolvers are.
+    /// Wherever this host's own resolvers are, through every interface.
     System,
+    /// The same, each through the one interface by which this host itself reaches it: a provider's
+    /// resolver may refuse whoever comes by another line.
+    SystemByRoute,
 }
 
 /// What is asked, and how often.
@@ -100,7 +103,7 @@ impl Service {
 pub(crate) fn default_services() -> Vec<ServiceTarget> {
     vec![ServiceTarget {
         name: "resolver".into(),
-        place: ServicePlace::System,
+        place: ServicePlace::SystemByRoute,
         family: FamilyChoice::Auto,
         service: Service::Dns(Lookup {
             name: LOOKUP.into(),

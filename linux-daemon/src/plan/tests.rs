@@ -46,7 +46,8 @@ fn with(config: &Config, host: &Host<'_>, known: &mut Known) -> Vec<String> {
     wanted.iter().map(Wanted::name).collect()
 }
 
-/// Addresses stand for themselves, and what is found is this.
+/// Addresses stand for themselves, and what is found is this. Private addresses are reached by interface
+/// 3, all others by 2.
 #[derive(Default)]
 struct Known(Vec<(Errand, IpAddr)>);
 
@@ -59,6 +60,11 @@ impl Sources for Known {
     fn find(&mut self, errand: Errand) -> Option<IpAddr> {
         let found = self.0.iter().find(|(e, _)| *e == errand);
         found.map(|(_, ip)| *ip)
+    }
+
+    fn leaves_by(&mut self, to: IpAddr) -> Option<u32> {
+        let is_private = matches!(to, IpAddr::V4(ip) if ip.is_private());
+        Some(if is_private { 3 } else { 2 })
     }
 
     fn is_probed(&self, _: &str, _: &str, _: SocketAddr) -> bool {
@@ -234,6 +240,49 @@ fn every_resolver_of_the_host_is_a_target_of_its_own() {
 }
 
 #[test]
+fn a_resolver_is_asked_by_the_interface_that_leads_to_it_unless_all_are_asked_for() {
+    let interfaces = [
+        interface(2, "eth0", &["192.0.2.7"]),
+        interface(3, "eth1", &["10.0.0.7"]),
+    ];
+    let resolvers = ["10.0.0.53", "192.0.2.53"].map(|ip| ip.parse().unwrap());
+    let host = Host {
+        interfaces: &interfaces,
+        default_routes: &[],
+        resolvers: &resolvers,
+    };
+    let mut config = Config {
+        interfaces: vec!["eth0".into(), "eth1".into()],
+        ..Config::default()
+    };
+    let of_resolvers = |config: &Config| {
+        let mut all = names(config, &host);
+        all.retain(|n| n.contains("resolver"));
+        all
+    };
+    let by_route = ["eth0 resolver-2 (192.0.2.53)", "eth1 resolver (10.0.0.53)"];
+    assert_eq!(of_resolvers(&config), by_route);
+    // Named by hand they are asked through every interface, and nobody else's name is taken.
+    let mut named = default_services();
+    named[0].place = ServicePlace::System;
+    named.push(ServiceTarget {
+        name: "resolver-2".into(),
+        place: ServicePlace::Host("9.9.9.9".into(), 53),
+        ..named[0].clone()
+    });
+    (config.targets, config.services) = (Some(Vec::new()), named);
+    config.interfaces.truncate(1);
+    assert_eq!(
+        of_resolvers(&config),
+        [
+            "eth0 resolver (10.0.0.53)",
+            "eth0 resolver-2 (9.9.9.9)",
+            "eth0 resolver-3 (192.0.2.53)"
+        ]
+    );
+}
+
+#[test]
 fn resolvers_are_read_as_the_system_reads_them() {
     let text = "# x\nnameserver 192.0.2.53\nsearch a\n  nameserver ::1\nnameserver nonsense\n";
     assert_eq!(resolvers_of(text).len(), 2);
@@ -253,6 +302,10 @@ impl Sources for Turning {
     }
 
     fn find(&mut self, _: Errand) -> Option<IpAddr> {
+        None
+    }
+
+    fn leaves_by(&mut self, _: IpAddr) -> Option<u32> {
         None
     }
 

@@ -3,10 +3,12 @@
 //! connections that are taken, refused, or swallowed on the way.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bufferbane_core::detect::Kind;
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::Direction;
@@ -95,6 +97,17 @@ kind = "tcp"
 address = "10.99.0.77:53"
 interval = "200ms"
 [[target]]
+name = "nobody"
+kind = "dns"
+address = "10.77.0.99"
+interval = "200ms"
+[[target]]
+name = "nobody-tcp"
+kind = "dns"
+address = "10.77.0.99"
+transport = "tcp"
+interval = "200ms"
+[[target]]
 name = "no-route"
 kind = "dns"
 address = "198.51.100.53"
@@ -110,6 +123,37 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Waits until dnsmasq answers over everything that it is asked over later.
+fn wait_for_dnsmasq(ns: &Namespace) {
+    const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+    let patience = Some(Duration::from_millis(200));
+    let over_udp = move |own: &str, server: &str| {
+        let socket = UdpSocket::bind(own)?;
+        socket.set_read_timeout(patience)?;
+        socket.connect(server)?;
+        socket.send(QUESTION)?;
+        socket.recv(&mut [0; 512]).map(drop)
+    };
+    let over_tcp = move || {
+        let mut stream = TcpStream::connect("10.99.0.1:53")?;
+        stream.set_read_timeout(patience)?;
+        stream.write_all(&[&(QUESTION.len() as u16).to_be_bytes(), QUESTION].concat())?;
+        stream.read_exact(&mut [0; 2])
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    let wait = move || {
+        while let Err(e) = over_udp("0.0.0.0:0", "10.99.0.1:53")
+            .and_then(|()| over_udp("[::]:0", "[fd99::1]:53"))
+            .and_then(|()| over_tcp())
+        {
+            assert!(Instant::now() < until, "dnsmasq does not answer: {e}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let waiting = ns.spawn(wait).expect("the server's namespace");
+    waiting.join().expect("a resolver that answers");
 }
 
 /// Answers every question at `ip` with these flags; `None` is never.
@@ -165,7 +209,7 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     resolver(&home.server, "10.99.0.2", Some([0x81, 0x82]));
     resolver(&home.server, "10.99.0.3", Some([0x83, 0x80]));
     resolver(&home.server, "10.99.0.4", None);
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for_dnsmasq(&home.server);
 
     let loaded = bufferbaned::config::parse("services.toml", CONFIG, dir.path());
     let mut config = loaded.expect("a right configuration").config;
@@ -190,7 +234,7 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             (info.target.clone(), (info, summary))
         })
         .collect();
-    assert_eq!(all.len(), 15);
+    assert_eq!(all.len(), 17);
     for (name, (info, s)) in &all {
         let failures = by_reason(&s.failures);
         let p50 = s.rtt.quantile(0.5);
@@ -217,7 +261,10 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             "cut" => all_are("truncated"),
             "unknown-name" => all_are("NXDOMAIN"),
             "closed" | "closed-tcp" | "refused" => all_are("connection refused"),
-            "silent" | "swallowed" => assert_eq!((s.received, s.lost), (0, s.sent)),
+            // This host's word that nobody on the link has that address is no answer.
+            "silent" | "swallowed" | "nobody" | "nobody-tcp" => {
+                assert_eq!((s.received, s.lost), (0, s.sent))
+            }
             "no-route" => assert_eq!((s.sent, s.lost), (0, 0)),
             _ => {
                 // The line alone takes 10 ms; a connection takes it twice.
@@ -235,5 +282,7 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     // Nobody takes a resolver for the line.
     let events = reader.events(i64::MIN, i64::MAX).expect("readable");
     let kinds: Vec<&str> = events.iter().map(|(_, e)| e.kind.as_str()).collect();
-    assert_eq!(kinds, ["not_probed"]);
+    let of_the_line = |kind: &&str| Kind::ALL.iter().any(|k| k.as_str() == *kind);
+    assert!(!kinds.iter().any(of_the_line), "{kinds:?}");
+    assert!(kinds.contains(&"not_probed"), "{kinds:?}");
 }

@@ -44,6 +44,8 @@ for unit in bufferbaned bufferbane-reflector; do
     grep -q '^SystemCallFilter=.*io_uring_setup io_uring_enter io_uring_register' "$here/$unit.service" ||
         fail "$unit.service does not allow io_uring"
 done
+grep -q '^SystemCallFilter=io_uring.* capset' "$here/bufferbane-reflector.service" ||
+    fail "bufferbane-reflector.service does not let threads give up capabilities"
 
 systemd-sysusers --root="$root" bufferbane.conf || fail "sysusers.conf"
 grep -q '^bufferbane:' "$root/etc/passwd" || fail "sysusers.conf makes no user bufferbane"

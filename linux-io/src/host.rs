@@ -51,15 +51,20 @@ pub fn capabilities() -> io::Result<Capabilities> {
 /// than it.
 ///
 /// # Errors
-/// What the kernel said; it refuses nobody who gives up.
+/// What the kernel said. It refuses nobody who gives up, but a filter of system calls may forbid
+/// `capset`; a thread that has nothing to give up asks nothing of it.
 pub fn give_up_capabilities(keep_net_admin: bool) -> io::Result<()> {
     use caps::{CapSet, Capability, CapsHashSet};
     let set = || -> Result<(), caps::errors::CapsError> {
         let held = caps::read(None, CapSet::Permitted)?;
         let kept: CapsHashSet = held
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|c| keep_net_admin && *c == Capability::CAP_NET_ADMIN)
             .collect();
+        if kept.len() == held.len() {
+            return Ok(());
+        }
         // What is ambient has to be inheritable, what is in effect has to be permitted.
         caps::clear(None, CapSet::Ambient)?;
         caps::clear(None, CapSet::Inheritable)?;

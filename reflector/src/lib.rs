@@ -87,12 +87,10 @@ impl Running {
         let thread = std::thread::Builder::new()
             .name("echo".into())
             .spawn(move || {
-                match Echo::start(&thread_config, to_do, filled, thread_alive, mail) {
+                let started = Echo::start(&thread_config, to_do, filled, thread_alive, mail);
+                // From here on this thread reads what strangers send.
+                match started.and_then(|s| give_up(false).map(|()| s)) {
                     Ok((echo, started)) => {
-                        // From here on this thread reads what strangers send.
-                        if let Err(e) = host::give_up_capabilities(false) {
-                            log::warn!("capabilities of the echo thread: {e}");
-                        }
                         // Whoever started us waits for this.
                         let _ = tell.send(Ok(started));
                         echo.run()
@@ -308,10 +306,6 @@ fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
         .name("streams".into())
         .spawn(move || match Streams::new(clients, limits, ends) {
             Ok(streams) => {
-                // Who may connect changes with each test, and kernels ask for this one to set it.
-                if let Err(e) = host::give_up_capabilities(true) {
-                    log::warn!("capabilities of the streams thread: {e}");
-                }
                 // Whoever started us waits for this.
                 let _ = tell.send(Ok(streams.waker()));
                 streams.run()
@@ -337,6 +331,13 @@ fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
         thread,
     };
     Ok((streams, mail))
+}
+
+/// Gives up what the calling thread may do beyond an ordinary user's.
+fn give_up(keep_net_admin: bool) -> Result<(), String> {
+    host::give_up_capabilities(keep_net_admin).map_err(|e| {
+        format!("capabilities cannot be given up (capset): {e}; allow that system call")
+    })
 }
 
 impl Drop for Running {

@@ -34,6 +34,10 @@ pub fn run(file: &Path, config: &Config) -> Result<(), String> {
     let stop = signals(&[SIGTERM, SIGINT])?;
     let reload = signals(&[SIGHUP])?;
     let running = Running::start(config)?;
+    // Root by hand may need its right to read keys again; a service's user needs none any more.
+    if !nix::unistd::geteuid().is_root() {
+        crate::give_up(false)?;
+    }
     for warning in running.warnings() {
         log::warn!("{warning}");
     }

@@ -3,17 +3,11 @@
 #[path = "../../linux-daemon/tests/common/refuse.rs"]
 mod refuse;
 
+mod common;
+
 use bufferbane_config::keyfile;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
-
-fn skip(why: &str) {
-    // Not by a macro, whose output a passing test keeps to itself.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("SKIPPED: {why}\n").as_bytes(),
-    );
-    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
-}
+use common::skip;
 
 #[test]
 fn a_host_without_io_uring_is_told_what_to_change() {

@@ -22,6 +22,16 @@ use rand_core::SeedableRng;
 
 pub const MS: u64 = 1_000_000;
 
+/// Says that a test is left out; in CI that is a failure.
+pub fn skip(why: &str) {
+    // Not by a macro, whose output a passing test keeps to itself.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("SKIPPED: {why}\n").as_bytes(),
+    );
+    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
+}
+
 pub fn key(n: u8) -> PresharedKey {
     PresharedKey {
         id: KeyId([n; 8]),
@@ -161,7 +171,10 @@ impl Prober {
                 }
             }
             while let Some(e) = self.client.poll_event() {
-                self.events.push(e);
+                // Whether somebody keeps this host's clock right is no matter of the session.
+                if !matches!(e, SessionEvent::RemoteClock { .. }) {
+                    self.events.push(e);
+                }
             }
         }
     }

@@ -300,7 +300,7 @@ pub fn missing_interfaces(config: &Config) -> Vec<String> {
         .map(|u| {
             let meant = suggestion(&u.name, &names);
             format!(
-                "\"{}\" is not there now{}{} This host has {}; it is probed from when it comes",
+                "\"{}\" is not there now{}{} It is probed as soon as it comes. This host has {}",
                 u.name,
                 meant,
                 if meant.is_empty() { "." } else { "" },

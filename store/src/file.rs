@@ -56,16 +56,20 @@ pub(crate) fn check_foreign(path: &Path) -> Result<bool, OpenError> {
 /// Whether the opened database `tx` reads from is a store of ours, of a version we know.
 pub(crate) fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<(), OpenError> {
     let foreign = || OpenError::Foreign(path.to_path_buf());
-    let damaged = |e: &dyn std::fmt::Display| OpenError::Corrupt {
-        path: path.to_path_buf(),
-        why: e.to_string(),
-    };
-    let tx = db.begin_read().map_err(|e| damaged(&e))?;
+    // A disk that fails for the moment is not a store that is damaged.
+    let storage = |e| OpenError::of(path, redb::DatabaseError::Storage(e));
+    let tx = db.begin_read().map_err(|e| match e {
+        redb::TransactionError::Storage(e) => storage(e),
+        other => OpenError::Corrupt {
+            path: path.to_path_buf(),
+            why: other.to_string(),
+        },
+    })?;
     let meta = tx.open_table(META).map_err(|e| match e {
-        redb::TableError::Storage(e) => damaged(&e),
+        redb::TableError::Storage(e) => storage(e),
         _ => foreign(),
     })?;
-    let found = meta.get("schema").map_err(|e| damaged(&e))?;
+    let found = meta.get("schema").map_err(storage)?;
     let found = found.map(|v| v.value()).ok_or_else(foreign)?;
     if found > SCHEMA {
         return Err(OpenError::Newer {

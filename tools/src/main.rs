@@ -28,7 +28,7 @@ mod test;
 mod when;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use argh::{FromArgs, SubCommands};
 use bufferbane_config::suggestion;
@@ -36,29 +36,27 @@ use bufferbane_config::suggestion;
 use args::{Arguments, Command};
 use fail::Fail;
 
-/// redb panics at pages that make no sense. That is the file's fault, and told as such.
-static STORE_IS_DAMAGED: AtomicBool = AtomicBool::new(false);
+/// What redb said as it panicked. It does so at pages that make no sense: that is the file's fault, and
+/// told as such.
+static DAMAGE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Does what was asked for; a damaged store ends it with a word and not with a trace.
 fn guarded() -> Result<(), Fail> {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if panic
-            .location()
-            .is_some_and(|l| l.file().contains("/redb-"))
-        {
-            STORE_IS_DAMAGED.store(true, Ordering::Relaxed);
+        if panic.location().is_some_and(|l| l.file().contains("/redb")) {
+            let why = panic.payload_as_str().unwrap_or("no reason").to_owned();
+            *DAMAGE.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         } else {
             usual(panic);
         }
     }));
     std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        if STORE_IS_DAMAGED.load(Ordering::Relaxed) {
-            return Err(Fail::Failed(
-                "the store is damaged (its pages make no sense); restore a copy, or move it away and \
-                 bufferbaned starts a new one"
-                    .into(),
-            ));
+        if let Some(why) = DAMAGE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(Fail::Failed(format!(
+                "the store is damaged, its pages make no sense ({why}); restore a copy, or move it away \
+                 and bufferbaned starts a new one"
+            )));
         }
         std::panic::resume_unwind(panic)
     })

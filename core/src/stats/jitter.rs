@@ -45,10 +45,11 @@ impl Rfc3550 {
 
     /// Appends a stretch that follows. The pair across the border is neither's and comes first.
     pub fn merge(&mut self, later: &Self) {
+        // A damaged row may hold anything; what was read has to be readable again.
         let later = later.after(self);
-        self.pairs += later.pairs;
-        self.last = later.last;
-        self.sum += later.sum;
+        self.pairs = self.pairs.saturating_add(later.pairs);
+        self.last = later.last.min(f64::MAX);
+        self.sum = (self.sum + later.sum).min(f64::MAX);
     }
 
     /// This stretch as it is where it does not begin at 0, but with what `before` ended with.
@@ -144,6 +145,22 @@ mod tests {
         }
         let ours = of(&ipdv).last_ns().unwrap();
         assert!(ours.abs_diff(scaled >> 4) < 2, "{ours} {}", scaled >> 4);
+    }
+
+    #[test]
+    fn what_a_damaged_row_claims_can_still_be_merged_and_read() {
+        let absurd = Rfc3550 {
+            pairs: u64::MAX,
+            last: f64::MAX,
+            sum: f64::MAX,
+        };
+        let mut merged = absurd;
+        merged.merge(&absurd);
+        let mut buffer = [0; 64];
+        let mut out = Writer::new(&mut buffer);
+        merged.encode(&mut out);
+        let written = out.written().to_vec();
+        assert_eq!(Rfc3550::decode(&mut Reader::new(&written)), Some(merged));
     }
 
     #[test]

@@ -94,8 +94,8 @@ struct Lateness {
     /// SCHED_FIFO priority of both, 0 to 50; 0 is ordinary scheduling (default: 20)
     #[argh(option, default = "20")]
     priority: u64,
-    /// the daemon's early wake in µs, 0 to 2000 (default: 0)
-    #[argh(option, default = "0")]
+    /// the daemon's early wake in µs, 0 to 2000 (default: 150, its own with a real-time priority)
+    #[argh(option, default = "150")]
     wake_early_us: u64,
 }
 

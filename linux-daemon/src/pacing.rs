@@ -7,6 +7,9 @@ use bufferbane_linux_io::host;
 pub const MAX_PRIORITY: u8 = 50;
 /// Longest early wake, ns: beyond it a processor would be kept busy for nothing.
 pub const MAX_WAKE_EARLY_NS: u64 = 2_000_000;
+/// How early a thread of real-time priority wakes unless told otherwise, ns: about what such a wake
+/// takes on a busy machine.
+pub const REALTIME_WAKE_EARLY_NS: u64 = 150_000;
 
 /// What is asked for the probe thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

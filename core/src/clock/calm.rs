@@ -20,6 +20,9 @@ const OPENING: f64 = 0.3;
 /// What of it is only the stamps', ns, and what a rate may be off by, ppb.
 const STAMP_NS: f64 = 20_000.0;
 const OFF_PPB: f64 = 5_000.0;
+/// A pause of so many times what is usual between probes, and longer than the shortest look, ends one:
+/// what a clock may have done meanwhile is as much as a queue.
+const PAUSE: f64 = 4.0;
 /// So many looks in a row that move the floor to one side are a clock.
 const IN_A_ROW: i32 = 3;
 
@@ -37,6 +40,10 @@ pub(super) struct Look {
 pub(super) struct Calm {
     /// Begin of the present look, s.
     began: Option<f64>,
+    /// The probe before, s.
+    last: Option<f64>,
+    /// What is usual between probes, s.
+    spacing: Option<f64>,
     probes: u32,
     /// The smallest delays above the floor in it, up and down, ns.
     least: (f64, f64),
@@ -54,6 +61,8 @@ impl Calm {
     pub(super) const fn new() -> Self {
         Self {
             began: None,
+            last: None,
+            spacing: None,
             probes: 0,
             least: (f64::MAX, f64::MAX),
             later: (f64::MAX, f64::MAX),
@@ -90,6 +99,7 @@ impl Calm {
 
     /// A probe at `t` took `up` and `down` above the floors. Gives a look that has come to its end.
     pub(super) fn add(&mut self, t: f64, up: f64, down: f64) -> Look {
+        self.bridge(t);
         let began = *self.began.get_or_insert(t);
         let mut look = Look::default();
         if t - began >= LOOK_S && self.probes >= LOOK_PROBES {
@@ -104,12 +114,25 @@ impl Calm {
         look
     }
 
+    /// Ends a look that a pause before the probe at `t` has torn.
+    fn bridge(&mut self, t: f64) {
+        let Some(pause) = self.last.replace(t).map(|last| t - last) else {
+            return;
+        };
+        let spacing = self.spacing.get_or_insert(pause);
+        let usual = *spacing;
+        *spacing += (pause - usual) / 8.0;
+        if pause > LOOK_S && pause > PAUSE * usual {
+            self.begin(Some(t));
+        }
+    }
+
     fn finish_look(&mut self, seconds: f64) -> Look {
         // What the bounds have pushed away since is not there any more.
         let (up, down) = (self.least.0.max(0.0), self.least.1.max(0.0));
         let is_slewed = self.streak.abs() >= IN_A_ROW;
         let is_free = |least: f64, later: f64, usual: f64| {
-            let opening = later - least >= OPENING * least;
+            let opening = later < f64::MAX && later - least >= OPENING * least;
             let ppb = if opening || is_slewed {
                 GAP_SLEWED_PPB
             } else {
@@ -149,6 +172,52 @@ impl Calm {
         Look {
             by_ns,
             drifts: (self.streak.abs() >= IN_A_ROW).then(|| moved / seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every look of probes that are `spacing` seconds apart, from `begin` for so many seconds.
+    fn looks(
+        calm: &mut Calm,
+        begin: f64,
+        seconds: f64,
+        spacing: f64,
+        up: f64,
+        down: f64,
+    ) -> std::vec::Vec<Look> {
+        let probes = (seconds / spacing) as u32;
+        let at = |i: u32| begin + f64::from(i) * spacing;
+        let looks = (0..probes).map(|i| calm.add(at(i), up, down));
+        looks.filter(|l| *l != Look::default()).collect()
+    }
+
+    #[test]
+    fn a_pause_does_not_make_a_queue_look_free() {
+        // Both directions full, the way down a little less; an outage; and on.
+        for before in [0.02, 0.2, 0.5, 0.9, 1.5] {
+            let mut calm = Calm::new();
+            looks(&mut calm, 0.0, 4.0, 0.02, 0.0, 0.0);
+            calm.restart();
+            let full = (30e6, 12e6);
+            let mut told = looks(&mut calm, 10.0, before, 0.02, full.0, full.1);
+            told.extend(looks(&mut calm, 40.0, 10.0, 0.02, full.0, full.1));
+            assert_eq!(told, [], "{before}");
+        }
+    }
+
+    #[test]
+    fn probes_that_are_sent_seldom_are_looked_at_too() {
+        for spacing in [0.02, 1.0, 5.0] {
+            let mut calm = Calm::new();
+            let told = looks(&mut calm, 0.0, 300.0 * spacing, spacing, 150_000.0, 40e6);
+            assert!(
+                told.iter().any(|l| l.by_ns > 100_000.0),
+                "{spacing}: {told:?}"
+            );
         }
     }
 }

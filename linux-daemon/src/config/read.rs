@@ -9,7 +9,7 @@ use super::probed::{read_interface, read_name, read_reflector, read_target};
 use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
 use crate::ask;
-use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing};
+use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing, REALTIME_WAKE_EARLY_NS};
 use crate::stamp;
 
 pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
@@ -99,14 +99,19 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
 }
 
 fn read_pacing(daemon: &Section<'_>) -> Pacing {
+    let priority = daemon
+        .number("realtime_priority", 0..=MAX_PRIORITY.into())
+        .unwrap_or(0) as u8;
     Pacing {
-        priority: daemon
-            .number("realtime_priority", 0..=MAX_PRIORITY.into())
-            .unwrap_or(0) as u8,
+        priority,
         cpu: daemon.number("cpu", 0..=1023).map(|n| n as u16),
         wake_early_ns: daemon
             .duration_ns("wake_early", 0..=MAX_WAKE_EARLY_NS)
-            .unwrap_or(0),
+            .unwrap_or(if priority > 0 {
+                REALTIME_WAKE_EARLY_NS
+            } else {
+                0
+            }),
     }
 }
 

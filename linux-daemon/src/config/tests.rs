@@ -25,6 +25,17 @@ fn the_probe_threads_scheduling_is_read_and_bounded() {
         (pacing.priority, pacing.cpu, pacing.wake_early_ns),
         (20, Some(1), 150_000)
     );
+    for (text, early_ns) in [
+        ("", 0),
+        ("[daemon]\nrealtime_priority = 20\n", 150_000),
+        (
+            "[daemon]\nrealtime_priority = 20\nwake_early = \"0us\"\n",
+            0,
+        ),
+    ] {
+        let pacing = parse("f", text, Path::new("/")).unwrap().config.pacing;
+        assert_eq!(pacing.wake_early_ns, early_ns, "{text}");
+    }
     let said = mistakes("[daemon]\nrealtime_priority = 99\nwake_early = \"1s\"\n");
     assert!(said[0].contains("0 to 50 is allowed"), "{said:?}");
     assert!(said[1].contains("0s to 2ms is allowed"), "{said:?}");

@@ -311,3 +311,37 @@ fn join<T>(name: &str, thread: Option<JoinHandle<T>>) -> Option<T> {
     }
     result.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_no_longer_asks_services_does_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            targets: Some(Vec::new()),
+            store: dir.path().join("s.redb"),
+            control_socket: dir.path().join("c.sock"),
+            http: None,
+            ..Config::default()
+        };
+        config.keep.min_free_bytes = 0;
+        let mut daemon = match Daemon::start(config, None) {
+            Err(StartError::Ring(why)) => {
+                eprintln!("SKIPPED: {why}");
+                assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
+                return;
+            }
+            started => started.unwrap(),
+        };
+        assert!(daemon.is_running());
+        let ended = spawn("ask", || ()).unwrap();
+        while !ended.is_finished() {
+            std::thread::yield_now();
+        }
+        let asking = daemon.ask.replace(ended);
+        assert!(!daemon.is_running());
+        daemon.ask = asking;
+    }
+}

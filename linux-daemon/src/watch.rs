@@ -47,8 +47,14 @@ impl Watcher {
             watch: Watch::new(
                 now,
                 thresholds,
-                vec![SeriesState::default(); MAX_SERIES],
-                vec![LineState::default(); MAX_LINES],
+                // One by one: clones of an empty one would be written out whole, and their memory with
+                // them taken up.
+                std::iter::repeat_with(SeriesState::default)
+                    .take(MAX_SERIES)
+                    .collect(),
+                std::iter::repeat_with(LineState::default)
+                    .take(MAX_LINES)
+                    .collect(),
             ),
             series: HashMap::new(),
             lines: Vec::new(),

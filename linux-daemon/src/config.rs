@@ -1,6 +1,7 @@
 //! The daemon's configuration.
 
 pub(crate) mod probed;
+pub mod quiet;
 mod read;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,11 +12,13 @@ use bufferbane_core::limits::DEFAULT_TIMEOUT_NS;
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
+use jiff::tz::TimeZone;
 
 use crate::alerts::AlertsConfig;
 use crate::ask::ServiceTarget;
 use crate::pacing::Pacing;
 use crate::stamp::StampTarget;
+use quiet::QuietHours;
 
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_FILE: &str = "/etc/bufferbane/bufferbaned.toml";
@@ -71,6 +74,9 @@ pub struct Uplink {
     pub source: Option<IpAddr>,
     /// For policy routing: the mark that its packets carry.
     pub mark: Option<u32>,
+    /// Bytes that tests and probes through it may move in 30 days; `None` is what `[throughput]` says,
+    /// and no scheduled test where it is cellular.
+    pub monthly_budget_bytes: Option<u64>,
 }
 
 impl From<&str> for Uplink {
@@ -82,6 +88,7 @@ impl From<&str> for Uplink {
             sees_household: None,
             source: None,
             mark: None,
+            monthly_budget_bytes: None,
         }
     }
 }
@@ -196,10 +203,13 @@ pub struct Throughput {
     pub congestion: String,
     /// DSCP of both ends' streams.
     pub dscp: u8,
-    /// Bytes that scheduled tests may move in 30 days.
+    /// Bytes that tests and probes through an uplink may move in 30 days, where the uplink itself says
+    /// nothing and is not cellular.
     pub monthly_budget_bytes: u64,
     /// No test by itself while the interface carries more than a little.
     pub skip_when_busy: bool,
+    /// When no test runs by itself, by the clock of the configured zone.
+    pub quiet_hours: Vec<QuietHours>,
 }
 
 impl Default for Throughput {
@@ -212,6 +222,7 @@ impl Default for Throughput {
             dscp: 0,
             monthly_budget_bytes: 50 << 30,
             skip_when_busy: true,
+            quiet_hours: Vec::new(),
         }
     }
 }
@@ -241,6 +252,18 @@ impl Default for Config {
             throughput: Throughput::default(),
             alerts: AlertsConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// The zone that decides what an evening is.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        // A name that is not known was refused when it was read.
+        let named = self.timezone.as_deref();
+        named
+            .and_then(|name| TimeZone::get(name).ok())
+            .unwrap_or_else(TimeZone::system)
     }
 }
 

@@ -56,8 +56,7 @@ pub(crate) struct Households {
     interfaces: HashMap<SeriesIndex, String>,
     /// What the configuration says of interfaces.
     told: BTreeMap<String, bool>,
-    forwards: bool,
-    forwarded: Option<u64>,
+    forwarding: Forwarding,
     read_at: Monotonic,
     look_at: Monotonic,
 }
@@ -75,8 +74,7 @@ impl Households {
             lines: BTreeMap::new(),
             interfaces: HashMap::new(),
             told,
-            forwards: false,
-            forwarded: None,
+            forwarding: Forwarding::default(),
             read_at: Monotonic::ZERO,
             look_at: Monotonic::ZERO,
         }
@@ -190,7 +188,7 @@ impl Households {
                     Err(_) => line.index = None,
                 }
             }
-            let everybody = self.told.get(name).copied().unwrap_or(self.forwards);
+            let everybody = self.told.get(name).copied().unwrap_or(self.forwarding.seen);
             line.household.handle_timeout(now);
             while let Some(second) = line.household.poll_second() {
                 let bps = second.up_bps.max(second.down_bps);
@@ -229,11 +227,27 @@ impl Households {
                 line.index = found.map(|i| i.index);
             }
         }
-        if !self.forwards {
-            let seen = forwarded_packets();
-            let first = *self.forwarded.get_or_insert(seen);
-            self.forwards = seen.saturating_sub(first) >= FORWARDED;
+        self.forwarding.look();
+    }
+}
+
+/// Whether this host is the household's router, as far as it has been seen.
+#[derive(Debug, Default)]
+pub(crate) struct Forwarding {
+    first: Option<u64>,
+    seen: bool,
+}
+
+impl Forwarding {
+    /// Looks at what has been forwarded since the first look, in the network namespace of the calling
+    /// thread.
+    pub(crate) fn look(&mut self) -> bool {
+        if !self.seen {
+            let now = forwarded_packets();
+            let first = *self.first.get_or_insert(now);
+            self.seen = now.saturating_sub(first) >= FORWARDED;
         }
+        self.seen
     }
 }
 

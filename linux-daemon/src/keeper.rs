@@ -25,7 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::ask;
 use crate::config::Config;
 use crate::equip;
-use crate::load::{Path, Paths};
+use crate::load::{MONTH_NS, Path, Paths};
 use crate::names::Resolver;
 use crate::plan::{self, Host, Probe, Sources, Wanted};
 use crate::probe::{Command, Returned, SOCKETS, Unit};
@@ -236,7 +236,7 @@ impl Keeper {
             }
             self.connect(&w, &interfaces);
         }
-        self.publish_paths();
+        self.publish_paths(&interfaces);
         let troubles = self
             .units
             .iter()
@@ -254,15 +254,26 @@ impl Keeper {
     }
 
     /// Says through which interfaces which reflectors are reached.
-    fn publish_paths(&self) {
+    fn publish_paths(&self, interfaces: &[Interface]) {
+        let mut probe_bytes: BTreeMap<&str, u64> = BTreeMap::new();
+        for (w, _) in self.units.iter().filter(|(_, kept)| kept.open.is_some()) {
+            let bytes = probe_bytes.entry(&w.interface).or_default();
+            *bytes = bytes.saturating_add(w.bytes_in(MONTH_NS));
+        }
         let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
-            Probe::Reflector { key, .. } => Some(Path {
-                interface: w.interface.clone(),
-                index: kept.open?,
-                reflector: w.target.clone(),
-                remote: w.remote,
-                key: key.key().clone(),
-            }),
+            Probe::Reflector { key, .. } => {
+                let found = interfaces.iter().find(|i| i.name == w.interface);
+                let kind = w.kind.or(found.map(|i| i.kind));
+                Some(Path {
+                    interface: w.interface.clone(),
+                    index: kept.open?,
+                    cellular: kind == Some(InterfaceKind::Cellular),
+                    probe_bytes: probe_bytes.get(w.interface.as_str()).copied().unwrap_or(0),
+                    reflector: w.target.clone(),
+                    remote: w.remote,
+                    key: key.key().clone(),
+                })
+            }
             Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,
         });
         if let Ok(mut place) = self.paths.lock() {

@@ -39,4 +39,4 @@ mod watch;
 pub use alerts::AlertsConfig;
 pub use service::{Daemon, StartError};
 pub use signals::Signals;
-pub use status::{Happening, Second, SeriesStatus, Status, StoreStatus};
+pub use status::{Happening, ScheduledTests, Second, SeriesStatus, Status, StoreStatus};

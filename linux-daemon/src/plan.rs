@@ -140,6 +140,41 @@ impl Wanted {
     pub(crate) fn name(&self) -> String {
         format!("{} {} ({})", self.interface, self.target, self.remote.ip())
     }
+
+    /// What probes and their answers move in `time_ns`, with the headers of IP and UDP or ICMP, bytes.
+    pub(crate) fn bytes_in(&self, time_ns: u64) -> u64 {
+        let ip = if self.remote.is_ipv4() { 20 } else { 40 };
+        let udp = ip + 8;
+        let mean = |size: u16, more: &[u16]| {
+            let sizes = more.iter().filter(|s| **s > 0).chain([&size]);
+            let (sum, n) = sizes.fold((0, 0), |(sum, n), s| (sum + u64::from(*s), n + 1));
+            sum / n
+        };
+        let there_and_back = |bytes: u64, interval_ns: u64| {
+            let times = u128::from(time_ns) / u128::from(interval_ns.max(1));
+            u64::try_from(times * 2 * u128::from(bytes)).unwrap_or(u64::MAX)
+        };
+        match &self.probe {
+            Probe::Icmp {
+                size,
+                more_sizes,
+                interval_ns,
+            } => there_and_back(ip + mean(*size, more_sizes), *interval_ns),
+            Probe::Stamp(p) => there_and_back(udp + mean(p.size, &p.more_sizes), p.interval_ns),
+            Probe::Service(service) => {
+                let bytes = match service {
+                    Service::Dns(_) => udp + u64::from(crate::ask::Unit::size_of(service)),
+                    // Three segments each way open and close a connection.
+                    Service::Tcp { .. } => 3 * (ip + 32),
+                };
+                there_and_back(bytes, service.interval_ns())
+            }
+            Probe::Reflector { streams, .. } => streams
+                .iter()
+                .map(|s| there_and_back(udp + mean(s.size, &s.more_sizes), s.interval_ns))
+                .fold(0, u64::saturating_add),
+        }
+    }
 }
 
 /// Everything to be probed, as far as it is known.

@@ -4,7 +4,7 @@ mod drops;
 mod durable;
 mod facts;
 mod findings;
-mod wall;
+pub(crate) mod wall;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, SyncSender};
 
 use bufferbane_store::Severity;
-use jiff::tz::TimeZone;
 
 use crate::config::{self, Config};
 use crate::keeper::Request;
@@ -95,7 +94,7 @@ impl Reloader {
         self.orders
             .send(Order::Settings(settings(&config)))
             .map_err(|_| ending)?;
-        self.tests.set(config.throughput.clone());
+        self.tests.set((&config).into());
         self.requests
             .send(Request::Config(Box::new(config)))
             .map_err(|_| ending)?;
@@ -109,12 +108,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         store: config.store.clone(),
         commit_interval_ns: config.commit_interval_ns,
         keep: config.keep,
-        // A name that is not known was refused when it was read.
-        zone: config
-            .timezone
-            .as_deref()
-            .and_then(|name| TimeZone::get(name).ok())
-            .unwrap_or_else(TimeZone::system),
+        zone: config.zone(),
         alerts: config.alerts.clone(),
         sees_household: config
             .interfaces

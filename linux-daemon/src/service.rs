@@ -17,7 +17,7 @@ use crate::ask;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::keeper::{Ends, Keeper, Request};
-use crate::load::{Load, Paths, TestNews, TestWish};
+use crate::load::{self, Load, Paths, TestNews, TestWish};
 use crate::notify;
 use crate::probe::{COMMANDS, ProbeThread, Queues, REPORTS};
 use crate::recorder::{Order, Recorder};
@@ -165,7 +165,12 @@ impl Daemon {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| StartError::System("random numbers".into(), e.into()))?;
-        let load = Load::start(config.throughput.clone(), paths, orders.clone(), seed)
+        let load_ends = load::Ends {
+            paths,
+            orders: orders.clone(),
+            status: status.clone(),
+        };
+        let load = Load::start((&config).into(), load_ends, seed)
             .map_err(|e| StartError::System("thread load".into(), e))?;
         let tests = load.tests().clone();
 

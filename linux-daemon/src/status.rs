@@ -29,6 +29,8 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// What cannot be probed at present, and why.
     pub troubles: Vec<String>,
+    /// Throughput tests that run by themselves, for each uplink.
+    pub scheduled_tests: Vec<ScheduledTests>,
     /// What happened last, oldest first.
     pub events: VecDeque<Happening>,
     /// Where the live page is.
@@ -82,6 +84,23 @@ pub struct Happening {
     pub text: String,
     /// Whether it is not over.
     pub ongoing: bool,
+}
+
+/// Throughput tests that run by themselves through one uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduledTests {
+    /// The uplink.
+    pub interface: String,
+    /// What tests and probes may move through it in 30 days, bytes.
+    pub budget_bytes: u64,
+    /// What its probes move in 30 days, bytes.
+    pub probe_bytes: u64,
+    /// What the tests of the last 30 days moved, bytes.
+    pub spent_bytes: u64,
+    /// Why none runs at present, where something stands in the way.
+    pub waits: Option<String>,
+    /// What cannot be known before a test.
+    pub caveat: Option<&'static str>,
 }
 
 /// The store, as the daemon sees it.

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use bufferbane_store::{Direction, Reader};
+use bufferbane_store::{Direction, LoadTest, Reader};
 use common::{PATIENCE, Place};
 use serde_json::{Value, json};
 
@@ -144,4 +144,52 @@ fn a_test_that_is_cut_off_leaves_nothing_behind() {
     // Whoever was cut off has no result.
     let reader = common::reopen(&place.store());
     assert!(reader.tests(i64::MIN, i64::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn a_reflector_tests_one_client_at_a_time_and_the_next_waits_its_turn() {
+    let mut first = place();
+    let second = Place::beside(&first);
+    second.configure(&(second.usual("50ms") + SETTINGS));
+    let services = [&first, &second].map(|p| p.start().ready());
+    for place in [&first, &second] {
+        place.status_with("probe", |s| common::sent(s) > 0);
+    }
+    let mut ours = ask(&first, json!({ "direction": "up", "seconds": 5 }));
+    wait_for(&mut ours, "load");
+    let mut theirs = ask(&second, json!({ "direction": "down", "seconds": 2 }));
+    // A third is behind it in the same daemon.
+    let mut behind = ask(&second, json!({ "direction": "up", "seconds": 2 }));
+    let waits_for = |news: &mut BufReader<UnixStream>, what: &str| loop {
+        let said = next(news);
+        assert_eq!(said["progress"]["phase"], "waiting", "{said}");
+        if said["progress"]["waits_for"]
+            .as_str()
+            .unwrap()
+            .contains(what)
+        {
+            return;
+        }
+    };
+    waits_for(&mut theirs, "the reflector, which others test");
+    waits_for(&mut behind, "a test of this daemon before it");
+    assert_eq!(running_tests(&mut first), 1);
+    let end = |news: &mut BufReader<UnixStream>| loop {
+        let mut said = next(news);
+        assert_eq!(said["ok"], true, "{said}");
+        if said["test"].is_object() {
+            return serde_json::from_value::<LoadTest>(said["test"].take()).unwrap();
+        }
+    };
+    let all = [end(&mut ours), end(&mut theirs), end(&mut behind)];
+    for pair in all.windows(2) {
+        // One boot, one clock: no load began before the one before it had ended.
+        assert!(
+            pair[0].load_end_ns <= pair[1].load_start_ns,
+            "two at a time"
+        );
+    }
+    for service in services {
+        assert_eq!(service.end().0, Some(0));
+    }
 }

@@ -134,7 +134,7 @@ fn load(daemon: &Daemon) -> Result<(), String> {
         seconds: Some(TEST_SECONDS),
         ..TestWish::default()
     });
-    let bar = Bar::new();
+    let mut bar = Bar::new();
     let result = loop {
         match news.blocking_recv() {
             Some(TestNews::Progress(progress)) => {

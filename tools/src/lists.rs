@@ -102,6 +102,25 @@ fn number(v: &Value) -> u64 {
     v.as_u64().unwrap_or(0)
 }
 
+/// What is said of the scheduled tests through one uplink.
+fn scheduled_text(tests: &Value) -> String {
+    let mut out = format!(
+        "tests through {}: {} in the last 30 days; probes move {}, the budget is {}",
+        text(&tests["interface"]),
+        bytes(number(&tests["spent_bytes"])),
+        bytes(number(&tests["probe_bytes"])),
+        bytes(number(&tests["budget_bytes"])),
+    );
+    if let Some(why) = tests["waits"].as_str() {
+        out.push_str(&format!("; none now: {}", clean(why)));
+    }
+    if let Some(caveat) = tests["caveat"].as_str() {
+        out.push_str(&format!("\n  {}", clean(caveat)));
+    }
+    out.push('\n');
+    out
+}
+
 fn status_text(status: &Value, zone: &TimeZone) -> String {
     let store = &status["store"];
     let full = if store["full"].as_bool() == Some(true) {
@@ -128,6 +147,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     );
     for trouble in status["troubles"].as_array().into_iter().flatten() {
         out.push_str(&format!("trouble: {}\n", text(trouble)));
+    }
+    for tests in status["scheduled_tests"].as_array().into_iter().flatten() {
+        out.push_str(&scheduled_text(tests));
     }
     let drops: Vec<String> = status["drops"]
         .as_object()
@@ -310,6 +332,10 @@ mod tests {
             }],
             "store": {"path": "/x", "file_bytes": 5_000_000, "full": true},
             "troubles": ["wlan0: no such interface"],
+            "scheduled_tests": [{
+                "interface": "lte0", "budget_bytes": 0, "probe_bytes": 1_048_576, "spent_bytes": 0,
+                "waits": "it is cellular", "caveat": "nobody knows",
+            }],
             "drops": {"seal": 3, "length": 0},
         }), &TimeZone::UTC)
         .replace('\u{a0}', " ");
@@ -318,6 +344,8 @@ mod tests {
             ", CPU 7.2 s (0.10 %), 9.0 MiB resident",
             "THE DISK IS FULL",
             "trouble: wlan0",
+            "tests through lte0: 0 B in the last 30 days; probes move 1.0 MiB, the budget is 0 B; none \
+             now: it is cellular\n  nobody knows\n",
             "not used: 3 seal\n",
             "vie\u{fffd}nna",
             "23.40   19/20  144 000",

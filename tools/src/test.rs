@@ -99,23 +99,30 @@ fn follow(stream: UnixStream, bar: &mut Bar) -> Result<LoadTest, Fail> {
     Err(broken("it hung up".into()))
 }
 
-/// For people: on standard error, and only on a terminal.
+/// For people, on standard error: a bar on a terminal, else a line for what is waited for.
 pub(crate) struct Bar {
     on: bool,
+    /// What was waited for when that was last said.
+    waits_for: String,
 }
 
 impl Bar {
     pub(crate) fn new() -> Self {
         Self {
             on: std::io::stderr().is_terminal(),
+            waits_for: String::new(),
         }
     }
 
     /// Shows the `progress` of an answer.
-    pub(crate) fn show(&self, progress: &Value) {
+    pub(crate) fn show(&mut self, progress: &Value) {
+        let waits_for = progress["waits_for"].as_str().unwrap_or_default();
         if self.on {
             self.write(&format!("\r{}\u{1b}[K", text(progress)));
+        } else if !waits_for.is_empty() && waits_for != self.waits_for {
+            self.write(&format!("waiting for {}\n", show::clean(waits_for)));
         }
+        self.waits_for = waits_for.to_owned();
     }
 
     /// Takes it away.
@@ -136,7 +143,10 @@ impl Bar {
 
 fn text(progress: &Value) -> String {
     let number = |key: &str| progress[key].as_u64();
-    let phase = show::clean(progress["phase"].as_str().unwrap_or("?"));
+    let phase = match progress["waits_for"].as_str() {
+        Some(what) => format!("waiting for {}", show::clean(what)),
+        None => show::clean(progress["phase"].as_str().unwrap_or("?")),
+    };
     let (done, all) = (number("elapsed_ns"), number("phase_ns"));
     let filled = done.unwrap_or(0).saturating_mul(BAR) / all.unwrap_or(1).max(1);
     let filled = filled.min(BAR) as usize;
@@ -189,6 +199,10 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("round trip 180"), "{said}");
+        let said = text(&json!({
+            "phase": "waiting", "waits_for": "the reflector", "elapsed_ns": 0, "phase_ns": 8,
+        }));
+        assert!(said.starts_with("waiting for the reflector ["), "{said}");
         // Whatever comes, there is a line.
         assert!(text(&Value::Null).starts_with('?'));
     }

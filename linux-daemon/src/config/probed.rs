@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use bufferbane_config::{Section, keyfile};
+use bufferbane_config::{Section, keyfile, parse_size};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::MAX_PAYLOAD;
@@ -38,6 +38,7 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
         })
     });
     let mark = s.number("fwmark", 1..=u64::from(u32::MAX));
+    let monthly_budget_bytes = s.parsed("monthly_budget", parse_size);
     match s.text("name") {
         None => s.require("name", "which interface is meant, such as \"eth0\""),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
@@ -52,6 +53,7 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
             sees_household: sees_household.flatten(),
             source,
             mark: mark.map(|n| n as u32),
+            monthly_budget_bytes,
         }),
     }
     s.finish();

@@ -6,6 +6,7 @@ use std::path::Path;
 use bufferbane_config::{Section, parse_size};
 
 use super::probed::{read_interface, read_name, read_reflector, read_target};
+use super::quiet::QuietHours;
 use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
 use crate::ask;
@@ -93,9 +94,19 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
             .parsed("monthly_budget", parse_size)
             .unwrap_or(default.monthly_budget_bytes),
         skip_when_busy: s.flag("skip_when_busy").unwrap_or(default.skip_when_busy),
+        quiet_hours: read_quiet_hours(s),
     };
     s.finish();
     throughput
+}
+
+fn read_quiet_hours(s: &Section<'_>) -> Vec<QuietHours> {
+    let texts = s.texts("quiet_hours").unwrap_or_default();
+    let read = texts.iter().filter_map(|text| {
+        let hours = QuietHours::parse(text);
+        hours.map_err(|why| s.mistake("quiet_hours", why)).ok()
+    });
+    read.collect()
 }
 
 fn read_pacing(daemon: &Section<'_>) -> Pacing {

@@ -132,7 +132,8 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
     assert_eq!(read("[throughput]\n").every_ns, Some(3600 * SECOND_NS));
     let t = read(
         "[throughput]\nevery = \"6h\"\nseconds = 10\nstreams = 8\ncongestion = \"bbr\"\n\
-         dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n",
+         dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n\
+         quiet_hours = [\"23:00-07:00\", \"12:00-13:30\"]\n",
     );
     let wanted = Throughput {
         every_ns: Some(6 * 3600 * SECOND_NS),
@@ -142,23 +143,28 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
         dscp: 8,
         monthly_budget_bytes: 1 << 30,
         skip_when_busy: false,
+        quiet_hours: ["23:00-07:00", "12:00-13:30"]
+            .map(|h| QuietHours::parse(h).unwrap())
+            .to_vec(),
     };
     assert_eq!(t, wanted);
     assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
-    let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n";
-    assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 4);
+    let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n\
+                 quiet_hours = \"11pm\"\n";
+    assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 5);
 }
 
 #[test]
 fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
     let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
-                source = \"192.0.2.7\"\nfwmark = 0x10\n[[interface]]\nname = \"eth0\"\n";
+                source = \"192.0.2.7\"\nfwmark = 0x10\nmonthly_budget = \"2GiB\"\n[[interface]]\nname = \"eth0\"\n";
     let interfaces = parse("f", text, Path::new("/")).unwrap().config.interfaces;
     let lte = Uplink {
         kind: Some(InterfaceKind::Cellular),
         sees_household: Some(false),
         source: Some("192.0.2.7".parse().unwrap()),
         mark: Some(16),
+        monthly_budget_bytes: Some(2 << 30),
         ..Uplink::from("lte")
     };
     assert_eq!(interfaces, [lte, Uplink::from("eth0")]);

@@ -17,7 +17,7 @@ use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, StreamId, Waker, clock}
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
 /// Streams that are not there after this long fail the test, ns.
-const CONNECT_NS: u64 = 10_000_000_000;
+pub(super) const CONNECT_NS: u64 = 10_000_000_000;
 /// How long is waited for the kernel to give the streams back, ns.
 const CLOSE_NS: u64 = 1_000_000_000;
 

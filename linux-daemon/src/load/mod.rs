@@ -4,31 +4,34 @@
 //! its own, and a second thread moves the bytes, so that neither the daemon's probes nor the test's
 //! are disturbed by what they measure. docs/throughput.md says how a test goes.
 
+mod budget;
 mod evaluate;
 mod flows;
 mod run;
 mod schedule;
+mod settings;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_store::LoadTest;
-use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Throughput;
 use crate::recorder::Order;
-use schedule::Schedule;
+use crate::status::Status;
+pub(crate) use budget::MONTH_NS;
+pub(crate) use settings::Settings;
+use worker::Worker;
 
-/// How often the thread looks whether it is to end, or a test is due.
-const TICK: Duration = Duration::from_millis(200);
+/// Who asked for a test, as the store keeps it.
+const BY_COMMAND: &str = "command";
+const BY_SCHEDULE: &str = "schedule";
 
 /// What is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +79,8 @@ pub struct TestWish {
 pub struct Progress {
     /// `waiting`, `idle`, `load` or `recovery`.
     pub phase: &'static str,
+    /// While it waits: for what.
+    pub waits_for: Option<&'static str>,
     /// Since that phase began, ns.
     pub elapsed_ns: u64,
     /// How long it takes at most, ns.
@@ -106,6 +111,10 @@ pub enum TestNews {
 pub(crate) struct Path {
     pub(crate) interface: String,
     pub(crate) index: u32,
+    /// Whether the link is paid for by what it carries.
+    pub(crate) cellular: bool,
+    /// What all probes through the interface move in 30 days, bytes.
+    pub(crate) probe_bytes: u64,
     pub(crate) reflector: String,
     pub(crate) remote: SocketAddr,
     pub(crate) key: PresharedKey,
@@ -125,7 +134,7 @@ pub(crate) enum Request {
     /// To run a test.
     Test(Job),
     /// Other settings from now on.
-    Settings(Throughput),
+    Settings(Box<Settings>),
 }
 
 /// Asks the load thread for tests.
@@ -147,9 +156,9 @@ impl Tests {
         receiver
     }
 
-    pub(crate) fn set(&self, settings: Throughput) {
+    pub(crate) fn set(&self, settings: Settings) {
         // Gone only when everything ends.
-        let _ = self.0.send(Request::Settings(settings));
+        let _ = self.0.send(Request::Settings(Box::new(settings)));
     }
 }
 
@@ -160,25 +169,18 @@ pub(crate) struct Load {
     tests: Tests,
 }
 
+/// What the load thread works with beside its settings.
+pub(crate) struct Ends {
+    pub(crate) paths: Paths,
+    pub(crate) orders: SyncSender<Order>,
+    pub(crate) status: Arc<Mutex<Status>>,
+}
+
 impl Load {
-    pub(crate) fn start(
-        settings: Throughput,
-        paths: Paths,
-        orders: SyncSender<Order>,
-        seed: [u8; 32],
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(settings: Settings, ends: Ends, seed: [u8; 32]) -> std::io::Result<Self> {
         let (sender, requests) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut rng = ChaCha12Rng::from_seed(seed);
-        let mut worker = Worker {
-            schedule: Schedule::new(&settings, &mut rng),
-            settings,
-            paths,
-            orders,
-            requests,
-            stop: stop.clone(),
-            rng,
-        };
+        let mut worker = Worker::new(settings, ends, requests, stop.clone(), seed);
         let thread = std::thread::Builder::new()
             .name("load".into())
             .spawn(move || worker.run())?;
@@ -200,131 +202,6 @@ impl Load {
             && thread.join().is_err()
         {
             log::error!("the load thread panicked");
-        }
-    }
-}
-
-struct Worker {
-    settings: Throughput,
-    schedule: Schedule,
-    paths: Paths,
-    orders: SyncSender<Order>,
-    requests: Receiver<Request>,
-    stop: Arc<AtomicBool>,
-    rng: ChaCha12Rng,
-}
-
-impl Worker {
-    fn run(&mut self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            match self.requests.recv_timeout(TICK) {
-                Ok(Request::Test(job)) => self.command(job),
-                Ok(Request::Settings(settings)) => {
-                    if settings != self.settings {
-                        self.schedule = Schedule::new(&settings, &mut self.rng);
-                        self.settings = settings;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.scheduled(),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    fn command(&mut self, job: Job) {
-        let Job { wish, news } = job;
-        let path = match self.choose(&wish) {
-            Ok(path) => path,
-            Err(last) => return drop(news.send(last)),
-        };
-        let spec = self.spec(&path, &wish, "command");
-        let stop = self.stop.clone();
-        let ended = || stop.load(Ordering::Relaxed) || news.is_closed();
-        let mut tell = |progress| drop(news.send(TestNews::Progress(progress)));
-        let result = run::run(&spec, &mut self.rng, &ended, &mut tell);
-        let last = match result {
-            Ok(test) => {
-                self.record(&test);
-                TestNews::Done(Box::new(test))
-            }
-            Err(why) => TestNews::Failed(why),
-        };
-        let _ = news.send(last);
-    }
-
-    fn scheduled(&mut self) {
-        let paths = self.paths.lock().map(|p| p.clone()).unwrap_or_default();
-        let Some((path, kind)) =
-            self.schedule
-                .due(Instant::now(), &paths, &self.settings, &mut self.rng)
-        else {
-            return;
-        };
-        let wish = TestWish {
-            direction: Some(kind),
-            ..TestWish::default()
-        };
-        let spec = self.spec(&path, &wish, "schedule");
-        let stop = self.stop.clone();
-        let ended = || stop.load(Ordering::Relaxed);
-        match run::run(&spec, &mut self.rng, &ended, &mut |_| {}) {
-            Ok(test) => {
-                let bytes = test.ways.iter().map(|w| w.bytes).sum();
-                self.schedule.spent(bytes, &self.settings);
-                self.record(&test);
-            }
-            Err(why) => log::warn!("a scheduled test through {}: {why}", path.interface),
-        }
-    }
-
-    fn record(&self, test: &LoadTest) {
-        for way in &test.ways {
-            log::info!(
-                "{} {}: {:.2} Mbit/s {:?}, latency rises by {:.1} ms ({:.1} ms at the 90th percentile), grade {}",
-                test.interface,
-                test.reflector,
-                way.mean_bps as f64 / 1e6,
-                way.direction,
-                way.delay.increase.p50 as f64 / 1e6,
-                way.delay.increase.p90 as f64 / 1e6,
-                way.grade
-            );
-        }
-        // The recorder is gone only when everything ends.
-        let _ = self.orders.send(Order::Test(Box::new(test.clone())));
-    }
-
-    /// The path that is meant, or what to tell of there being none.
-    fn choose(&self, wish: &TestWish) -> Result<Path, TestNews> {
-        let paths = self.paths.lock().map(|p| p.clone()).unwrap_or_default();
-        pick(&paths, wish).cloned()
-    }
-
-    fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> run::Spec {
-        let kind = wish.direction.unwrap_or(Kind::Up);
-        let streams = self.settings.streams;
-        let (up, down) = match kind {
-            Kind::Up => (streams, 0),
-            Kind::Down => (0, streams),
-            Kind::Both => (streams, streams),
-            Kind::Rrul => (4, 4),
-        };
-        let dscp = match kind {
-            // CS0, CS1, CS5, EF.
-            Kind::Rrul => [0, 8, 40, 46, 0, 8, 40, 46],
-            _ => [self.settings.dscp; 8],
-        };
-        let seconds = wish.seconds.unwrap_or(self.settings.seconds);
-        run::Spec {
-            path: path.clone(),
-            kind,
-            up,
-            down,
-            dscp,
-            load_ns: seconds.saturating_mul(1_000_000_000),
-            congestion: self.settings.congestion.clone(),
-            asked_by,
-            orders: self.orders.clone(),
         }
     }
 }
@@ -371,6 +248,8 @@ mod tests {
         Path {
             interface: interface.into(),
             index: 1,
+            cellular: false,
+            probe_bytes: 0,
             reflector: reflector.into(),
             remote: ([192, 0, 2, 1], 9876).into(),
             key: PresharedKey {

@@ -22,7 +22,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use super::evaluate::{self, Probe};
-use super::flows::{Carried, Flows, Plan};
+use super::flows::{CONNECT_NS, Carried, Flows, Plan};
 use super::{Kind, Path, Progress};
 use crate::recorder::Order;
 
@@ -48,6 +48,11 @@ const BACK_ABOVE_NS: u64 = 5_000_000;
 const BACK_FOR_NS: u64 = 200_000_000;
 /// Once latency is back, the last probes may come, and the last figures be fetched, for this long, ns.
 const SETTLE_NS: u64 = 5_000_000_000;
+/// The most that a test takes beside its load, ns.
+pub(super) const BESIDE_LOAD_NS: u64 = {
+    let phases = PhaseTimes::with_load(0);
+    TURN_NS + phases.idle_ns + CONNECT_NS + phases.recovery_ns + SETTLE_NS
+};
 
 /// What is to be tested.
 pub(super) struct Spec {
@@ -115,15 +120,37 @@ struct Meter {
     marks: Vec<(u64, u64, u64)>,
 }
 
+/// Why a test has no result.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) why: String,
+    /// What it moved nevertheless, bytes.
+    pub(super) moved: u64,
+}
+
 /// Runs a test until it is done or `ended` says that it is not wanted any more.
 pub(super) fn run(
     spec: &Spec,
     rng: &mut ChaCha12Rng,
     ended: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Progress),
+) -> Result<LoadTest, Failed> {
+    let nothing = |why| Failed { why, moved: 0 };
+    tcp::check_congestion(&spec.congestion).map_err(|e| nothing(e.to_string()))?;
+    let mut test = Test::new(spec, rng).map_err(nothing)?;
+    drive(&mut test, rng, ended, tell).map_err(|why| Failed {
+        why,
+        moved: test.meter.total(),
+    })
+}
+
+fn drive(
+    test: &mut Test<'_>,
+    rng: &mut ChaCha12Rng,
+    ended: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<LoadTest, String> {
-    tcp::check_congestion(&spec.congestion).map_err(|e| e.to_string())?;
-    let mut test = Test::new(spec, rng)?;
+    let spec = test.spec;
     let begun = clock::now();
     let mut told = Monotonic::ZERO;
     let mut settle_until = None;
@@ -442,6 +469,11 @@ impl<'a> Test<'a> {
     }
 
     fn progress(&self, now: Monotonic, begun: Monotonic) -> Progress {
+        let waits_for = match self.guest.state() {
+            _ if self.phases.is_some() => None,
+            GuestState::Waiting => Some("the reflector, which others test"),
+            _ => Some("an answer of the reflector"),
+        };
         let (phase, since, phase_ns) = match self.phases {
             None => ("waiting", begun, TURN_NS),
             Some(p) => match p.phase() {
@@ -458,6 +490,7 @@ impl<'a> Test<'a> {
         let loaded = phase == "load";
         Progress {
             phase,
+            waits_for,
             elapsed_ns: now.saturating_since(since),
             phase_ns,
             up_bps: up.filter(|_| loaded && self.spec.up > 0),
@@ -466,7 +499,7 @@ impl<'a> Test<'a> {
         }
     }
 
-    fn result(mut self) -> Result<LoadTest, String> {
+    fn result(&mut self) -> Result<LoadTest, String> {
         let carried = self.carried.take().ok_or("no stream ever ran")?;
         let phases = self.phases.ok_or("no phase ever began")?;
         let recovery_ns = phases.load_end().and_then(|end| self.back_after(end));
@@ -525,6 +558,12 @@ impl Meter {
         let old = now.saturating_sub(1_000_000_000);
         let first = self.marks.partition_point(|(at, ..)| *at < old);
         self.marks.drain(..first.saturating_sub(1));
+    }
+
+    /// Bytes both ways so far.
+    fn total(&self) -> u64 {
+        let last = self.marks.last();
+        last.map_or(0, |(_, up, down)| up.saturating_add(*down))
     }
 
     fn rates(&self) -> (Option<u64>, Option<u64>) {

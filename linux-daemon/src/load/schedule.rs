@@ -1,162 +1,301 @@
-//! When tests run by themselves.
+//! When tests run by themselves, and which.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use bufferbane_linux_io::netlink::Netlink;
 use rand_core::Rng;
 
-use super::{Kind, Path};
+use super::budget::Spent;
+use super::settings::Settings;
+use super::{Kind, Path, run};
 use crate::config::Throughput;
+use crate::config::quiet::is_quiet;
 
-/// A household that moves more than this each way is using the line, bit/s.
+/// A household that moves more than this either way is using the line, bit/s.
 const BUSY_BPS: u64 = 500_000;
 /// Over how long that is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// A line in use is looked at again after this.
+/// What stands in the way is looked at again after this.
 const POSTPONED: Duration = Duration::from_secs(60);
-/// A month, for the budget.
-const MONTH: Duration = Duration::from_secs(30 * 86_400);
+/// A store that cannot be read, perhaps because it is not open yet, is tried again after this.
+const UNREAD: Duration = Duration::from_secs(5);
+/// After quiet hours the next test comes within this: not all households at once.
+const AFTER_QUIET_NS: u64 = 3600 * 1_000_000_000;
+
+/// What is asked of the host and of the store, when it is needed.
+pub(super) trait Facts {
+    /// Bytes that an interface has sent and received; `None` where nobody knows.
+    fn counters(&mut self, index: u32) -> Option<(u64, u64)>;
+    /// ns since 1970, where the clock can be right.
+    fn wall_ns(&self) -> Option<i64>;
+    /// The tests of the last 30 days, the oldest first.
+    fn spent(&mut self) -> Result<Vec<Spent>, String>;
+    /// Whether this host has been seen to forward the household's traffic.
+    fn is_router(&mut self) -> bool;
+}
+
+/// A path and what is to be loaded, chosen while the line is looked at.
+struct Chosen {
+    path: Path,
+    kind: Kind,
+    since: Instant,
+    /// Its counters then.
+    before: Option<(u64, u64)>,
+}
 
 /// See the module.
 pub(super) struct Schedule {
     next: Option<Instant>,
-    /// Counts the tests, so that all ways and both directions have their turn.
-    turn: usize,
-    /// Bytes of the tests so far, and how many those were.
-    bytes: u64,
-    tests: u64,
+    chosen: Option<Chosen>,
+    in_quiet_hours: bool,
+    /// When each path was last tried by this run, by interface and reflector.
+    tried: HashMap<(String, String), Instant>,
+    /// Why there is none at present: of all, and by interface.
+    waits: Option<String>,
+    of_uplinks: BTreeMap<String, Uplink>,
+}
+
+/// What there is to say of the tests through one uplink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Uplink {
+    pub(super) budget_bytes: u64,
+    pub(super) probe_bytes: u64,
+    pub(super) spent_bytes: u64,
+    /// Why no test runs through it at present.
+    pub(super) waits: Option<String>,
+    /// What `skip_when_busy` cannot know.
+    pub(super) caveat: Option<&'static str>,
 }
 
 impl Schedule {
     /// The first test comes at a random time within the first interval.
     pub(super) fn new(settings: &Throughput, rng: &mut impl Rng) -> Self {
-        let next = settings.every_ns.map(|every_ns| {
-            let wait_ns = rng.next_u64() % every_ns.max(1);
-            Instant::now() + Duration::from_nanos(wait_ns)
-        });
+        let next = settings
+            .every_ns
+            .map(|every_ns| Instant::now() + random(every_ns, rng));
         Self {
             next,
-            turn: 0,
-            bytes: 0,
-            tests: 0,
+            chosen: None,
+            in_quiet_hours: false,
+            tried: HashMap::new(),
+            waits: None,
+            of_uplinks: BTreeMap::new(),
         }
     }
 
-    /// The test that is due, if one is and the line is not in use: upward twice, then downward once,
-    /// for each way in turn.
+    /// The test that is due, if one is and nothing stands in its way.
+    ///
+    /// Of the paths whose budget allows it the one that was tested longest ago has its turn: upward
+    /// twice, then downward once.
     pub(super) fn due(
         &mut self,
         now: Instant,
         paths: &[Path],
-        settings: &Throughput,
+        settings: &Settings,
+        facts: &mut impl Facts,
         rng: &mut impl Rng,
     ) -> Option<(Path, Kind)> {
+        let every_ns = settings.throughput.every_ns?;
         if self.next.is_none_or(|next| now < next) || paths.is_empty() {
             return None;
         }
-        let path = &paths[self.turn % paths.len()];
-        if settings.skip_when_busy && is_busy(path) {
-            self.next = Some(now + POSTPONED);
+        if self.is_quiet(now, settings, facts, rng) {
+            self.chosen = None;
             return None;
         }
-        let kind = match (self.turn / paths.len()) % 3 {
-            0 | 1 => Kind::Up,
-            _ => Kind::Down,
+        let chosen = match self.chosen.take() {
+            Some(chosen) => chosen,
+            None => match self.choose(now, paths, settings, facts) {
+                Ok(Some((path, kind))) => {
+                    let looks = settings.throughput.skip_when_busy;
+                    let before = looks.then(|| facts.counters(path.index)).flatten();
+                    Chosen {
+                        path,
+                        kind,
+                        since: now,
+                        before,
+                    }
+                }
+                Ok(None) => {
+                    self.next =
+                        Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
+                    return None;
+                }
+                Err(why) => {
+                    self.next = Some(now + UNREAD);
+                    self.waits = Some(why);
+                    return None;
+                }
+            },
         };
-        self.turn += 1;
-        let interval = self.interval(settings)?;
-        // Not always at the same minute of the hour.
-        let spread_ns = u64::try_from(interval.as_nanos() / 5).unwrap_or(u64::MAX);
-        let random = Duration::from_nanos(rng.next_u64() % spread_ns.max(1));
-        self.next = Some(now + interval + random);
-        Some((path.clone(), kind))
-    }
-
-    /// A test moved that many bytes.
-    pub(super) fn spent(&mut self, bytes: u64, settings: &Throughput) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.tests += 1;
-        if let Some(interval) = self.interval(settings) {
-            self.next = self.next.max(Some(Instant::now() + interval));
+        if let Some(before) = chosen.before {
+            let looked = now.saturating_duration_since(chosen.since);
+            if looked < LOOK {
+                self.chosen = Some(chosen);
+                return None;
+            }
+            if let Some(after) = facts.counters(chosen.path.index)
+                && is_busy(before, after, looked)
+            {
+                self.uplink(&chosen.path.interface).waits = Some("the line is in use".into());
+                self.postpone(now, rng);
+                return None;
+            }
         }
+        let Chosen { path, kind, .. } = chosen;
+        self.uplink(&path.interface).waits = None;
+        self.waits = None;
+        self.tried
+            .insert((path.interface.clone(), path.reflector.clone()), now);
+        // Not always at the same minute of the hour.
+        self.next = Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
+        Some((path, kind))
     }
 
-    /// Between two tests: as configured, and so long that tests like those before last the month.
-    fn interval(&self, settings: &Throughput) -> Option<Duration> {
-        let every = Duration::from_nanos(settings.every_ns?);
-        let mean = self.bytes.checked_div(self.tests).unwrap_or(0);
-        let share = mean as f64 / settings.monthly_budget_bytes.max(1) as f64;
-        Some(every.max(MONTH.mul_f64(share.min(1.0))))
+    /// What there is to say of each uplink, by its name.
+    pub(super) fn uplinks(&self) -> impl Iterator<Item = (&String, Uplink)> {
+        self.of_uplinks.iter().map(|(name, uplink)| {
+            let waits = self.waits.clone().or_else(|| uplink.waits.clone());
+            let uplink = Uplink {
+                waits,
+                ..uplink.clone()
+            };
+            (name, uplink)
+        })
+    }
+
+    fn uplink(&mut self, interface: &str) -> &mut Uplink {
+        self.of_uplinks.entry(interface.to_owned()).or_default()
+    }
+
+    fn postpone(&mut self, now: Instant, rng: &mut impl Rng) {
+        let nanos = u64::try_from(POSTPONED.as_nanos()).unwrap_or(u64::MAX);
+        self.next = Some(now + POSTPONED + random(nanos, rng));
+    }
+
+    /// Whether a test that began now would run in quiet hours; if so, or if they have just ended, the
+    /// next look is put off.
+    fn is_quiet(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        facts: &impl Facts,
+        rng: &mut impl Rng,
+    ) -> bool {
+        let hours = &settings.throughput.quiet_hours;
+        if hours.is_empty() {
+            self.in_quiet_hours = false;
+            return false;
+        }
+        let length_ns = run::BESIDE_LOAD_NS + settings.throughput.seconds * 1_000_000_000;
+        let length_ns = i64::try_from(length_ns).unwrap_or(i64::MAX);
+        let Some(wall_ns) = facts.wall_ns() else {
+            self.waits = Some("the clock is not set, and nobody knows when quiet hours are".into());
+            self.next = Some(now + POSTPONED);
+            return true;
+        };
+        if is_quiet(hours, &settings.zone, wall_ns, length_ns) {
+            self.waits = Some("quiet hours".into());
+            self.in_quiet_hours = true;
+            self.next = Some(now + POSTPONED);
+            return true;
+        }
+        self.waits = None;
+        if std::mem::take(&mut self.in_quiet_hours) {
+            let every_ns = settings.throughput.every_ns.unwrap_or(AFTER_QUIET_NS);
+            self.next = Some(now + random(every_ns.min(AFTER_QUIET_NS), rng));
+            return true;
+        }
+        false
+    }
+
+    /// Whose turn it is; `None` where no budget allows a test.
+    fn choose(
+        &mut self,
+        now: Instant,
+        paths: &[Path],
+        settings: &Settings,
+        facts: &mut impl Facts,
+    ) -> Result<Option<(Path, Kind)>, String> {
+        let spent = facts
+            .spent()
+            .map_err(|why| format!("what the month's tests have moved cannot be read: {why}"))?;
+        // Before the clock is set no time has passed since the last one.
+        let wall_ns = facts.wall_ns().or(spent.last().map(|s| s.at_ns));
+        let wall_ns = wall_ns.unwrap_or(0);
+        self.of_uplinks.clear();
+        let mut best: Option<(Option<Duration>, Path)> = None;
+        for path in paths {
+            let budget = settings.budget(path);
+            let of_uplink = spent.iter().filter(|s| s.interface == path.interface);
+            let checked = budget.check(of_uplink.clone(), wall_ns);
+            let sees = settings.sees_household(&path.interface);
+            let sees = sees.unwrap_or_else(|| facts.is_router());
+            let counted = facts.counters(path.index).is_some();
+            let caveat = match (settings.throughput.skip_when_busy, counted, sees) {
+                (true, false, _) => Some(UNCOUNTED),
+                (true, true, false) => Some(UNSEEN),
+                _ => None,
+            };
+            *self.uplink(&path.interface) = Uplink {
+                budget_bytes: budget.all.unwrap_or(0),
+                probe_bytes: budget.probes,
+                spent_bytes: of_uplink.map(|s| s.bytes).sum(),
+                waits: checked.clone().err(),
+                caveat,
+            };
+            if checked.is_err() {
+                continue;
+            }
+            // How long ago it had its turn; `None`: never, which is longest.
+            let key = (path.interface.clone(), path.reflector.clone());
+            let ago = match self.tried.get(&key) {
+                Some(at) => Some(now.saturating_duration_since(*at)),
+                None => turns(&spent, path)
+                    .next()
+                    .map(|s| Duration::from_nanos(wall_ns.saturating_sub(s.at_ns).max(0) as u64)),
+            };
+            let longer = |than: &Option<Duration>| match (ago, than) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(a), Some(b)) => a > *b,
+            };
+            if best.as_ref().is_none_or(|(than, _)| longer(than)) {
+                best = Some((ago, path.clone()));
+            }
+        }
+        Ok(best.map(|(_, path)| {
+            let last = turns(&spent, &path).take(2);
+            let ups = last.filter(|s| s.scheduled == Some(Kind::Up)).count();
+            (path, if ups == 2 { Kind::Down } else { Kind::Up })
+        }))
     }
 }
 
-/// Whether the interface carries more than a little just now. Where its counters cannot be read,
-/// nobody knows, and the test runs.
-fn is_busy(path: &Path) -> bool {
-    let read = || {
-        Netlink::open()
-            .and_then(|mut n| n.counters(path.index))
-            .ok()
-    };
-    let Some(before) = read() else { return false };
-    std::thread::sleep(LOOK);
-    let Some(after) = read() else { return false };
-    let moved = |a: u64, b: u64| b.wrapping_sub(a) * 8 / LOOK.as_secs().max(1);
-    moved(before.tx_bytes, after.tx_bytes) > BUSY_BPS
-        || moved(before.rx_bytes, after.rx_bytes) > BUSY_BPS
+const UNCOUNTED: &str = "skip_when_busy cannot work: the counters of the interface cannot be read, and tests run whether \
+     or not the line is in use";
+const UNSEEN: &str = "skip_when_busy sees this host's own traffic only: a test may run while somebody else uses the \
+     line (sees_household = \"yes\" where the interface carries everybody's traffic)";
+
+/// Scheduled tests of a path, the latest first.
+fn turns<'a>(spent: &'a [Spent], path: &'a Path) -> impl Iterator<Item = &'a Spent> {
+    spent.iter().rev().filter(|s| {
+        s.scheduled.is_some() && s.interface == path.interface && s.reflector == path.reflector
+    })
+}
+
+fn random(below_ns: u64, rng: &mut impl Rng) -> Duration {
+    Duration::from_nanos(rng.next_u64() % below_ns.max(1))
+}
+
+/// Whether an interface whose counters were so carries more than a little.
+fn is_busy(before: (u64, u64), after: (u64, u64), time: Duration) -> bool {
+    let ns = time.as_nanos().max(1);
+    let rate = |a: u64, b: u64| u128::from(b.wrapping_sub(a)) * 8_000_000_000 / ns;
+    let most = u128::from(BUSY_BPS);
+    rate(before.0, after.0) > most || rate(before.1, after.1) > most
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
-    use rand_chacha::ChaCha12Rng;
-    use rand_core::SeedableRng;
-
-    #[test]
-    fn tests_are_spread_so_that_the_budget_lasts() {
-        let mut rng = ChaCha12Rng::seed_from_u64(1);
-        let settings = Throughput {
-            every_ns: Some(3_600_000_000_000),
-            monthly_budget_bytes: 1 << 30,
-            skip_when_busy: false,
-            ..Throughput::default()
-        };
-        let path = Path {
-            interface: "lo".into(),
-            index: 1,
-            reflector: "r".into(),
-            remote: ([127, 0, 0, 1], 1).into(),
-            key: PresharedKey {
-                id: KeyId([0; 8]),
-                secret: Secret::new([0; 32]),
-            },
-        };
-        let paths = [path];
-        let mut s = Schedule::new(&settings, &mut rng);
-        let begin = Instant::now();
-        assert!(s.next.unwrap() <= begin + Duration::from_secs(3600));
-        let mut now = begin;
-        let mut kinds = Vec::new();
-        let mut bytes = 0;
-        while now < begin + MONTH {
-            now += Duration::from_secs(60);
-            if let Some((_, kind)) = s.due(now, &paths, &settings, &mut rng) {
-                kinds.push(kind);
-                bytes += 10 << 20;
-                s.bytes += 10 << 20;
-                s.tests += 1;
-            }
-        }
-        // 1 GiB in pieces of 10 MiB: about a hundred tests, not one each hour.
-        assert!((80..=104).contains(&kinds.len()), "{}", kinds.len());
-        assert!(bytes <= 1 << 30);
-        assert_eq!(kinds[..3], [Kind::Up, Kind::Up, Kind::Down]);
-        let off = Throughput {
-            every_ns: None,
-            ..settings
-        };
-        let mut s = Schedule::new(&off, &mut rng);
-        assert!(s.due(now + MONTH, &paths, &off, &mut rng).is_none());
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

@@ -346,3 +346,37 @@ fn a_name_whose_answers_take_turns_stays_one_target_until_its_address_is_gone() 
     assert_ne!(second, first);
     assert_eq!(next(&mut sources), second);
 }
+
+#[test]
+fn what_probes_move_is_known_from_their_sizes() {
+    let wanted = |remote: &str, probe| Wanted {
+        interface: "eth0".into(),
+        kind: None,
+        target: "x".into(),
+        remote: remote.parse().unwrap(),
+        source: None,
+        mark: None,
+        probe,
+    };
+    let second_ns = 1_000_000_000;
+    let ping = |more_sizes| Probe::Icmp {
+        size: 64,
+        more_sizes,
+        interval_ns: second_ns / 10,
+    };
+    let none = [0; MORE_SIZES];
+    let mut mixed = none;
+    mixed[0] = 264;
+    assert_eq!(
+        wanted("192.0.2.1:0", ping(none)).bytes_in(second_ns),
+        10 * 2 * 84
+    );
+    assert_eq!(
+        wanted("192.0.2.1:0", ping(mixed)).bytes_in(second_ns),
+        10 * 2 * 184
+    );
+    assert_eq!(
+        wanted("[2001:db8::1]:0", ping(none)).bytes_in(second_ns),
+        10 * 2 * 104
+    );
+}

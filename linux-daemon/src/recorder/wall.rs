@@ -23,7 +23,7 @@ pub(super) fn local_offset_ns(now: Monotonic, trust: Trust, zone: &TimeZone) -> 
 }
 
 /// How far the wall clock can be believed just now.
-pub(super) fn trust() -> Trust {
+pub(crate) fn trust() -> Trust {
     if clock::wall_now() < PLAUSIBLE_FROM_NS {
         Trust::None
     } else if clock::is_disciplined() {

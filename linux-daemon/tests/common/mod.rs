@@ -162,6 +162,17 @@ impl Place {
         place
     }
 
+    /// Another place, whose daemon goes to the same reflector with the same key.
+    pub fn beside(other: &Self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(other.path("far.key"), dir.path().join("far.key")).unwrap();
+        Self {
+            dir,
+            reflector: None,
+            address: other.address,
+        }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,0 +1,293 @@
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use super::super::budget::MONTH_NS;
+use super::*;
+use crate::config::quiet::QuietHours;
+use crate::config::{Config, Uplink as Configured};
+
+const SECOND_NS: i64 = 1_000_000_000;
+/// 1 July 2026, midnight in UTC.
+const BEGIN_NS: i64 = 1_782_864_000 * SECOND_NS;
+
+/// A host whose clock goes as it is told, and that keeps what is tested.
+struct World {
+    begin: Instant,
+    now: Instant,
+    counters: Option<(u64, u64)>,
+    /// What others move each second.
+    traffic: u64,
+    clock_is_set: bool,
+    spent: Vec<Spent>,
+    router: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let begin = Instant::now();
+        Self {
+            begin,
+            now: begin,
+            counters: Some((0, 0)),
+            traffic: 0,
+            clock_is_set: true,
+            spent: Vec::new(),
+            router: false,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if let Some((tx, _)) = &mut self.counters {
+            *tx += self.traffic * time.as_millis() as u64 / 1000;
+        }
+    }
+
+    fn at_ns(&self) -> i64 {
+        let passed = self.now.saturating_duration_since(self.begin);
+        BEGIN_NS + i64::try_from(passed.as_nanos()).unwrap()
+    }
+
+    /// The local time of the day in UTC, s.
+    fn time_of_day(&self) -> i64 {
+        (self.at_ns() - BEGIN_NS) / SECOND_NS % 86_400
+    }
+}
+
+impl Facts for World {
+    fn counters(&mut self, _: u32) -> Option<(u64, u64)> {
+        self.counters
+    }
+
+    fn wall_ns(&self) -> Option<i64> {
+        self.clock_is_set.then(|| self.at_ns())
+    }
+
+    fn spent(&mut self) -> Result<Vec<Spent>, String> {
+        let from_ns = self.at_ns() - MONTH_NS as i64;
+        let recent = self.spent.iter().filter(|s| s.at_ns >= from_ns);
+        Ok(recent.cloned().collect())
+    }
+
+    fn is_router(&mut self) -> bool {
+        self.router
+    }
+}
+
+fn path(interface: &str, reflector: &str) -> Path {
+    Path {
+        interface: interface.into(),
+        index: 1,
+        cellular: interface == "lte",
+        probe_bytes: 0,
+        reflector: reflector.into(),
+        remote: ([192, 0, 2, 1], 9876).into(),
+        key: PresharedKey {
+            id: KeyId([0; 8]),
+            secret: Secret::new([0; 32]),
+        },
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config {
+        timezone: Some("UTC".into()),
+        ..Config::default()
+    };
+    config.throughput.every_ns = Some(3600 * SECOND_NS as u64);
+    config.throughput.skip_when_busy = false;
+    config
+}
+
+/// Lets a schedule run for so many days; gives the tests, each of `bytes`, with when they began.
+fn run(
+    world: &mut World,
+    config: &Config,
+    paths: &[Path],
+    days: u32,
+    bytes: u64,
+) -> (Schedule, Vec<(i64, String, Kind)>) {
+    let settings = Settings::from(config);
+    let mut rng = ChaCha12Rng::seed_from_u64(1);
+    let mut s = Schedule::new(&config.throughput, &mut rng);
+    s.next = s
+        .next
+        .map(|n| world.now + n.saturating_duration_since(Instant::now()));
+    let mut tests = Vec::new();
+    let end = world.now + Duration::from_secs(86_400) * days;
+    while world.now < end {
+        world.pass(if s.chosen.is_some() {
+            LOOK
+        } else {
+            Duration::from_secs(20)
+        });
+        let Some((path, kind)) = s.due(world.now, paths, &settings, world, &mut rng) else {
+            continue;
+        };
+        let at_ns = world.at_ns();
+        tests.push((
+            at_ns,
+            format!("{} {}", path.interface, path.reflector),
+            kind,
+        ));
+        world.spent.push(Spent {
+            at_ns,
+            interface: path.interface,
+            reflector: path.reflector,
+            scheduled: Some(kind),
+            bytes,
+        });
+    }
+    (s, tests)
+}
+
+#[test]
+fn tests_are_spread_so_that_the_budget_lasts() {
+    let mut world = World::new();
+    let mut config = config();
+    config.throughput.monthly_budget_bytes = 1 << 30;
+    let mut paths = [path("eth0", "vienna")];
+    let (_, tests) = run(&mut world, &config, &paths, 30, 10 << 20);
+    // 1 GiB in pieces of 10 MiB: about a hundred tests, not one each hour, and not all at once.
+    assert!((80..=102).contains(&tests.len()), "{}", tests.len());
+    let kinds: Vec<Kind> = tests.iter().map(|t| t.2).collect();
+    assert_eq!(kinds[..6], [Kind::Up, Kind::Up, Kind::Down].repeat(2)[..]);
+    let half = tests
+        .iter()
+        .filter(|t| t.0 < BEGIN_NS + MONTH_NS as i64 / 2)
+        .count();
+    assert!(
+        (tests.len() / 2 - 5..=tests.len() / 2 + 5).contains(&half),
+        "{half}"
+    );
+    // A restart forgets nothing.
+    let mut again = world;
+    let before = tests.len();
+    let (_, more) = run(&mut again, &config, &paths, 3, 10 << 20);
+    assert!(more.len() <= before / 10 + 1, "{}", more.len());
+    // Probes count: with half of it gone there are half as many.
+    paths[0].probe_bytes = 512 << 20;
+    let (s, tests) = run(&mut World::new(), &config, &paths, 30, 10 << 20);
+    assert!((40..=51).contains(&tests.len()), "{}", tests.len());
+    let (_, uplink) = s.uplinks().next().unwrap();
+    assert_eq!(
+        (uplink.budget_bytes, uplink.probe_bytes),
+        (1 << 30, 512 << 20)
+    );
+    config.throughput.every_ns = None;
+    assert!(run(&mut World::new(), &config, &paths, 2, 1).1.is_empty());
+}
+
+#[test]
+fn every_path_has_its_turn_and_a_cellular_one_where_somebody_says_so() {
+    let paths = [
+        path("eth0", "vienna"),
+        path("eth0", "oslo"),
+        path("lte", "oslo"),
+    ];
+    let mut config = config();
+    let (s, tests) = run(&mut World::new(), &config, &paths, 1, 1);
+    let names: Vec<&str> = tests.iter().map(|t| t.1.as_str()).collect();
+    assert_eq!(
+        names[..4],
+        ["eth0 vienna", "eth0 oslo", "eth0 vienna", "eth0 oslo"]
+    );
+    assert!(
+        names.len() > 18 && !names.contains(&"lte oslo"),
+        "{names:?}"
+    );
+    let kinds: Vec<Kind> = tests.iter().map(|t| t.2).collect();
+    assert_eq!(
+        kinds[..6],
+        [[Kind::Up; 2], [Kind::Up; 2], [Kind::Down; 2]].concat()[..]
+    );
+    let lte = s.uplinks().find(|(name, _)| *name == "lte").unwrap().1;
+    assert!(lte.waits.is_some_and(|why| why.contains("cellular")));
+    config.interfaces = vec![
+        Configured::from("eth0"),
+        Configured {
+            monthly_budget_bytes: Some(30),
+            ..Configured::from("lte")
+        },
+    ];
+    let (_, tests) = run(&mut World::new(), &config, &paths, 2, 1);
+    let lte = tests.iter().filter(|t| t.1 == "lte oslo").count();
+    // 30 in 30 days: one a day.
+    assert!((2..=3).contains(&lte), "{lte}");
+}
+
+#[test]
+fn none_runs_in_quiet_hours_or_into_them() {
+    let mut config = config();
+    config.throughput.quiet_hours = vec![QuietHours::parse("23:00-07:00").unwrap()];
+    let paths = [path("eth0", "vienna")];
+    let mut world = World::new();
+    let settings = Settings::from(&config);
+    let mut rng = ChaCha12Rng::seed_from_u64(2);
+    let mut s = Schedule::new(&config.throughput, &mut rng);
+    let (mut tests, mut firsts) = (0, Vec::new());
+    let mut day = -1;
+    while world.now < world.begin + Duration::from_secs(20 * 86_400) {
+        world.pass(Duration::from_secs(20));
+        if s.due(world.now, &paths, &settings, &mut world, &mut rng)
+            .is_some()
+        {
+            tests += 1;
+            let time = world.time_of_day();
+            assert!((7 * 3600..23 * 3600 - 100).contains(&time), "{time}");
+            let today = (world.at_ns() - BEGIN_NS) / SECOND_NS / 86_400;
+            if today != day {
+                day = today;
+                firsts.push(time - 7 * 3600);
+            }
+        }
+    }
+    assert!(tests > 20 * 12, "{tests}");
+    // Not all at seven.
+    assert!(
+        firsts.iter().filter(|s| **s > 600).count() > 10,
+        "{firsts:?}"
+    );
+    // Nobody knows what time it is.
+    world.clock_is_set = false;
+    s.next = Some(world.now);
+    assert_eq!(
+        s.due(world.now, &paths, &settings, &mut world, &mut rng)
+            .map(|d| d.1),
+        None
+    );
+    assert!(s.waits.is_some_and(|why| why.contains("not set")));
+}
+
+#[test]
+fn a_line_in_use_is_left_alone_and_what_cannot_be_known_is_said() {
+    let mut config = config();
+    config.throughput.skip_when_busy = true;
+    let paths = [path("eth0", "vienna")];
+    let caveat = |s: &Schedule| s.uplinks().next().unwrap().1.caveat;
+    let mut world = World::new();
+    world.traffic = 1_000_000;
+    let (s, tests) = run(&mut world, &config, &paths, 1, 1);
+    assert!(tests.is_empty());
+    assert_eq!(
+        s.uplinks().next().unwrap().1.waits.unwrap(),
+        "the line is in use"
+    );
+    assert_eq!(caveat(&s), Some(UNSEEN));
+    // Its own little traffic keeps nobody waiting; a router sees everybody's.
+    world.traffic = 10_000;
+    world.router = true;
+    let (s, tests) = run(&mut world, &config, &paths, 1, 1);
+    assert!(tests.len() > 15, "{}", tests.len());
+    assert_eq!(caveat(&s), None);
+    config.interfaces = vec![Configured {
+        sees_household: Some(false),
+        ..Configured::from("eth0")
+    }];
+    let (s, _) = run(&mut world, &config, &paths, 1, 1);
+    assert_eq!(caveat(&s), Some(UNSEEN));
+    world.counters = None;
+    let (s, tests) = run(&mut world, &config, &paths, 1, 1);
+    assert!(tests.len() > 15 && caveat(&s) == Some(UNCOUNTED));
+}

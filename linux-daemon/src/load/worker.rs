@@ -1,0 +1,318 @@
+//! The load thread: one test after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use bufferbane_linux_io::clock;
+use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_store::{LoadTest, Trust};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use super::budget::{self, Spent};
+use super::schedule::{Facts, Schedule};
+use super::settings::Settings;
+use super::{
+    BY_COMMAND, BY_SCHEDULE, Ends, Job, Kind, Path, Progress, Request, TestNews, TestWish, pick,
+    run,
+};
+use crate::household::Forwarding;
+use crate::recorder::{Order, wall};
+use crate::status::ScheduledTests;
+
+/// How often the thread looks whether it is to end, or a test is due.
+const TICK: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct Worker {
+    settings: Settings,
+    schedule: Schedule,
+    ends: Ends,
+    requests: Receiver<Request>,
+    /// What was asked for while a test ran.
+    waiting: VecDeque<Request>,
+    stop: Arc<AtomicBool>,
+    forwarding: Forwarding,
+    /// What tests of this run moved that the store does not hold: they failed, or are not written yet.
+    unwritten: Vec<Spent>,
+    /// What was said of an uplink last, so that it is said once.
+    said: BTreeMap<String, &'static str>,
+    rng: ChaCha12Rng,
+}
+
+impl Worker {
+    pub(super) fn new(
+        settings: Settings,
+        ends: Ends,
+        requests: Receiver<Request>,
+        stop: Arc<AtomicBool>,
+        seed: [u8; 32],
+    ) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        Self {
+            schedule: Schedule::new(&settings.throughput, &mut rng),
+            settings,
+            ends,
+            requests,
+            waiting: VecDeque::new(),
+            stop,
+            forwarding: Forwarding::default(),
+            unwritten: Vec::new(),
+            said: BTreeMap::new(),
+            rng,
+        }
+    }
+
+    pub(super) fn run(&mut self) {
+        // From now on packets that are forwarded count.
+        self.forwarding.look();
+        while !self.stop.load(Ordering::Relaxed) {
+            let request = match self.waiting.pop_front() {
+                Some(request) => Ok(request),
+                None => self.requests.recv_timeout(TICK),
+            };
+            match request {
+                Ok(Request::Test(job)) => self.command(job),
+                Ok(Request::Settings(settings)) => {
+                    if settings.throughput != self.settings.throughput {
+                        self.schedule = Schedule::new(&settings.throughput, &mut self.rng);
+                    }
+                    self.settings = *settings;
+                }
+                Err(RecvTimeoutError::Timeout) => self.scheduled(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn command(&mut self, job: Job) {
+        let Job { wish, news } = job;
+        let path = match self.choose(&wish) {
+            Ok(path) => path,
+            Err(last) => return drop(news.send(last)),
+        };
+        let spec = self.spec(&path, &wish, BY_COMMAND);
+        let stop = self.stop.clone();
+        let ended = || stop.load(Ordering::Relaxed) || news.is_closed();
+        let (requests, waiting) = (&self.requests, &mut self.waiting);
+        let mut tell = |progress| {
+            drop(news.send(TestNews::Progress(progress)));
+            hear(requests, waiting);
+        };
+        let result = run::run(&spec, &mut self.rng, &ended, &mut tell);
+        let last = match self.account(&path, result) {
+            Ok(test) => TestNews::Done(Box::new(test)),
+            Err(why) => TestNews::Failed(why),
+        };
+        let _ = news.send(last);
+    }
+
+    fn scheduled(&mut self) {
+        let paths = self
+            .ends
+            .paths
+            .lock()
+            .map(|p| p.clone())
+            .unwrap_or_default();
+        let mut facts = Host {
+            settings: &self.settings,
+            forwarding: &mut self.forwarding,
+            unwritten: &mut self.unwritten,
+        };
+        let now = Instant::now();
+        let due = self
+            .schedule
+            .due(now, &paths, &self.settings, &mut facts, &mut self.rng);
+        self.show();
+        let Some((path, kind)) = due else {
+            return;
+        };
+        let wish = TestWish {
+            direction: Some(kind),
+            ..TestWish::default()
+        };
+        let spec = self.spec(&path, &wish, BY_SCHEDULE);
+        let stop = self.stop.clone();
+        let ended = || stop.load(Ordering::Relaxed);
+        let (requests, waiting) = (&self.requests, &mut self.waiting);
+        let mut tell = |_| hear(requests, waiting);
+        let result = run::run(&spec, &mut self.rng, &ended, &mut tell);
+        if let Err(why) = self.account(&path, result) {
+            log::warn!("a scheduled test through {}: {why}", path.interface);
+        }
+    }
+
+    /// Records what a test found, or what it moved without finding anything.
+    fn account(
+        &mut self,
+        path: &Path,
+        result: Result<LoadTest, run::Failed>,
+    ) -> Result<LoadTest, String> {
+        let at_ns = clock::wall_now();
+        match result {
+            Ok(test) => {
+                record(&test);
+                self.unwritten.push(Spent::of(at_ns, &test));
+                // The recorder is gone only when everything ends.
+                let _ = self.ends.orders.send(Order::Test(Box::new(test.clone())));
+                Ok(test)
+            }
+            Err(run::Failed { why, moved }) => {
+                self.unwritten.push(Spent {
+                    at_ns,
+                    interface: path.interface.clone(),
+                    reflector: path.reflector.clone(),
+                    scheduled: None,
+                    bytes: moved,
+                });
+                Err(why)
+            }
+        }
+    }
+
+    /// Tells whoever looks at the status, and the journal once, what there is to say of scheduled tests.
+    fn show(&mut self) {
+        let uplinks: Vec<ScheduledTests> = self
+            .schedule
+            .uplinks()
+            .map(|(interface, u)| ScheduledTests {
+                interface: interface.clone(),
+                budget_bytes: u.budget_bytes,
+                probe_bytes: u.probe_bytes,
+                spent_bytes: u.spent_bytes,
+                waits: u.waits,
+                caveat: u.caveat,
+            })
+            .collect();
+        for u in &uplinks {
+            if let Some(caveat) = u.caveat
+                && self.said.insert(u.interface.clone(), caveat) != Some(caveat)
+            {
+                log::warn!("tests through {}: {caveat}", u.interface);
+            }
+        }
+        if let Ok(mut status) = self.ends.status.lock()
+            && status.scheduled_tests != uplinks
+        {
+            status.scheduled_tests = uplinks;
+        }
+    }
+
+    /// The path that is meant, or what to tell of there being none.
+    fn choose(&self, wish: &TestWish) -> Result<Path, TestNews> {
+        let paths = self
+            .ends
+            .paths
+            .lock()
+            .map(|p| p.clone())
+            .unwrap_or_default();
+        pick(&paths, wish).cloned()
+    }
+
+    fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> run::Spec {
+        let settings = &self.settings.throughput;
+        let kind = wish.direction.unwrap_or(Kind::Up);
+        let streams = settings.streams;
+        let (up, down) = match kind {
+            Kind::Up => (streams, 0),
+            Kind::Down => (0, streams),
+            Kind::Both => (streams, streams),
+            Kind::Rrul => (4, 4),
+        };
+        let dscp = match kind {
+            // CS0, CS1, CS5, EF.
+            Kind::Rrul => [0, 8, 40, 46, 0, 8, 40, 46],
+            _ => [settings.dscp; 8],
+        };
+        let seconds = wish.seconds.unwrap_or(settings.seconds);
+        run::Spec {
+            path: path.clone(),
+            kind,
+            up,
+            down,
+            dscp,
+            load_ns: seconds.saturating_mul(1_000_000_000),
+            congestion: settings.congestion.clone(),
+            asked_by,
+            orders: self.ends.orders.clone(),
+        }
+    }
+}
+
+/// Takes what is asked for meanwhile; whoever asks for a test hears that another one is before it.
+fn hear(requests: &Receiver<Request>, waiting: &mut VecDeque<Request>) {
+    waiting.extend(requests.try_iter());
+    waiting.retain(|request| match request {
+        Request::Test(job) => {
+            let progress = Progress {
+                phase: "waiting",
+                waits_for: Some("a test of this daemon before it"),
+                ..Progress::default()
+            };
+            job.news.send(TestNews::Progress(progress)).is_ok()
+        }
+        Request::Settings(_) => true,
+    });
+}
+
+fn record(test: &LoadTest) {
+    for way in &test.ways {
+        log::info!(
+            "{} {}: {:.2} Mbit/s {:?}, latency rises by {:.1} ms ({:.1} ms at the 90th percentile), grade {}",
+            test.interface,
+            test.reflector,
+            way.mean_bps as f64 / 1e6,
+            way.direction,
+            way.delay.increase.p50 as f64 / 1e6,
+            way.delay.increase.p90 as f64 / 1e6,
+            way.grade
+        );
+    }
+}
+
+/// The host and the store, asked when it is needed.
+struct Host<'a> {
+    settings: &'a Settings,
+    forwarding: &'a mut Forwarding,
+    unwritten: &'a mut Vec<Spent>,
+}
+
+impl Facts for Host<'_> {
+    fn counters(&mut self, index: u32) -> Option<(u64, u64)> {
+        let counters = Netlink::open().and_then(|mut n| n.counters(index)).ok()?;
+        Some((counters.tx_bytes, counters.rx_bytes))
+    }
+
+    fn wall_ns(&self) -> Option<i64> {
+        (wall::trust() != Trust::None).then(clock::wall_now)
+    }
+
+    fn spent(&mut self) -> Result<Vec<Spent>, String> {
+        let now = clock::wall_now();
+        let mut spent = budget::read(&self.settings.store, now)?;
+        self.unwritten
+            .retain(|s| now.saturating_sub(s.at_ns) < budget::MONTH_NS as i64);
+        for s in self.unwritten.iter() {
+            // What the store holds by now began before it was taken down here, by no more than it takes.
+            let written = |kept: &Spent| {
+                let apart_ns = s.at_ns.saturating_sub(kept.at_ns);
+                let longest_ns = run::BESIDE_LOAD_NS as i64 + 120_000_000_000;
+                (kept.bytes, &kept.interface, &kept.reflector)
+                    == (s.bytes, &s.interface, &s.reflector)
+                    && (0..longest_ns).contains(&apart_ns)
+            };
+            if !spent.iter().any(written) {
+                spent.push(s.clone());
+            }
+        }
+        spent.sort_by_key(|s| s.at_ns);
+        Ok(spent)
+    }
+
+    fn is_router(&mut self) -> bool {
+        self.forwarding.look()
+    }
+}

@@ -1,0 +1,120 @@
+//! Throughput tests that run by themselves, for real but more often than a configuration allows: over
+//! loopback, to two reflectors.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use bufferbane_store::{LoadTest, Method, Reader};
+use bufferbaned::config::{self, Config};
+use bufferbaned::{Daemon, ScheduledTests};
+use common::Place;
+
+/// Each test takes about six seconds; a busy machine may take its time.
+const LONG: Duration = Duration::from_secs(180);
+
+/// Two reflectors, `far` and `near`, and a test as soon as one may be.
+fn config(far: &Place, near: &Place, monthly_budget_bytes: u64) -> Config {
+    let text = far.usual("50ms")
+        + &format!(
+            "[[reflector]]\nname = \"near\"\naddress = \"{}\"\nkey_file = \"{}\"\n\
+             interval = \"50ms\"\n\
+             [http]\nlisten = \"\"\n\
+             [throughput]\nseconds = 2\nstreams = 1\ncongestion = \"reno\"\n\
+             skip_when_busy = false\n",
+            near.address,
+            near.path("far.key").display()
+        );
+    let mut config = config::parse("d.toml", &text, far.dir.path())
+        .unwrap()
+        .config;
+    config.throughput.every_ns = Some(500_000_000);
+    config.throughput.monthly_budget_bytes = monthly_budget_bytes;
+    config
+}
+
+fn tests(place: &Place) -> Vec<LoadTest> {
+    let reader = Reader::open(&place.store()).unwrap();
+    let tests = reader.tests(i64::MIN, i64::MAX).unwrap();
+    tests.into_iter().map(|(_, _, test)| test).collect()
+}
+
+/// Waits until the store has so many tests.
+fn wait_for(place: &Place, daemon: &Daemon, count: usize) {
+    let begun = Instant::now();
+    while tests(place).len() < count {
+        assert!(
+            begun.elapsed() < LONG,
+            "{:?}",
+            daemon.status().scheduled_tests
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
+    let (far, near) = (Place::new(), Place::new());
+    let much = u64::MAX / 2;
+    let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
+    wait_for(&far, &daemon, 6);
+    daemon.stop();
+    let made = tests(&far);
+    let turns: Vec<(&str, &str)> = made
+        .iter()
+        .map(|t| (t.reflector.as_str(), t.kind.as_str()))
+        .collect();
+    let all = [
+        ("far", "up"),
+        ("near", "up"),
+        ("far", "up"),
+        ("near", "up"),
+        ("far", "down"),
+        ("near", "down"),
+    ];
+    assert_eq!(turns[..6], all);
+    assert!(made.iter().all(|t| t.asked_by == "schedule"));
+    for pair in made.windows(2) {
+        assert!(pair[0].end_ns <= pair[1].start_ns, "two at a time");
+    }
+    let reader = Reader::open(&far.store()).unwrap();
+    let capacities = reader.capacities(i64::MIN, i64::MAX).unwrap();
+    let by_test = capacities.iter().filter(|(_, c)| c.method == Method::Test);
+    assert_eq!(by_test.count(), made.len());
+    drop(reader);
+
+    // Started again with less than was moved: none runs, and it is said why.
+    let moved: u64 = made.iter().flat_map(|t| &t.ways).map(|w| w.bytes).sum();
+    let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
+    let told = |daemon: &Daemon, right: &dyn Fn(&ScheduledTests) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let status = daemon.status().scheduled_tests;
+            if let Some(found) = status.into_iter().find(|t| right(t)) {
+                return found;
+            }
+            assert!(
+                begun.elapsed() < LONG,
+                "{:?}",
+                daemon.status().scheduled_tests
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let lo = told(&daemon, &|t| t.spent_bytes >= moved && t.probe_bytes > 0);
+    daemon.stop();
+    let before = tests(&far).len();
+    let mut daemon = Daemon::start(config(&far, &near, lo.probe_bytes + moved), None).unwrap();
+    let lo = told(&daemon, &|t| t.waits.is_some());
+    assert!(lo.waits.unwrap().contains("used up"));
+    std::thread::sleep(Duration::from_secs(8));
+    daemon.stop();
+    assert_eq!(tests(&far).len(), before);
+
+    // With more it goes on where it was.
+    let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
+    wait_for(&far, &daemon, before + 1);
+    daemon.stop();
+    let next = &tests(&far)[before];
+    assert_eq!((next.reflector.as_str(), next.kind.as_str()), ("far", "up"));
+}

@@ -351,6 +351,24 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Texts under names of the file's own choice, in the order of the file.
+    #[must_use]
+    pub fn texts_by_name(&self, key: &'static str) -> Option<Vec<(String, String)>> {
+        self.value(key, |v| {
+            let wanted = "a table of texts";
+            let table = v.as_table().ok_or_else(|| wrong_type(v, wanted))?;
+            let mut all = Vec::new();
+            for (name, item) in table {
+                let item = item.get_ref();
+                let text = item.as_str().ok_or_else(|| wrong_type(item, wanted))?;
+                let pair = (name.get_ref().to_string(), text.to_owned());
+                all.push((name.span(), pair));
+            }
+            all.sort_by_key(|(span, _)| span.start);
+            Ok(all.into_iter().map(|(_, pair)| pair).collect())
+        })
+    }
+
     /// The table `key` of this section.
     #[must_use]
     pub fn section(&self, key: &'static str) -> Section<'a> {

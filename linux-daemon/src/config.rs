@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 use crate::alerts::AlertsConfig;
 use crate::ask::ServiceTarget;
 use crate::pacing::Pacing;
+use crate::remote::RemoteConfig;
 use crate::stamp::StampTarget;
 use quiet::QuietHours;
 
@@ -187,6 +188,8 @@ pub struct Config {
     pub throughput: Throughput,
     /// What is told to whom.
     pub alerts: AlertsConfig,
+    /// Where metrics are pushed.
+    pub remote_write: Vec<RemoteConfig>,
 }
 
 /// How throughput tests go, and when they run by themselves.
@@ -251,6 +254,7 @@ impl Default for Config {
             reflectors: Vec::new(),
             throughput: Throughput::default(),
             alerts: AlertsConfig::default(),
+            remote_write: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | command | answer |
 //! |---|---|
-//! | `{"cmd":"status"}` | `status`: a [`Status`] |
+//! | `{"cmd":"status"}` | `status`: a [`Status`](crate::Status) |
 //! | `{"cmd":"targets"}` | `series` of the status as `targets`, and its `troubles` |
 //! | `{"cmd":"commit"}` | once everything so far is durable |
 //! | `{"cmd":"reload"}` | once the configuration was read again, as on SIGHUP |
@@ -15,9 +15,9 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,9 +26,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::http;
 use crate::load::{TestNews, TestWish, Tests};
-use crate::metrics::Meters;
+use crate::metrics::Source;
 use crate::recorder::Order;
-use crate::status::Status;
 
 /// Longest command, bytes.
 const LONGEST: u64 = 4096;
@@ -38,11 +37,9 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 /// What the control thread works with.
 #[derive(Clone)]
 pub(crate) struct Control {
-    pub(crate) status: Arc<Mutex<Status>>,
-    pub(crate) meters: Arc<Mutex<Meters>>,
+    pub(crate) source: Source,
     pub(crate) orders: SyncSender<Order>,
     pub(crate) reload: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
-    pub(crate) started: Instant,
     pub(crate) tests: Tests,
 }
 
@@ -78,12 +75,7 @@ pub(crate) fn serve(
                     Err(e) => return log::error!("{}: {e}", path.display()),
                 };
                 if let Some(listen) = page {
-                    let shown = http::Shown {
-                        status: control.status.clone(),
-                        meters: control.meters.clone(),
-                        started: control.started,
-                    };
-                    tokio::task::spawn_local(http::serve(listen, shown));
+                    tokio::task::spawn_local(http::serve(listen, control.source.clone()));
                 }
                 tokio::select! {
                     () = accept(&listener, &control) => {}
@@ -187,11 +179,9 @@ async fn test(
 }
 
 async fn answer(request: Request, control: &Control) -> Value {
-    let mut status = match control.status.lock() {
-        Ok(status) => status.clone(),
-        Err(_) => return failure("the daemon is ending"),
+    let Some(status) = control.source.status() else {
+        return failure("the daemon is ending");
     };
-    status.uptime_s = control.started.elapsed().as_secs();
     match request {
         Request::Status => json!({ "ok": true, "status": status }),
         Request::Targets => json!({

@@ -29,6 +29,7 @@ mod plan;
 mod probe;
 mod recorder;
 mod reload;
+mod remote;
 mod scout;
 mod service;
 mod signals;
@@ -37,6 +38,9 @@ mod status;
 mod watch;
 
 pub use alerts::AlertsConfig;
+pub use remote::RemoteConfig;
 pub use service::{Daemon, StartError};
 pub use signals::Signals;
-pub use status::{Happening, ScheduledTests, Second, SeriesStatus, Status, StoreStatus};
+pub use status::{
+    Happening, RemoteStatus, RemoteTally, ScheduledTests, Second, SeriesStatus, Status, StoreStatus,
+};

@@ -6,6 +6,8 @@ mod facts;
 mod findings;
 pub(crate) mod wall;
 
+pub(crate) use wall::trust;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -223,7 +225,7 @@ impl Recorder {
 
     fn begin(&mut self, mut writer: Writer) {
         let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());
-        self.trust = wall::trust();
+        self.trust = trust();
         // Only a damaged table makes this fail, and the writer has just read them all.
         if let Err(e) = writer.begin_boot(&boot_id, clock::now(), clock::wall_now(), self.trust) {
             log::error!("{e}");
@@ -398,7 +400,7 @@ impl Recorder {
     }
 
     fn each_second(&mut self, now: Monotonic) {
-        let trusted = wall::trust();
+        let trusted = trust();
         if trusted > self.trust
             && let Some(w) = &mut self.writer
         {

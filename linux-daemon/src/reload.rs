@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::keeper::Request;
 use crate::load::Tests;
 use crate::recorder::{Fact, Order, Settings};
+use crate::remote::Remotes;
 
 /// What of the configuration takes a restart to change, as it is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub(crate) struct Reloader {
     pub(crate) orders: SyncSender<Order>,
     pub(crate) requests: Sender<Request>,
     pub(crate) tests: Tests,
+    pub(crate) remotes: Remotes,
 }
 
 impl Reloader {
@@ -95,10 +97,18 @@ impl Reloader {
             .send(Order::Settings(settings(&config)))
             .map_err(|_| ending)?;
         self.tests.set((&config).into());
+        self.set_remotes(&config);
         self.requests
             .send(Request::Config(Box::new(config)))
             .map_err(|_| ending)?;
         Ok(())
+    }
+
+    /// Pushes metrics where `config` says.
+    pub(crate) fn set_remotes(&self, config: &Config) {
+        let min_free_bytes = config.keep.min_free_bytes;
+        self.remotes
+            .set(&config.remote_write, &config.store, min_free_bytes);
     }
 }
 

@@ -18,10 +18,12 @@ use crate::config::Config;
 use crate::control::{self, Control};
 use crate::keeper::{Ends, Keeper, Request};
 use crate::load::{self, Load, Paths, TestNews, TestWish};
+use crate::metrics::{Meters, Source};
 use crate::notify;
 use crate::probe::{COMMANDS, ProbeThread, Queues, REPORTS};
 use crate::recorder::{Order, Recorder};
 use crate::reload::{Fixed, Reloader, settings};
+use crate::remote::Remotes;
 use crate::status::Status;
 
 /// How long a signal may go unnoticed.
@@ -108,7 +110,7 @@ impl Daemon {
             Ok(ChaCha12Rng::from_seed(seed))
         };
 
-        let meters = Arc::default();
+        let meters: Arc<Mutex<Meters>> = Arc::default();
         let recorder = Recorder::new(
             settings(&config),
             report_out,
@@ -174,15 +176,21 @@ impl Daemon {
             .map_err(|e| StartError::System("thread load".into(), e))?;
         let tests = load.tests().clone();
 
+        let source = Source {
+            status: status.clone(),
+            meters,
+            started: Instant::now(),
+        };
         let reloader = Reloader {
             fixed: Fixed::of(&config),
             file,
             orders: orders.clone(),
             requests,
             tests: tests.clone(),
+            remotes: Remotes::new(source.clone()),
         };
         let mut daemon = Self {
-            status: status.clone(),
+            status,
             reloader: reloader.clone(),
             stop_control: None,
             control: None,
@@ -214,14 +222,13 @@ impl Daemon {
                 }
             }
         }
+        reloader.set_remotes(&config);
         let (stop_in, stop) = tokio::sync::oneshot::channel();
         let control = Control {
-            status,
-            meters,
+            source,
             orders,
             reload: Arc::new(move || reloader.reload()),
             tests,
-            started: Instant::now(),
         };
         match control::serve(&config.control_socket, config.http, control, stop) {
             Ok(thread) => {
@@ -289,6 +296,8 @@ impl Daemon {
         }
         let _ = self.reloader.orders.send(Order::Stop);
         join("recorder", self.recorder.take());
+        // After the last sample is counted.
+        self.reloader.remotes.stop();
         join("control", self.control.take());
     }
 }

@@ -33,6 +33,8 @@ pub struct Status {
     pub scheduled_tests: Vec<ScheduledTests>,
     /// What happened last, oldest first.
     pub events: VecDeque<Happening>,
+    /// Receivers of remote-write, by their URLs.
+    pub remote_write: BTreeMap<String, RemoteStatus>,
     /// Where the live page is.
     pub http: Option<String>,
 }
@@ -116,6 +118,54 @@ pub struct StoreStatus {
     pub dropped_samples: u64,
     /// Whether the disk is full.
     pub full: bool,
+}
+
+/// A receiver of remote-write.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RemoteStatus {
+    /// The version that it is sent at present; empty before the first batch.
+    pub protocol: String,
+    /// What it took since the start.
+    pub taken: RemoteTally,
+    /// Batches that it refused, in part at least, and the samples that it refused.
+    pub refused: RemoteTally,
+    /// Given up because the queue or the disk was full.
+    pub given_up: RemoteTally,
+    /// Batches that an unclean end has damaged.
+    pub damaged_batches: u64,
+    /// Tries that failed and were to be made again.
+    pub retries: u64,
+    /// Batches that wait.
+    pub queue_batches: u64,
+    /// What they take on the disk, bytes.
+    pub queue_bytes: u64,
+    /// When the oldest of them is from, ms since 1970.
+    pub oldest_ms: Option<i64>,
+    /// Whether nothing is taken down before the clock is synchronised.
+    pub waits_for_clock: bool,
+    /// Why batches wait, where it is not for the next moment only.
+    pub waits_because: Option<String>,
+    /// Why it refused a batch last.
+    pub refused_because: Option<String>,
+    #[serde(skip)]
+    pub(crate) is_full: bool,
+}
+
+/// Batches, and samples in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RemoteTally {
+    /// Batches.
+    pub batches: u64,
+    /// Samples and native histograms.
+    pub samples: u64,
+}
+
+impl RemoteTally {
+    /// More of them.
+    pub(crate) const fn add(&mut self, more: Self) {
+        self.batches += more.batches;
+        self.samples += more.samples;
+    }
 }
 
 /// One series.

@@ -2,41 +2,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use common::{PATIENCE, Place, sent, skipped};
+use common::web::{self, get, is_there, json, percent};
+use common::{PATIENCE, Place, sent};
 use serde_json::Value;
-
-/// The answer to a GET: its head, and its body, in one piece as HTTP/1.0 has it.
-fn get(address: &str, path: &str, accept: &str) -> std::io::Result<(String, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    let (head, body) = said.split_once("\r\n\r\n").ok_or_else(|| {
-        std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("no HTTP: {said:?}"),
-        )
-    })?;
-    Ok((head.to_owned(), body.to_owned()))
-}
-
-fn is_there(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        skipped(&format!("no {program} (Debian's package prometheus)"));
-    }
-    there
-}
 
 /// A daemon with a page of its own, and where that is.
 fn daemon() -> (Place, common::Service, String) {
@@ -102,10 +75,7 @@ impl Prometheus {
              static_configs:\n      - targets: [\"{page}\"]\n"
         );
         std::fs::write(&file, config).unwrap();
-        // A port that is free now; nobody else here asks for one by its number.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = port.local_addr().unwrap().to_string();
-        drop(port);
+        let address = web::free_address();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!(
@@ -119,18 +89,8 @@ impl Prometheus {
         Self { child, address }
     }
 
-    /// The results of an instant query, as soon as there are any that `right` agrees with.
     fn query(&self, query: &str, right: impl Fn(&[(Value, f64)]) -> bool) -> Vec<(Value, f64)> {
-        let begin = Instant::now();
-        let path = format!("/api/v1/query?query={}", percent(query));
-        loop {
-            let found = get(&self.address, &path, "*/*").map_or_else(|_| Vec::new(), results);
-            if right(&found) {
-                return found;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{query}: {found:?}");
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
+        web::query(&self.address, query, right)
     }
 }
 
@@ -142,21 +102,6 @@ impl Drop for Prometheus {
     }
 }
 
-fn json(body: &str) -> Value {
-    serde_json::from_str(body).unwrap_or_default()
-}
-
-fn results((_, body): (String, String)) -> Vec<(Value, f64)> {
-    let answer = json(&body);
-    let results = answer["data"]["result"].as_array().cloned();
-    let value = |r: &Value| r["value"][1].as_str()?.parse().ok();
-    results
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|r| Some((r["metric"].clone(), value(r)?)))
-        .collect()
-}
-
 /// Probes that the page counts as sent.
 fn counted(page: &str) -> f64 {
     let (_, body) = get(page, "/metrics", "*/*").unwrap();
@@ -166,15 +111,6 @@ fn counted(page: &str) -> f64 {
             .next_back()
     });
     sent.map(|n| n.parse::<f64>().unwrap()).sum()
-}
-
-fn percent(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect()
 }
 
 #[test]

@@ -121,6 +121,42 @@ fn scheduled_text(tests: &Value) -> String {
     out
 }
 
+/// How it is going with a receiver of remote-write.
+fn push_text(receiver: &str, r: &Value) -> String {
+    let batches = |what: &str| number(&r[what]["batches"]);
+    let mut out = format!(
+        "push to {}: {} batches taken",
+        clean(receiver),
+        count(batches("taken"))
+    );
+    for (what, n) in [
+        ("refused", batches("refused")),
+        ("given up", batches("given_up")),
+        ("damaged", number(&r["damaged_batches"])),
+    ] {
+        if n > 0 {
+            out.push_str(&format!(", {} {what}", count(n)));
+        }
+    }
+    if number(&r["queue_batches"]) > 0 {
+        out.push_str(&format!(
+            ", {} wait ({})",
+            count(number(&r["queue_batches"])),
+            bytes(number(&r["queue_bytes"]))
+        ));
+    }
+    if r["waits_for_clock"].as_bool() == Some(true) {
+        out.push_str("; nothing is pushed before the clock is synchronised (clock = \"any\")");
+    }
+    for why in ["waits_because", "refused_because"] {
+        if r[why].is_string() {
+            out.push_str(&format!("; {}", text(&r[why])));
+        }
+    }
+    out.push('\n');
+    out
+}
+
 fn status_text(status: &Value, zone: &TimeZone) -> String {
     let store = &status["store"];
     let full = if store["full"].as_bool() == Some(true) {
@@ -150,6 +186,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     }
     for tests in status["scheduled_tests"].as_array().into_iter().flatten() {
         out.push_str(&scheduled_text(tests));
+    }
+    for (receiver, r) in status["remote_write"].as_object().into_iter().flatten() {
+        out.push_str(&push_text(receiver, r));
     }
     let drops: Vec<String> = status["drops"]
         .as_object()
@@ -337,6 +376,10 @@ mod tests {
                 "waits": "it is cellular", "caveat": "nobody knows",
             }],
             "drops": {"seal": 3, "length": 0},
+            "remote_write": {"http://a/w": {
+                "taken": {"batches": 7}, "refused": {"batches": 0}, "given_up": {"batches": 2},
+                "queue_batches": 3, "queue_bytes": 12_288, "waits_because": "timeout",
+            }},
         }), &TimeZone::UTC)
         .replace('\u{a0}', " ");
         for part in [
@@ -347,6 +390,7 @@ mod tests {
             "tests through lte0: 0 B in the last 30 days; probes move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
             "not used: 3 seal\n",
+            "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12 KiB); timeout\n",
             "vie\u{fffd}nna",
             "23.40   19/20  144 000",
             "failed: 12 SERVFAIL, 1 other\n",

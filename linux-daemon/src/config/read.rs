@@ -11,6 +11,7 @@ use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
 use crate::ask;
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing, REALTIME_WAKE_EARLY_NS};
+use crate::remote;
 use crate::stamp;
 
 pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
@@ -56,6 +57,10 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
         .collect();
     config.throughput = read_throughput(&root.section("throughput"));
     config.alerts = alerts::read(&root.section("alerts"));
+    for r in root.sections("remote_write") {
+        let read = remote::read(&r, base, &config.remote_write);
+        config.remote_write.extend(read);
+    }
     root.finish();
     config
 }

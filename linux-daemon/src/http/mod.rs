@@ -13,16 +13,15 @@ mod tests;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::metrics::{self, Format, Meters};
-use crate::status::Status;
+use crate::metrics::{self, Format, Source};
 use history::History;
 use request::{Refusal, Request};
 
@@ -42,18 +41,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What there is to be shown.
-#[derive(Clone)]
-pub(crate) struct Shown {
-    pub(crate) status: Arc<Mutex<Status>>,
-    pub(crate) meters: Arc<Mutex<Meters>>,
-    pub(crate) started: Instant,
-}
-
 /// What the page is made of.
 #[derive(Clone)]
 struct Site {
-    shown: Shown,
+    shown: Source,
     history: Rc<RefCell<History>>,
     tick: Rc<Notify>,
     streams: Rc<RefCell<usize>>,
@@ -62,7 +53,7 @@ struct Site {
 
 /// Serves the page at `listen` for as long as the control thread runs. Where the address cannot be
 /// had, that is said in the log, and everything else goes on.
-pub(crate) async fn serve(listen: SocketAddr, shown: Shown) {
+pub(crate) async fn serve(listen: SocketAddr, shown: Source) {
     let listener = match TcpListener::bind(listen).await {
         Ok(l) => l,
         Err(e) => {
@@ -111,7 +102,7 @@ async fn keep_time(site: Site) {
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         every.tick().await;
-        if let Some(status) = site.now() {
+        if let Some(status) = site.shown.status() {
             site.history.borrow_mut().add(&status.series);
         }
         site.tick.notify_waiters();
@@ -119,16 +110,8 @@ async fn keep_time(site: Site) {
 }
 
 impl Site {
-    fn now(&self) -> Option<Status> {
-        let mut status = self.shown.status.lock().ok()?.clone();
-        status.uptime_s = self.shown.started.elapsed().as_secs();
-        Some(status)
-    }
-
     fn metrics(&self, format: Format) -> Option<String> {
-        let status = self.now()?;
-        // The recorder goes on counting while this is written.
-        let meters = self.shown.meters.lock().ok()?.clone();
+        let (status, meters) = (self.shown.status()?, self.shown.meters()?);
         Some(metrics::page(format, &status, &meters))
     }
 }
@@ -149,7 +132,7 @@ async fn talk(mut stream: TcpStream, site: &Site) -> std::io::Result<()> {
         "/page.css" => answer(&mut stream, "text/css; charset=utf-8", STYLE).await,
         "/page.js" => answer(&mut stream, "text/javascript; charset=utf-8", SCRIPT).await,
         "/api/now" => {
-            let now = json!(site.now()).to_string();
+            let now = json!(site.shown.status()).to_string();
             answer(&mut stream, "application/json", &now).await
         }
         "/api/history" => {
@@ -234,7 +217,7 @@ async fn follow(mut stream: TcpStream, site: &Site) -> std::io::Result<()> {
     )
     .await?;
     loop {
-        let Some(status) = site.now() else {
+        let Some(status) = site.shown.status() else {
             return Ok(());
         };
         let text = format!("data: {}\n\n", json!(status));

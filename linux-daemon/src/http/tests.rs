@@ -7,7 +7,8 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Shown, serve};
+use super::serve;
+use crate::metrics::Source;
 use crate::status::Status;
 
 /// Runs `test` beside a page.
@@ -19,7 +20,7 @@ fn beside_a_page<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr) -> F) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let status = Arc::new(Mutex::new(Status::default()));
         let any = "127.0.0.1:0".parse().unwrap();
-        let shown = Shown {
+        let shown = Source {
             status: status.clone(),
             meters: Arc::default(),
             started: Instant::now(),

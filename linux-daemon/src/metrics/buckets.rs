@@ -1,5 +1,7 @@
 //! A histogram with few fixed buckets, as those who collect it want them.
 
+use super::fine::Fine;
+
 /// Upper edges of the buckets, inclusive, ns; one more holds what is longer. From a quarter of a
 /// millisecond, which tells a gateway by cable from one by radio, to the five seconds after which
 /// nothing is waited for.
@@ -30,10 +32,11 @@ pub(super) const EDGES_NS: [u64; 22] = [
 
 /// See the module. Values go into their bucket exactly, which those of the store's finer histograms,
 /// whose edges lie elsewhere, could not.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Buckets {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buckets {
     counts: [u64; EDGES_NS.len() + 1],
     sum_ns: u128,
+    fine: Fine,
 }
 
 impl Buckets {
@@ -41,20 +44,35 @@ impl Buckets {
     pub(super) fn add(&mut self, value_ns: u64) {
         self.counts[EDGES_NS.partition_point(|edge| *edge < value_ns)] += 1;
         self.sum_ns += u128::from(value_ns);
+        self.fine.add(value_ns);
     }
 
     /// How many values there are.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// Their sum, seconds.
-    pub(super) fn sum_s(&self) -> f64 {
+    pub(crate) fn sum_s(&self) -> f64 {
         self.sum_ns as f64 / 1e9
     }
 
+    /// The same values in many buckets.
+    pub(crate) const fn fine(&self) -> &Fine {
+        &self.fine
+    }
+
+    /// For each edge, in seconds and with a point always, as OpenMetrics writes such numbers, how many
+    /// values are at most that long.
+    pub(crate) fn cumulative_s(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let text = |edge_ns: Option<u64>| {
+            edge_ns.map_or_else(|| "+Inf".to_owned(), |ns| format!("{:?}", ns as f64 / 1e9))
+        };
+        self.cumulative().map(move |(edge, n)| (text(edge), n))
+    }
+
     /// For each edge (`None` is infinity) how many values are at most that long.
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+    fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
         let edges = EDGES_NS.into_iter().map(Some).chain([None]);
         edges.zip(&self.counts).scan(0, |sum, (edge, count)| {
             *sum += count;

@@ -6,12 +6,19 @@
 //! known later, such as the direction of a loss, is a counter of its own.
 
 mod buckets;
+mod fine;
 mod meters;
 mod page;
+mod sink;
+mod source;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub(crate) use buckets::Buckets;
+pub(crate) use fine::SCHEMA;
 pub(crate) use meters::{Meters, Reading};
-pub(crate) use page::page;
+pub(crate) use page::{page, tell};
+pub(crate) use sink::{Kind, Label, Number, Sink, unit_of};
+pub(crate) use source::Source;
 pub(crate) use text::Format;

@@ -2,19 +2,25 @@
 
 use bufferbane_core::detect::Kind as Trouble;
 
-use super::buckets::Buckets;
 use super::meters::{Counts, Labels, Meters};
-use super::text::{Format, Kind, Label, Text};
+use super::sink::{Kind, Label, Sink};
+use super::text::{Format, Text};
 use crate::status::Status;
 
 /// Everything, as text.
 pub(crate) fn page(format: Format, status: &Status, meters: &Meters) -> String {
     let mut text = Text::new(format);
-    daemon(&mut text, status, meters);
-    events(&mut text, meters);
-    interfaces(&mut text, meters);
-    probes(&mut text, meters);
+    tell(&mut text, status, meters);
     text.finish()
+}
+
+/// Tells everything.
+pub(crate) fn tell(sink: &mut impl Sink, status: &Status, meters: &Meters) {
+    daemon(sink, status, meters);
+    remotes(sink, status);
+    events(sink, meters);
+    interfaces(sink, meters);
+    probes(sink, meters);
 }
 
 fn seconds(ns: u64) -> f64 {
@@ -22,14 +28,14 @@ fn seconds(ns: u64) -> f64 {
 }
 
 /// The daemon's own part.
-fn daemon(text: &mut Text, status: &Status, meters: &Meters) {
+fn daemon(sink: &mut impl Sink, status: &Status, meters: &Meters) {
     let (probe, store) = (&meters.probe, &status.store);
     let version: &[Label<'_>] = &[("version", &status.version)];
-    text.family("bufferbane_build_info", Kind::Gauge, "What runs here; 1.");
-    text.value(version, 1);
+    sink.family("bufferbane_build_info", Kind::Gauge, "What runs here; 1.");
+    sink.value(version, 1_u64);
     let mut one = |name, kind, help, value: f64| {
-        text.family(name, kind, help);
-        text.value(&[], value);
+        sink.family(name, kind, help);
+        sink.value(&[], value);
     };
     one(
         "bufferbane_uptime_seconds",
@@ -109,17 +115,77 @@ fn daemon(text: &mut Text, status: &Status, meters: &Meters) {
         "What the configuration asks for and cannot be probed at present.",
         status.troubles.len() as f64,
     );
-    text.family(
+    sink.family(
         "bufferbane_datagrams_dropped",
         Kind::Counter,
         "Datagrams that arrived and were not used.",
     );
     for (reason, n) in probe.drops.iter() {
-        text.value(&[("reason", &reason.as_str())], n);
+        sink.value(&[("reason", &reason.as_str())], n);
     }
 }
 
-fn events(text: &mut Text, meters: &Meters) {
+/// Receivers that all of this is pushed to.
+fn remotes(sink: &mut impl Sink, status: &Status) {
+    if status.remote_write.is_empty() {
+        return;
+    }
+    sink.family(
+        "bufferbane_remote_write_batches",
+        Kind::Counter,
+        "Batches pushed, by what became of them.",
+    );
+    for (receiver, r) in &status.remote_write {
+        for (outcome, n) in [
+            ("taken", r.taken.batches),
+            ("refused", r.refused.batches),
+            ("given_up", r.given_up.batches),
+            ("damaged", r.damaged_batches),
+        ] {
+            sink.value(&[("receiver", receiver), ("outcome", &outcome)], n);
+        }
+    }
+    sink.family(
+        "bufferbane_remote_write_samples",
+        Kind::Counter,
+        "Samples pushed, by what became of them.",
+    );
+    for (receiver, r) in &status.remote_write {
+        for (outcome, n) in [
+            ("taken", r.taken.samples),
+            ("refused", r.refused.samples),
+            ("given_up", r.given_up.samples),
+        ] {
+            sink.value(&[("receiver", receiver), ("outcome", &outcome)], n);
+        }
+    }
+    sink.family(
+        "bufferbane_remote_write_retries",
+        Kind::Counter,
+        "Tries to push a batch that failed and were to be made again.",
+    );
+    for (receiver, r) in &status.remote_write {
+        sink.value(&[("receiver", receiver)], r.retries);
+    }
+    sink.family(
+        "bufferbane_remote_write_queue_batches",
+        Kind::Gauge,
+        "Batches that wait.",
+    );
+    for (receiver, r) in &status.remote_write {
+        sink.value(&[("receiver", receiver)], r.queue_batches);
+    }
+    sink.family(
+        "bufferbane_remote_write_queue_size_bytes",
+        Kind::Gauge,
+        "What waits, on the disk.",
+    );
+    for (receiver, r) in &status.remote_write {
+        sink.value(&[("receiver", receiver)], r.queue_bytes);
+    }
+}
+
+fn events(sink: &mut impl Sink, meters: &Meters) {
     // Those that have not happened too: an increase from nothing to one can only be seen with the zero.
     let mut all = meters.events.clone();
     for interface in meters.carried.keys() {
@@ -128,36 +194,36 @@ fn events(text: &mut Text, meters: &Meters) {
                 .or_default();
         }
     }
-    text.family("bufferbane_events", Kind::Counter, "Events that began.");
+    sink.family("bufferbane_events", Kind::Counter, "Events that began.");
     for ((interface, kind), n) in &all {
-        text.value(&[("interface", interface), ("kind", kind)], n.begun);
+        sink.value(&[("interface", interface), ("kind", kind)], n.begun);
     }
-    text.family(
+    sink.family(
         "bufferbane_events_open",
         Kind::Gauge,
         "Events that are not over.",
     );
     for ((interface, kind), n) in &all {
-        text.value(&[("interface", interface), ("kind", kind)], n.open);
+        sink.value(&[("interface", interface), ("kind", kind)], n.open);
     }
 }
 
-fn interfaces(text: &mut Text, meters: &Meters) {
-    text.family(
+fn interfaces(sink: &mut impl Sink, meters: &Meters) {
+    sink.family(
         "bufferbane_interface_transmit_bytes",
         Kind::Counter,
         "What the interface sent since it was first probed through.",
     );
     for (interface, carried) in &meters.carried {
-        text.value(&[("interface", interface)], carried.up_bytes);
+        sink.value(&[("interface", interface)], carried.up_bytes);
     }
-    text.family(
+    sink.family(
         "bufferbane_interface_receive_bytes",
         Kind::Counter,
         "What the interface received since it was first probed through.",
     );
     for (interface, carried) in &meters.carried {
-        text.value(&[("interface", interface)], carried.down_bytes);
+        sink.value(&[("interface", interface)], carried.down_bytes);
     }
 }
 
@@ -222,40 +288,40 @@ const PROBES: [Probes; 7] = [
 const WAYS: [&str; 2] = ["up", "down"];
 
 /// The series.
-fn probes(text: &mut Text, meters: &Meters) {
-    text.family(
+fn probes(sink: &mut impl Sink, meters: &Meters) {
+    sink.family(
         "bufferbane_series_probed",
         Kind::Gauge,
         "Whether the configuration in force asks for the series.",
     );
     for (s, is_probed) in meters.series() {
-        text.value(&of(&s.labels), u8::from(is_probed));
+        sink.value(&of(&s.labels), u64::from(is_probed));
     }
     for (name, help, value) in PROBES {
-        text.family(name, Kind::Counter, help);
+        sink.family(name, Kind::Counter, help);
         for s in &meters.series {
-            text.value(&of(&s.labels), value(&s.counts));
+            sink.value(&of(&s.labels), value(&s.counts));
         }
     }
-    text.family(
+    sink.family(
         "bufferbane_probes_lost_in_direction",
         Kind::Counter,
         "Lost probes of which the far end said on which way they were lost.",
     );
     for s in &meters.series {
         for (way, n) in WAYS.iter().zip([s.counts.lost_up, s.counts.lost_down]) {
-            text.value(&and(&s.labels, "direction", way), n);
+            sink.value(&and(&s.labels, "direction", way), n);
         }
     }
-    text.family(
+    sink.family(
         "bufferbane_rtt_seconds",
         Kind::Histogram,
         "Round-trip times of answered probes, late ones included.",
     );
     for s in &meters.series {
-        histogram(text, &of(&s.labels), &s.counts.rtt);
+        sink.histogram(&of(&s.labels), &s.counts.rtt);
     }
-    text.family(
+    sink.family(
         "bufferbane_queueing_seconds",
         Kind::Histogram,
         "Delay above the least of that direction, where the far end tells.",
@@ -263,20 +329,8 @@ fn probes(text: &mut Text, meters: &Meters) {
     for s in &meters.series {
         for (way, queue) in WAYS.iter().zip([&s.counts.queue_up, &s.counts.queue_down]) {
             if queue.count() > 0 {
-                histogram(text, &and(&s.labels, "direction", way), queue);
+                sink.histogram(&and(&s.labels, "direction", way), queue);
             }
         }
     }
-}
-
-fn histogram(text: &mut Text, labels: &[Label<'_>], buckets: &Buckets) {
-    for (edge_ns, n) in buckets.cumulative() {
-        // With a point always, as OpenMetrics writes such numbers.
-        let edge = edge_ns.map_or_else(|| "+Inf".to_owned(), |ns| format!("{:?}", seconds(ns)));
-        let mut all = labels.to_vec();
-        all.push(("le", &edge));
-        text.sample("_bucket", &all, n);
-    }
-    text.sample("_sum", labels, buckets.sum_s());
-    text.sample("_count", labels, buckets.count());
 }

@@ -9,7 +9,7 @@ use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind, Severity};
 use proptest::prelude::*;
 
 use super::{Format, Meters, Reading, page};
-use crate::status::Status;
+use crate::status::{RemoteStatus, Status};
 
 /// Values by sample, labels included.
 type Values = BTreeMap<String, f64>;
@@ -111,7 +111,10 @@ fn queueing(up_ns: u64, down_ns: u64) -> Option<Queueing> {
 }
 
 fn read_of(meters: &Meters) -> (Values, Values) {
-    read(&page(Format::OpenMetrics, &Status::default(), meters))
+    let mut status = Status::default();
+    let receiver = RemoteStatus::default();
+    status.remote_write.insert("http://a/w".into(), receiver);
+    read(&page(Format::OpenMetrics, &status, meters))
 }
 
 const FAR: &str =

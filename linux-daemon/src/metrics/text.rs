@@ -2,6 +2,9 @@
 
 use std::fmt::{Display, Write};
 
+use super::buckets::Buckets;
+use super::sink::{Kind, Label, Number, Sink, unit_of};
+
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -41,27 +44,6 @@ impl Format {
     }
 }
 
-/// What kind of metric a family is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// A label and its value.
-pub(super) type Label<'a> = (&'a str, &'a dyn Display);
-
 /// What is written so far.
 #[derive(Debug)]
 pub(super) struct Text {
@@ -81,35 +63,8 @@ impl Text {
         }
     }
 
-    /// Begins a family; `name` is without `_total`. One that ends in seconds or bytes is in these units.
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
-        (self.family, self.kind) = (name, kind);
-        let (shown, units): (_, &[&str]) = match self.format {
-            Format::OpenMetrics => ("", &["seconds", "bytes"]),
-            // There a counter is called as its sample is.
-            Format::Prometheus if kind == Kind::Counter => ("_total", &[]),
-            Format::Prometheus => ("", &[]),
-        };
-        self.line(format_args!("# TYPE {name}{shown} {}", kind.as_str()));
-        let is_in = |unit: &&&str| name.strip_suffix(**unit).is_some_and(|n| n.ends_with('_'));
-        for unit in units.iter().filter(is_in) {
-            self.line(format_args!("# UNIT {name} {unit}"));
-        }
-        self.line(format_args!("# HELP {name}{shown} {help}"));
-    }
-
-    /// The value that the present family, a counter or a gauge, has for these labels.
-    pub(super) fn value(&mut self, labels: &[Label<'_>], value: impl Display) {
-        let suffix = if self.kind == Kind::Counter {
-            "_total"
-        } else {
-            ""
-        };
-        self.sample(suffix, labels, value);
-    }
-
     /// One line of the present family.
-    pub(super) fn sample(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
+    fn sample(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
         self.out.push_str(self.family);
         self.out.push_str(suffix);
         let mut before = '{';
@@ -148,6 +103,42 @@ impl Text {
     }
 }
 
+impl Sink for Text {
+    fn family(&mut self, name: &'static str, kind: Kind, help: &'static str) {
+        (self.family, self.kind) = (name, kind);
+        let (shown, unit) = match self.format {
+            Format::OpenMetrics => ("", unit_of(name)),
+            // There a counter is called as its sample is.
+            Format::Prometheus if kind == Kind::Counter => ("_total", None),
+            Format::Prometheus => ("", None),
+        };
+        self.line(format_args!("# TYPE {name}{shown} {}", kind.as_str()));
+        if let Some(unit) = unit {
+            self.line(format_args!("# UNIT {name} {unit}"));
+        }
+        self.line(format_args!("# HELP {name}{shown} {help}"));
+    }
+
+    fn value(&mut self, labels: &[Label<'_>], value: impl Into<Number>) {
+        let suffix = if self.kind == Kind::Counter {
+            "_total"
+        } else {
+            ""
+        };
+        self.sample(suffix, labels, value.into());
+    }
+
+    fn histogram(&mut self, labels: &[Label<'_>], buckets: &Buckets) {
+        for (edge, n) in buckets.cumulative_s() {
+            let mut all = labels.to_vec();
+            all.push(("le", &edge));
+            self.sample("_bucket", &all, n);
+        }
+        self.sample("_sum", labels, buckets.sum_s());
+        self.sample("_count", labels, buckets.count());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +168,7 @@ mod tests {
             t.family("a_seconds", Kind::Counter, "Time.");
             t.value(&[("name", &"a \"b\"\\\n"), ("n", &5)], 1.5);
             t.family("b", Kind::Gauge, "Things.");
-            t.value(&[], 7);
+            t.value(&[], 7_u64);
             t.finish()
         };
         assert_eq!(

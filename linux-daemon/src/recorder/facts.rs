@@ -6,7 +6,7 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
-use super::wall::trust;
+use super::trust;
 use super::{Fact, Recorder, SECOND_NS, note};
 use crate::alerts::News;
 use crate::status::SeriesStatus;

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 pub mod refuse;
+pub mod web;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

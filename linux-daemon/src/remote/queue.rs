@@ -190,7 +190,7 @@ impl Queue {
 
     fn free_bytes(&self) -> u64 {
         nix::sys::statvfs::statvfs(&self.dir).map_or(u64::MAX, |s| {
-            u64::from(s.blocks_available()).saturating_mul(u64::from(s.fragment_size()))
+            s.blocks_available().saturating_mul(s.fragment_size())
         })
     }
 }

@@ -383,6 +383,7 @@ impl Recorder {
     fn tick(&mut self, now: Monotonic) {
         self.household(now);
         self.watch(now);
+        self.note_cables();
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);
@@ -500,6 +501,8 @@ impl Recorder {
             self.write_health(now);
         }
         self.sum_up_reflector_drops(now);
+        self.watcher.end(now);
+        self.note_cables();
         if let Some(mut writer) = self.writer.take() {
             writer.end_events(now);
             match writer.close() {

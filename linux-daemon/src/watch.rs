@@ -1,10 +1,11 @@
 //! Keeps watch: feeds what is recorded to the detectors of core, and makes events for people of what
 //! they tell.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bufferbane_core::clock::Queueing;
+use bufferbane_core::detect::cable::Record;
 use bufferbane_core::detect::{
     Capacity, Direction, Kind, LineState, Load, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role,
     SeriesFacts, SeriesState, Severity, Thresholds, Value, Watch, clipped,
@@ -39,6 +40,8 @@ pub(crate) struct Watcher {
     told: BTreeMap<u32, EventId>,
     full: bool,
     loads: Loads,
+    /// Lines that are surely no cables.
+    mobile: BTreeSet<u8>,
 }
 
 impl Watcher {
@@ -62,6 +65,7 @@ impl Watcher {
             told: BTreeMap::new(),
             full: false,
             loads: Loads::default(),
+            mobile: BTreeSet::new(),
         }
     }
 
@@ -81,6 +85,9 @@ impl Watcher {
             interval_ns: info.interval_ns,
             timeout_ns: timeout_ns(info.interval_ns),
         };
+        if info.interface_kind == "cellular" {
+            self.mobile.insert(facts.line);
+        }
         let Some(place) = self.watch.add_series(now, facts) else {
             if !std::mem::replace(&mut self.full, true) {
                 log::warn!(
@@ -179,6 +186,20 @@ impl Watcher {
                 return news;
             }
         }
+    }
+
+    /// What lines that may be cables have shown, with their interfaces.
+    pub(crate) fn records(&mut self) -> Vec<(String, Record)> {
+        let records = std::iter::from_fn(|| self.watch.poll_record());
+        records
+            .filter(|r| !self.mobile.contains(&r.line))
+            .filter_map(|r| Some((self.lines.get(usize::from(r.line))?.clone(), r)))
+            .collect()
+    }
+
+    /// Recording ends: all that was summed up is told.
+    pub(crate) fn end(&mut self, now: Monotonic) {
+        self.watch.handle_end(now);
     }
 
     /// The event of a notice, as the store keeps it.

@@ -1,15 +1,18 @@
 //! What lines carried, and what they were found able to carry.
 
+use std::collections::BTreeMap;
+
 use bufferbane_core::household::{MAX_ENCODED_MINUTE, Minute};
 use bufferbane_core::time::Monotonic;
 use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use crate::cable::Stored;
 use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
 use crate::model::Direction;
 use crate::reader::Reader;
-use crate::tables::{CAPACITY, LOAD, LineTime};
+use crate::tables::{CABLE, CAPACITY, LOAD, LineTime};
 use crate::writer::Writer;
 
 /// How a capacity was found.
@@ -44,6 +47,8 @@ pub struct Capacity {
 pub(crate) struct Pending {
     capacities: Vec<(u64, Capacity)>,
     minutes: Vec<(u64, String, Minute)>,
+    /// By begin, interface and kind.
+    pub(crate) cables: BTreeMap<(u64, String), Stored>,
 }
 
 impl Pending {
@@ -60,6 +65,10 @@ impl Pending {
                 .encode(&mut bytes)
                 .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
             table.insert((boot, *begin, interface.as_str()), &bytes[..len])?;
+        }
+        let mut table = tx.open_table(CABLE)?;
+        for ((begin, which), row) in &self.cables {
+            table.insert((boot, *begin, which.as_str()), to_json(row)?.as_slice())?;
         }
         Ok(())
     }
@@ -112,7 +121,7 @@ impl Reader {
         })
     }
 
-    fn each_line_row(
+    pub(crate) fn each_line_row(
         &self,
         table: TableDefinition<'_, LineTime<'static>, &'static [u8]>,
         from_ns: i64,
@@ -137,11 +146,11 @@ impl Reader {
     }
 }
 
-/// Gives up rows of both tables: those of each boot before its instant, ns since boot. Says whether
+/// Gives up rows of all three tables: those of each boot before its instant, ns since boot. Says whether
 /// there were any.
 pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
     let mut any = false;
-    for table in [CAPACITY, LOAD] {
+    for table in [CAPACITY, LOAD, CABLE] {
         let mut table = tx.open_table(table)?;
         for (boot, end) in ends {
             table.retain_in((*boot, 0, "")..(*boot, *end, ""), |_, _| {

@@ -9,8 +9,8 @@ use redb::{Database, ReadableDatabase};
 
 use crate::error::{OpenError, StoreError};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CACHE_BYTES, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD, META,
-    MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, TAIL, TESTS,
+    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD,
+    META, MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -248,6 +248,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(HEALTH)?;
     tx.open_table(CAPACITY)?;
     tx.open_table(LOAD)?;
+    tx.open_table(CABLE)?;
     tx.open_table(TAIL)?;
     tx.commit()?;
     Ok(())

@@ -6,6 +6,7 @@
 //! figures are the same whether a daemon runs or not.
 
 mod buffer;
+mod cable;
 mod capacity;
 mod codec;
 mod copy;
@@ -29,6 +30,7 @@ mod tentative;
 mod timemap;
 mod writer;
 
+pub use cable::CableReading;
 pub use capacity::{Capacity, Method};
 pub use error::{OpenError, StoreError};
 pub use file::compact;

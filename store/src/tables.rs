@@ -55,6 +55,11 @@ pub(crate) const CAPACITY: TableDefinition<'_, LineTime<'static>, &[u8]> =
 pub(crate) const LOAD: TableDefinition<'_, LineTime<'static>, &[u8]> =
     TableDefinition::new("load_1m");
 
+/// What lines showed of what cables do: `Stored` of `cable.rs` as JSON, by its begin, the interface and
+/// the kind. Older files lack the table.
+pub(crate) const CABLE: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("cable");
+
 /// Length of a short rollup window, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
 /// Length of a long one, ns.

@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 
+use bufferbane_core::detect::cable::{Loss, Reading};
 use bufferbane_core::household::{Household, Minute, Seen};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, Method, Reader, Retention, Trust};
@@ -105,4 +106,63 @@ fn capacity_and_load_are_kept_copied_and_given_up() {
     let (capacities, minutes) = read(&path);
     assert!(capacities.is_empty());
     assert_eq!(minutes.len(), 1);
+}
+
+#[test]
+fn what_a_cable_shows_is_kept_once_copied_and_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let loss = |up| {
+        Reading::Loss(Loss {
+            probes: 72_000,
+            up,
+            down: 1,
+            idle: 500,
+        })
+    };
+    // The same stretch as it grows, before and after a commit, and another interface and hour.
+    w.cable(at(100), at(400), "eth0", loss(1));
+    w.cable(at(100), at(700), "eth0", loss(2));
+    w.commit().unwrap();
+    w.cable(at(100), at(3700), "eth0", loss(3));
+    w.cable(at(100), at(3700), "wlan0", loss(4));
+    w.cable(at(600_000), at(603_600), "eth0", loss(5));
+    w.commit().unwrap();
+    let wall = |s: i64| START_WALL_NS + s * S as i64;
+    let read = |path: &Path, from, to| {
+        let rows = Reader::open(path).unwrap().cable(from, to).unwrap();
+        let said = rows.into_iter().map(|r| match r.reading {
+            Reading::Loss(l) => (r.interface, r.since_ns, r.until_ns, l.up),
+            other => panic!("{other:?}"),
+        });
+        said.collect::<Vec<_>>()
+    };
+    let all = read(&path, i64::MIN, i64::MAX);
+    assert_eq!(
+        all,
+        [
+            ("eth0".to_owned(), wall(100), wall(3700), 3),
+            ("wlan0".to_owned(), wall(100), wall(3700), 4),
+            ("eth0".to_owned(), wall(600_000), wall(603_600), 5),
+        ]
+    );
+    // What reaches into a range belongs to it, and what ended before does not.
+    assert_eq!(read(&path, wall(3600), wall(4000)).len(), 2);
+    assert!(read(&path, wall(3700), wall(600_000)).is_empty());
+
+    let copy = dir.path().join("copy.redb");
+    Reader::open(&path).unwrap().copy(&copy).unwrap();
+    assert_eq!(read(&copy, i64::MIN, i64::MAX), all);
+    let retention = Retention {
+        samples_ns: None,
+        minutes_ns: None,
+        hours_ns: Some(86_400 * S),
+        max_bytes: None,
+    };
+    w.enforce_retention(&retention, wall(600_100), Trust::Disciplined)
+        .unwrap();
+    w.close().unwrap();
+    assert_eq!(read(&path, i64::MIN, i64::MAX), all[2..]);
 }

@@ -2,6 +2,7 @@
 
 use heapless::Deque;
 
+use super::cable::CableWatch;
 use super::capacity::CapacityWatch;
 use super::compare::Told;
 use super::input::{Load, Thresholds};
@@ -31,13 +32,14 @@ pub(crate) struct LineWatch {
     pub(crate) jittery: bool,
     pub(crate) up: CapacityWatch,
     pub(crate) down: CapacityWatch,
-    loads: Deque<(Monotonic, Load), LOADS>,
+    pub(crate) cable: CableWatch,
+    pub(crate) loads: Deque<(Monotonic, Load), LOADS>,
     pub(crate) tests: OwnTests,
-    most: Load,
+    pub(crate) most: Load,
 }
 
 impl LineWatch {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             outages: Outages::new(),
             near: Near::new(),
@@ -45,6 +47,7 @@ impl LineWatch {
             jittery: false,
             up: CapacityWatch::new(),
             down: CapacityWatch::new(),
+            cable: CableWatch::new(),
             loads: Deque::new(),
             tests: OwnTests::new(),
             most: Load {

@@ -5,7 +5,8 @@
 //!  (any      (order   (line)  ├▶ queue  ─▶ latency_spike, bufferbloat
 //!  order)    of send)         ├▶ jitter ─▶ high_jitter            ├─▶ ledger ─▶ Notice
 //!                             ├▶ route, peak, capacity            │  (one trouble,
-//!                             └▶ compare ─▶ routing_fault, ...    │   one event)
+//!                             ├▶ compare ─▶ routing_fault, ...    │   one event)
+//!                             └▶ cable ─▶ Record ─▶ what cable lines do
 //! ```
 //!
 //! [`Watch`] is fed with what became of each probe in whatever order that becomes known
@@ -21,6 +22,7 @@
 //! it.
 
 mod baseline;
+pub mod cable;
 mod capacity;
 mod chance;
 mod compare;
@@ -138,6 +140,9 @@ where
         };
         if let Some(s) = state.0.take() {
             self.ledger.withdraw(s.line(), place, now);
+            if let Some(l) = line_of(&mut self.lines, s.line()) {
+                l.cable.forget(place);
+            }
         }
     }
 
@@ -258,6 +263,19 @@ where
         self.ledger.poll()
     }
 
+    /// The next record of what a line that may be a cable shows: see [`cable`].
+    pub fn poll_record(&mut self) -> Option<cable::Record> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        lines.find_map(|(n, l)| l.0.as_mut()?.cable.poll(n as u8))
+    }
+
+    /// It ends: what has been summed up for records is there to be polled.
+    pub fn handle_end(&mut self, now: Monotonic) {
+        for l in self.lines.iter_mut().filter_map(|l| l.0.as_mut()) {
+            l.cable.tell(now, true);
+        }
+    }
+
     /// Events that could not be told, and probes that had to be judged before all was known of them.
     #[must_use]
     pub const fn shortfalls(&self) -> (u64, u64) {
@@ -295,6 +313,7 @@ where
                 near,
             };
             outages.step(place, facts.target, &probe, &t, &mut at);
+            l.cable.step(place, &facts, &probe);
         }
         let local_ns = self.local_ns(probe.sent);
         if let Some(s) = watched(&mut self.series, place) {
@@ -315,6 +334,7 @@ where
                 outages.settle(now, &t, &mut at);
             }
             if let Some(l) = &mut l.0 {
+                cable::each_second(l, now);
                 for (me, watch) in [(0, &mut l.up), (1, &mut l.down)] {
                     if let Some((kind, at)) = watch.each_second(now, me == 0) {
                         self.ledger.clear(n as u8, me, kind, at);

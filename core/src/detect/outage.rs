@@ -296,6 +296,20 @@ impl Outages {
         }
     }
 
+    /// Whether the line was dead for some of the time between two instants of some seconds ago.
+    pub(crate) fn touch(&self, from: Monotonic, to: Monotonic) -> bool {
+        let known = self.known.iter().map(|(a, b, _)| (*a, *b));
+        let open = self
+            .waiting
+            .iter()
+            .map(|e| (e.stretch.first, e.stretch.last));
+        let lasting = self.now.map(|s| (s.first, s.last));
+        known
+            .chain(open)
+            .chain(lasting)
+            .any(|(a, b)| a <= to && from <= b)
+    }
+
     /// A loss of long ago has got its direction.
     pub(crate) fn learn(&mut self, probe: &Probe, out: &mut At<'_>) {
         let Some((kind, first, last, up, down)) = &mut self.last else {

@@ -33,6 +33,8 @@ pub(crate) struct Peak {
     hour_at: Option<u64>,
     hour: [Sketch; 3],
     cells: [[Hour; 24]; DAYS],
+    /// Of each day, probes of which it was known that the line was idle, and others.
+    idle: [(u32, u32); DAYS],
     told: Option<Monotonic>,
 }
 
@@ -48,13 +50,23 @@ impl Peak {
                 up_ns: 0,
                 down_ns: 0,
             }; 24]; DAYS],
+            idle: [(0, 0); DAYS],
             told: None,
         }
     }
 
     /// One answered probe of an idle line (or one whose load is not known). `local_ns` counts from a
     /// local midnight.
-    pub(crate) fn step(&mut self, local_ns: u64, rtt_ns: u32, queues_ns: Option<(u32, u32)>) {
+    pub(crate) fn step(
+        &mut self,
+        local_ns: u64,
+        rtt_ns: u32,
+        queues_ns: Option<(u32, u32)>,
+        idle: bool,
+    ) {
+        let (known, other) = &mut self.idle[(local_ns / HOUR_NS / 24 % DAYS as u64) as usize];
+        let count = if idle { known } else { other };
+        *count = count.saturating_add(1);
         let minute = local_ns / MINUTE_NS;
         if minute != self.minute_at {
             self.end_minute();
@@ -94,6 +106,10 @@ impl Peak {
         if ended.is_multiple_of(24) {
             *cell = [Hour::default(); 24];
         }
+        if ended % 24 == 23 {
+            // The next day's begin.
+            self.idle[((ended / 24 + 1) % DAYS as u64) as usize] = (0, 0);
+        }
         if rtt.len() >= MINUTES {
             cell[(ended % 24) as usize] = Hour {
                 rtt_ns: rtt.median().unwrap_or(0).max(1),
@@ -107,6 +123,12 @@ impl Peak {
         }
         let midnight = now.saturating_sub(local_ns % HOUR_NS);
         self.judge(ended / 24, midnight, days)
+    }
+
+    /// Whether the counters showed that the house was idle when the probes of a day were sent.
+    fn was_idle(&self, day: u64) -> bool {
+        let (known, other) = self.idle[(day % DAYS as u64) as usize];
+        known > 0 && other <= known / 20
     }
 
     fn judge(
@@ -145,6 +167,14 @@ impl Peak {
         .number("to_hour", last.last as u64 + 1)
         .number("night_ns", last.night_ns.into())
         .number("evening_ns", last.evening_ns.into())
+        .word(
+            "load",
+            if self.was_idle(today) {
+                "idle"
+            } else {
+                "unknown"
+            },
+        )
         .ratio(
             "ratio",
             f64::from(last.evening_ns) / f64::from(last.night_ns.max(1)),

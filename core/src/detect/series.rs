@@ -183,7 +183,7 @@ impl Watched {
             && !loaded
         {
             let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
-            self.peak.step(local_ns, rtt_ns, queues);
+            self.peak.step(local_ns, rtt_ns, queues, busy == Busy::Idle);
         }
     }
 

@@ -77,3 +77,66 @@ fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
     let text = &events[0].1.text;
     assert!(text.starts_with("321 samples were dropped"), "{text}");
 }
+
+/// Eighty seconds of probes that leave at grants of 2 ms only: the store knows it before anybody asks,
+/// unless the interface is a mobile network's.
+#[test]
+fn what_a_cable_line_shows_is_in_the_store() {
+    use bufferbane_core::detect::cable::Reading;
+    use bufferbane_core::sample::Status;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let options = WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    };
+    let mut recorder = recorder(&path, options);
+    for (index, interface, kind) in [(0, "wan", "wired"), (1, "wwan", "cellular")] {
+        let info = SeriesInfo {
+            interface: interface.into(),
+            interface_kind: kind.into(),
+            target: "far".into(),
+            kind: SeriesKind::Udp,
+            family: 4,
+            dscp: 0,
+            size: 128,
+            interval_ns: SECOND_NS / 20,
+            address: "192.0.2.1".into(),
+        };
+        recorder.obey(Order::Series(SeriesIndex(index), info));
+    }
+    let begin = clock::now();
+    for seq in 0..1600u64 {
+        // Anywhere in the slot.
+        let off_ns = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 40_000_000;
+        let sent = begin.saturating_add(seq * SECOND_NS / 20 + off_ns);
+        let wait_ns = sent.as_nanos().next_multiple_of(2_000_000) - sent.as_nanos();
+        for index in 0..2 {
+            let mut sample = Sample::lost(SeriesIndex(index), seq, sent, 128);
+            sample.status = Status::Ok;
+            sample.rtt_ns = Some(20_000_000 + wait_ns);
+            sample.raw_up_ns = Some(7_000_000 + wait_ns as i64);
+            sample.raw_down_ns = Some(13_000_000);
+            recorder.record(Observation::New(sample));
+        }
+        recorder.watch(sent);
+        recorder.note_cables();
+    }
+    recorder.finish();
+
+    let rows = Reader::open(&path)
+        .unwrap()
+        .cable(i64::MIN, i64::MAX)
+        .unwrap();
+    assert!(rows.iter().all(|r| r.interface == "wan"), "{rows:?}");
+    let grants = rows.iter().find_map(|r| match r.reading {
+        Reading::Grants(g) => Some(g),
+        _ => None,
+    });
+    let grants = grants.expect("grants");
+    assert!(
+        (1_990_000..2_010_000).contains(&grants.period_ns),
+        "{grants:?}"
+    );
+}

@@ -5,7 +5,7 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 
 use crate::error::StoreError;
 use crate::tables::{
-    BLOCKS, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD, MINUTES, SeriesTime, TESTS,
+    BLOCKS, CABLE, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD, MINUTES, SeriesTime, TESTS,
 };
 
 /// Stretches of a table of which rows are looked at.
@@ -76,6 +76,7 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     used += of_rows(tx, HEALTH)?;
     used += of_rows(tx, CAPACITY)?;
     used += of_rows(tx, LOAD)?;
+    used += of_rows(tx, CABLE)?;
     Ok(used)
 }
 

@@ -65,8 +65,8 @@ pub(crate) fn anonymize(report: &mut Report) {
     for value in lists.into_iter().flatten() {
         names.scrub_value(value);
     }
-    if let Some(cable) = &mut report.cable {
-        names.scrub_value(cable);
+    for f in report.cable.iter_mut().flat_map(|c| &mut c.findings) {
+        f.interface = names.of_interface(&f.interface);
     }
 }
 

@@ -12,7 +12,7 @@ use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
     Stamps, Time, Timestamps,
 };
-use super::{cover, health, lines, outages};
+use super::{cable, cover, health, lines, outages};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -92,6 +92,9 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         compared: Vec::new(),
         events,
     };
+    let infos: Vec<SeriesInfo> = ids.iter().map(|(_, info)| info.clone()).collect();
+    let of = (infos.as_slice(), report.series.as_slice());
+    report.cable = cable::of(reader, selection, range, of, &report.events)?;
     report.verdicts = super::verdict::verdicts(&report);
     report.grades = grades(&report);
     Ok(Built {

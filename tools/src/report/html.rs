@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cover, explore, words};
+use super::{cable, cover, explore, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -68,6 +68,7 @@ pub(crate) fn render(
     grades(&mut page, report);
     summary(&mut page, report);
     load_tests(&mut page, report, zone);
+    cable_line(&mut page, report);
     compared(&mut page, report, zone);
     outages(&mut page, report);
     page.push_str("<h2>Charts</h2>\n");
@@ -110,6 +111,19 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }
     page.push_str("</ul>\n</section>\n");
+}
+
+/// What is known of a cable line.
+fn cable_line(page: &mut String, report: &Report) {
+    let lines = cable::lines(report);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Cable</h2>\n<ul>\n");
+    for line in lines {
+        push(page, format_args!("<li>{}</li>\n", escape(&line)));
+    }
+    page.push_str("</ul>\n");
 }
 
 /// Grades as tiles: what people look for first.

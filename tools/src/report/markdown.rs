@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::Report;
-use super::{cover, text, words};
+use super::{cable, cover, text, words};
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
 use crate::when;
 
@@ -79,6 +79,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if !tests.is_empty() {
         out.push_str("\n## Throughput and latency under load\n\n");
         for line in tests {
+            out.push_str(&format!("- {}\n", escape(&line)));
+        }
+    }
+    let cable = cable::lines(report);
+    if !cable.is_empty() {
+        out.push_str("\n## Cable\n\n");
+        for line in cable {
             out.push_str(&format!("- {}\n", escape(&line)));
         }
     }

@@ -2,6 +2,7 @@
 
 mod anonymize;
 mod build;
+mod cable;
 mod compare;
 mod cover;
 mod explore;

@@ -9,6 +9,7 @@ use bufferbane_store::SeriesKind;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::cable::Cable;
 use super::compare::Change;
 use super::outages::Outages;
 use crate::loads::{Bufferbloat, Throughput};
@@ -46,7 +47,7 @@ pub(crate) struct Report {
     /// Capacity of the line.
     pub(crate) capacity: Vec<Value>,
     /// What is known of a cable line.
-    pub(crate) cable: Option<Value>,
+    pub(crate) cable: Option<Cable>,
     /// What load, or the worst of the time, does to latency, by interface and direction.
     pub(crate) grades: Vec<Grade>,
     /// When nothing answered, by interface and day.

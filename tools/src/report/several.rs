@@ -94,6 +94,10 @@ impl Stores {
             all.clock.extend(more.clock);
             all.load.extend(more.load);
             all.capacity.extend(more.capacity);
+            match (&mut all.cable, more.cable) {
+                (Some(all), Some(more)) => all.findings.extend(more.findings),
+                (none, more) => *none = none.take().or(more),
+            }
             all.events.extend(more.events);
         }
         stores.report.events.sort_by_key(|e| (e.start, e.id));
@@ -190,6 +194,8 @@ fn rename(report: &mut Report, label: &str) {
         .outages
         .iter_mut()
         .for_each(|o| name(&mut o.interface));
+    let found = report.cable.iter_mut().flat_map(|c| &mut c.findings);
+    found.for_each(|f| name(&mut f.interface));
     report
         .events
         .iter_mut()

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cover, words};
+use super::{cable, cover, words};
 use crate::show::{clean, count, cut, millis_or_dash, percent, stretch, table};
 use crate::when;
 
@@ -48,6 +48,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         out.push_str("\nThroughput and latency under load\n");
         for line in tests {
             out.push_str(&wrap(&format!("  {line}"), 4));
+        }
+    }
+    let cable = cable::lines(report);
+    if !cable.is_empty() {
+        out.push_str("\nCable\n");
+        for line in cable {
+            out.push_str(&wrap(&format!("  {}", clean(&line)), 4));
         }
     }
     out.push_str("\nEvents\n");

@@ -303,6 +303,17 @@ impl Run {
                         }
                     }
                 }
+                What::Grants { every_ns, collide } if within(e, at_ns) => {
+                    // The head end's clock is another, 20 ppm faster.
+                    let asked = at_ns + up_ns + at_ns / 50_000;
+                    up_ns += asked.next_multiple_of(every_ns) - asked;
+                    if collide > 0 && self.rng.next_u32().is_multiple_of(collide) {
+                        up_ns += every_ns * (1 + u64::from(self.rng.next_u32() % 3));
+                    }
+                }
+                What::Detour { up_ns: longer_ns } if within(e, at_ns) => {
+                    up_ns += longer_ns * self.chance_ns(2);
+                }
                 What::Test if within(e, at_ns) => in_test = true,
                 _ => {}
             }

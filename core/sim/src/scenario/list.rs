@@ -1,6 +1,7 @@
 //! The scenarios: every kind of trouble, several at once, and lines that have none.
 
 mod access;
+pub mod cables;
 mod elsewhere;
 mod mixed;
 mod parts;

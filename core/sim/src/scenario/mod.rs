@@ -4,6 +4,7 @@
 //! which probes it touched, and so when each event begins and ends. [`judge`] runs the detectors of
 //! core over one scenario and holds what they tell against what happened.
 
+pub mod cable;
 pub mod line;
 pub mod list;
 pub mod spec;
@@ -11,6 +12,7 @@ pub mod table;
 
 use std::collections::BTreeMap;
 
+use bufferbane_core::detect::cable::Record;
 pub use bufferbane_core::detect::verdict::Cause;
 use bufferbane_core::detect::verdict::{Fact, Judgement};
 use bufferbane_core::detect::{
@@ -102,7 +104,12 @@ pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
         scenario.cause,
         scenario.series.iter().map(|s| s.facts).collect::<Vec<_>>(),
     );
-    let (events, run, probes) = watch(scenario, seed);
+    let Watched {
+        events,
+        run,
+        probes,
+        ..
+    } = watch(scenario, seed);
 
     let near: Vec<usize> = roles
         .iter()
@@ -143,9 +150,21 @@ pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
     }
 }
 
-/// Lets the detectors watch a scenario to its end: what they told at last.
+/// What came of watching a scenario.
+pub struct Watched {
+    /// Events as they were told at last.
+    pub events: Vec<Event>,
+    /// What lines that may be cables showed: the last record of each line, kind and begin.
+    pub records: Vec<Record>,
+    /// The scenario at its end.
+    pub run: Run,
+    /// Probes simulated.
+    pub probes: u64,
+}
+
+/// Lets the detectors watch a scenario to its end.
 #[must_use]
-pub fn watch(scenario: Scenario, seed: u64) -> (Vec<Event>, Run, u64) {
+pub fn watch(scenario: Scenario, seed: u64) -> Watched {
     let zero = Monotonic::ZERO;
     let n = scenario.series.len();
     let mut watch = Watch::new(
@@ -161,6 +180,7 @@ pub fn watch(scenario: Scenario, seed: u64) -> (Vec<Event>, Run, u64) {
     let end_ns = scenario.length_ns + AFTER_NS;
     let mut run = Run::new(scenario, seed);
     let mut told: BTreeMap<u32, Event> = BTreeMap::new();
+    let mut records = BTreeMap::new();
     let (mut reports, mut now_ns, mut probes) = (Vec::new(), 0, 0);
     while now_ns < end_ns {
         now_ns += TICK_NS;
@@ -190,9 +210,21 @@ pub fn watch(scenario: Scenario, seed: u64) -> (Vec<Event>, Run, u64) {
                 break;
             }
         }
+        if now_ns >= end_ns {
+            watch.handle_end(now);
+        }
+        while let Some(r) = watch.poll_record() {
+            let kind = std::mem::discriminant(&r.reading);
+            records.insert((r.since, r.line, format!("{kind:?}")), r);
+        }
     }
     assert_eq!(watch.shortfalls(), (0, 0));
-    (told.into_values().collect(), run, probes)
+    Watched {
+        events: told.into_values().collect(),
+        records: records.into_values().collect(),
+        run,
+        probes,
+    }
 }
 
 /// What had to be told: the `n`th expected event, by the series of `told` where they have told it.

@@ -61,6 +61,18 @@ pub enum What {
         /// Longer by, ns.
         longer_ns: u64,
     },
+    /// They leave upward at certain instants only.
+    Grants {
+        /// From one to the next, ns.
+        every_ns: u64,
+        /// One in so many waits for some further ones; 0: none.
+        collide: u32,
+    },
+    /// Every second takes another path upward.
+    Detour {
+        /// So much longer, ns.
+        up_ns: u64,
+    },
     /// It is a load test of our own.
     Test,
 }

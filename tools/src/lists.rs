@@ -390,7 +390,7 @@ mod tests {
             "tests through lte0: 0 B in the last 30 days; probes move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
             "not used: 3 seal\n",
-            "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12 KiB); timeout\n",
+            "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12.0 KiB); timeout\n",
             "vie\u{fffd}nna",
             "23.40   19/20  144 000",
             "failed: 12 SERVFAIL, 1 other\n",

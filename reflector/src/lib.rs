@@ -10,6 +10,7 @@
 //! [`Running`] is the echo thread alone, for whoever wants a reflector within a program of its own;
 //! [`service`] adds what the installed service has.
 
+mod allowance;
 pub mod config;
 mod departures;
 mod echo;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use bufferbane_linux_io::{Waker, clock, host};
 use serde_json::Value;
 
+use allowance::allowances;
 use config::Config;
 use echo::{Command, Echo, Mail, Started};
 use stats::Snapshot;
@@ -211,7 +213,7 @@ impl Running {
         let per_client = config.limits.sessions_per_client;
         self.command(Command::Keys(echo::keys(&config.clients, per_client)))?;
         if let Some(streams) = &self.streams {
-            let clients = streams::allowances(&config.clients);
+            let clients = allowances(&config.clients);
             streams.tell(streams::Command::Clients(clients, streams::limits(config)));
         }
         self.clients = config.clients.iter().map(|c| c.name.clone()).collect();
@@ -297,10 +299,7 @@ fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
         told,
         counts: Arc::clone(&counts),
     };
-    let (clients, limits) = (
-        streams::allowances(&config.clients),
-        streams::limits(config),
-    );
+    let (clients, limits) = (allowances(&config.clients), streams::limits(config));
     let (tell, told) = sync_channel::<Result<Waker, String>>(1);
     let thread = std::thread::Builder::new()
         .name("streams".into())

@@ -22,7 +22,8 @@ use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, SocketId, StreamId, Wak
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::config::{Client, Config};
+use crate::allowance::{Allowance, Spent};
+use crate::config::Config;
 
 /// Streams that there is room for, of all tests and of those that have not shown a token yet.
 const STREAMS: u16 = 256;
@@ -35,8 +36,6 @@ const ROUND_NS: u64 = 1_000_000_000;
 /// Addresses that are let in for a test, the latest: a client may move to another, and tests in all
 /// are at most sixteen.
 const ADDRESSES_PER_TEST: usize = 2;
-/// A client's bytes count for this long, ns.
-const DAY_NS: u64 = 24 * 3_600_000_000_000;
 
 /// An order, and where its report goes.
 #[derive(Clone, Copy)]
@@ -70,24 +69,6 @@ pub(crate) enum Command {
     Clients(Vec<Allowance>, HostLimits),
     /// To end.
     Stop,
-}
-
-/// What a client may do here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    name: String,
-    max_rate_bps: Option<u64>,
-    daily_bytes: Option<u64>,
-}
-
-/// The clients' allowances.
-pub(crate) fn allowances(clients: &[Client]) -> Vec<Allowance> {
-    let one = |c: &Client| Allowance {
-        name: c.name.clone(),
-        max_rate_bps: c.max_rate_bps,
-        daily_bytes: c.daily_bytes,
-    };
-    clients.iter().map(one).collect()
 }
 
 /// The limits on tests in all.
@@ -145,8 +126,7 @@ pub(crate) struct Streams {
     owned: HashMap<StreamId, Owned>,
     /// Who may connect, for which test.
     admitted: Vec<(TestHandle, IpAddr)>,
-    /// By client's name: since when its bytes count, and how many those are.
-    spent: HashMap<String, (Monotonic, u64)>,
+    spent: Spent,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -171,7 +151,7 @@ impl Streams {
             limits,
             owned: HashMap::new(),
             admitted: Vec::new(),
-            spent: HashMap::new(),
+            spent: Spent::default(),
             counts: TestCounts::default(),
             rng,
         })
@@ -237,6 +217,8 @@ impl Streams {
                     if old != new {
                         // Clients have other numbers now: nobody's test goes on as another's.
                         self.host.end_all(clock::now());
+                        // What they moved is told of those whose tests they were.
+                        self.end_tests();
                     }
                     self.clients = clients;
                     self.limits = limits;
@@ -274,11 +256,7 @@ impl Streams {
         let port = self.port_for(&asked.way);
         let asker = Asker {
             client,
-            bytes_left: allowance.daily_bytes.map(|daily| {
-                let spent = self.spent.get(&allowance.name);
-                let counts = spent.filter(|(since, _)| now.saturating_since(*since) < DAY_NS);
-                daily.saturating_sub(counts.map_or(0, |(_, bytes)| *bytes))
-            }),
+            bytes_left: self.spent.left(now, allowance),
             congestion_known: congestion(&asked.order.congestion)
                 .is_some_and(|name| tcp::check_congestion(name).is_ok()),
             port: port.unwrap_or(0),
@@ -432,13 +410,7 @@ impl Streams {
             });
             self.admitted.retain(|(t, _)| *t != test);
             if let Some(allowance) = self.clients.get(usize::from(client)) {
-                let now = clock::now();
-                let spent = self.spent.entry(allowance.name.clone());
-                let spent = spent.or_insert((now, 0));
-                if now.saturating_since(spent.0) >= DAY_NS {
-                    *spent = (now, 0);
-                }
-                spent.1 = spent.1.saturating_add(bytes);
+                self.spent.add(clock::now(), &allowance.name, bytes);
             }
         }
         if ended {

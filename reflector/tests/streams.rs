@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
@@ -13,10 +13,11 @@ use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
 use common::{Prober, key};
+use socket2::{Domain, Socket, Type};
 
 const LONG: Duration = Duration::from_secs(10);
 
-fn reflector(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Running {
+fn config(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Config {
     let client = |n: u8| Client {
         name: format!("client-{n}"),
         keys: vec![key(n)],
@@ -24,14 +25,17 @@ fn reflector(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Running {
         max_rate_bps,
         daily_bytes,
     };
-    let config = Config {
+    Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         listen_is_default: false,
         control_socket: None,
         clients: vec![client(1), client(2)],
         ..Config::default()
-    };
-    Running::start(&config).unwrap()
+    }
+}
+
+fn reflector(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Running {
+    Running::start(&config(daily_bytes, max_rate_bps)).unwrap()
 }
 
 fn guest(up: u8, down: u8) -> Guest {
@@ -169,7 +173,7 @@ fn a_client_that_vanishes_leaves_the_way_free_for_the_next() {
 
 #[test]
 fn a_days_bytes_end_a_test_and_refuse_the_next() {
-    let r = reflector(Some(3_000_000), Some(80_000_000));
+    let mut r = reflector(Some(3_000_000), Some(80_000_000));
     let at = r.listen()[0];
     let mut prober = asking(&r, 1, guest(0, 1), |s| s == GuestState::Granted);
     let mut bulk_bytes = 0;
@@ -211,5 +215,125 @@ fn a_days_bytes_end_a_test_and_refuse_the_next() {
     asking(&r, 1, guest(1, 0), |s| {
         s == GuestState::Refused(EndReason::DailyBytes)
     });
+    assert_eq!(r.status().unwrap()["tests"]["refused"], 1);
     asking(&r, 2, guest(1, 0), |s| s == GuestState::Granted);
+}
+
+/// What a client's test carried each way, bit/s, over all of its time and in the middle one of its bins.
+struct Rates {
+    up: f64,
+    up_middle: f64,
+    down: f64,
+}
+
+fn rates(r: &Running, n: u8) -> Rates {
+    let mut prober = asking(r, n, guest(2, 2), |s| s == GuestState::Granted);
+    let roles = [Role::Send, Role::Send, Role::Receive, Role::Receive];
+    let begun = Instant::now();
+    let (_, down) = load(&mut prober, r.listen()[0], &roles, Duration::from_secs(2));
+    let loaded = begun.elapsed().as_secs_f64();
+    prober.guest.as_mut().unwrap().stop(clock::now());
+    until(&mut prober, |s| s == GuestState::Ended(EndReason::None));
+    let ended = begun.elapsed().as_secs_f64();
+    let guest = prober.guest.as_ref().unwrap();
+    let mut bins = guest.bins().to_vec();
+    bins.sort_unstable();
+    let bits = |bytes: u64| bytes as f64 * 8.0;
+    Rates {
+        up: bits(guest.received()) / ended,
+        up_middle: bits(bins[bins.len() / 2].into()) * 10.0,
+        down: bits(down) / loaded,
+    }
+}
+
+#[test]
+fn a_client_is_held_to_its_rate_and_nobody_else() {
+    const RATE: f64 = 80e6;
+    let mut config = config(None, None);
+    config.clients[0].max_rate_bps = Some(RATE as u64);
+    let r = Running::start(&config).unwrap();
+    let (held, free) = (rates(&r, 1), rates(&r, 2));
+    for (way, rate) in [("up", held.up), ("down", held.down)] {
+        println!("held {way}: {:.1} Mbit/s of {:.1}", rate / 1e6, RATE / 1e6);
+        // What was ahead of the rate at the begin counts over two seconds; a machine that stands still
+        // for a while does not carry less for half of the time.
+        assert!(rate < 1.03 * RATE && rate > 0.5 * RATE, "{way}: {rate}");
+    }
+    println!("in the middle bin up: {:.1} Mbit/s", held.up_middle / 1e6);
+    assert!(held.up_middle < 1.1 * RATE && held.up_middle > 0.8 * RATE);
+    for (way, rate) in [("up", free.up), ("down", free.down)] {
+        println!("free {way}: {:.1} Mbit/s", rate / 1e6);
+        assert!(rate > 1.5 * RATE, "{way}: {rate}");
+    }
+}
+
+#[test]
+fn tests_and_their_streams_end_at_their_numbers() {
+    let mut config = config(None, None);
+    config.limits.test_streams = 3;
+    let mut r = Running::start(&config).unwrap();
+    let refused = |s| s == GuestState::Refused(EndReason::Streams);
+    asking(&r, 1, guest(2, 2), refused);
+    let mut first = asking(&r, 1, guest(2, 1), |s| s == GuestState::Granted);
+    let counts = r.status().unwrap()["tests"].clone();
+    assert_eq!(
+        (&counts["granted"], &counts["refused"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(counts["busy"], 0);
+    // One test at a time, by default.
+    asking(&r, 2, guest(1, 0), |s| s == GuestState::Waiting);
+    assert!(r.status().unwrap()["tests"]["busy"].as_u64() > Some(0));
+    first.guest.as_mut().unwrap().stop(clock::now());
+    until(&mut first, |s| s == GuestState::Ended(EndReason::None));
+    config.limits.concurrent_tests = 0;
+    r.reconfigure(&config).unwrap();
+    asking(&r, 1, guest(1, 0), |s| {
+        s == GuestState::Refused(EndReason::Off)
+    });
+}
+
+/// Whether `from` is let in at `to`; whoever is not hears nothing.
+fn connects(from: [u8; 4], to: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    match socket.connect_timeout(&to.into(), Duration::from_millis(300)) {
+        Ok(()) => true,
+        Err(e) => {
+            assert_eq!(e.kind(), std::io::ErrorKind::TimedOut, "{e}");
+            false
+        }
+    }
+}
+
+#[test]
+fn the_latest_two_addresses_of_a_tests_client_are_let_in() {
+    let r = reflector(None, None);
+    let at = r.listen()[0];
+    let mut prober = asking(&r, 1, guest(1, 0), |s| s == GuestState::Granted);
+    let from = |n| [127, 0, 0, n];
+    let let_in = || [1, 2, 3, 4].map(|n| connects(from(n), at));
+    assert_eq!(let_in(), [true, false, false, false]);
+    // Its orders, which keep the test alive, come from another address each time.
+    for (n, wanted) in [
+        (2, [true, true, false, false]),
+        (3, [false, true, true, false]),
+        (1, [true, false, true, false]),
+    ] {
+        prober.move_to(IpAddr::from(from(n)));
+        let end = Instant::now() + LONG;
+        loop {
+            prober.run(Duration::from_millis(300));
+            let state = prober.guest.as_ref().unwrap().state();
+            assert_eq!(state, GuestState::Granted);
+            let now = let_in();
+            if now == wanted {
+                break;
+            }
+            assert!(Instant::now() < end, "{n}: {now:?}");
+        }
+    }
+    prober.guest.as_mut().unwrap().stop(clock::now());
+    until(&mut prober, |s| s == GuestState::Ended(EndReason::None));
+    assert_eq!(let_in(), [false; 4]);
 }

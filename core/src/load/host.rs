@@ -30,7 +30,7 @@ const LONGEST_WAIT_MS: u32 = 60_000;
 /// What the reflector allows in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
-    /// Tests at a time; 0 is none at all, [`MAX_TESTS`] the most.
+    /// Tests at a time, each of another client; 0 is none at all, [`MAX_TESTS`] the most.
     pub concurrent: u8,
     /// Streams of one test in both directions.
     pub streams: u8,
@@ -196,7 +196,9 @@ impl Host {
         }
         let busy = |wait_ms| (TestState::Busy, EndReason::None, wait_ms);
         let running = self.tests.iter().filter(|t| t.ended.is_none());
-        if running.clone().count() >= usize::from(self.limits.concurrent) {
+        // One of a client at a time: together two would have twice its rate, and twice what is left to it.
+        let has_one = running.clone().any(|t| t.client == asker.client);
+        if has_one || running.clone().count() >= usize::from(self.limits.concurrent) {
             let soonest = running.map(|t| t.last_end().saturating_since(now)).min();
             let ms = u32::try_from(soonest.unwrap_or(0) / 1_000_000).unwrap_or(u32::MAX);
             return Err(busy(ms.clamp(100, LONGEST_WAIT_MS)));

@@ -78,6 +78,57 @@ fn a_second_client_waits_for_its_turn() {
 }
 
 #[test]
+fn tests_at_a_time_end_at_their_number_and_a_client_has_one() {
+    let mut host = Host::new(HostLimits {
+        concurrent: 2,
+        ..LIMITS
+    });
+    let mut state = |client: u16, name: u64, ms: u64| {
+        let mut guest = Guest::new(wish(1, 0), name, at(ms));
+        ask(&mut guest, &mut host, &asker(client), at(ms));
+        guest.state()
+    };
+    assert_eq!(state(0, 1, 0), GuestState::Granted);
+    assert_eq!(state(0, 2, 1), GuestState::Waiting);
+    assert_eq!(state(1, 3, 2), GuestState::Granted);
+    assert_eq!(state(2, 4, 3), GuestState::Waiting);
+    // Asking again for the same one is no second test.
+    assert_eq!(state(0, 1, 4), GuestState::Granted);
+    let silent_ms = 4 + SILENCE_NS / MS;
+    host.handle_timeout(at(silent_ms));
+    let mut state = |client: u16, name: u64| {
+        let mut guest = Guest::new(wish(1, 0), name, at(silent_ms));
+        ask(&mut guest, &mut host, &asker(client), at(silent_ms));
+        guest.state()
+    };
+    assert_eq!(state(0, 2), GuestState::Granted);
+    assert_eq!(state(2, 4), GuestState::Granted);
+}
+
+#[test]
+fn more_than_a_minute_does_not_count() {
+    let mut host = Host::new(LIMITS);
+    let long = Wish {
+        time_ms: u32::MAX,
+        ..wish(1, 0)
+    };
+    let mut guest = Guest::new(long, 5, at(0));
+    ask(&mut guest, &mut host, &asker(0), at(0));
+    let grant = guest.grant().unwrap().clone();
+    let token = write_token(grant.handle, &grant.secret, 0);
+    host.admit(at(0), &token).unwrap();
+    // A minute, and what trickles in; its client asks all the time.
+    for ms in (0..63_000).step_by(50) {
+        ask(&mut guest, &mut host, &asker(0), at(ms));
+        host.handle_timeout(at(ms));
+    }
+    host.handle_timeout(at(62_999));
+    assert_eq!(host.running_tests(), 1);
+    host.handle_timeout(at(63_000));
+    assert_eq!(host.running_tests(), 0);
+}
+
+#[test]
 fn tokens_are_good_once_and_for_their_test_only() {
     let mut host = Host::new(LIMITS);
     let mut guest = Guest::new(wish(1, 1), 5, at(0));
@@ -157,6 +208,14 @@ fn limits_are_kept_and_said() {
     ];
     for (limits, wish, who, reason) in cases {
         assert_eq!(refused(limits, wish, &who), GuestState::Refused(reason));
+    }
+    // One below each of them.
+    let one_byte = Asker {
+        bytes_left: Some(1),
+        ..asker(0)
+    };
+    for (wish, who) in [(wish(8, 8), asker(0)), (wish(1, 0), one_byte)] {
+        assert_eq!(refused(LIMITS, wish, &who), GuestState::Granted);
     }
 }
 

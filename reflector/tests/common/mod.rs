@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,12 @@ pub struct Prober {
     pub guest: Option<Guest>,
 }
 
+fn socket_between(own: IpAddr, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((own, 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
 impl Prober {
     /// 200 probes a second of 200 bytes, each given up after 300 ms.
     pub fn new(key: PresharedKey, to: SocketAddr) -> Self {
@@ -77,16 +83,14 @@ impl Prober {
                 &mut rng,
             )
             .unwrap();
-        let own: SocketAddr = if to.is_ipv6() {
-            "[::]:0".parse().unwrap()
+        let own: IpAddr = if to.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
         } else {
-            "0.0.0.0:0".parse().unwrap()
+            Ipv4Addr::UNSPECIFIED.into()
         };
-        let socket = UdpSocket::bind(own).unwrap();
-        socket.connect(to).unwrap();
         Self {
             client,
-            socket,
+            socket: socket_between(own, to),
             rng,
             samples: Vec::new(),
             events: Vec::new(),
@@ -96,6 +100,11 @@ impl Prober {
 
     pub fn own_address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
+    }
+
+    /// Goes on from another address.
+    pub fn move_to(&mut self, own: IpAddr) {
+        self.socket = socket_between(own, self.socket.peer_addr().unwrap());
     }
 
     pub fn is_answering(&self) -> bool {

@@ -1,0 +1,271 @@
+//! What knocks and keys must never do, and when keys are renewed.
+
+use super::*;
+use crate::wire::header::{Kind, Prefix};
+
+#[test]
+fn a_captured_first_knock_earns_nothing_while_it_is_among_the_latest_and_locks_nobody_out() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let [hello, _] = b.connect(&mut client, 1).unwrap();
+    // As fast as anybody likes, from anywhere.
+    for n in 0..10_000 {
+        assert_eq!(b.ask(n, &hello), Err(DropReason::Replay));
+    }
+    let mut again = b.client(0, 1);
+    b.connect(&mut again, 2).unwrap();
+    assert_eq!(again.poll_event(), Some(SessionEvent::Established));
+    // Long forgotten, it earns a challenge for its own sender, and that is all.
+    for _ in 0..40 {
+        b.wait(1000);
+        let mut other = b.client(0, 1);
+        let knock = b.next(&mut other);
+        b.ask(3, &knock).unwrap();
+    }
+    let answer = b.ask(4, &hello).unwrap();
+    assert!(answer.len() < hello.len());
+    assert_eq!(b.ask(4, &hello), Err(DropReason::Replay));
+}
+
+#[test]
+fn challenges_have_a_budget_for_each_key() {
+    let mut b = Bench::new(entries(&[(1000, 4), (1000, 4)]), 4, 8, 100);
+    let mut count = 0;
+    for n in 0..100 {
+        let mut client = b.client(0, 1);
+        let hello = b.next(&mut client);
+        match b.ask(n, &hello) {
+            Ok(_) => count += 1,
+            Err(reason) => assert_eq!(reason, DropReason::RateLimit),
+        }
+    }
+    assert_eq!(count, 60);
+    let refused = |b: &Bench| b.reflector.keys()[0].drops().get(DropReason::RateLimit);
+    assert_eq!(refused(&b), 40);
+    let mut other = b.client(1, 1);
+    b.connect(&mut other, 1).unwrap();
+    // One more every 50 ms.
+    b.wait(49);
+    let mut client = b.client(0, 1);
+    assert_eq!(b.connect(&mut client, 1), Err(DropReason::RateLimit));
+    b.wait(1);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    assert_eq!(refused(&b), 41);
+}
+
+#[test]
+fn a_first_knock_is_remembered_until_there_were_thirty_two_others() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let hello = b.next(&mut client);
+    b.ask(1, &hello).unwrap();
+    for _ in 0..31 {
+        b.wait(1000);
+        let mut other = b.client(0, 1);
+        let knock = b.next(&mut other);
+        b.ask(3, &knock).unwrap();
+    }
+    assert_eq!(b.ask(1, &hello), Err(DropReason::Replay));
+    assert_eq!(b.reflector.keys()[0].drops().get(DropReason::Replay), 1);
+    let mut other = b.client(0, 1);
+    let knock = b.next(&mut other);
+    b.ask(3, &knock).unwrap();
+    assert!(b.ask(1, &hello).unwrap().len() < hello.len());
+}
+
+#[test]
+fn a_challenge_is_good_for_fifteen_seconds() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let second_knock = |b: &mut Bench| {
+        let mut client = b.client(0, 1);
+        let hello = b.next(&mut client);
+        let mut challenge = b.ask(1, &hello).unwrap();
+        let (meta, now) = (b.meta(9876), b.now);
+        client.handle_reply(now, &meta, &mut challenge).unwrap();
+        b.next(&mut client)
+    };
+    let join = second_knock(&mut b);
+    b.wait(15_000);
+    assert!(b.ask(1, &join).is_ok());
+    let join = second_knock(&mut b);
+    b.now = b.now.saturating_add(15_000 * MS + 1);
+    assert_eq!(b.ask(1, &join), Err(DropReason::Challenge));
+    assert_eq!(b.reflector.keys()[0].drops().get(DropReason::Challenge), 1);
+    assert_eq!(b.reflector.sessions(b.now).count(), 1);
+}
+
+#[test]
+fn keys_are_renewed_after_a_day_and_the_old_ones_hold_for_ten_seconds_more() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let kind = |datagram: &[u8]| Prefix::kind_of(datagram).unwrap();
+    let hear = |b: &Bench, client: &mut TestClient, mut answer: Vec<u8>| {
+        client.handle_reply(b.now, &b.meta(9876), &mut answer)
+    };
+    // Heard just before, so that it is not silence that makes it knock.
+    b.wait(DAY_MS - 20);
+    let probe = b.next(&mut client);
+    let echo = b.ask(1, &probe).unwrap();
+    hear(&b, &mut client, echo).unwrap();
+    b.wait(20);
+    client.handle_timeout(b.now);
+    let probe = b.next(&mut client);
+    assert_eq!(kind(&probe), Kind::Probe);
+    let echoes = [0; 2].map(|_| {
+        b.wait(1);
+        let probe = b.next(&mut client);
+        b.ask(1, &probe).unwrap()
+    });
+    client.handle_timeout(b.now);
+    assert!(client.is_answering());
+    b.connect(&mut client, 1).unwrap();
+    assert_eq!(b.reflector.sessions(b.now).count(), 2);
+    // Under the old keys the last echoes are taken up to the end of the overlap.
+    let [in_time, too_late] = echoes;
+    b.wait(10_000);
+    client.handle_timeout(b.now);
+    hear(&b, &mut client, in_time).unwrap();
+    b.wait(1);
+    client.handle_timeout(b.now);
+    assert!(hear(&b, &mut client, too_late).is_err());
+    let told = core::iter::from_fn(|| client.poll_event());
+    assert!(!told.into_iter().any(|e| e == SessionEvent::RemoteRestarted));
+}
+
+#[test]
+fn knocks_in_the_wrong_order_and_to_a_reflector_that_was_restarted_earn_nothing() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let [hello, join] = b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let probe = b.next(&mut client);
+
+    let mut restarted = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    restarted.rng = ChaCha8Rng::seed_from_u64(78);
+    let mut rng = ChaCha8Rng::seed_from_u64(79);
+    let (keys, places) = (entries(&[(1000, 4)]), vec![Session::default(); 4]);
+    restarted.reflector = Reflector::new(
+        keys,
+        places,
+        vec![StreamRecord::default(); 8],
+        100,
+        &mut rng,
+    );
+    restarted.now = b.now;
+    // The second before the first, both old; then the probe of the session that is gone.
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+    assert!(restarted.ask(1, &hello).unwrap().len() < hello.len());
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+    assert_eq!(restarted.ask(1, &hello), Err(DropReason::Replay));
+    assert_eq!(restarted.ask(1, &probe), Err(DropReason::UnknownSession));
+    assert_eq!(restarted.reflector.sessions(b.now).count(), 0);
+    // A clock that was set back by the restart does not make it younger.
+    restarted.now = Monotonic::from_nanos(MS);
+    assert_eq!(restarted.ask(1, &join), Err(DropReason::Challenge));
+}
+
+#[test]
+fn two_clients_with_one_key_are_two_clients() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let (mut one, mut two) = (b.client(0, 1), b.client(0, 1));
+    b.connect(&mut one, 1).unwrap();
+    b.connect(&mut two, 2).unwrap();
+    for _ in 0..50 {
+        for (client, port) in [(&mut one, 1), (&mut two, 2)] {
+            b.wait(1);
+            let probe = b.next(client);
+            let mut echo = b.ask(port, &probe).unwrap();
+            let (meta, now) = (b.meta(9876), b.now);
+            assert_eq!(client.handle_reply(now, &meta, &mut echo), Ok(()));
+        }
+    }
+    // Each has streams of its own: neither's losses are the other's.
+    assert_eq!(b.reflector.sessions(b.now).count(), 2);
+    let packets: Vec<u64> = b.reflector.sessions(b.now).map(|s| s.packets).collect();
+    assert_eq!(packets, [50, 50]);
+}
+
+#[test]
+fn a_key_is_rotated_under_a_running_session() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let echo = |b: &mut Bench, client: &mut TestClient| {
+        b.wait(1);
+        let probe = b.next(client);
+        b.ask(1, &probe).map(drop)
+    };
+    echo(&mut b, &mut client).unwrap();
+    // The new one is accepted beside the old one, in another place of the list.
+    b.reflector.replace_keys(vec![
+        KeyEntry::new(key(7), 0, 1000, 4),
+        KeyEntry::new(key(0), 0, 1000, 4),
+    ]);
+    echo(&mut b, &mut client).unwrap();
+    let mut renewed = b.client(7, 1);
+    b.connect(&mut renewed, 2).unwrap();
+    echo(&mut b, &mut client).unwrap();
+    // The old one goes: its sessions end, the new one's go on.
+    b.reflector
+        .replace_keys(vec![KeyEntry::new(key(7), 0, 1000, 4)]);
+    assert_eq!(echo(&mut b, &mut client), Err(DropReason::UnknownSession));
+    echo(&mut b, &mut renewed).unwrap();
+    let mut old = b.client(0, 1);
+    assert_eq!(b.connect(&mut old, 1).unwrap_err(), DropReason::UnknownKey);
+    assert_eq!(b.reflector.sessions(b.now).count(), 1);
+    // Under the old name, but with another secret, it is another key.
+    let impostor = PresharedKey {
+        id: key(7).id,
+        ..key(0)
+    };
+    b.reflector
+        .replace_keys(vec![KeyEntry::new(impostor, 0, 9, 4)]);
+    assert_eq!(echo(&mut b, &mut renewed), Err(DropReason::UnknownSession));
+}
+
+#[test]
+fn no_nonce_is_used_twice_by_a_client_that_restarts_in_a_loop() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut knock_nonces = BTreeSet::new();
+    let mut sessions = BTreeSet::new();
+    for _ in 0..200 {
+        b.wait(60);
+        let mut client = b.client(0, 1);
+        let knocks = b.connect(&mut client, 1).expect("it is never locked out");
+        for knock in knocks {
+            assert!(knock_nonces.insert(knock[16..40].to_vec()));
+        }
+        let mut counters = BTreeSet::new();
+        for _ in 0..3 {
+            b.wait(1);
+            let probe = b.next(&mut client);
+            assert!(counters.insert(probe[12..20].to_vec()));
+            assert!(b.ask(1, &probe).is_ok());
+        }
+        // Counters begin anew, so the keys must.
+        let up = b.reflector.session_key_of_test();
+        assert!(sessions.insert(*up.reveal()));
+    }
+    assert_eq!(b.reflector.sessions(b.now).count(), 4);
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 1, 2, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    let up = b.reflector.session_key_of_test();
+    let mut secrets = vec![*key(0).secret.reveal(), *key(0).knock_key().reveal()];
+    secrets.push(*up.reveal());
+    let printed = std::format!("{:?} {client:?} {:?}", b.reflector, key(0));
+    assert!(printed.contains("Secret(..)"));
+    for secret in secrets {
+        let listed = std::format!("{secret:?}");
+        assert!(!printed.contains(listed.trim_matches(['[', ']'])));
+        let hex: std::string::String = secret.iter().map(|b| std::format!("{b:02x}")).collect();
+        assert!(!printed.contains(&hex));
+    }
+}

@@ -117,6 +117,8 @@ struct Owned {
 /// See the module.
 pub(crate) struct Streams {
     bulk: Bulk,
+    /// Whether there is something to send: many a reflector never has a test.
+    filled: bool,
     /// Large, and this is handed over by value.
     host: Box<Host>,
     ends: Ends,
@@ -140,10 +142,11 @@ impl Streams {
     ) -> Result<Self, String> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        let bulk = Bulk::new(STREAMS, |b| rng.fill_bytes(b)).map_err(|e| e.to_string())?;
+        let rng = ChaCha20Rng::from_seed(seed);
+        let bulk = Bulk::new(STREAMS, |_| ()).map_err(|e| e.to_string())?;
         Ok(Self {
             bulk,
+            filled: false,
             host: Box::new(Host::new(limits)),
             ends,
             echo: None,
@@ -380,6 +383,9 @@ impl Streams {
         let role = if admitted.up {
             Role::Receive
         } else {
+            if !std::mem::replace(&mut self.filled, true) {
+                self.bulk.fill(|bytes| self.rng.fill_bytes(bytes));
+            }
             Role::Send
         };
         self.bulk

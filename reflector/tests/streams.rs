@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -217,6 +218,24 @@ fn a_days_bytes_end_a_test_and_refuse_the_next() {
     });
     assert_eq!(r.status().unwrap()["tests"]["refused"], 1);
     asking(&r, 2, guest(1, 0), |s| s == GuestState::Granted);
+}
+
+#[test]
+fn what_a_stream_to_a_client_carries_does_not_compress() {
+    let r = reflector(None, None);
+    let prober = asking(&r, 1, guest(0, 1), |s| s == GuestState::Granted);
+    let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
+    let mut stream = TcpStream::connect((r.listen()[0].ip(), grant.port)).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let token = write_token(grant.handle, &grant.secret, 0);
+    stream.write_all(&token).unwrap();
+    let mut bytes = vec![0; 1 << 16];
+    stream.read_exact(&mut bytes).unwrap();
+    let mut counts = [0; 256];
+    bytes.iter().for_each(|b| counts[usize::from(*b)] += 1);
+    // 256 of each are expected, within 16 or so.
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    assert!(least > Some(&128) && most < Some(&384), "{counts:?}");
 }
 
 /// What a client's test carried each way, bit/s, over all of its time and in the middle one of its bins.

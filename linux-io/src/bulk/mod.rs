@@ -122,8 +122,8 @@ impl Bulk {
         let submissions = (4 * u32::from(streams) + 16).next_power_of_two();
         let ring = Ring::new(submissions, 4 * submissions, features.absolute_wait)
             .map_err(failed("io_uring_setup"))?;
-        let mut bytes = vec![0; LARGEST_CHUNK as usize].into_boxed_slice();
-        random(&mut bytes);
+        // Zeroed memory is none before it is written to.
+        let bytes = vec![0; LARGEST_CHUNK as usize].into_boxed_slice();
         let mut bulk = Self {
             ring,
             streams: (0..streams).map(|_| Stream::free()).collect(),
@@ -133,8 +133,15 @@ impl Bulk {
             waker: Waker::new().map_err(failed("eventfd"))?,
             wake_count: Box::new(0),
         };
+        bulk.fill(random);
         bulk.listen_for_wakes().map_err(StartError::Failed)?;
         Ok(bulk)
+    }
+
+    /// Has `random` write what streams send from now on. Who seldom sends can leave it until then: it is
+    /// 1 MiB that is not taken up before.
+    pub fn fill(&mut self, random: impl FnOnce(&mut [u8])) {
+        random(&mut self.bytes);
     }
 
     /// Wakes it from other threads.

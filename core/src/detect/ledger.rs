@@ -61,7 +61,14 @@ impl Ledger {
         self.notices.len() + STEP <= NOTICES
     }
 
+    /// One that waits and is no begin is brought up to date instead: under heavy loss an event ends and
+    /// goes on more often within a step than there is room for.
     fn tell(&mut self, id: u32, phase: Phase, event: Event) {
+        let mut waiting = self.notices.iter_mut();
+        if let Some(n) = waiting.find(|n| n.id == id && n.phase != Phase::Begin) {
+            (n.phase, n.event) = (phase, event);
+            return;
+        }
         if self.notices.push_back(Notice { id, phase, event }).is_err() {
             self.overflow += 1;
         }
@@ -212,5 +219,40 @@ fn joined(a: Option<Direction>, b: Option<Direction>) -> Option<Direction> {
     match (a, b) {
         (Some(a), Some(b)) if a != b => Some(Direction::Both),
         (a, b) => b.or(a),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Severity;
+    use super::*;
+
+    /// A hundred bursts in a step are one event: its begin, and how it stands in the end.
+    #[test]
+    fn what_comes_back_at_once_takes_the_room_of_two_notices() {
+        const MS: u64 = 1_000_000;
+        let mut ledger = Ledger::new(300_000 * MS);
+        let at = |n: u64| Monotonic::from_nanos(n * MS);
+        for n in 0..100 {
+            let f = Finding::new(Kind::LossBurst, Severity::Warning, at(100 * n));
+            ledger.happened(0, 3, f, at(100 * n + 50));
+        }
+        // Outages are told each by itself.
+        for n in 0..10 {
+            let f = Finding::new(Kind::MicroOutage, Severity::Warning, at(n));
+            ledger.happened(0, 3, f, at(n + 1));
+        }
+        assert_eq!(ledger.overflow(), 0);
+        let told: std::vec::Vec<Notice> = core::iter::from_fn(|| ledger.poll()).collect();
+        assert_eq!(told.len(), 2 + 10);
+        let of_burst: std::vec::Vec<_> = told
+            .iter()
+            .filter(|n| n.event.kind == Kind::LossBurst)
+            .map(|n| (n.phase, n.event.end))
+            .collect();
+        assert_eq!(
+            of_burst,
+            [(Phase::Begin, None), (Phase::End, Some(at(9950)))]
+        );
     }
 }

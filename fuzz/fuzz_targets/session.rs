@@ -240,7 +240,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                     }
                     if let Ok(admitted) = host.admit(now, &token) {
                         let bytes = u64::from(arg(2)) << (arg(3) & 63);
-                        host.received(admitted.test, now, bytes);
+                        host.received(admitted.test, admitted.stream, now, bytes);
                         host.sent(admitted.test, now, bytes);
                         host.in_band(admitted.test, now, bytes);
                     }

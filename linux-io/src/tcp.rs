@@ -255,12 +255,18 @@ pub struct TcpFacts {
     pub cwnd_bytes: u32,
     /// Segments sent again since the begin.
     pub retransmits: u32,
+    /// Segments with data that have come.
+    pub segments_in: u32,
+    /// Those of them that came out of order.
+    pub out_of_order: u32,
+    /// Payload of a full one of them, bytes.
+    pub segment_bytes: u32,
 }
 
 /// Reads `TCP_INFO` of a socket.
 pub(crate) fn facts(fd: RawFd) -> io::Result<TcpFacts> {
-    /// Up to and with `tcpi_total_retrans`, which every kernel that we run on has.
-    const NEEDED: usize = 104;
+    /// Up to and with `tcpi_rcv_ooopack`, which every kernel that we run on has (5.4).
+    const NEEDED: usize = 228;
     let mut bytes = [0u8; NEEDED];
     let mut len = NEEDED as libc::socklen_t;
     // SAFETY: `bytes` is writable for `len` bytes, which is what the kernel is told; it checks the
@@ -285,6 +291,9 @@ pub(crate) fn facts(fd: RawFd) -> io::Result<TcpFacts> {
         rtt_us: rtt,
         cwnd_bytes: cwnd.saturating_mul(mss),
         retransmits: total_retrans,
+        segments_in: word(152),
+        out_of_order: word(224),
+        segment_bytes: word(20),
     })
 }
 

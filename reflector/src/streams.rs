@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::drop_reason::{DropCounters, DropReason};
+use bufferbane_core::load::arrivals::Segments;
 use bufferbane_core::load::host::{Admitted, Asker, Host, HostLimits, SenderFacts, TestHandle};
 use bufferbane_core::load::marks::Marks;
 use bufferbane_core::session::reflector::OrderFrom;
@@ -339,7 +340,8 @@ impl Streams {
             }
             BulkEvent::Received { stream, bytes } => {
                 if let Some(o) = self.owned.get(&stream) {
-                    self.host.received(o.admitted.test, now, bytes);
+                    self.host
+                        .received(o.admitted.test, o.admitted.stream, now, bytes);
                     self.counts.received += bytes;
                 }
             }
@@ -424,8 +426,21 @@ impl Streams {
         }
     }
 
-    /// What TCP says of the streams that this end sends on, summed up for each test.
+    /// What TCP says of streams: of those that this end sends on, summed up for each test; of others, how
+    /// much has come.
     fn ask_tcp(&mut self) {
+        let now = clock::now();
+        for (stream, owned) in self.owned.iter().filter(|(_, o)| o.admitted.up) {
+            if let Some(facts) = self.bulk.facts(*stream) {
+                let segments = Segments {
+                    all: facts.segments_in,
+                    out_of_order: facts.out_of_order,
+                    size: facts.segment_bytes,
+                };
+                let Admitted { test, stream, .. } = owned.admitted;
+                self.host.segments(test, stream, now, segments);
+            }
+        }
         let mut sums: HashMap<TestHandle, (u32, u32, u64, u32)> = HashMap::new();
         for (stream, owned) in self.owned.iter().filter(|(_, o)| !o.admitted.up) {
             if let Some(facts) = self.bulk.facts(*stream) {

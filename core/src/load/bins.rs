@@ -38,7 +38,31 @@ impl Bins {
     pub fn add(&mut self, now: Monotonic, bytes: u64) {
         let begun = *self.begun.get_or_insert(now);
         self.total = self.total.saturating_add(bytes);
-        let index = (now.saturating_since(begun) / BIN_NS) as usize;
+        self.put((now.saturating_since(begun) / BIN_NS) as usize, bytes);
+    }
+
+    /// `bytes` were handed over at `now`, and those before them on the same stream at `since`: they came
+    /// evenly in between. TCP hands over all at once what came behind a hole, when that is filled; where
+    /// a long queue stands, that may be seconds.
+    pub fn add_since(&mut self, since: Monotonic, now: Monotonic, bytes: u64) {
+        let begun = *self.begun.get_or_insert(now);
+        let (from, to) = (since.saturating_since(begun), now.saturating_since(begun));
+        if from >= to {
+            return self.add(now, bytes);
+        }
+        self.total = self.total.saturating_add(bytes);
+        let by = |ns: u64| u128::from(bytes) * u128::from(ns - from) / u128::from(to - from);
+        let mut put = 0;
+        for index in from / BIN_NS..=(to / BIN_NS).min(MAX_BINS as u64) {
+            let end = (index + 1).saturating_mul(BIN_NS).min(to);
+            // No more than `bytes`.
+            let by_end = by(end) as u64;
+            self.put(index as usize, by_end - put);
+            put = by_end;
+        }
+    }
+
+    fn put(&mut self, index: usize, bytes: u64) {
         if index >= MAX_BINS {
             return;
         }
@@ -113,14 +137,29 @@ mod tests {
             let mut bins = Bins::new();
             let (mut at, mut sum) = (5, 0);
             for (step, bytes) in steps {
+                let since = at;
                 at += step;
                 sum += bytes;
-                bins.add(Monotonic::from_nanos(at), bytes);
+                bins.add_since(Monotonic::from_nanos(since), Monotonic::from_nanos(at), bytes);
             }
             prop_assert_eq!(bins.total(), sum);
             prop_assert_eq!(bins.as_slice().iter().map(|b| u64::from(*b)).sum::<u64>(), sum);
             prop_assert_eq!(bins.complete(Monotonic::from_nanos(at)) + 1 >= bins.as_slice().len(), true);
         }
+    }
+
+    #[test]
+    fn what_came_behind_a_hole_is_spread_over_the_time_for_which_it_was_open() {
+        let at = |ms: u64| Monotonic::from_nanos(ms * 1_000_000);
+        let mut bins = Bins::new();
+        bins.begin(at(1000));
+        bins.add_since(at(1050), at(1350), 300);
+        assert_eq!(bins.as_slice(), [50, 100, 100, 50]);
+        // At once, and from before the begin.
+        bins.add_since(at(1350), at(1350), 7);
+        bins.add_since(at(500), at(1200), 20);
+        assert_eq!(bins.as_slice(), [60, 110, 100, 57]);
+        assert_eq!(bins.total(), 327);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use heapless::Vec;
 use rand_core::Rng;
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 
+use super::arrivals::{Arrivals, Segments};
 use super::bins::{Bins, MAX_BINS};
 use super::{MAX_LOAD_NS, MAX_STREAMS, open_token, token_handle};
 use crate::drop_reason::DropReason;
@@ -100,6 +101,8 @@ struct Test {
     used_tokens: u32,
     bytes_left: Option<u64>,
     bins: Bins,
+    /// Of each stream upward that has begun.
+    arrivals: [Option<Arrivals>; MAX_STREAMS],
     sent: u64,
     /// Sum of in-band times, 100 µs, and how many: for each bin.
     in_band: Vec<(u32, u16), MAX_BINS>,
@@ -230,6 +233,7 @@ impl Host {
             used_tokens: 0,
             bytes_left: asker.bytes_left,
             bins: Bins::new(),
+            arrivals: [const { None }; MAX_STREAMS],
             sent: 0,
             in_band: Vec::new(),
             facts: SenderFacts::default(),
@@ -269,6 +273,9 @@ impl Host {
             test.bins.begin(now);
         }
         let up = stream < test.order.streams_up;
+        if up && let Some(arrivals) = test.arrivals.get_mut(usize::from(stream)) {
+            *arrivals = Some(Arrivals::new());
+        }
         let of_down = stream.saturating_sub(test.order.streams_up);
         Ok(Admitted {
             test: handle,
@@ -285,11 +292,23 @@ impl Host {
         })
     }
 
-    /// `bytes` came through a stream of `test`.
-    pub fn received(&mut self, test: TestHandle, now: Monotonic, bytes: u64) {
+    /// `bytes` came through the stream of `test` that was admitted with this number.
+    pub fn received(&mut self, test: TestHandle, stream: u8, now: Monotonic, bytes: u64) {
         if let Some(t) = self.running(test) {
-            t.bins.add(now, bytes);
+            match t.arrivals.get_mut(usize::from(stream)) {
+                Some(Some(arrivals)) => arrivals.take(now, bytes, &mut t.bins),
+                _ => t.bins.add(now, bytes),
+            }
             t.spend(now, bytes);
+        }
+    }
+
+    /// What TCP says of a stream upward; to be told ten times a second.
+    pub fn segments(&mut self, test: TestHandle, stream: u8, now: Monotonic, segments: Segments) {
+        if let Some(t) = self.running(test)
+            && let Some(Some(arrivals)) = t.arrivals.get_mut(usize::from(stream))
+        {
+            arrivals.look(now, segments);
         }
     }
 
@@ -389,7 +408,12 @@ impl Test {
     }
 
     fn end(&mut self, now: Monotonic, reason: EndReason) {
-        self.ended.get_or_insert((now, reason));
+        if self.ended.is_none() {
+            self.ended = Some((now, reason));
+            for arrivals in self.arrivals.iter_mut().flatten() {
+                arrivals.finish(&mut self.bins);
+            }
+        }
     }
 
     fn spend(&mut self, now: Monotonic, bytes: u64) {
@@ -404,7 +428,12 @@ impl Test {
     fn fill(&self, now: Monotonic, port: u16, report: &mut Report) {
         let (at, state, reason) = match self.ended {
             Some((at, reason)) => (at, TestState::Ended, reason),
-            None => (now, TestState::Granted, EndReason::None),
+            // What a stream hands over next may have come before.
+            None => {
+                let known = self.arrivals.iter().flatten().map(|a| a.known(now));
+                let at = known.min().map_or(now, |known| known.min(now));
+                (at, TestState::Granted, EndReason::None)
+            }
         };
         report.state = state as u8;
         report.reason = reason as u8;

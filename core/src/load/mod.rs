@@ -10,6 +10,7 @@
 //!
 //! All of it is sans-IO: sockets and clocks are the drivers'.
 
+pub mod arrivals;
 pub mod bins;
 pub mod grade;
 pub mod guest;

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use std::vec::Vec;
 
+use super::arrivals::Segments;
 use super::guest::{Guest, GuestState, Wish};
 use super::host::{Asker, Host, HostLimits, SILENCE_NS};
 use super::{MAX_STREAMS, write_token};
@@ -231,9 +232,9 @@ fn a_test_ends_when_its_bytes_or_its_time_are_used_up() {
     let grant = guest.grant().unwrap().clone();
     let token = write_token(grant.handle, &grant.secret, 0);
     let test = host.admit(at(0), &token).unwrap().test;
-    host.received(test, at(1), 999);
+    host.received(test, 0, at(1), 999);
     assert_eq!(host.poll_ended(), None);
-    host.received(test, at(2), 1);
+    host.received(test, 0, at(2), 1);
     assert_eq!(host.poll_ended(), Some((test, 0, 1000)));
     ask(&mut guest, &mut host, &who, at(300));
     assert_eq!(guest.state(), GuestState::Ended(EndReason::DailyBytes));
@@ -255,6 +256,46 @@ fn a_test_ends_when_its_bytes_or_its_time_are_used_up() {
     assert_eq!(guest.state(), GuestState::Ended(EndReason::Time));
     // Eight seconds after the first stream, and what may trickle in.
     assert!((12_000..12_300).contains(&ended.unwrap()), "{ended:?}");
+}
+
+#[test]
+fn bins_stay_open_while_a_stream_waits_behind_a_hole() {
+    let mut host = Host::new(LIMITS);
+    let mut guest = Guest::new(wish(1, 0), 5, at(0));
+    ask(&mut guest, &mut host, &asker(0), at(0));
+    let grant = guest.grant().unwrap().clone();
+    let token = write_token(grant.handle, &grant.secret, 0);
+    let test = host.admit(at(0), &token).unwrap().test;
+    // A segment each 10 ms; from 500 ms on all of them out of order.
+    for ms in (10..=1000).step_by(10) {
+        if ms < 500 {
+            host.received(test, 0, at(ms), 1000);
+        }
+        if ms % 100 == 90 {
+            let all = ms as u32 / 10;
+            let out_of_order = all.saturating_sub(49);
+            host.segments(
+                test,
+                0,
+                at(ms),
+                Segments {
+                    all,
+                    out_of_order,
+                    size: 1000,
+                },
+            );
+        }
+        if ms % 250 == 0 {
+            ask(&mut guest, &mut host, &asker(0), at(ms));
+        }
+    }
+    assert_eq!((guest.received(), guest.bins().len()), (49_000, 4));
+    host.received(test, 0, at(1000), 51_000);
+    guest.stop(at(1100));
+    ask(&mut guest, &mut host, &asker(0), at(1100));
+    assert_eq!(guest.received(), 100_000);
+    let rest = &guest.bins()[4..10];
+    assert!(rest.iter().all(|b| (7_000..13_000).contains(b)), "{rest:?}");
 }
 
 #[test]
@@ -304,7 +345,7 @@ proptest! {
             if let Some((test, begun)) = test {
                 if ms < begun + seconds * 1000 {
                     let bytes = rng.next_u32() % 10_000;
-                    host.received(test, at(ms), u64::from(bytes));
+                    host.received(test, 0, at(ms), u64::from(bytes));
                     host.in_band(test, at(ms), u64::from(bytes) * 100_000);
                     let bin = ((ms - begun) / 100) as usize;
                     truth.resize(bin + 1, 0);

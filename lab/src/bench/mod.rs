@@ -13,6 +13,7 @@ pub mod report;
 pub mod samples;
 pub mod scenario;
 pub mod setup;
+pub mod shapes;
 pub mod store;
 pub mod throughput;
 

@@ -32,7 +32,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 pub(super) fn facts_of(frame: &[u8], way: Way) -> Option<Facts> {
     let ip = frame.get(ETHERNET..)?;
     // The far end is the destination of what goes up, and the source of what comes down.
-    let (protocol, far, tos, ttl, payload) = match u16_at(frame, 12)? {
+    let (protocol, far, tos, ttl, length, payload) = match u16_at(frame, 12)? {
         IPV4 => {
             let header = usize::from(ip.first()? & 15) * 4;
             let at = if way == Way::Up { 16 } else { 12 };
@@ -42,6 +42,7 @@ pub(super) fn facts_of(frame: &[u8], way: Way) -> Option<Facts> {
                 far,
                 *ip.get(1)?,
                 *ip.get(8)?,
+                usize::from(u16_at(ip, 2)?),
                 ip.get(header..)?,
             )
         }
@@ -49,7 +50,15 @@ pub(super) fn facts_of(frame: &[u8], way: Way) -> Option<Facts> {
             let at = if way == Way::Up { 24 } else { 8 };
             let far = IpAddr::from(Ipv6Addr::from(array_at::<16>(ip, at)?));
             let class = (u16_at(ip, 0)? >> 4) as u8;
-            (*ip.get(6)?, far, class, *ip.get(7)?, ip.get(IPV6_HEADER..)?)
+            let length = IPV6_HEADER + usize::from(u16_at(ip, 4)?);
+            (
+                *ip.get(6)?,
+                far,
+                class,
+                *ip.get(7)?,
+                length,
+                ip.get(IPV6_HEADER..)?,
+            )
         }
         _ => return None,
     };
@@ -62,7 +71,15 @@ pub(super) fn facts_of(frame: &[u8], way: Way) -> Option<Facts> {
             let length = u16_at(payload, 4)?.saturating_sub(8);
             Flow::Udp(u16_at(payload, 0)?, u16_at(payload, 2)?, length)
         }
-        (6, _) => Flow::Tcp(u16_at(payload, 0)?, u16_at(payload, 2)?),
+        (6, _) => {
+            let sequence = array_at(payload, 4).map_or(0, u32::from_be_bytes);
+            let header = payload.get(12).map_or(0, |b| usize::from(b >> 4) * 4);
+            // What pads a short frame is no payload.
+            let end = length.saturating_sub(ip.len() - payload.len());
+            let carried = end.min(payload.len()).saturating_sub(header);
+            mark = u64::from(sequence) << 32 | carried as u64;
+            Flow::Tcp(u16_at(payload, 0)?, u16_at(payload, 2)?)
+        }
         _ => Flow::Other,
     };
     Some(Facts {

@@ -85,7 +85,8 @@ pub struct Passage {
     /// The server's address.
     pub far: IpAddr,
     /// Of UDP, the eight bytes of payload from the twelfth on: what tells one packet of a stream from
-    /// the next. Our packets have their counter there, those of `irtt` their number.
+    /// the next. Our packets have their counter there, those of `irtt` their number. Of TCP, the sequence
+    /// number in the upper half, and bytes of payload in the lower.
     pub mark: u64,
     /// TOS or traffic class (DSCP and ECN) on arrival.
     pub tos: u8,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
+use bufferbane_core::load::arrivals::{Arrivals, Segments};
 use bufferbane_core::load::bins::Bins;
 use bufferbane_core::load::guest::Grant;
 use bufferbane_core::load::marks::Marks;
@@ -16,6 +17,8 @@ use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, StreamId, Waker, clock}
 
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
+/// TCP is asked this often what has come, ns.
+const LOOK_NS: u64 = 100_000_000;
 /// Streams that are not there after this long fail the test, ns.
 pub(super) const CONNECT_NS: u64 = 10_000_000_000;
 /// How long is waited for the kernel to give the streams back, ns.
@@ -131,18 +134,24 @@ struct Running {
     /// By their number in the test.
     streams: Vec<StreamId>,
     marks: Vec<Marks>,
+    /// Of each stream downward.
+    arrivals: Vec<Arrivals>,
+    look_at: Monotonic,
     carried: Carried,
 }
 
 impl Running {
     fn new(plan: Plan, bulk: Bulk, seen: Arc<Seen>) -> Self {
         let marks = (0..plan.up).map(|_| Marks::new()).collect();
+        let arrivals = (0..plan.down).map(|_| Arrivals::new()).collect();
         Self {
             plan,
             bulk,
             seen,
             streams: Vec::new(),
             marks,
+            arrivals,
+            look_at: Monotonic::ZERO,
             carried: Carried::default(),
         }
     }
@@ -152,6 +161,10 @@ impl Running {
             self.carried.trouble = Some(why);
         }
         self.ask_tcp();
+        self.look(clock::now());
+        for arrivals in &mut self.arrivals {
+            arrivals.finish(&mut self.carried.bins);
+        }
         for stream in &self.streams {
             self.bulk.close(*stream);
         }
@@ -178,6 +191,10 @@ impl Running {
             let now = clock::now();
             for event in events.drain(..) {
                 self.handle(event, now)?;
+            }
+            if now >= self.look_at {
+                self.look_at = now.saturating_add(LOOK_NS);
+                self.look(now);
             }
             let waited = now.saturating_since(begun);
             if self.seen.begun_ns.load(Ordering::Relaxed) == 0 && waited > CONNECT_NS {
@@ -237,10 +254,13 @@ impl Running {
                     marks.handed_over(offset, now);
                 }
             }
-            BulkEvent::Received { bytes, .. } => {
+            BulkEvent::Received { stream, bytes } => {
                 self.begin(now);
                 self.seen.received.fetch_add(bytes, Ordering::Relaxed);
-                self.carried.bins.add(now, bytes);
+                let of_way = self.number(stream).checked_sub(usize::from(self.plan.up));
+                if let Some(arrivals) = of_way.and_then(|n| self.arrivals.get_mut(n)) {
+                    arrivals.take(now, bytes, &mut self.carried.bins);
+                }
             }
             BulkEvent::Note { stream, received } => {
                 let number = self.number(stream);
@@ -274,6 +294,16 @@ impl Running {
         streams.position(|s| *s == id).unwrap_or(usize::MAX)
     }
 
+    /// How many segments have come on each stream downward.
+    fn look(&mut self, now: Monotonic) {
+        let down = self.streams.iter().skip(usize::from(self.plan.up));
+        for (stream, arrivals) in down.zip(&mut self.arrivals) {
+            if let Some(facts) = self.bulk.facts(*stream) {
+                arrivals.look(now, segments(&facts));
+            }
+        }
+    }
+
     fn ask_tcp(&mut self) {
         let sent = self.streams.iter().take(usize::from(self.plan.up));
         let facts: Vec<TcpFacts> = sent.filter_map(|s| self.bulk.facts(*s)).collect();
@@ -282,6 +312,15 @@ impl Running {
             rtt_us: rtt.checked_div(facts.len() as u64).unwrap_or(0) as u32,
             cwnd_bytes: facts.iter().map(|f| f.cwnd_bytes).sum(),
             retransmits: facts.iter().map(|f| f.retransmits).sum(),
+            ..TcpFacts::default()
         };
+    }
+}
+
+const fn segments(facts: &TcpFacts) -> Segments {
+    Segments {
+        all: facts.segments_in,
+        out_of_order: facts.out_of_order,
+        size: facts.segment_bytes,
     }
 }

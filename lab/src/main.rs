@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use argh::FromArgs;
 use bufferbane_lab::bench::accuracy::episode;
 use bufferbane_lab::bench::{
-    self, Fail, accuracy, cost, echo, flood, lateness, report, scenario, shapes, store, throughput,
+    self, Fail, accuracy, cost, cuts, echo, flood, lateness, report, scenario, shapes, store,
+    throughput,
 };
 use bufferbane_lab::{emulate, synth};
 
@@ -24,6 +25,7 @@ enum Command {
     Cost(Cost),
     Scenario(Scenario),
     Shapes(Shapes),
+    Cuts(Cuts),
     Lateness(Lateness),
     Synth(Synth),
     ReportBench(ReportBench),
@@ -238,6 +240,23 @@ struct Shapes {
     only: Option<String>,
 }
 
+/// What throughput tests leave behind that are cut off at random moments: sockets, sessions, tests,
+/// descriptors and threads. Fails where one leaves anything. Needs root or user namespaces.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "cuts",
+    note = "Example: bufferbane-lab cuts --cuts 24"
+)]
+struct Cuts {
+    /// how many tests are cut off, 1 to 1000 (default: 24)
+    #[argh(option, default = "24")]
+    cuts: u64,
+    /// seed of the moments (default: 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+}
+
 /// What is told of simulated lines against what happened on them: precision, recall, direction,
 /// begin and end of each kind of event, and the first verdict.
 #[derive(FromArgs)]
@@ -384,6 +403,10 @@ fn run() -> Result<(), Fail> {
             first_seed: a.first_seed,
             days: a.days,
             verbose: a.verbose,
+        }),
+        Command::Cuts(a) => cuts::run(cuts::Options {
+            cuts: a.cuts,
+            seed: a.seed,
         }),
         Command::Shapes(a) => shapes::run(&shapes::Options {
             seconds: a.seconds,

@@ -193,3 +193,81 @@ fn a_reflector_tests_one_client_at_a_time_and_the_next_waits_its_turn() {
         assert_eq!(service.end().0, Some(0));
     }
 }
+
+/// What a process has open, and how many threads it has.
+fn holds(pid: u32) -> (usize, usize) {
+    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
+    (count("fd").unwrap(), count("task").unwrap())
+}
+
+/// TCP sockets at that port that do not listen.
+fn connections(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let end = format!(":{port:04X}");
+    let of_test = |row: &&str| {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        (words[1].ends_with(&end) || words[2].ends_with(&end)) && words[3] != "0A"
+    };
+    table.lines().skip(1).filter(of_test).count()
+}
+
+#[test]
+fn whenever_a_test_is_cut_off_no_socket_session_descriptor_or_thread_is_left() {
+    let mut place = place();
+    let service = place.start().ready();
+    place.status_with("probe", |s| common::sent(s) > 5);
+    let pid = service.child.id();
+    let sessions = |place: &mut Place| {
+        let status = place.reflector.as_mut().unwrap().status().unwrap();
+        status["sessions"].as_u64().unwrap()
+    };
+    let before = (holds(pid), sessions(&mut place));
+    let settled = |place: &mut Place, what: &str| {
+        let begun = Instant::now();
+        loop {
+            let ((descriptors, threads), sessions) = (holds(pid), sessions(place));
+            let sockets = connections(place.address.port());
+            if descriptors <= before.0.0
+                && threads <= before.0.1
+                && sessions <= before.1
+                && sockets == 0
+                && running_tests(place) == 0
+            {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what}: {descriptors} descriptors, {threads} threads, {sessions} sessions, \
+                 {sockets} sockets; before {before:?}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    for (phase, ms) in [("waiting", 0), ("idle", 700), ("load", 0), ("load", 900)] {
+        let mut news = ask(&place, json!({ "direction": "both", "seconds": 30 }));
+        if phase != "waiting" {
+            wait_for(&mut news, phase);
+        }
+        std::thread::sleep(Duration::from_millis(ms));
+        drop(news);
+        settled(&mut place, &format!("hung up in {phase} + {ms} ms"));
+    }
+    // The reflector goes: whoever asked is told at once.
+    let mut news = ask(&place, json!({ "direction": "up", "seconds": 30 }));
+    wait_for(&mut news, "load");
+    place.reflector.take().unwrap().stop().unwrap();
+    let said = loop {
+        let said = next(&mut news);
+        if said["ok"] != true {
+            break said;
+        }
+    };
+    assert!(said["error"].as_str().unwrap().contains("ended"), "{said}");
+    drop(news);
+    let begun = Instant::now();
+    while holds(pid) > before.0 || connections(place.address.port()) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", holds(pid));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    service.end();
+}

@@ -30,6 +30,8 @@ use crate::wire::header::{Kind, Prefix};
 pub const STREAMS_PER_SESSION: usize = 8;
 /// A session from which nothing came for this long gives its place away, ns.
 const IDLE_NS: u64 = 300_000_000_000;
+/// The same of the session of a throughput test, which is probed through all the time while that lasts.
+const TEST_IDLE_NS: u64 = 10_000_000_000;
 /// No session, no stream.
 const NONE: u16 = u16::MAX;
 
@@ -135,7 +137,7 @@ where
         let now_ns = now.as_nanos();
         self.sessions[..usize::from(self.places.sessions.fresh)]
             .iter()
-            .filter(move |s| s.in_use && now_ns.saturating_sub(s.used_ns) < IDLE_NS)
+            .filter(move |s| s.in_use && !s.is_idle(now_ns))
             .map(|s| SessionFacts {
                 key: s.key,
                 address: s.address(),

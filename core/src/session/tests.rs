@@ -542,6 +542,9 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         .open_order(now, &m, &mut sealed.clone())
         .unwrap();
     assert_eq!((from.client, opened.test.get()), (0, 7));
+    // Such a session is not kept for long once its client is silent.
+    let after = |ms: u64| w.reflector.sessions(now.saturating_add(ms * MS)).count();
+    assert_eq!((after(9_000), after(10_000)), (1, 0));
     let again = w.reflector.open_order(now, &m, &mut sealed.clone());
     assert_eq!(again.unwrap_err(), DropReason::Replay);
     for at in 0..ORDER_LEN {

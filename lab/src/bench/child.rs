@@ -153,6 +153,15 @@ impl Program {
         Ok(())
     }
 
+    /// Sends it `signal`, and waits for its end.
+    ///
+    /// # Errors
+    /// Where it still runs after `patience`.
+    pub fn signal(self, signal: Signal, patience: Duration) -> Result<(), Fail> {
+        kill(Pid::from_raw(self.child.id() as i32), signal).map_err(|e| Fail::of(&self.name, e))?;
+        self.wait(patience)
+    }
+
     /// Tells it to end, and waits for that.
     pub fn stop(mut self) {
         self.end();

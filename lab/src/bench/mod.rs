@@ -6,6 +6,7 @@
 pub mod accuracy;
 pub mod child;
 pub mod cost;
+pub mod cuts;
 pub mod echo;
 pub mod flood;
 pub mod lateness;

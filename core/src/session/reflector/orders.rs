@@ -54,7 +54,8 @@ where
             return Err(DropReason::Length);
         }
         let (index, order) = self.open_in_session(now, meta.from, datagram)?;
-        let session = &self.sessions[index];
+        let session = &mut self.sessions[index];
+        session.ordered = true;
         let from = OrderFrom {
             client: self.keys[usize::from(session.key)].client,
             session: session.number(index),

@@ -8,7 +8,7 @@ use core::ops::DerefMut;
 
 use rand_core::Rng;
 
-use super::{IDLE_NS, KeyEntry, NONE, Reflector, Session};
+use super::{KeyEntry, NONE, Reflector, Session};
 use crate::drop_reason::DropReason;
 use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
@@ -175,7 +175,7 @@ where
             return false;
         }
         let used = usize::from(self.places.sessions.fresh);
-        let idle = |s: &Session| s.in_use && now_ns.saturating_sub(s.used_ns) >= IDLE_NS;
+        let idle = |s: &Session| s.in_use && s.is_idle(now_ns);
         let Some(index) = self.sessions[..used].iter().position(idle) else {
             self.places.look_again_ns = now_ns.saturating_add(LOOK_AGAIN_NS);
             return false;

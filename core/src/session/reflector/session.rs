@@ -5,7 +5,7 @@ use core::ops::DerefMut;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
-use super::{KeyEntry, NONE, Reflector, STREAMS_PER_SESSION};
+use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, TEST_IDLE_NS};
 use crate::drop_reason::DropReason;
 use crate::seal::{ReplayWindow, SessionKeys};
 use crate::session::budget::Budget;
@@ -19,6 +19,8 @@ use crate::wire::header::Kind;
 #[derive(Clone, Debug, FromZeros)]
 pub struct Session {
     pub(super) in_use: bool,
+    /// Whether its client has ordered a throughput test: it is of that test only.
+    pub(super) ordered: bool,
     /// Counts how often this place has been used, so that a number means one session only.
     pub(super) generation: u16,
     pub(super) key: u16,
@@ -72,6 +74,12 @@ impl Session {
             streams: [NONE; STREAMS_PER_SESSION],
             ..Self::new_zeroed()
         }
+    }
+
+    /// Whether nothing came from its client for so long that it need not be kept.
+    pub(super) const fn is_idle(&self, now_ns: u64) -> bool {
+        let long_ns = if self.ordered { TEST_IDLE_NS } else { IDLE_NS };
+        now_ns.saturating_sub(self.used_ns) >= long_ns
     }
 
     /// Where the client is now.

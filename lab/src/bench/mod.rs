@@ -8,6 +8,7 @@ pub mod child;
 pub mod cost;
 pub mod cuts;
 pub mod echo;
+pub mod episodes;
 pub mod flood;
 pub mod lateness;
 pub mod report;

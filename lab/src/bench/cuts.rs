@@ -5,6 +5,8 @@
 //! descriptor and no thread more than before in whatever still runs.
 
 use std::fmt;
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -200,9 +202,12 @@ impl Site {
         std::thread::sleep(after);
         let mut patience = PATIENCE;
         match cut {
-            Cut::HangUp => drop(news),
+            Cut::HangUp => {}
             Cut::Daemon(signal) => end(&mut self.daemon, signal)?,
-            Cut::Reflector(signal) => end(&mut self.reflector, signal)?,
+            Cut::Reflector(signal) => {
+                end(&mut self.reflector, signal)?;
+                hear_out(&mut news);
+            }
             Cut::Line => {
                 patience = LONG_PATIENCE;
                 let dead = Direction {
@@ -216,14 +221,11 @@ impl Site {
                 for way in Way::BOTH {
                     self.home.links[0].change(way, self.shape.lane(way).direction());
                 }
-                // Nobody waits for its result any longer than that.
-                while let Ok(said) = ask::next(&mut news) {
-                    if !said["progress"].is_object() {
-                        break;
-                    }
-                }
+                hear_out(&mut news);
             }
         }
+        // Our own connection is none of what may stay.
+        drop(news);
         let begun = Instant::now();
         loop {
             let rest = self.rest(&before)?;
@@ -272,6 +274,11 @@ impl Site {
         }
         Ok(rest.join("; "))
     }
+}
+
+/// Waits for the last of a test's news.
+fn hear_out(news: &mut BufReader<UnixStream>) {
+    while ask::next(news).is_ok_and(|said| said["progress"].is_object()) {}
 }
 
 /// Ends a program, and sees that it is gone.

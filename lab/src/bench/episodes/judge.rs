@@ -314,7 +314,7 @@ mod tests {
             (told(25, "packet_loss", "loss_without_load", Up), 1),
             (told(5, "high_jitter", "delay_on_idle_line", Up), 1),
         ] {
-            let all = [&right[..], &[more.clone()]].concat();
+            let all = [&right[..], std::slice::from_ref(&more)].concat();
             assert_eq!(wrong(&all), mistakes, "{more:?}");
         }
     }

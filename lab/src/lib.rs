@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod emulate;
+pub mod endurance;
 pub mod home;
 pub mod link;
 pub mod matching;

@@ -8,7 +8,7 @@ use bufferbane_lab::bench::{
     self, Fail, accuracy, cost, cuts, echo, episodes, flood, lateness, report, scenario, shapes,
     store, throughput,
 };
-use bufferbane_lab::{emulate, synth};
+use bufferbane_lab::{emulate, endurance, synth};
 
 /// Measures Bufferbane against other programs on this machine. Traffic stays on loopback or in
 /// network namespaces made for it.
@@ -37,6 +37,7 @@ enum Command {
     Bench(Bench),
     ThroughputBench(ThroughputBench),
     Flood(Flood),
+    Endurance(Endurance),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -68,6 +69,30 @@ struct Flood {
     /// how long each flood takes at each rate, 2 to 120 (default: 5)
     #[argh(option, default = "5")]
     seconds: u64,
+}
+
+/// A month of recording in minutes, through the real store with the daemon's commits: bytes written to
+/// disk a day and what that means for flash, resident memory early and late, and whether every sample
+/// is there at the end. Clocks step, summer time ends, runs are killed, interfaces come and go.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "endurance",
+    note = "Example: bufferbane-lab endurance --days 30"
+)]
+struct Endurance {
+    /// days, 1 to 400 (default: 30)
+    #[argh(option, default = "30")]
+    days: u64,
+    /// seed of everything (default: 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+    /// a directory on a real disk for the stores (default: that of temporary files)
+    #[argh(option)]
+    dir: Option<std::path::PathBuf>,
+    /// with a reflector probed 20 times a second, too
+    #[argh(switch)]
+    reflector: bool,
 }
 
 /// CPU time and memory of the daemon with ten series on loopback.
@@ -462,6 +487,12 @@ fn run() -> Result<(), Fail> {
             seconds: a.seconds,
         }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
+        Command::Endurance(a) => endurance::run(&endurance::Options {
+            days: a.days,
+            seed: a.seed,
+            dir: a.dir,
+            reflector: a.reflector,
+        }),
         Command::Flood(a) => flood::run(flood::Options { seconds: a.seconds }),
     }
 }

@@ -21,6 +21,10 @@ const BLOCK_SAMPLES: usize = 1024;
 
 const _: () = assert!(BLOCK_SAMPLES <= MAX_BLOCK_SAMPLES);
 
+/// Minutes are rolled up so many at a time, unless they have many samples: each commit with rows of
+/// minutes writes a page for each series anew, and until then a reader sums up the samples themselves.
+const ROLLED_AT_ONCE_NS: u64 = 10 * MINUTE_NS;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -169,10 +173,19 @@ impl Buffer {
         minutes
     }
 
-    /// Up to where rollups can reach at `newest_ns`: the begin of the minute that may still grow.
+    /// Up to where rollups are to reach at `newest_ns`: at most to the begin of the minute that may still
+    /// grow.
     pub(crate) fn next_rolled_until(&self, newest_ns: u64) -> u64 {
         let mature = newest_ns.saturating_sub(HOLD_BACK_NS);
-        self.rolled_until_ns.max(mature - mature % MINUTE_NS)
+        // Those that are not rolled up stay in memory, sealed or not.
+        let rolled = |s: &Sample| s.sent.as_nanos() < self.rolled_until_ns;
+        let waiting = self.samples.len() - self.samples.partition_point(rolled);
+        let step = if waiting < BLOCK_SAMPLES {
+            ROLLED_AT_ONCE_NS
+        } else {
+            MINUTE_NS
+        };
+        self.rolled_until_ns.max(mature - mature % step)
     }
 
     /// `sealed` more samples are in blocks, and rollups reach `rolled_until_ns`: forgets what is no

@@ -8,14 +8,14 @@ const DAY: u64 = 86_400 * S;
 
 /// Which way somebody uses the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Load {
+pub(crate) enum Load {
     Up,
     Down,
 }
 
 /// What kind of thing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Somebody uses the line, and a queue stands.
     Busy(Load),
     /// Nothing but the gateway answers.
@@ -31,21 +31,21 @@ type Shape<'a> = dyn FnMut(&mut dyn FnMut() -> f64) -> (f64, u64, f64) + 'a;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-pub(super) struct Episode {
-    pub(super) kind: Kind,
+pub(crate) struct Episode {
+    pub(crate) kind: Kind,
     /// From here on, ns after the begin.
-    pub(super) from_ns: u64,
+    pub(crate) from_ns: u64,
     /// Up to here.
-    pub(super) to_ns: u64,
+    pub(crate) to_ns: u64,
     /// How long the queue is once it stands, ns.
-    pub(super) queue_ns: u64,
+    pub(crate) queue_ns: u64,
     /// Share of probes that are lost.
-    pub(super) loss: f64,
+    pub(crate) loss: f64,
 }
 
 impl Episode {
     /// What a detector calls it.
-    pub(super) const fn event_kind(&self) -> &'static str {
+    pub(crate) const fn event_kind(&self) -> &'static str {
         match self.kind {
             Kind::Busy(_) => "bufferbloat",
             Kind::Outage if self.to_ns - self.from_ns < 10 * S => "micro_outage",
@@ -56,7 +56,7 @@ impl Episode {
     }
 
     /// Which way.
-    pub(super) const fn direction(&self) -> Option<&'static str> {
+    pub(crate) const fn direction(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Busy(Load::Up) | Kind::Noise => Some("up"),
             Kind::Busy(Load::Down) => Some("down"),
@@ -66,7 +66,7 @@ impl Episode {
     }
 
     /// The queue at a time: it fills within three seconds.
-    pub(super) fn queue_at(&self, at_ns: u64) -> f64 {
+    pub(crate) fn queue_at(&self, at_ns: u64) -> f64 {
         let filling = (at_ns.saturating_sub(self.from_ns)) as f64 / (3 * S) as f64;
         self.queue_ns as f64 * filling.min(1.0)
     }
@@ -74,26 +74,26 @@ impl Episode {
 
 /// One uplink.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) interface: String,
-    pub(super) interface_kind: &'static str,
+pub(crate) struct Line {
+    pub(crate) interface: String,
+    pub(crate) interface_kind: &'static str,
     /// Delays of an empty line up and down, by target, ns.
-    pub(super) floor_ns: [[u64; 2]; 4],
+    pub(crate) floor_ns: [[u64; 2]; 4],
     /// Mean of what comes on top, up and down, ns.
-    pub(super) spread_ns: [f64; 2],
+    pub(crate) spread_ns: [f64; 2],
     /// Share of probes lost without a reason.
-    pub(super) loss: f64,
+    pub(crate) loss: f64,
     /// How much worse evenings are upward, ns.
     evening_ns: f64,
     /// From here on somebody keeps the queue upward short, ns after the begin.
-    pub(super) shaped_from_ns: u64,
+    pub(crate) shaped_from_ns: u64,
     /// What happens, by its begin; silences are the same on every line.
-    pub(super) episodes: Vec<Episode>,
+    pub(crate) episodes: Vec<Episode>,
 }
 
 impl Line {
     /// Line number `index` for `span_ns`.
-    pub(super) fn new(index: usize, span_ns: u64, seed: u64) -> Self {
+    pub(crate) fn new(index: usize, span_ns: u64, seed: u64) -> Self {
         let cable = index.is_multiple_of(2);
         let name = if cable { "eth" } else { "wwan" };
         let shaped_from_ns = span_ns / 10 * 7;
@@ -154,7 +154,7 @@ impl Line {
     }
 
     /// How much the evening adds upward, mean, ns: nothing at night, most at nine.
-    pub(super) fn evening_ns(&self, at_ns: u64) -> f64 {
+    pub(crate) fn evening_ns(&self, at_ns: u64) -> f64 {
         let hour = (at_ns % DAY) as f64 / (3600 * S) as f64;
         let from_nine = (hour - 21.0) / 2.2;
         self.evening_ns * (-from_nine * from_nine).exp() + 1.0

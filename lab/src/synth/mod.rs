@@ -4,7 +4,7 @@
 //! addresses. The same options give the same store. It goes through the ordinary [`Writer`], so
 //! blocks, rollups and the tail are those of a daemon that ran as long.
 
-mod line;
+pub(crate) mod line;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,7 +25,7 @@ use line::{Episode, Kind, Line, Load};
 /// The wall clock at the first sample, ns since 1970: 2026-05-01 00:00 UTC.
 pub const BEGIN_WALL_NS: i64 = 1_777_593_600_000_000_000;
 /// The monotonic clock then, ns since boot.
-const BEGIN_NS: u64 = 86_400_000_000_000;
+pub(crate) const BEGIN_NS: u64 = 86_400_000_000_000;
 /// Of two clocks that have nothing to do with each other, ns.
 const OFFSET_NS: i64 = 512_345_678_901_234;
 /// How fast they drift apart, parts per billion.
@@ -288,7 +288,7 @@ fn write(
     Ok(samples)
 }
 
-fn health(s: &mut Synth<'_>) -> Health {
+pub(crate) fn health(s: &mut Synth<'_>) -> Health {
     let median = 9_000 + s.spread(2_000.0);
     Health {
         cpu_ns: 180_000_000 + s.spread(20_000_000.0),
@@ -299,14 +299,14 @@ fn health(s: &mut Synth<'_>) -> Health {
 }
 
 /// One series that is being made.
-struct Synth<'a> {
-    id: Option<bufferbane_store::SeriesId>,
+pub(crate) struct Synth<'a> {
+    pub(crate) id: Option<bufferbane_store::SeriesId>,
     line: &'a Line,
     target: usize,
-    info: SeriesInfo,
+    pub(crate) info: SeriesInfo,
     rng: ChaCha8Rng,
     /// Learns what queueing delay is above, as a daemon does.
-    floor: Option<Box<FloorEstimator>>,
+    pub(crate) floor: Option<Box<FloorEstimator>>,
     /// The first episode that is not over.
     next: usize,
     sent: u64,
@@ -314,7 +314,7 @@ struct Synth<'a> {
 }
 
 impl<'a> Synth<'a> {
-    fn new(line: &'a Line, target: usize, info: SeriesInfo, seed: u64) -> Self {
+    pub(crate) fn new(line: &'a Line, target: usize, info: SeriesInfo, seed: u64) -> Self {
         Self {
             id: None,
             line,
@@ -339,7 +339,7 @@ impl<'a> Synth<'a> {
     }
 
     /// The probe of a slot; `None` where nothing was measured.
-    fn sample(&mut self, seq: u64, at_ns: u64) -> Option<Sample> {
+    pub(crate) fn sample(&mut self, seq: u64, at_ns: u64) -> Option<Sample> {
         let line = self.line;
         while line
             .episodes

@@ -1,0 +1,177 @@
+//! `endurance`: a month of recording in minutes.
+//!
+//! Samples of made-up lines go through the real [`Writer`](bufferbane_store::Writer), which commits,
+//! rolls up and gives up as the daemon has it do: every so often, at once when an event begins or ends,
+//! and once an hour. Only time is made up. [`month`] says what happens on the way.
+
+mod month;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::bench::{Fail, within};
+pub use month::{Outcome, Plan};
+
+/// What a day may write by default, and with a commit every five minutes, bytes.
+const AIMS: [(u64, u64); 2] = [(60, 100_000_000), (300, 50_000_000)];
+/// How often a block of cheap flash can be erased.
+const ERASES: u64 = 3000;
+/// Sizes of flash for which the wear is told, bytes.
+const FLASH: [(&str, u64); 2] = [("128 MiB", 128 << 20), ("4 GiB", 4 << 30)];
+/// Late in the month memory may be so much more than early, in percent, and so many bytes.
+const GROWTH_PERCENT: u64 = 10;
+const GROWTH_BYTES: u64 = 1 << 20;
+/// The least that a disk writes, bytes.
+const BLOCK: u64 = 4096;
+/// Writes of the file's header in a commit.
+const HEADERS: u64 = 2;
+
+/// What is to be lived through.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Days.
+    pub days: u64,
+    /// Seed of everything.
+    pub seed: u64,
+    /// Where the stores are; `None` is where temporary files are.
+    pub dir: Option<PathBuf>,
+    /// Whether a reflector is probed 20 times a second, too.
+    pub reflector: bool,
+}
+
+/// Runs it once for each commit interval, and prints what came out.
+///
+/// # Errors
+/// What could not be done, and samples that are missing.
+pub fn run(options: &Options) -> Result<(), Fail> {
+    within("--days", options.days, 1..=400)?;
+    let base = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    println!(
+        "{} days of what is probed without a configuration (five hosts at 1 Hz, two resolvers at 0.1 Hz){},\n\
+         and a second uplink for six hours a day with two series; seed {}. The store is a file in {};\n\
+         bytes are those that it writes (wchar of /proc/self/io), each of the two writes of its header in a\n\
+         commit as a whole block of {BLOCK}, without what the file system adds.\n",
+        options.days,
+        if options.reflector {
+            " and of a reflector at 20 Hz"
+        } else {
+            ""
+        },
+        options.seed,
+        base.display()
+    );
+    for (commit_s, aim_bytes) in AIMS {
+        let dir = tempfile::tempdir_in(&base).map_err(|e| Fail::of(base.display(), e))?;
+        let plan = Plan {
+            seconds: options.days * 86_400,
+            seed: options.seed,
+            commit_s,
+            reflector: options.reflector,
+        };
+        let begun = Instant::now();
+        let outcome = month::live(&plan, &dir.path().join("month.redb"))?;
+        print(&plan, &outcome, begun);
+        judge(&outcome, aim_bytes);
+    }
+    Ok(())
+}
+
+fn print(plan: &Plan, o: &Outcome, begun: Instant) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "A commit every {} s: {} samples, {} commits, {} blocks and {} minutes given up, in {:.0} s.",
+        plan.commit_s,
+        o.samples,
+        o.commits,
+        o.blocks_given_up,
+        o.minutes_given_up,
+        begun.elapsed().as_secs_f64()
+    );
+    println!(
+        "  written a day            {:>9.1} MB in the middle, {:.1} to {:.1}; {:.1} GB a year",
+        o.day_bytes() as f64 / 1e6,
+        o.days_bytes.iter().min().copied().unwrap_or(0) as f64 / 1e6,
+        o.days_bytes.iter().max().copied().unwrap_or(0) as f64 / 1e6,
+        o.day_bytes() as f64 * 365.0 / 1e9
+    );
+    for (name, bytes) in FLASH {
+        let years = (ERASES * bytes) as f64 / (o.day_bytes().max(1) as f64 * 365.0);
+        println!(
+            "  {name:>8} of flash        {years:>9.1} years until each block was erased {ERASES} times, if it were \
+             spread evenly and the flash wrote nothing twice"
+        );
+    }
+    println!(
+        "  resident memory          {:>9.1} MiB after a tenth, {:.1} MiB at the end",
+        mib(o.early_bytes),
+        mib(o.late_bytes)
+    );
+    println!(
+        "  the file                 {:>9.1} MiB before its limit was set to {:.1} MiB, {:.1} MiB at the end, {:.1} MiB \
+         compacted; {} samples in the last tenth, each hour's as many as were recorded",
+        mib(o.before_limit_bytes),
+        mib(o.limit_bytes),
+        mib(o.file_bytes),
+        mib(o.compact_bytes),
+        o.checked
+    );
+}
+
+/// Prints what was aimed at, and whether it was kept.
+fn judge(o: &Outcome, aim_bytes: u64) {
+    let growth = o.early_bytes * GROWTH_PERCENT / 100 + GROWTH_BYTES;
+    let aims = [
+        (
+            format!("at most {} MB a day", aim_bytes / 1_000_000),
+            o.day_bytes() <= aim_bytes,
+        ),
+        (
+            format!("memory grows by at most {GROWTH_PERCENT} % and 1 MiB"),
+            o.late_bytes <= o.early_bytes + growth,
+        ),
+        (
+            "the limit of the size holds".to_owned(),
+            o.is_within_limit(),
+        ),
+    ];
+    for (aim, kept) in aims {
+        println!("  aim: {aim}: {}", if kept { "kept" } else { "missed" });
+    }
+    println!();
+}
+
+/// Bytes that this process has written, as it said them to the kernel.
+///
+/// `write_bytes` of the same file counts whole folios of the page cache, which is many times what is
+/// written back of them where the file system has large ones.
+fn written_bytes() -> Result<u64, Fail> {
+    let path = Path::new("/proc/self/io");
+    let text = std::fs::read_to_string(path).map_err(|e| Fail::of(path.display(), e))?;
+    text.lines()
+        .find_map(|l| l.strip_prefix("wchar: ")?.parse().ok())
+        .ok_or_else(|| Fail::of(path.display(), "says no wchar"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_day_with_everything_in_it_loses_nothing_and_writes_little() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            seconds: 12 * 3600,
+            seed: 3,
+            commit_s: 60,
+            reflector: false,
+        };
+        let o = month::live(&plan, &dir.path().join("s.redb")).unwrap();
+        assert!(o.samples > 5 * 11 * 3600, "{o:?}");
+        assert!(o.commits > 700, "{o:?}");
+        assert!(o.blocks_given_up > 0 && o.minutes_given_up > 0, "{o:?}");
+        assert!(o.checked > 10_000, "{o:?}");
+        assert!(o.is_within_limit(), "{o:?}");
+        // Other tests of this process write, too: this is for what gets out of hand.
+        assert!(o.late_bytes < o.early_bytes + (64 << 20), "{o:?}");
+    }
+}

@@ -1,0 +1,574 @@
+//! What happens, all at parts of the whole span, so that a short one has all of it:
+//!
+//! | at | what |
+//! |---|---|
+//! | 0 | it boots with a clock of 1970, which is set after a minute |
+//! | 0.2 to 0.22 | the clock is an hour ahead |
+//! | 0.3, 0.7 | the run is cut off without a word, and the host boots again |
+//! | 0.4 to 0.42 | one host (the reflector, where there is one) does not answer |
+//! | 0.5 | an orderly end; the host boots with a clock that is six years ahead for two minutes |
+//! | 0.85 | the size limit is set to three quarters of the file |
+//! | 0.95 | summer time ends |
+//! | hours 10 to 16 of each day | there is a second uplink |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bufferbane_core::clock::FloorEstimator;
+use bufferbane_core::household::Minute;
+use bufferbane_core::sample::Status;
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::counters;
+use bufferbane_store::{
+    Event, EventId, Filter, Reader, Retention, SeriesInfo, SeriesKind, Severity, Trust, Writer,
+    WriterOptions,
+};
+
+use super::{BLOCK, HEADERS, written_bytes};
+use crate::bench::Fail;
+use crate::synth::line::{Kind, Line};
+use crate::synth::{BEGIN_NS, Synth, health};
+
+const S: u64 = 1_000_000_000;
+const HOUR_S: u64 = 3600;
+const DAY_S: u64 = 24 * HOUR_S;
+/// The end of summer time in Europe, 2026-10-25 01:00 UTC, s since 1970.
+const SUMMER_ENDS_S: i64 = 1_792_890_000;
+/// A boot takes so long.
+const BOOT_S: u64 = 90;
+/// The daemon starts so long after the kernel.
+const STARTED_NS: u64 = 20 * S;
+
+/// What is to be lived through.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How long it lasts.
+    pub seconds: u64,
+    /// Seed of everything.
+    pub seed: u64,
+    /// Between two commits.
+    pub commit_s: u64,
+    /// Whether a reflector is probed 20 times a second, too.
+    pub reflector: bool,
+}
+
+impl Plan {
+    /// The second that is at so many hundredths of the span.
+    const fn at(&self, hundredths: u64) -> u64 {
+        self.seconds * hundredths / 100
+    }
+
+    /// The true time then, s since 1970.
+    const fn wall_s(&self, second: u64) -> i64 {
+        SUMMER_ENDS_S - self.at(95).cast_signed() + second.cast_signed()
+    }
+
+    /// What is kept: shorter than by default, so that all of it is given up within the span.
+    const fn retention(&self, max_bytes: Option<u64>) -> Retention {
+        Retention {
+            samples_ns: Some(self.seconds * S / 4),
+            minutes_ns: Some(self.seconds * S / 2),
+            hours_ns: None,
+            max_bytes,
+        }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Samples recorded.
+    pub samples: u64,
+    /// Commits made.
+    pub commits: u64,
+    /// Blocks of samples given up.
+    pub blocks_given_up: u64,
+    /// Rollups of a minute given up.
+    pub minutes_given_up: u64,
+    /// What each whole day wrote to disk, bytes.
+    pub days_bytes: Vec<u64>,
+    /// Resident memory after a tenth of the span, and at its end, bytes.
+    pub early_bytes: u64,
+    /// See there.
+    pub late_bytes: u64,
+    /// The file before its size was limited, bytes.
+    pub before_limit_bytes: u64,
+    /// The file at the end, bytes.
+    pub file_bytes: u64,
+    /// The limit, and what data alone takes at the end, bytes.
+    pub limit_bytes: u64,
+    /// See there.
+    pub compact_bytes: u64,
+    /// Samples that were there when all was over, of those that had to be.
+    pub checked: u64,
+}
+
+impl Outcome {
+    /// Whether what is kept obeys the limit, as well as the store can tell: it estimates what data takes.
+    #[must_use]
+    pub const fn is_within_limit(&self) -> bool {
+        self.compact_bytes <= self.limit_bytes + self.limit_bytes / 16
+    }
+
+    /// What a day in the middle of all writes, bytes.
+    #[must_use]
+    pub fn day_bytes(&self) -> u64 {
+        let mut days = self.days_bytes.clone();
+        days.sort_unstable();
+        days.get(days.len() / 2).copied().unwrap_or(0)
+    }
+}
+
+/// A series, and when it is probed.
+struct Probed<'a> {
+    synth: Synth<'a>,
+    interval_ns: u64,
+    second_uplink: bool,
+    vanishes: bool,
+}
+
+/// A recording as it goes on.
+struct Life<'a> {
+    plan: &'a Plan,
+    path: PathBuf,
+    writer: Writer,
+    /// The second at which this boot's clock was 0.
+    boot_s: u64,
+    boots: u32,
+    probed: Vec<Probed<'a>>,
+    /// Samples by the true hour that they were sent in: committed, and not yet.
+    kept: BTreeMap<i64, u64>,
+    fresh: BTreeMap<i64, u64>,
+    open: BTreeMap<&'static str, (EventId, Event)>,
+    trust: Trust,
+    /// How far the wall clock is ahead of the truth, s.
+    ahead_s: i64,
+    max_bytes: Option<u64>,
+    /// Commits of the days that are over.
+    told: u64,
+    outcome: Outcome,
+}
+
+/// Lives through it with a store at `path`, and looks whether all is there.
+///
+/// # Errors
+/// What could not be done, and samples that are missing.
+pub fn live(plan: &Plan, path: &Path) -> Result<Outcome, Fail> {
+    let lines = [0, 1].map(|i| Line::new(i, plan.seconds * S, plan.seed));
+    let mut life = Life::begin(plan, path, &lines)?;
+    let (mut before, mut commit_at, mut retain_at) = (written_bytes()?, plan.commit_s, 60);
+    let mut next_episode = 0;
+    let mut going_on: Vec<(u64, &'static str)> = Vec::new();
+    let mut off_until = 0;
+    for second in 0..plan.seconds {
+        if second > 0 && second % DAY_S == 0 {
+            before = life.day_ends(before)?;
+        }
+        if second == plan.at(10) {
+            life.outcome.early_bytes = resident()?;
+        }
+        let cut_off = second == plan.at(30) || second == plan.at(70);
+        if cut_off || second == plan.at(50) {
+            life = life.end(second, cut_off)?;
+            off_until = second + BOOT_S;
+        }
+        if second < off_until {
+            continue;
+        }
+        if second == off_until && second > 0 {
+            life.boot(second)?;
+            retain_at = second + 60;
+        }
+        let mut told = life.clock(second);
+        told |= life.uplinks(second);
+        // What the detectors would tell of the first line, at once.
+        while let Some(e) = lines[0].episodes.get(next_episode)
+            && e.from_ns / S <= second
+        {
+            next_episode += 1;
+            if e.kind != Kind::Silence && e.to_ns / S > second {
+                let kind = e.event_kind();
+                life.begin_event(second, kind, "eth0");
+                going_on.push((e.to_ns / S, kind));
+                told = true;
+            }
+        }
+        going_on.retain(|(end, kind)| {
+            let over = *end <= second;
+            if over {
+                life.end_event(second, kind);
+                told = true;
+            }
+            !over
+        });
+        life.probe(second);
+        if second % 60 == 59 {
+            life.minute(second);
+        }
+        if told || second >= commit_at {
+            commit_at = second + plan.commit_s;
+            life.commit()?;
+        }
+        if second == plan.at(85) {
+            life.outcome.before_limit_bytes = life.writer.file_bytes();
+            life.outcome.limit_bytes = life.outcome.before_limit_bytes / 4 * 3;
+            life.max_bytes = Some(life.outcome.limit_bytes);
+        }
+        if second >= retain_at {
+            let unfinished = life.retain(second)?;
+            retain_at = second + if unfinished { 60 } else { HOUR_S };
+        }
+    }
+    if plan.seconds.is_multiple_of(DAY_S) {
+        life.day_ends(before)?;
+    }
+    life.outcome.late_bytes = resident()?;
+    life.finish()
+}
+
+fn resident() -> Result<u64, Fail> {
+    let usage = counters::process_usage().map_err(|e| Fail::of("/proc/self", e))?;
+    Ok(usage.resident_bytes)
+}
+
+fn failed(e: impl std::fmt::Display) -> Fail {
+    Fail::of("the store", e)
+}
+
+impl<'a> Life<'a> {
+    fn begin(plan: &'a Plan, path: &Path, lines: &'a [Line; 2]) -> Result<Self, Fail> {
+        let writer = open(path)?;
+        let mut life = Self {
+            plan,
+            path: path.to_owned(),
+            writer,
+            boot_s: 0,
+            boots: 0,
+            probed: probed(plan, lines),
+            kept: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            open: BTreeMap::new(),
+            trust: Trust::None,
+            ahead_s: 0,
+            max_bytes: None,
+            told: 0,
+            outcome: Outcome::default(),
+        };
+        // 1970, until it is set.
+        life.ahead_s = -plan.wall_s(0);
+        life.boot(0)?;
+        Ok(life)
+    }
+
+    fn mono(&self, second: u64) -> Monotonic {
+        Monotonic::from_nanos((second - self.boot_s) * S + STARTED_NS)
+    }
+
+    /// What the wall clock shows, ns since 1970.
+    fn shown_ns(&self, second: u64) -> i64 {
+        (self.plan.wall_s(second) + self.ahead_s) * S.cast_signed()
+    }
+
+    /// The host has booted.
+    fn boot(&mut self, second: u64) -> Result<(), Fail> {
+        self.boots += 1;
+        self.boot_s = second;
+        (self.trust, self.ahead_s) = match self.boots {
+            1 => (Trust::None, self.ahead_s),
+            3 => (Trust::Plausible, 6 * 365 * DAY_S.cast_signed()),
+            _ => (Trust::Disciplined, 0),
+        };
+        let id = format!("5e17f00d-0000-4000-8000-{:012}", self.boots);
+        let (now, wall_ns) = (self.mono(second), self.shown_ns(second));
+        self.writer
+            .begin_boot(&id, now, wall_ns, self.trust)
+            .map_err(failed)?;
+        for p in &mut self.probed {
+            p.synth.id = Some(self.writer.series(&p.synth.info));
+            if p.synth.info.kind == SeriesKind::Udp {
+                p.synth.floor = Some(Box::new(FloorEstimator::default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The run ends, and another opens the store.
+    fn end(mut self, second: u64, cut_off: bool) -> Result<Self, Fail> {
+        self.open.clear();
+        let writer = if cut_off {
+            self.fresh.clear();
+            drop(self.writer);
+            open(&self.path)?
+        } else {
+            self.settle();
+            let now = Monotonic::from_nanos((second - self.boot_s) * S + STARTED_NS);
+            self.writer.end_events(now);
+            self.writer.close().map_err(failed)?;
+            open(&self.path)?
+        };
+        Ok(Self { writer, ..self })
+    }
+
+    /// The clock is set; whether it was.
+    fn clock(&mut self, second: u64) -> bool {
+        let since_boot_s = second - self.boot_s;
+        let (trust, ahead_s) = if second == self.plan.at(20) {
+            (Trust::Disciplined, HOUR_S.cast_signed())
+        } else if second == self.plan.at(22)
+            || (self.boots == 1 && since_boot_s == 60)
+            || (self.boots == 3 && since_boot_s == 120)
+        {
+            (Trust::Disciplined, 0)
+        } else {
+            return false;
+        };
+        (self.trust, self.ahead_s) = (trust, ahead_s);
+        let (now, wall_ns) = (self.mono(second), self.shown_ns(second));
+        self.writer.anchor(now, wall_ns, trust);
+        let mut event = self.event_of(second, "clock_step", "");
+        event.end_ns = Some(event.start_ns);
+        self.writer.event(event);
+        true
+    }
+
+    /// The second uplink and the host that vanishes; whether something was told of them.
+    fn uplinks(&mut self, second: u64) -> bool {
+        let kind = match second % DAY_S {
+            at if at == 10 * HOUR_S => "link_up",
+            at if at == 16 * HOUR_S => "link_down",
+            _ if second == self.plan.at(40) => {
+                self.begin_event(second, "reflector_lost", "eth0");
+                return true;
+            }
+            _ if second == self.plan.at(42) => {
+                self.end_event(second, "reflector_lost");
+                return true;
+            }
+            _ => return false,
+        };
+        let mut event = self.event_of(second, kind, "wwan0");
+        event.end_ns = Some(event.start_ns);
+        self.writer.event(event);
+        true
+    }
+
+    fn event_of(&self, second: u64, kind: &'static str, interface: &str) -> Event {
+        let (boot, now) = (self.writer.boot(), self.mono(second));
+        let text = format!("{kind}, as it was made up");
+        let mut event = Event::new(kind, Severity::Warning, boot, now, text);
+        event.interface = interface.to_owned();
+        event
+    }
+
+    fn begin_event(&mut self, second: u64, kind: &'static str, interface: &str) {
+        self.end_event(second, kind);
+        let event = self.event_of(second, kind, interface);
+        let id = self.writer.event(event.clone());
+        self.open.insert(kind, (id, event));
+    }
+
+    fn end_event(&mut self, second: u64, kind: &'static str) {
+        let now_ns = self.mono(second).as_nanos();
+        if let Some((id, mut event)) = self.open.remove(kind) {
+            event.end_ns = Some(now_ns);
+            self.writer.update_event(id, event);
+        }
+    }
+
+    /// The probes of a second.
+    fn probe(&mut self, second: u64) {
+        let vanished = (self.plan.at(40)..self.plan.at(42)).contains(&second);
+        let second_uplink = (10 * HOUR_S..16 * HOUR_S).contains(&(second % DAY_S));
+        let shift_ns = BEGIN_NS + self.boot_s * S - STARTED_NS;
+        for p in &mut self.probed {
+            if p.second_uplink && !second_uplink {
+                continue;
+            }
+            let (from, to) = (second * S, (second + 1) * S);
+            for slot in from.div_ceil(p.interval_ns)..to.div_ceil(p.interval_ns) {
+                let made = p.synth.sample(slot, slot * p.interval_ns);
+                let (Some(mut sample), Some(id)) = (made, p.synth.id) else {
+                    continue;
+                };
+                let true_ns = sample.sent.as_nanos() - BEGIN_NS;
+                sample.sent = Monotonic::from_nanos(sample.sent.as_nanos() - shift_ns);
+                if vanished && p.vanishes {
+                    sample.status = Status::Lost;
+                    (sample.rtt_ns, sample.raw_up_ns, sample.raw_down_ns) = (None, None, None);
+                }
+                self.writer.record(id, sample);
+                if let Some(floor) = &mut p.synth.floor {
+                    floor.on_sample(&sample);
+                    while let Some(update) = floor.poll_update() {
+                        self.writer.floor(id, &update);
+                    }
+                    // What changed is told by a daemon as events; here it is known.
+                    while floor.poll_change().is_some() {}
+                }
+                let hour = self
+                    .plan
+                    .wall_s(true_ns / S)
+                    .div_euclid(HOUR_S.cast_signed());
+                *self.fresh.entry(hour).or_default() += 1;
+                self.outcome.samples += 1;
+            }
+        }
+    }
+
+    /// What the daemon writes of each minute beside probes.
+    fn minute(&mut self, second: u64) {
+        let now = self.mono(second);
+        if let Some(p) = self.probed.first_mut() {
+            self.writer.health(now, health(&mut p.synth));
+        }
+        let mut minute = Minute::new();
+        for n in 0..60 {
+            // Rates that are not all the same take more room.
+            let bps = 40_000 + (second * 7919 + n * 104_729) % 400_000;
+            minute.down.rate_bps.add(bps * 8);
+            minute.up.rate_bps.add(bps);
+        }
+        let begin = Monotonic::from_nanos(now.as_nanos().saturating_sub(59 * S));
+        self.writer.load_minute(begin, "eth0", minute);
+    }
+
+    /// Takes down what a day wrote, of which `before` had been written when it began; gives what has been
+    /// written by now.
+    fn day_ends(&mut self, before: u64) -> Result<u64, Fail> {
+        let now = written_bytes()?;
+        let commits =
+            self.outcome.commits - std::mem::replace(&mut self.told, self.outcome.commits);
+        let day = now - before + commits * HEADERS * BLOCK;
+        self.outcome.days_bytes.push(day);
+        Ok(now)
+    }
+
+    /// What was recorded so far is durable.
+    fn settle(&mut self) {
+        for (hour, n) in std::mem::take(&mut self.fresh) {
+            *self.kept.entry(hour).or_default() += n;
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Fail> {
+        self.writer.commit().map_err(failed)?;
+        self.outcome.commits += 1;
+        self.settle();
+        Ok(())
+    }
+
+    /// A pass of retention; whether another is due soon.
+    fn retain(&mut self, second: u64) -> Result<bool, Fail> {
+        let retention = self.plan.retention(self.max_bytes);
+        let report = self
+            .writer
+            .enforce_retention(&retention, self.shown_ns(second), self.trust)
+            .map_err(failed)?;
+        self.outcome.blocks_given_up += report.blocks;
+        self.outcome.minutes_given_up += report.minutes;
+        Ok(report.unfinished)
+    }
+
+    /// Ends it in order, and looks at what is there.
+    fn finish(mut self) -> Result<Outcome, Fail> {
+        while self.retain(self.plan.seconds)? {}
+        self.settle();
+        self.writer.close().map_err(failed)?;
+        let reader = Reader::open(&self.path).map_err(failed)?;
+        reader.check().map_err(failed)?;
+        // The last tenth: young enough for what is kept, and over the end of summer time.
+        let hour_s = HOUR_S.cast_signed();
+        let from = self.plan.wall_s(self.plan.at(90)).div_euclid(hour_s) + 1;
+        for (hour, n) in self.kept.range(from..) {
+            let filter = Filter {
+                from_ns: hour * hour_s * S.cast_signed(),
+                to_ns: (hour + 1) * hour_s * S.cast_signed(),
+                series: reader.series().map_err(failed)?.into_keys().collect(),
+            };
+            let mut found = 0;
+            for row in reader.samples(&filter) {
+                row.map_err(failed)?;
+                found += 1;
+            }
+            if found != *n {
+                return Err(Fail::Failed(format!(
+                    "of the hour that begins {} s after 1970 there are {found} samples, and {n} were recorded",
+                    hour * hour_s
+                )));
+            }
+            self.outcome.checked += found;
+        }
+        drop(reader);
+        let length = || {
+            std::fs::metadata(&self.path)
+                .map(|m| m.len())
+                .map_err(failed)
+        };
+        self.outcome.file_bytes = length()?;
+        while bufferbane_store::compact(&self.path).map_err(failed)? {}
+        self.outcome.compact_bytes = length()?;
+        Ok(self.outcome)
+    }
+}
+
+fn open(path: &Path) -> Result<Writer, Fail> {
+    Writer::open(path, WriterOptions::default()).map_err(failed)
+}
+
+/// What is probed: without a configuration, through a second uplink, and of a reflector.
+fn probed<'a>(plan: &Plan, lines: &'a [Line; 2]) -> Vec<Probed<'a>> {
+    // Name, address, which of a line's places it is at, kind, interval in ms.
+    let default = [
+        ("gateway", "192.0.2.1", 1, SeriesKind::Icmp, 1000),
+        ("modem", "192.0.2.2", 1, SeriesKind::Icmp, 1000),
+        ("isp", "198.51.100.1", 2, SeriesKind::Icmp, 1000),
+        ("quad9", "203.0.113.9", 3, SeriesKind::Icmp, 1000),
+        ("cloudflare", "203.0.113.1", 3, SeriesKind::Icmp, 1000),
+        (
+            "resolver",
+            "203.0.113.53:53/udp",
+            2,
+            SeriesKind::Dns,
+            10_000,
+        ),
+        (
+            "resolver-2",
+            "203.0.113.54:53/udp",
+            2,
+            SeriesKind::Dns,
+            10_000,
+        ),
+    ];
+    let reflector = [("vienna", "192.0.2.10:9876", 0, SeriesKind::Udp, 50)];
+    let first = default
+        .iter()
+        .chain(reflector.iter().filter(|_| plan.reflector));
+    let second = default
+        .iter()
+        .filter(|t| ["gateway", "quad9"].contains(&t.0));
+    let vanishes = if plan.reflector { "vienna" } else { "quad9" };
+    let both = first.map(|t| (0, t)).chain(second.map(|t| (1, t)));
+    both.enumerate()
+        .map(|(n, (line, (target, address, place, kind, ms)))| {
+            let interval_ns = ms * 1_000_000;
+            let info = SeriesInfo {
+                interface: lines[line].interface.clone(),
+                interface_kind: lines[line].interface_kind.into(),
+                target: (*target).into(),
+                kind: *kind,
+                family: 4,
+                dscp: 0,
+                size: if *kind == SeriesKind::Udp { 128 } else { 64 },
+                interval_ns,
+                address: (*address).into(),
+            };
+            let seed = plan.seed ^ ((n as u64) << 32);
+            Probed {
+                synth: Synth::new(&lines[line], *place, info, seed),
+                interval_ns,
+                second_uplink: line == 1,
+                vanishes: line == 0 && *target == vanishes,
+            }
+        })
+        .collect()
+}

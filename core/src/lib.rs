@@ -42,5 +42,6 @@ pub mod stamp;
 pub mod stats;
 pub mod time;
 pub mod trace;
+pub mod train;
 pub mod varint;
 pub mod wire;

@@ -44,6 +44,7 @@ targets! {
     strangers "../../fuzz/fuzz_targets/strangers.rs"
     summary "../../fuzz/fuzz_targets/summary.rs"
     trace "../../fuzz/fuzz_targets/trace.rs"
+    train "../../fuzz/fuzz_targets/train.rs"
 }
 
 /// One second of a line at 20 Hz: answered, late, lost in each direction, doubled, not sent.
@@ -324,6 +325,26 @@ fn trace() -> Seeds {
     .into()
 }
 
+/// What the target reads: which way and how many, and then ten bytes of each arrival.
+fn train() -> Seeds {
+    let arrivals = |way: u8, gap_ns: u32, batch: u32| -> Vec<u8> {
+        let one = |i: u32| {
+            let at = (i - i % batch) * gap_ns + i % batch * 1000;
+            let index = (i as u16).to_be_bytes();
+            [&index[..], &at.to_be_bytes(), &(i * 8000).to_be_bytes()].concat()
+        };
+        let begin = [way, 30];
+        begin.into_iter().chain((0..60).flat_map(one)).collect()
+    };
+    [
+        ("plain", arrivals(0, 1_200_000, 1)),
+        ("batches", arrivals(0, 1_200_000, 4)),
+        ("down", arrivals(1, 120_000, 1)),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
 fn seeds(target: &str) -> Seeds {
     match target {
         "block" => block(),
@@ -335,6 +356,7 @@ fn seeds(target: &str) -> Seeds {
         "strangers" => strangers(),
         "summary" => summary(),
         "trace" => trace(),
+        "train" => train(),
         _ => panic!("{target} has no seeds"),
     }
 }

@@ -18,9 +18,10 @@ use bufferbane_core::wire::header::{Kind, KnockHeader, SessionHeader};
 use bufferbane_core::wire::knock::{Challenge, Cookie, Hello, Join, Welcome};
 use bufferbane_core::wire::load::{Order, REPORT_BINS, Report, Token};
 use bufferbane_core::wire::probe::{Probe, Reply};
+use bufferbane_core::wire::train::{Arrived, Ask, Car, TrainReport};
 use rand_core::TryRng;
-use zerocopy::IntoBytes;
 use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, IntoBytes};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
 
@@ -149,6 +150,30 @@ fn plain(s: &Section, key_id: [u8; 8]) -> (Kind, Vec<u8>, Vec<u8>, Nonce, usize)
             };
             (Kind::Stream, body.as_bytes().to_vec())
         }
+        "train" | "train_down" => {
+            let body = Car {
+                train: s.number::<u32>("train").into(),
+                index: s.number::<u16>("index").into(),
+                count: s.number::<u16>("count").into(),
+                sent_ns: s.number::<u32>("sent_ns").into(),
+                reserved: 0.into(),
+            };
+            (Kind::Train, body.as_bytes().to_vec())
+        }
+        "train_ask" => {
+            let body = Ask {
+                op: s.number("op"),
+                reserved: 0,
+                count: s.number::<u16>("count").into(),
+                train: s.number::<u32>("train").into(),
+                size: s.number::<u16>("datagram_size").into(),
+                first: s.number::<u16>("first").into(),
+                number: s.number::<u32>("number").into(),
+                reserved2: [0; 16],
+            };
+            (Kind::TrainAsk, body.as_bytes().to_vec())
+        }
+        "train_report" => (Kind::TrainReport, train_report(s)),
         _ => panic!("[{}] is no message", s.name),
     };
     if s.fields.contains_key("counter") {
@@ -205,6 +230,27 @@ fn reply(s: &Section) -> Reply {
         port: s.number::<u16>("port").into(),
         reserved2: 0.into(),
     }
+}
+
+/// With the arrivals that follow it.
+fn train_report(s: &Section) -> Vec<u8> {
+    let report = TrainReport {
+        state: s.number("state"),
+        reason: s.number("reason"),
+        arrived: s.number::<u16>("arrived").into(),
+        train: s.number::<u32>("train").into(),
+        number: s.number::<u32>("number").into(),
+        most: s.number::<u16>("most").into(),
+        first: s.number::<u16>("first").into(),
+        follow: s.number::<u16>("follow").into(),
+        clock: s.number("clock"),
+        reserved: 0,
+        socket_drops: s.number::<u32>("socket_drops").into(),
+        begin_ns: s.number::<u64>("begin_ns").into(),
+    };
+    let arrivals = s.bytes("arrivals");
+    let arrivals = <[Arrived]>::ref_from_bytes(&arrivals).expect("whole arrivals");
+    [report.as_bytes(), arrivals.as_bytes()].concat()
 }
 
 fn order(s: &Section) -> Order {
@@ -264,13 +310,14 @@ fn every_message_is_sealed_and_opened_as_the_vectors_have_it() {
     assert_eq!(down.reveal()[..], session.bytes("down_key"));
     let other = |s: &&Section| !["key", "cookie", "session"].contains(&s.name.as_str());
     let messages: Vec<&Section> = all.iter().filter(other).collect();
-    assert_eq!(messages.len(), 13);
+    assert_eq!(messages.len(), 17);
     let test = Secret::new(find(&all, "report").array("secret"));
     for s in messages {
         let (kind, header, body, nonce, len) = plain(s, psk.id.0);
         let key = match kind {
-            Kind::Probe | Kind::Order => &up,
-            Kind::Reply | Kind::Report => &down,
+            Kind::Probe | Kind::Order | Kind::TrainAsk => &up,
+            Kind::Train if s.name == "train" => &up,
+            Kind::Reply | Kind::Report | Kind::Train | Kind::TrainReport => &down,
             Kind::Stream => &test,
             _ => &knock,
         };

@@ -163,8 +163,13 @@ impl Watcher {
             return;
         };
         let up = found.direction == bufferbane_store::Direction::Up;
-        self.watch
-            .handle_capacity(line, Capacity { at, up, rate_bps });
+        let found = Capacity {
+            at,
+            up,
+            rate_bps,
+            by_train: false,
+        };
+        self.watch.handle_capacity(line, found);
     }
 
     fn line(&mut self, interface: &str) -> u8 {

@@ -14,6 +14,11 @@ const ENOUGH: usize = 4;
 const ENOUGH_DAYS: usize = 3;
 /// What has been low for this long is how things are now, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
+/// So many trains in a row, each of which says that the line is low, are told at once: unlike what is
+/// read off a household's traffic, each is a measurement by itself.
+const TRAINS: u8 = 3;
+/// From the first of them to the last at least this, ns: a hiccup of a second is none.
+const TRAINS_NS: u64 = S;
 /// Where nobody has measured for this long, nobody knows whether it still is low, ns.
 const UNKNOWN_NS: u64 = 15 * 60 * S;
 
@@ -34,10 +39,22 @@ pub(crate) struct CapacityWatch {
     low: Option<(Monotonic, Monotonic)>,
     lowest: u32,
     told: bool,
+    /// Low measurements in a row, where each stands for itself.
+    row: Option<u8>,
 }
 
 impl CapacityWatch {
+    /// Of what the line carries in the long run.
     pub(crate) const fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// Of packet trains: of what passes in bursts, so that the two have baselines of their own.
+    pub(crate) const fn of_trains() -> Self {
+        Self::with(Some(0))
+    }
+
+    const fn with(row: Option<u8>) -> Self {
         Self {
             good: [0; KEPT],
             next: 0,
@@ -49,6 +66,7 @@ impl CapacityWatch {
             low: None,
             lowest: u32::MAX,
             told: false,
+            row,
         }
     }
 
@@ -98,6 +116,7 @@ impl CapacityWatch {
             self.by_hour = [[0; DAYS]; 24];
         }
         if share >= t.capacity || stays {
+            self.row = self.row.map(|_| 0);
             self.good[self.next] = rate;
             self.next = (self.next + 1) % KEPT;
             self.len = (self.len + 1).min(KEPT);
@@ -106,12 +125,16 @@ impl CapacityWatch {
         let first = self.low.map_or(at, |(first, _)| first);
         self.low = Some((first, at));
         self.lowest = self.lowest.min(rate);
-        let needed_ns = if share < t.capacity_deep {
+        let deep = share < t.capacity_deep;
+        let needed_ns = if deep {
             t.capacity_deep_for_ns
         } else {
             t.capacity_for_ns
         };
-        if at.saturating_since(first) < needed_ns && !self.told {
+        self.row = self.row.map(|n| if deep { n.saturating_add(1) } else { n });
+        let lasted_ns = at.saturating_since(first);
+        let in_a_row = self.row.is_some_and(|n| n >= TRAINS) && lasted_ns >= TRAINS_NS;
+        if lasted_ns < needed_ns && !in_a_row && !self.told {
             return None;
         }
         self.told = true;
@@ -225,6 +248,32 @@ mod tests {
         }
         assert!(told[0] > 0 && told[6] > 0, "{told:?}");
         assert_eq!(told[3..6], [0, 0, 0], "{told:?}");
+    }
+
+    /// Trains come seldom, and soon where one was low: three in a row are enough.
+    #[test]
+    fn three_low_trains_in_a_row_are_told_at_once() {
+        let mut w = CapacityWatch::of_trains();
+        let mut at = |ms: u64, bps: u64| {
+            let at = Monotonic::from_nanos(ms * 1_000_000);
+            let told = w.step(at, None, true, bps, &Thresholds::default());
+            told.map(|t| t.is_ok())
+        };
+        for n in 0..10 {
+            assert_eq!(at(n * 6000, 10 * MBIT), None);
+        }
+        // Two, and a good one between; three within less than a second; three.
+        for (ms, bps) in [(60_000, 5), (60_700, 5), (61_400, 10), (66_000, 5)] {
+            assert_eq!(at(ms, bps * MBIT), None, "{ms}");
+        }
+        assert_eq!(at(66_400, 5 * MBIT), None);
+        assert_eq!(at(66_800, 5 * MBIT), None);
+        assert_eq!(at(67_200, 5 * MBIT), Some(true));
+        assert_eq!(at(73_000, 10 * MBIT), Some(false));
+        // What is only a little low has to last.
+        assert_eq!(at(79_000, 7 * MBIT), None);
+        assert_eq!(at(90_000, 7 * MBIT), None);
+        assert_eq!(at(110_000, 7 * MBIT), Some(true));
     }
 
     #[test]

@@ -107,8 +107,11 @@ pub struct Capacity {
     pub at: Monotonic,
     /// Whether upward.
     pub up: bool,
-    /// Sustained rate, bit/s.
+    /// Bit/s: of a packet train its burst rate, else the sustained rate.
     pub rate_bps: u64,
+    /// Whether a packet train says so. What trains say is held against trains only: behind a token
+    /// bucket they are faster than what the line carries in the long run.
+    pub by_train: bool,
 }
 
 /// From where on something is told. The defaults are those of the documentation.

@@ -5,7 +5,7 @@ use heapless::Deque;
 use super::cable::CableWatch;
 use super::capacity::CapacityWatch;
 use super::compare::Told;
-use super::input::{Load, Thresholds};
+use super::input::{Capacity, Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
 use crate::own_tests::OwnTests;
@@ -32,6 +32,8 @@ pub(crate) struct LineWatch {
     pub(crate) jittery: bool,
     pub(crate) up: CapacityWatch,
     pub(crate) down: CapacityWatch,
+    pub(crate) up_trains: CapacityWatch,
+    pub(crate) down_trains: CapacityWatch,
     pub(crate) cable: CableWatch,
     pub(crate) loads: Deque<(Monotonic, Load), LOADS>,
     pub(crate) tests: OwnTests,
@@ -48,6 +50,8 @@ impl LineWatch {
             up: CapacityWatch::new(),
             down: CapacityWatch::new(),
             cable: CableWatch::new(),
+            up_trains: CapacityWatch::of_trains(),
+            down_trains: CapacityWatch::of_trains(),
             loads: Deque::new(),
             tests: OwnTests::new(),
             most: Load {
@@ -89,13 +93,16 @@ impl LineWatch {
     /// A measured capacity: what it says of its direction. `local_ns` counts from a local midnight.
     pub(crate) fn capacity(
         &mut self,
-        at: Monotonic,
         local_ns: Option<u64>,
-        up: bool,
-        rate_bps: u64,
+        c: &Capacity,
         t: &Thresholds,
     ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
-        let watch = if up { &mut self.up } else { &mut self.down };
-        watch.step(at, local_ns, up, rate_bps, t)
+        let watch = match (c.up, c.by_train) {
+            (true, false) => &mut self.up,
+            (false, false) => &mut self.down,
+            (true, true) => &mut self.up_trains,
+            (false, true) => &mut self.down_trains,
+        };
+        watch.step(c.at, local_ns, c.up, c.rate_bps, t)
     }
 }

@@ -195,10 +195,11 @@ where
         let Some(l) = line_of(&mut self.lines, line) else {
             return;
         };
-        let up = if c.up { 0 } else { 1 };
-        match l.capacity(c.at, local_ns, c.up, c.rate_bps, &self.thresholds) {
-            Some(Ok(f)) => self.ledger.raise(line, up, f),
-            Some(Err((kind, at))) => self.ledger.clear(line, up, kind, at),
+        // Either method is a witness of its own: an event lasts while one of them shows it.
+        let witness = capacity_witness(c.up, c.by_train);
+        match l.capacity(local_ns, &c, &self.thresholds) {
+            Some(Ok(f)) => self.ledger.raise(line, witness, f),
+            Some(Err((kind, at))) => self.ledger.clear(line, witness, kind, at),
             None => {}
         }
     }
@@ -335,8 +336,14 @@ where
             }
             if let Some(l) = &mut l.0 {
                 cable::each_second(l, now);
-                for (me, watch) in [(0, &mut l.up), (1, &mut l.down)] {
-                    if let Some((kind, at)) = watch.each_second(now, me == 0) {
+                for (up, by_train, watch) in [
+                    (true, false, &mut l.up),
+                    (false, false, &mut l.down),
+                    (true, true, &mut l.up_trains),
+                    (false, true, &mut l.down_trains),
+                ] {
+                    if let Some((kind, at)) = watch.each_second(now, up) {
+                        let me = capacity_witness(up, by_train);
                         self.ledger.clear(n as u8, me, kind, at);
                     }
                 }
@@ -368,6 +375,11 @@ where
         }
         self.ledger.forget(now);
     }
+}
+
+/// Who says that a line carries less: the last places of a set of series, which few watches fill.
+const fn capacity_witness(up: bool, by_train: bool) -> u8 {
+    MAX_SERIES as u8 - 1 - (by_train as u8 * 2 + !up as u8)
 }
 
 fn watched(series: &mut [SeriesState], place: u8) -> Option<&mut Watched> {

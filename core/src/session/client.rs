@@ -4,6 +4,7 @@ mod knock;
 mod orders;
 mod probe;
 mod stream;
+mod trains;
 
 pub use stream::StreamConfig;
 
@@ -244,9 +245,15 @@ where
             Kind::Welcome => self.welcomed(now, datagram),
             Kind::Reply => self.replied(now, meta, datagram),
             // Reports are opened by `open_report`.
-            Kind::Hello | Kind::Join | Kind::Probe | Kind::Order | Kind::Report | Kind::Stream => {
-                Err(DropReason::Type)
-            }
+            Kind::Hello
+            | Kind::Join
+            | Kind::Probe
+            | Kind::Order
+            | Kind::Report
+            | Kind::Stream
+            | Kind::Train
+            | Kind::TrainAsk
+            | Kind::TrainReport => Err(DropReason::Type),
         }
     }
 

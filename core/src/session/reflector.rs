@@ -7,11 +7,13 @@ mod orders;
 mod places;
 mod session;
 mod streams;
+mod trains;
 
 pub use keys::KeyEntry;
 pub use orders::OrderFrom;
 use places::Places;
 pub use session::{Session, SessionFacts};
+pub use trains::TrainFrom;
 
 use core::ops::DerefMut;
 
@@ -223,13 +225,17 @@ where
             Kind::Hello => self.challenge(now, meta, request, out, rng),
             Kind::Join => self.welcome(now, meta, request, out, rng),
             Kind::Probe => self.echo(now, meta, request, out),
-            // Orders are opened by `open_order`: what they ask for is the driver's to do.
+            // Orders, trains and what is asked about them are opened by entries of their own: what
+            // becomes of them is the driver's to do.
             Kind::Challenge
             | Kind::Welcome
             | Kind::Reply
             | Kind::Order
             | Kind::Report
-            | Kind::Stream => Err(DropReason::Type),
+            | Kind::Stream
+            | Kind::Train
+            | Kind::TrainAsk
+            | Kind::TrainReport => Err(DropReason::Type),
         }
     }
 }

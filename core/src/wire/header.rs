@@ -34,6 +34,12 @@ pub enum Kind {
     Report = 33,
     /// Client: the token that a TCP stream begins with; never a datagram.
     Stream = 34,
+    /// Either: one datagram of a packet train.
+    Train = 48,
+    /// Client: what it wants to know of a train, or to be sent one.
+    TrainAsk = 49,
+    /// Reflector: the answer.
+    TrainReport = 50,
 }
 
 impl Kind {
@@ -48,6 +54,9 @@ impl Kind {
             32 => Self::Order,
             33 => Self::Report,
             34 => Self::Stream,
+            48 => Self::Train,
+            49 => Self::TrainAsk,
+            50 => Self::TrainReport,
             _ => return None,
         })
     }

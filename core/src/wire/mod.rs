@@ -6,3 +6,4 @@ pub mod knock;
 pub mod load;
 pub mod probe;
 pub mod stamp;
+pub mod train;

@@ -101,9 +101,14 @@ TYPES = {
     "order": 32,
     "report": 33,
     "stream": 34,
+    "train": 48,
+    "train_down": 48,
+    "train_ask": 49,
+    "train_report": 50,
 }
 # Whose key seals what is not sealed with the knock key.
 KEYS = {"probe": "up", "reply": "down", "order": "up", "report": "down", "stream": "test"}
+KEYS |= {"train": "up", "train_down": "down", "train_ask": "up", "train_report": "down"}
 BODIES = {
     "hello": [("client_random", 32), ("zeros", 48)],
     "challenge": [("client_random", 32), ("cookie_time_ns", 8), ("cookie_hash", 16)],
@@ -186,9 +191,36 @@ BODIES = {
         ("in_band", 120),
     ],
     "stream": [("stream", 1), ("zeros", 15)],
+    "train": [("train", 4), ("index", 2), ("count", 2), ("sent_ns", 4), ("zeros", 4)],
+    "train_ask": [
+        ("op", 1),
+        ("zeros", 1),
+        ("count", 2),
+        ("train", 4),
+        ("datagram_size", 2),
+        ("first", 2),
+        ("number", 4),
+        ("zeros", 16),
+    ],
+    "train_report": [
+        ("state", 1),
+        ("reason", 1),
+        ("arrived", 2),
+        ("train", 4),
+        ("number", 4),
+        ("most", 2),
+        ("first", 2),
+        ("follow", 2),
+        ("clock", 1),
+        ("zeros", 1),
+        ("socket_drops", 4),
+        ("begin_ns", 8),
+        ("arrivals", 12),
+    ],
 }
+BODIES["train_down"] = BODIES["train"]
 BYTES = {"client_random", "server_random", "cookie_hash", "address"}
-BYTES |= {"dscp", "congestion", "secret", "bytes", "in_band"}
+BYTES |= {"dscp", "congestion", "secret", "bytes", "in_band", "arrivals"}
 
 
 def derive(section, all_sections):

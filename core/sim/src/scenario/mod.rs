@@ -195,8 +195,13 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
                 Report::Revised(i, p) => watch.handle_revision(i, p),
                 Report::Load(line, load) => watch.handle_load(line, now, load),
                 Report::Capacity(line, up, rate_bps) => {
-                    let at = now;
-                    watch.handle_capacity(line, Capacity { at, up, rate_bps });
+                    let found = Capacity {
+                        at: now,
+                        up,
+                        rate_bps,
+                        by_train: false,
+                    };
+                    watch.handle_capacity(line, found);
                 }
             }
         }

@@ -102,6 +102,7 @@ where
         let index = self.session_for(now, key, &join, rng)?;
         let session = &mut self.sessions[index];
         session.set_address(meta.from);
+        session.moved = false;
         let body = Welcome {
             client_random: join.client_random,
             server_random: session.server_random,

@@ -41,6 +41,8 @@ pub struct Session {
     pub(super) packets: u64,
     /// Whether something that may be its client's was dropped unopened since the client was heard.
     pub(super) passed_over: bool,
+    /// Whether a probe has been echoed to another address than the one that answered the challenge.
+    pub(super) moved: bool,
     pub(super) streams: [u16; STREAMS_PER_SESSION],
 }
 

@@ -287,17 +287,20 @@ fn a_train_down_goes_to_a_proven_address_and_out_of_the_days_bytes() {
     let e = estimate(&sent, arrived).expect("a rate");
     assert_eq!(e.burst_bps, (1452 + 42) * 8 * 1000);
 
-    // Another one comes too soon, and then there is nothing left for it.
+    // There is nothing left for another one; and where there is, it comes too soon.
     let mut next = Exchange::new(DOWN, 10, w.now);
-    assert_eq!(w.ask(&mut next, HOME), Some(TrainState::Busy));
-    w.now = w.now.saturating_add(250 * MS);
     assert_eq!(w.ask(&mut next, HOME), Some(TrainState::Refused));
     assert_eq!(
         next.ending(),
         Some(Ending::Refused(RefusedTrain::DailyBytes))
     );
-    // From elsewhere it would be more than what asked for it, to who knows whom.
     w.bytes_left = None;
+    let mut soon = Exchange::new(DOWN, 13, w.now);
+    assert_eq!(w.ask(&mut soon, HOME), Some(TrainState::Busy));
+    assert_eq!(soon.ending(), None);
+    w.now = w.now.saturating_add(250 * MS);
+    assert_eq!(w.ask(&mut soon, HOME), Some(TrainState::Sent));
+    // From elsewhere it would be more than what asked for it, to who knows whom.
     let mut moved = Exchange::new(DOWN, 11, w.now);
     assert_eq!(w.ask(&mut moved, ELSEWHERE), Some(TrainState::Refused));
     assert_eq!(moved.ending(), Some(Ending::Refused(RefusedTrain::Address)));

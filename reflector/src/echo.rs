@@ -25,11 +25,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocopy::FromZeros;
 
+use crate::allowance::Allowance;
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::departures::{Departures, Sent};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
 use crate::streams::{Asked, Told, Way};
+use crate::train::Trains;
 
 /// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
 /// grant without privilege (`net.core.rmem_max`) is done without.
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     /// To fill this in and hand it back.
     Fill(Box<Snapshot>),
     /// Other keys and limits.
-    Keys(Box<[KeyEntry]>),
+    Keys(Box<[KeyEntry]>, Vec<Allowance>),
     /// To end.
     Stop,
 }
@@ -75,7 +77,7 @@ pub(crate) fn keys(clients: &[Client], sessions_per_client: u16) -> Box<[KeyEntr
     clients.iter().enumerate().flat_map(entry).collect()
 }
 
-type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>;
+pub(crate) type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>;
 
 /// The state of the thread beside its engine.
 struct Answering {
@@ -94,6 +96,7 @@ struct Answering {
     woken: bool,
     mail: Mail,
     stamp: Option<StampAnswers>,
+    trains: Trains,
 }
 
 /// The thread.
@@ -115,6 +118,7 @@ impl Echo {
         snapshots: SyncSender<Box<Snapshot>>,
         alive: Arc<AtomicU64>,
         mail: Mail,
+        trains: Vec<Allowance>,
     ) -> Result<(Self, Started), String> {
         let options = EngineOptions {
             sockets: (MAX_LISTEN + MAX_STAMP_LISTEN) as u16,
@@ -161,6 +165,7 @@ impl Echo {
                 woken: false,
                 mail,
                 stamp,
+                trains: Trains::new(trains),
             },
             started: clock::now(),
             clock: ClockFacts::default(),
@@ -182,17 +187,28 @@ impl Echo {
                 next_round = now.saturating_add(ROUND_NS);
             }
             let answering = &mut self.answering;
+            let until = if answering.trains.is_sending() {
+                now
+            } else {
+                next_round
+            };
             self.engine
-                .wait(next_round, &mut |out: &mut Outbox<'_>, event: Event<'_>| {
+                .wait(until, &mut |out: &mut Outbox<'_>, event: Event<'_>| {
                     answering.handle(out, event);
                 })
                 .map_err(|e| e.to_string())?;
+            if self.answering.trains.is_sending() {
+                self.answering.send_cars(&mut self.engine.outbox());
+            }
             if std::mem::take(&mut self.answering.woken) {
                 self.answering.send_reports(&mut self.engine.outbox());
                 while let Ok(command) = self.commands.try_recv() {
                     match command {
                         Command::Stop => return Ok(()),
-                        Command::Keys(keys) => self.answering.responder.replace_keys(keys),
+                        Command::Keys(keys, trains) => {
+                            self.answering.responder.replace_keys(keys);
+                            self.answering.trains.set_clients(trains);
+                        }
                         Command::Fill(mut snapshot) => {
                             self.fill(&mut snapshot);
                             // Whoever asked may have gone.
@@ -223,6 +239,7 @@ impl Echo {
         s.answered = a.responder.answered();
         s.drops = *a.responder.counters();
         s.overload = a.overload;
+        s.trains = a.trains.counts();
         s.stamp = a.stamp.as_ref().map(StampAnswers::counts);
         s.socket_drops = a.socket_drops;
         s.engine = self.engine.counters();
@@ -293,8 +310,11 @@ impl Answering {
         let len = bytes.len().min(self.request.len());
         let request = &mut self.request[..len];
         request.copy_from_slice(&bytes[..len]);
-        if Prefix::kind_of(request) == Ok(Kind::Order) {
-            return self.pass_on(socket, &meta, len);
+        match Prefix::kind_of(request) {
+            Ok(Kind::Order) => return self.pass_on(socket, &meta, len),
+            Ok(Kind::Train) => return self.trains.receive(&mut self.responder, &meta, request),
+            Ok(Kind::TrainAsk) => return self.answer_ask(out, socket, &meta, len),
+            _ => {}
         }
         let arrived = meta.at.at;
         let transmit = Transmit {
@@ -349,6 +369,37 @@ impl Answering {
             self.mail.streams.wake();
         } else {
             self.overload += 1;
+        }
+    }
+
+    /// Answers what is asked about a train; an answer that finds no room is asked for again.
+    fn answer_ask(&mut self, out: &mut Outbox<'_>, socket: SocketId, meta: &RecvMeta, len: usize) {
+        let transmit = Transmit {
+            from: meta.to,
+            ..Transmit::new(socket, meta.from, self.departures.next_key())
+        };
+        let request = &mut self.request[..len];
+        let (trains, responder) = (&mut self.trains, &mut self.responder);
+        let queued = out.send_with(&transmit, |room| {
+            trains.answer(responder, socket, meta, request, room)
+        });
+        match queued {
+            Ok(true) => self.left_unawaited(),
+            Ok(false) => {}
+            Err(_) => self.overload += 1,
+        }
+    }
+
+    /// Sends some of the trains to clients.
+    fn send_cars(&mut self, out: &mut Outbox<'_>) {
+        let (departures, responder) = (&mut self.departures, &mut self.responder);
+        self.trains.send_some(responder, departures, out);
+    }
+
+    /// What has just been queued under the next key is no echo.
+    fn left_unawaited(&mut self) {
+        if let Some(displaced) = self.departures.left(None, None) {
+            self.responder.handle_sent(displaced, SendOutcome::NoStamp);
         }
     }
 

@@ -19,6 +19,7 @@ pub mod service;
 pub mod stamp;
 mod stats;
 mod streams;
+mod train;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use bufferbane_linux_io::{Waker, clock, host};
 use serde_json::Value;
 
-use allowance::allowances;
+use allowance::Days;
 use config::Config;
 use echo::{Command, Echo, Mail, Started};
 use stats::Snapshot;
@@ -56,6 +57,8 @@ pub struct Running {
     /// As it was started: what cannot change while it runs.
     config: Config,
     clients: Vec<String>,
+    /// What clients have moved today.
+    days: Days,
 }
 
 /// The streams thread as others reach it.
@@ -82,14 +85,17 @@ impl Running {
     pub fn start(config: &Config) -> Result<Self, String> {
         let (commands, to_do) = sync_channel(4);
         let (filled, snapshots) = sync_channel(4);
-        let (streams, mail) = start_streams(config)?;
+        let mut days = Days::default();
+        let (streams, mail) = start_streams(config, &mut days)?;
+        let trains = days.allowances(&config.clients);
         let (tell, told) = sync_channel::<Result<Started, String>>(1);
         let alive = Arc::new(AtomicU64::new(0));
         let (thread_config, thread_alive) = (config.clone(), Arc::clone(&alive));
         let thread = std::thread::Builder::new()
             .name("echo".into())
             .spawn(move || {
-                let started = Echo::start(&thread_config, to_do, filled, thread_alive, mail);
+                let started =
+                    Echo::start(&thread_config, to_do, filled, thread_alive, mail, trains);
                 // From here on this thread reads what strangers send.
                 match started.and_then(|s| give_up(false).map(|()| s)) {
                     Ok((echo, started)) => {
@@ -121,6 +127,7 @@ impl Running {
             warnings: started.warnings,
             config: config.clone(),
             clients: config.clients.iter().map(|c| c.name.clone()).collect(),
+            days,
         })
     }
 
@@ -211,9 +218,11 @@ impl Running {
     /// Where the echo thread has ended.
     pub fn reconfigure(&mut self, config: &Config) -> Result<Vec<String>, String> {
         let per_client = config.limits.sessions_per_client;
-        self.command(Command::Keys(echo::keys(&config.clients, per_client)))?;
+        let trains = self.days.allowances(&config.clients);
+        let keys = echo::keys(&config.clients, per_client);
+        self.command(Command::Keys(keys, trains))?;
         if let Some(streams) = &self.streams {
-            let clients = allowances(&config.clients);
+            let clients = self.days.allowances(&config.clients);
             streams.tell(streams::Command::Clients(clients, streams::limits(config)));
         }
         self.clients = config.clients.iter().map(|c| c.name.clone()).collect();
@@ -288,7 +297,7 @@ impl Running {
 }
 
 /// Starts the streams thread; gives the echo thread's end of the mail between them.
-fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
+fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mail), String> {
     let (commands, to_do) = sync_channel(4);
     let (asked_in, asked) = sync_channel(streams::MAIL);
     let (told, told_out) = sync_channel(streams::MAIL);
@@ -299,7 +308,7 @@ fn start_streams(config: &Config) -> Result<(StreamsThread, Mail), String> {
         told,
         counts: Arc::clone(&counts),
     };
-    let (clients, limits) = (allowances(&config.clients), streams::limits(config));
+    let (clients, limits) = (days.allowances(&config.clients), streams::limits(config));
     let (tell, told) = sync_channel::<Result<Waker, String>>(1);
     let thread = std::thread::Builder::new()
         .name("streams".into())

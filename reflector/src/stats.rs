@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::streams::TestCounts;
+use crate::train::TrainCounts;
 
 /// What is counted for one key.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Snapshot {
     pub(crate) overload: u64,
     /// Of STAMP, where it is answered: answered, dropped.
     pub(crate) stamp: Option<(u64, DropCounters)>,
+    pub(crate) trains: TrainCounts,
     /// Of all sockets together.
     pub(crate) socket_drops: u64,
     pub(crate) engine: EngineCounters,
@@ -57,6 +59,7 @@ impl Snapshot {
             drops: DropCounters::default(),
             overload: 0,
             stamp: None,
+            trains: TrainCounts::default(),
             socket_drops: 0,
             engine: EngineCounters::default(),
             residence: Box::default(),
@@ -175,6 +178,11 @@ fn totals_json(s: &Snapshot, listen: &[SocketAddr]) -> Map<String, Value> {
             "max": s.residence.max(),
         },
         "clock": { "disciplined": s.disciplined, "epoch": s.clock_epoch },
+        "trains": {
+            "received": s.trains.received,
+            "granted": s.trains.granted,
+            "sent": s.trains.sent,
+        },
         "stamp": s.stamp.as_ref().map(|(answered, drops)| json!({
             "answered": answered,
             "drops": drops_json(drops),
@@ -264,6 +272,15 @@ pub fn to_text(status: &Value) -> String {
             number(&tests["bytes_received"]),
             number(&tests["bytes_sent"]),
             list(&tests["streams_dropped"])
+        ));
+    }
+    let trains = &status["trains"];
+    if trains.is_object() {
+        lines.push(format!(
+            "trains: {} datagrams from clients, {} in {} trains to clients",
+            number(&trains["received"]),
+            number(&trains["sent"]),
+            number(&trains["granted"])
         ));
     }
     if let Some(answered) = status["stamp"]["answered"].as_u64() {

@@ -23,7 +23,7 @@ use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, SocketId, StreamId, Wak
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::allowance::{Allowance, Spent};
+use crate::allowance::Allowance;
 use crate::config::Config;
 
 /// Streams that there is room for, of all tests and of those that have not shown a token yet.
@@ -129,7 +129,6 @@ pub(crate) struct Streams {
     owned: HashMap<StreamId, Owned>,
     /// Who may connect, for which test.
     admitted: Vec<(TestHandle, IpAddr)>,
-    spent: Spent,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -155,7 +154,6 @@ impl Streams {
             limits,
             owned: HashMap::new(),
             admitted: Vec::new(),
-            spent: Spent::default(),
             counts: TestCounts::default(),
             rng,
         })
@@ -260,7 +258,7 @@ impl Streams {
         let port = self.port_for(&asked.way);
         let asker = Asker {
             client,
-            bytes_left: self.spent.left(now, allowance),
+            bytes_left: allowance.left(now),
             congestion_known: congestion(&asked.order.congestion)
                 .is_some_and(|name| tcp::check_congestion(name).is_ok()),
             port: port.unwrap_or(0),
@@ -418,7 +416,7 @@ impl Streams {
             });
             self.admitted.retain(|(t, _)| *t != test);
             if let Some(allowance) = self.clients.get(usize::from(client)) {
-                self.spent.add(clock::now(), &allowance.name, bytes);
+                allowance.spend(clock::now(), bytes);
             }
         }
         if ended {

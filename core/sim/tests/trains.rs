@@ -154,8 +154,8 @@ fn run(world: World, seed: u64, length: u64) -> Told {
     let series: Vec<SeriesState> = Vec::new();
     let lines = vec![LineState::default()];
     let mut watch = Watch::new(Monotonic::ZERO, Thresholds::default(), series, lines);
-    watch.handle_test_begin(0, Monotonic::ZERO);
-    watch.handle_test_end(0, Monotonic::ZERO);
+    watch.handle_train_begin(0, Monotonic::ZERO);
+    watch.handle_train_end(0, Monotonic::ZERO);
     let mut told = Told {
         falls: Vec::new(),
         trains: 0,

@@ -221,6 +221,22 @@ where
         }
     }
 
+    /// A packet train of our own is on its way on a line from `at` on: what meets it counts as what is
+    /// sent during a test, but for a moment only.
+    pub fn handle_train_begin(&mut self, line: u8, at: Monotonic) {
+        let line = usize::from(line);
+        if let Some(l) = self.lines.get_mut(line).filter(|_| line < MAX_LINES) {
+            l.0.get_or_insert_with(LineWatch::new).tests.begin_train(at);
+        }
+    }
+
+    /// It no longer is.
+    pub fn handle_train_end(&mut self, line: u8, at: Monotonic) {
+        if let Some(l) = line_of(&mut self.lines, line) {
+            l.tests.end_train(at);
+        }
+    }
+
     /// Local time is monotonic time plus this; `None` while it is not known.
     pub const fn handle_local_time(&mut self, offset_ns: Option<i64>) {
         self.local_offset_ns = offset_ns;
@@ -302,7 +318,8 @@ where
         let Some(l) = line_of(&mut self.lines, facts.line) else {
             return;
         };
-        probe.in_test |= l.tests.touch(probe.sent, probe.sent);
+        probe.in_test |=
+            l.tests.touch(probe.sent, probe.sent) || l.tests.meets_train(probe.sent, probe.sent);
         let state = (l.busy(probe.sent), l.jittery);
         if !far {
             l.near.add(probe.sent, probe.answered());

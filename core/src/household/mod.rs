@@ -150,6 +150,10 @@ impl Household {
     /// What became of a probe of the line.
     pub fn handle_probe(&mut self, seen: &Seen) {
         let sent = seen.sent.as_nanos();
+        let back = seen.sent.saturating_add(seen.rtt_ns.unwrap_or(0));
+        if self.tests.meets_train(seen.sent, back) {
+            return;
+        }
         if seen.lost_up {
             self.up.lost(sent);
         } else if let Some(queue_ns) = seen.queue_up_ns {
@@ -171,6 +175,17 @@ impl Household {
     /// It no longer does.
     pub fn handle_test_end(&mut self, at: Monotonic) {
         self.tests.end(at);
+    }
+
+    /// A packet train of our own is on its way from `at` on: probes that meet it say nothing of the
+    /// household.
+    pub fn handle_train_begin(&mut self, at: Monotonic) {
+        self.tests.begin_train(at);
+    }
+
+    /// It no longer is.
+    pub fn handle_train_end(&mut self, at: Monotonic) {
+        self.tests.end_train(at);
     }
 
     /// Decides what can be decided by now. To be called some times a second, and everything to be

@@ -1,7 +1,7 @@
 //! From the arrivals of a train to the rate of the line.
 //!
-//! The rate is that between arrivals a quarter of the train apart, the median of all such pairs: a
-//! receiver that stalls, or a line that pauses, spoils those that touch the pause and no others.
+//! The rate is that between arrivals a quarter of the train apart (of a short one half), the median of
+//! all such pairs: a receiver that stalls, or a line that pauses, spoils those that touch the pause and no others.
 //! Where datagrams come in batches, as behind a request-grant upstream, it is that between the first
 //! arrivals of batches, half of the train apart.
 //!
@@ -18,6 +18,8 @@ use crate::wire::train::{MAX_TRAIN, NOT_TOLD};
 const FEWEST: usize = 5;
 /// Arrivals that are looked at, evenly chosen.
 const POINTS: usize = 48;
+/// With fewer, a quarter of the train is so few that the grid of a request-grant upstream shows.
+const MANY: usize = 24;
 /// Batches that are needed before their rate is believed.
 const FEWEST_BATCHES: usize = 4;
 /// Points on either side of a knee.
@@ -302,7 +304,8 @@ struct Line {
 impl Line {
     fn of(points: &[Point], frame_bytes: u32, batched: bool) -> Option<Self> {
         let (first, last) = (points.first()?, points.last()?);
-        let apart = (points.len() / if batched { 2 } else { 4 }).max(1);
+        let coarse = batched || points.len() < MANY;
+        let apart = (points.len() / if coarse { 2 } else { 4 }).max(1);
         let mut rates: Vec<u64, POINTS> = points
             .iter()
             .zip(points.get(apart..)?)

@@ -33,6 +33,8 @@ const DEAF_NS: u64 = 300_000_000_000;
 const FEWEST: u64 = 12;
 /// Bytes of the first train.
 const FIRST_BYTES: u64 = 8_000;
+/// None has more.
+const LONGEST_BYTES: u64 = (MAX_TRAIN * 1600) as u64;
 /// What a train costs beside its datagrams: asks and reports, bytes.
 const ASKS_BYTES: u64 = 800;
 /// Rates whose median is what is usual.
@@ -230,9 +232,9 @@ impl Pacer {
         let e = match result {
             Ok(e) => e,
             Err(why) => {
-                if why == Unknown::Heaps && self.is_learning() {
-                    // Too short for a line that lets packets pass in batches.
-                    self.bytes *= 2;
+                if why != Unknown::TooFew && self.is_learning() {
+                    // Perhaps it was only too short: a line may let some packets pass in one batch.
+                    self.bytes = (self.bytes * 2).min(LONGEST_BYTES);
                 }
                 self.soon = self.soon.max(u8::from(self.low_run > 0));
                 return None;
@@ -295,7 +297,7 @@ impl Pacer {
             }
         } else if self.is_learning() {
             self.rate_bps = Some(e.burst_bps);
-            self.bytes *= 2;
+            self.bytes = (self.bytes * 2).min(LONGEST_BYTES);
             return;
         }
         self.rate_bps = Some(e.burst_bps);

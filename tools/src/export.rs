@@ -49,7 +49,7 @@ const SAMPLES: [&str; 28] = [
 ];
 
 /// Columns of `--what rollups`.
-const ROLLUPS: [&str; 44] = [
+const ROLLUPS: [&str; 48] = [
     "time_ns",
     "window_ns",
     "interface",
@@ -94,6 +94,10 @@ const ROLLUPS: [&str; 44] = [
     "longest_run_ns",
     "boot",
     "mono_ns",
+    "jitter_mean_ns",
+    "jitter_last_ns",
+    "failures",
+    "reordered_up",
 ];
 
 /// Columns of `--what events`.
@@ -389,7 +393,7 @@ fn rollup<'a>(
     s: &Summary,
     info: &'a SeriesInfo,
     boot: Option<&'a String>,
-) -> [Field<'a>; 44] {
+) -> [Field<'a>; 48] {
     let n = |v: u64| Field::Unsigned(v);
     let rtt = report::spread(&s.rtt, &s.rtt_moments);
     let directed = info.kind.tells_direction();
@@ -439,6 +443,10 @@ fn rollup<'a>(
         n(longest.duration_ns()),
         boot.map_or(Field::Empty, |b| Field::Text(b)),
         n(mono_ns),
+        s.jitter.and_then(|j| j.mean_ns()).into(),
+        s.jitter.and_then(|j| j.last_ns()).into(),
+        n(s.failures.count()),
+        directed.then_some(s.reordered_up).into(),
     ]
 }
 

@@ -6,12 +6,33 @@ use crate::fail::Fail;
 
 /// Reads that wait for a disk at once. A solid-state one answers many in the time of one.
 const THREADS: usize = 8;
+/// Pieces of work at once that each take megabytes.
+const HEAVY_THREADS: usize = 2;
 
 /// What `work` makes of each of `items`, in their order.
 ///
 /// # Errors
 /// The first failure, in the order of the items.
 pub(crate) fn map<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, Fail> + Sync,
+) -> Result<Vec<R>, Fail> {
+    with_threads(THREADS, items, work)
+}
+
+/// As [`map`], for work that takes a processor and memory rather than waits.
+///
+/// # Errors
+/// See [`map`].
+pub(crate) fn map_heavy<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, Fail> + Sync,
+) -> Result<Vec<R>, Fail> {
+    with_threads(HEAVY_THREADS, items, work)
+}
+
+fn with_threads<T: Sync, R: Send>(
+    threads: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<R, Fail> + Sync,
 ) -> Result<Vec<R>, Fail> {
@@ -27,7 +48,7 @@ pub(crate) fn map<T: Sync, R: Send>(
         }
     };
     let mut done = std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..THREADS.min(items.len()))
+        let helpers: Vec<_> = (1..threads.min(items.len()))
             .map(|_| scope.spawn(worker))
             .collect();
         let mut done = worker();

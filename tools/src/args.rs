@@ -216,7 +216,7 @@ range_command! {
 
 range_command! {
     /// Draw a chart: latency, jitter, loss, distribution, comparison, heatmap, queue, timeline,
-    /// throughput, bufferbloat or test.
+    /// throughput, load, bufferbloat or test.
     #[argh(
         subcommand,
         name = "chart",
@@ -225,7 +225,7 @@ range_command! {
     )]
     Chart {
         /// latency, jitter, loss, distribution, comparison, heatmap, queue, timeline, throughput,
-        /// bufferbloat or test
+        /// load, bufferbloat or test
         #[argh(positional)]
         kind: String,
         /// png or svg (default: by the name of --out, else png)

@@ -256,6 +256,58 @@ fn two_stores_stand_side_by_side() {
 }
 
 #[test]
+fn no_name_is_left_in_any_format_of_two_stores_without_names() {
+    let given = Given::new(|l| l.load_tests = 2);
+    let other = given.path("laptop.redb");
+    let mut line = Line::new(1, S / 5, 600 * S);
+    line.load_tests = 1;
+    line.write(&other);
+    let other = other.to_str().unwrap();
+    let host = nix::unistd::gethostname().unwrap();
+    let host = host.to_str().unwrap();
+    for format in ["html", "md", "text", "json"] {
+        let options = ["--format", format, "--also", other];
+        let named = given.ok(&with(&["report"], &options));
+        assert!(
+            named.contains("eth0") && named.contains("laptop"),
+            "{format}"
+        );
+        let options = [&options[..], &["--anonymize"]].concat();
+        let report = given.ok(&with(&["report"], &options));
+        // A host may be called what is in every page.
+        let names = ["eth0", "vienna", "laptop", "192.0.2.1"];
+        let is_telling = host.len() > 7;
+        for name in names.into_iter().chain(is_telling.then_some(host)) {
+            assert!(!report.contains(name), "{name} in {format}");
+        }
+        assert!(report.contains("uplink 1"), "{format}");
+    }
+}
+
+#[test]
+fn load_and_capacity_are_drawn_with_the_methods_told_apart() {
+    let given = Given::new(|l| l.load_tests = 1);
+    let chart = given.ok(&with(&["chart", "load"], &["--format", "svg"]));
+    for says in [
+        "capacity by a test",
+        "capacity seen in use",
+        "4\u{a0}estimates",
+        "10.4 Mbit/s",
+    ] {
+        assert!(chart.contains(says), "{says}");
+    }
+    let report = given.json(&with(&["report"], &["--json"]));
+    assert_eq!(report["load"][0]["up_bps"]["max"], 9_000_000);
+    assert_eq!(report["capacity"].as_array().unwrap().len(), 4);
+    let without = Given::new(|_| {});
+    let output = bbtool(
+        &without.store,
+        &with(&["chart", "load"], &["--format", "svg"]),
+    );
+    assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
+}
+
+#[test]
 fn the_page_is_one_file_that_loads_nothing() {
     let given = Given::new(|l| l.event_text = "<script>alert(1)</script> & more".into());
     let page = given.path("r.html");
@@ -293,6 +345,7 @@ fn every_chart_is_drawn_in_both_formats() {
         "throughput",
         "bufferbloat",
         "test",
+        "load",
     ] {
         for (format, begin) in [("png", &b"\x89PNG"[..]), ("svg", b"<svg")] {
             let file = given.path(&format!("{kind}.{format}"));

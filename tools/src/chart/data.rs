@@ -5,6 +5,7 @@ use bufferbane_core::stats::jitter::Rfc3550;
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_store::{Bucket, Filter, LoadTest, Reader, SeriesId, SeriesInfo, TestId};
 
+use super::lines::Line;
 use crate::fail::Fail;
 use crate::report::Event;
 use crate::when::Range;
@@ -53,6 +54,8 @@ pub(crate) struct Material {
     pub(crate) events: Vec<Event>,
     /// Throughput tests, the oldest first.
     pub(crate) tests: Vec<Tested>,
+    /// What each uplink carried, and what it can carry.
+    pub(crate) lines: Vec<Line>,
     /// The range.
     pub(crate) range: Range,
 }
@@ -98,7 +101,8 @@ pub(crate) struct Levels {
 }
 
 impl Levels {
-    fn of(h: &Histogram) -> Option<Self> {
+    /// Those of `h`; `None` where it is empty.
+    pub(super) fn of(h: &Histogram) -> Option<Self> {
         Some(Self {
             count: h.count(),
             min: h.min()?,

@@ -10,6 +10,8 @@ mod frame;
 mod heatmap;
 mod jitter;
 mod latency;
+mod lines;
+mod load;
 mod loss;
 mod paint;
 mod queue;
@@ -74,16 +76,19 @@ pub(crate) enum Kind {
     Bufferbloat,
     /// One throughput test.
     Test,
+    /// What uplinks carried, and can carry.
+    Load,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Timeline,
         Self::Queue,
         Self::Bufferbloat,
         Self::Throughput,
         Self::Test,
+        Self::Load,
         Self::Latency,
         Self::Loss,
         Self::Heatmap,
@@ -106,6 +111,7 @@ impl Kind {
             Self::Throughput => "throughput",
             Self::Bufferbloat => "bufferbloat",
             Self::Test => "test",
+            Self::Load => "load",
         }
     }
 
@@ -133,6 +139,7 @@ impl Kind {
             Self::Throughput => throughput::draw(material, look),
             Self::Bufferbloat => bufferbloat::draw(material, look),
             Self::Test => test::draw(material, look),
+            Self::Load => load::draw(material, look),
         }
     }
 
@@ -150,6 +157,7 @@ impl Kind {
             Self::Throughput => "Throughput",
             Self::Bufferbloat => "Latency with and without load",
             Self::Test => "Throughput test",
+            Self::Load => "Load and capacity",
         }
     }
 
@@ -161,6 +169,7 @@ impl Kind {
             Self::Throughput | Self::Bufferbloat | Self::Test => {
                 "no throughput test was made in this time; bbtool test makes one"
             }
+            Self::Load => "no interface was seen to carry anything in this time",
             _ => "nothing was measured in this time",
         }
     }
@@ -175,10 +184,13 @@ pub(crate) fn material(
     pixels: usize,
 ) -> Result<Material, Fail> {
     let tracks = abreast::map(series, |one| Track::read(reader, one, range, pixels))?;
+    let is_wanted = |interface: &str| series.iter().any(|(_, i)| i.interface == interface);
+    let lines = lines::read(reader, range, pixels, is_wanted)?;
     Ok(Material {
         tracks: tracks.into_iter().flatten().collect(),
         events,
         tests,
+        lines,
         range,
     })
 }
@@ -218,7 +230,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     }
     let about = (events, tests);
     let material = material(&reader, &chosen, about, range, page as usize)?;
-    if material.tracks.is_empty() && material.tests.is_empty() {
+    if material.tracks.is_empty() && material.tests.is_empty() && material.lines.is_empty() {
         return Err(source::nothing_there(range, recorded, selection.utc));
     }
     let look = Look {

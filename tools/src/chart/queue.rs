@@ -128,7 +128,8 @@ fn blanks(frame: &mut Frame<'_>, plot: &Plot, track: &Track) {
     put(end, plot.range.to_ns);
 }
 
-fn mark(frame: &mut Frame<'_>, x: f64, y: f64, text: String) {
+/// The label of a mark left of both halves.
+pub(super) fn mark(frame: &mut Frame<'_>, x: f64, y: f64, text: String) {
     let label = Label {
         x,
         y,
@@ -141,7 +142,7 @@ fn mark(frame: &mut Frame<'_>, x: f64, y: f64, text: String) {
 }
 
 /// Which half is which, on paper of its own.
-fn side(frame: &mut Frame<'_>, x: f64, y: f64, text: &str) {
+pub(super) fn side(frame: &mut Frame<'_>, x: f64, y: f64, text: &str) {
     let label = Label {
         x,
         y,

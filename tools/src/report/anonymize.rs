@@ -7,9 +7,15 @@ use serde_json::Value;
 
 use super::model::Report;
 
-/// Takes out the names of host, interfaces and targets, and addresses wherever they are.
-pub(crate) fn anonymize(report: &mut Report) {
+/// Takes out the names of host, interfaces and targets, what `stores` are called where there are
+/// several, and addresses wherever they are.
+pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
     let mut names = Names::default();
+    for (i, store) in stores.iter().enumerate() {
+        names
+            .texts
+            .insert(store.clone(), format!("store {}", i + 1));
+    }
     for s in &report.series {
         names.interface(&s.interface);
         names.target(&s.target);
@@ -17,6 +23,18 @@ pub(crate) fn anonymize(report: &mut Report) {
     for e in &report.events {
         names.interface(&e.interface);
         e.target.iter().for_each(|t| names.target(t));
+    }
+    // What an uplink carried is known where nothing was probed over it, too.
+    for value in report.load.iter().chain(&report.capacity) {
+        names.interface(value["interface"].as_str().unwrap_or_default());
+    }
+    for t in &report.throughput {
+        names.interface(&t.interface);
+        names.target(&t.reflector);
+    }
+    for b in &report.bufferbloat {
+        names.interface(&b.interface);
+        names.target(&b.reflector);
     }
     if !report.host.is_empty() {
         names.texts.insert(report.host.clone(), "router".into());
@@ -63,6 +81,9 @@ pub(crate) fn anonymize(report: &mut Report) {
     }
     let lists = [&mut report.load, &mut report.capacity];
     for value in lists.into_iter().flatten() {
+        if let Some(Value::String(interface)) = value.get_mut("interface") {
+            *interface = names.of_interface(interface);
+        }
         names.scrub_value(value);
     }
     for f in report.cable.iter_mut().flat_map(|c| &mut c.findings) {

@@ -30,7 +30,7 @@ use crate::args::{Report as Arguments, Selection};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::when::Range;
-use crate::{out, source, when};
+use crate::{abreast, out, source, when};
 use several::Stores;
 
 /// Columns that the charts of a page have: as fine as a screen shows, and small enough to mail.
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         stores.compare(before, after)?;
     }
     if args.anonymize {
-        anonymize::anonymize(&mut stores.report);
+        stores.anonymize();
     }
     let zone = when::zone(selection.utc);
     let text = match format {
@@ -185,16 +185,17 @@ fn write_bundle(
         theme: Theme::LIGHT,
         zone: zone.clone(),
     };
-    for kind in Kind::ALL {
+    let images = abreast::map_heavy(&Kind::ALL, |kind| {
         let Some(scene) = kind.draw(material, &look)? else {
-            continue;
+            return Ok(None);
         };
         let height = (scene.height * f64::from(IMAGE_WIDTH) / scene.width).round();
         let image = chart::png(&scene, IMAGE_WIDTH, height as u32)?;
         let path = dir.join(format!("{}.png", kind.name()));
         out::write(Some(&path), &image)?;
-        files.push(path);
-    }
+        Ok(Some(path))
+    })?;
+    files.extend(images.into_iter().flatten());
     Ok(files)
 }
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use bufferbane_store::{Reader, SeriesId, SeriesInfo};
+use serde_json::Value;
 
+use super::anonymize;
 use super::build::{self, Built};
 use super::compare::{self, Change};
 use super::model::Report;
@@ -23,6 +25,8 @@ struct Part {
 /// The stores of a report, and the report.
 pub(crate) struct Stores {
     parts: Vec<Part>,
+    /// What each is called where there are several.
+    labels: Vec<String>,
     /// The report over all of them.
     pub(crate) report: Report,
     range: Range,
@@ -43,9 +47,15 @@ impl Stores {
                 series,
                 tests,
             }],
+            labels: Vec::new(),
             report,
             range,
         })
+    }
+
+    /// The report and its stores without names.
+    pub(crate) fn anonymize(&mut self) {
+        anonymize::anonymize(&mut self.report, &self.labels);
     }
 
     /// A report of `reader`'s store and those that `--also` names.
@@ -101,6 +111,7 @@ impl Stores {
             all.events.extend(more.events);
         }
         stores.report.events.sort_by_key(|e| (e.start, e.id));
+        stores.labels = labels;
         Ok(stores)
     }
 
@@ -125,13 +136,27 @@ impl Stores {
     /// What charts are drawn of, with the names of the report.
     pub(crate) fn material(&self, pixels: usize) -> Result<Material, Fail> {
         let mut all: Option<Material> = None;
+        let mut names = self.report.series.iter();
         for part in &self.parts {
             let about = (self.report.events.clone(), part.tests.clone());
-            let part = chart::material(&part.reader, &part.series, about, self.range, pixels)?;
+            let own = &part.series;
+            let mut part = chart::material(&part.reader, own, about, self.range, pixels)?;
+            let named: Vec<&str> = names
+                .by_ref()
+                .take(own.len())
+                .map(|s| s.interface.as_str())
+                .collect();
+            for line in &mut part.lines {
+                let at = own.iter().position(|(_, i)| i.interface == line.interface);
+                if let Some(name) = at.and_then(|at| named.get(at)) {
+                    line.interface = (*name).to_owned();
+                }
+            }
             match &mut all {
                 Some(all) => {
                     all.tracks.extend(part.tracks);
                     all.tests.extend(part.tests);
+                    all.lines.extend(part.lines);
                 }
                 None => all = Some(part),
             }
@@ -190,6 +215,11 @@ fn rename(report: &mut Report, label: &str) {
         .iter_mut()
         .for_each(|b| name(&mut b.interface));
     report.clock.iter_mut().for_each(|c| name(&mut c.interface));
+    for value in report.load.iter_mut().chain(&mut report.capacity) {
+        if let Some(Value::String(interface)) = value.get_mut("interface") {
+            name(interface);
+        }
+    }
     report
         .outages
         .iter_mut()

@@ -5,11 +5,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use bufferbane_core::household::Minute;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
-    Direction, Event, Health, LoadTest, LoadedDelay, Percentiles, ProbeBin, SeriesInfo, SeriesKind,
-    Severity, TestWay, Trust, Writer, WriterOptions,
+    Capacity, Direction, Event, Health, LoadTest, LoadedDelay, Method, Percentiles, ProbeBin,
+    SeriesInfo, SeriesKind, Severity, TestWay, Trust, Writer, WriterOptions,
 };
 
 pub const S: u64 = 1_000_000_000;
@@ -146,6 +147,9 @@ impl Line {
             event.start_ns += i * S / 100;
             w.event(event);
         }
+        if self.load_tests > 0 {
+            self.write_load(&mut w, begin);
+        }
         for i in 0..self.load_tests {
             let (interface, target, _) = &self.series[0];
             w.load_test(load_test(interface, target, begin + i * 30 * S));
@@ -156,6 +160,35 @@ impl Line {
         } else {
             // As if the process had been killed.
             std::mem::forget(w);
+        }
+    }
+
+    /// What the first uplink carried, and what it was found able to carry both ways.
+    fn write_load(&self, w: &mut Writer, begin: u64) {
+        let interface = &self.series[0].0;
+        for at in (0..self.span_ns).step_by(60 * S as usize) {
+            let mut minute = Minute::new();
+            for second in 0..60 {
+                let used = (at / S / 60 * 7 + second) % 11;
+                minute.up.rate_bps.add(used * 900_000);
+                minute.down.rate_bps.add(used * used * 400_000);
+            }
+            minute.sees_household = true;
+            w.load_minute(Monotonic::from_nanos(begin + at), interface, minute);
+        }
+        for (i, method) in [Method::Passive, Method::Test].into_iter().enumerate() {
+            for (direction, bps) in [(Direction::Up, 10_400_000), (Direction::Down, 50_000_000)] {
+                let at = Monotonic::from_nanos(begin + (i as u64 + 1) * self.span_ns / 3);
+                let capacity = Capacity {
+                    interface: interface.clone(),
+                    direction,
+                    method,
+                    burst_bps: bps,
+                    sustained_bps: Some(bps - 300_000 * i as u64),
+                    confidence: 0.8,
+                };
+                w.capacity(at, capacity);
+            }
         }
     }
 

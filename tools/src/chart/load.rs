@@ -4,7 +4,7 @@
 use bufferbane_store::{Capacity, Direction, Method};
 
 use super::axis::Scale;
-use super::data::{Levels, Material};
+use super::data::Material;
 use super::frame::{Frame, Heading, Look, Plot, Swatch, subtitle};
 use super::lines::{Line, Load};
 use super::queue::{mark, side};
@@ -112,14 +112,13 @@ fn half(
             mark(frame, left - 6.0, at, rate_mark(*v));
         }
     }
-    let levels: [(fn(&Levels) -> u64, f64); 2] = [(|l| l.max, 0.35), (|l| l.p95, 0.75)];
-    for (of, strength) in levels {
+    for (peaks, strength) in [(true, 0.35), (false, 0.75)] {
         for load in &line.loads {
             let Some(rates) = &load.rate[index] else {
                 continue;
             };
             let (x0, x1) = (plot.x(load.from_ns), plot.x(load.to_ns));
-            let end = y(of(rates) as f64);
+            let end = y(if peaks { rates.max } else { rates.p95 } as f64);
             if (end - zero).abs() > 0.25 {
                 let bounds = [x0, end.min(zero), x1.max(x0 + 1.0), end.max(zero)];
                 let color = mixed(ink, theme.background, strength);

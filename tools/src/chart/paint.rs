@@ -180,7 +180,7 @@ mod tests {
         let mut scene = Scene::new(300.0, (255, 255, 255));
         scene.height = 200.0;
         let zigzag = |step: f64| -> Vec<(f64, f64)> {
-            let y = |i: u32| if i % 2 == 0 { 11.3 } else { 187.9 };
+            let y = |i: u32| if i.is_multiple_of(2) { 11.3 } else { 187.9 };
             (0..40).map(|i| (f64::from(i) * step, y(i))).collect()
         };
         scene.area(zigzag(7.3), (200, 120, 40));

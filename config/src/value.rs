@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bufferbane_core::stamp::Subnet;
+
 const UNITS: [(&str, u64); 7] = [
     ("ns", 1),
     ("us", 1_000),
@@ -78,10 +80,41 @@ pub fn parse_address(text: &str, default_port: u16) -> Result<SocketAddr, String
     })
 }
 
+/// An address, or one with the number of bits that count.
+///
+/// # Errors
+/// What is wrong and what is allowed.
+pub fn parse_subnet(text: &str) -> Result<Subnet, String> {
+    let wrong =
+        || format!("\"{text}\" is not an address or subnet; write for example 192.0.2.0/24");
+    let (address, prefix) = match text.split_once('/') {
+        Some((a, p)) => (a, Some(p)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        None => width,
+        Some(p) => p.parse().ok().filter(|p| *p <= width).ok_or_else(wrong)?,
+    };
+    Ok(Subnet { address, prefix })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn subnets_are_read_and_nonsense_is_not() {
+        let prefix = |t| parse_subnet(t).map(|s| s.prefix);
+        assert_eq!(prefix("192.0.2.7"), Ok(32));
+        assert_eq!(prefix("2001:db8::/48"), Ok(48));
+        assert_eq!(prefix("0.0.0.0/0"), Ok(0));
+        for bad in ["192.0.2.0/33", "192.0.2/24", "::1/x", "", "/8"] {
+            assert!(prefix(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn people_write_these() {

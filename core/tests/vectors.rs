@@ -258,13 +258,14 @@ fn order(s: &Section) -> Order {
         op: s.number("op"),
         streams_up: s.number("streams_up"),
         streams_down: s.number("streams_down"),
-        reserved: 0,
+        prefix_bits: s.number("prefix_bits"),
         number: s.number::<u32>("number").into(),
         test: s.number::<u64>("test").into(),
         time_ms: s.number::<u32>("time_ms").into(),
         first_bin: s.number::<u32>("first_bin").into(),
         dscp: s.array("dscp"),
         congestion: s.padded("congestion"),
+        prefix: s.array("prefix"),
     }
 }
 

@@ -118,6 +118,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         time_ms: 1000,
         dscp: [0; 8],
         congestion: [0; 16],
+        prefix: None,
     };
     let mut guest = Guest::new(wish, 7, now);
     let mut host = Host::new(HostLimits {

@@ -54,6 +54,7 @@ fn stream_to(name: &str, address: &str) -> Reflector {
             interval_ns: INTERVAL_NS,
             more_sizes: [0; 3],
         }],
+        tcp_prefix: None,
     }
 }
 

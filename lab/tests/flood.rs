@@ -57,6 +57,7 @@ fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
                 interval_ns: 50_000_000,
                 more_sizes: [0; 3],
             }],
+            tcp_prefix: None,
         }],
         ..Config::default()
     };

@@ -50,6 +50,7 @@ fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
                 interval_ns: 20 * MS,
                 more_sizes: [0; 3],
             }],
+            tcp_prefix: None,
         }],
         ..Config::default()
     };

@@ -156,6 +156,7 @@ fn strangers_hear_nothing_before_and_during_tests() {
         time_ms: 60_000,
         dscp: [0; 8],
         congestion,
+        prefix: None,
     };
     prober.guest = Some(Guest::new(wish, 1, clock::now()));
     let going = Arc::new(AtomicBool::new(true));

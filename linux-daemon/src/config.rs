@@ -11,6 +11,7 @@ use bufferbane_config::{Document, Mistake, Section, suggestion};
 use bufferbane_core::limits::DEFAULT_TIMEOUT_NS;
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
+use bufferbane_core::stamp::Subnet;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 use jiff::tz::TimeZone;
 
@@ -139,6 +140,8 @@ pub struct Reflector {
     pub family: FamilyChoice,
     /// Its streams, the first one first.
     pub streams: Vec<Stream>,
+    /// Where TCP comes from as it sees it, if not from where UDP does.
+    pub tcp_prefix: Option<Subnet>,
 }
 
 /// How much is kept, and for how long.

@@ -264,6 +264,7 @@ impl Keeper {
             Probe::Reflector { key, .. } => {
                 let found = interfaces.iter().find(|i| i.name == w.interface);
                 let kind = w.kind.or(found.map(|i| i.kind));
+                let configured = self.config.reflectors.iter().find(|r| r.name == w.target);
                 Some(Path {
                     interface: w.interface.clone(),
                     index: kept.open?,
@@ -272,6 +273,7 @@ impl Keeper {
                     reflector: w.target.clone(),
                     remote: w.remote,
                     key: key.key().clone(),
+                    tcp_prefix: configured.and_then(|r| r.tcp_prefix),
                 })
             }
             Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,

@@ -1,10 +1,10 @@
 //! Answering STAMP (RFC 8762) for configured addresses: the one thing that is not sealed by a
 //! client's key, so it is off unless it is written down, and never more than what was asked.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use bufferbane_config::{Section, parse_address, stampkey};
+use bufferbane_config::{Section, parse_address, parse_subnet, stampkey};
 use bufferbane_core::drop_reason::DropCounters;
 use bufferbane_core::packet::RecvMeta;
 use bufferbane_core::stamp::{Peer, StampClock, StampResponder, Subnet};
@@ -58,7 +58,7 @@ pub(crate) fn read(s: &Section<'_>, base: &Path) -> Option<StampConfig> {
     }
     let mut allow = Vec::new();
     for text in s.texts("allow").unwrap_or_default() {
-        match subnet(&text) {
+        match parse_subnet(&text) {
             Ok(net) => allow.push(net),
             Err(why) => s.mistake("allow", why),
         }
@@ -86,23 +86,6 @@ pub(crate) fn read(s: &Section<'_>, base: &Path) -> Option<StampConfig> {
         max_pps: max_pps.unwrap_or(DEFAULT_MAX_PPS.into()) as u32,
         key,
     })
-}
-
-/// An address, or one with the number of bits that count.
-fn subnet(text: &str) -> Result<Subnet, String> {
-    let wrong =
-        || format!("\"{text}\" is not an address or subnet; write for example 192.0.2.0/24");
-    let (address, prefix) = match text.split_once('/') {
-        Some((a, p)) => (a, Some(p)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        None => width,
-        Some(p) => p.parse().ok().filter(|p| *p <= width).ok_or_else(wrong)?,
-    };
-    Ok(Subnet { address, prefix })
 }
 
 /// The answering side on the echo thread.
@@ -190,21 +173,5 @@ impl StampAnswers {
                 .ok()
         });
         queued.is_ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subnets_are_read_and_nonsense_is_not() {
-        let prefix = |t| subnet(t).map(|s| s.prefix);
-        assert_eq!(prefix("192.0.2.7"), Ok(32));
-        assert_eq!(prefix("2001:db8::/48"), Ok(48));
-        assert_eq!(prefix("0.0.0.0/0"), Ok(0));
-        for bad in ["192.0.2.0/33", "192.0.2/24", "::1/x", "", "/8"] {
-            assert!(prefix(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bufferbane_core::drop_reason::{DropCounters, DropReason};
 use bufferbane_core::load::arrivals::Segments;
-use bufferbane_core::load::host::{Admitted, Asker, Host, HostLimits, SenderFacts, TestHandle};
+use bufferbane_core::load::host::{
+    Admitted, Asker, Host, HostLimits, MAX_TESTS, SenderFacts, TestHandle,
+};
 use bufferbane_core::load::marks::Marks;
 use bufferbane_core::session::reflector::OrderFrom;
 use bufferbane_core::time::Monotonic;
@@ -37,6 +39,8 @@ const ROUND_NS: u64 = 1_000_000_000;
 /// Addresses that are let in for a test, the latest: a client may move to another, and tests in all
 /// are at most sixteen.
 const ADDRESSES_PER_TEST: usize = 2;
+/// With the prefix that each may have announced they fit the filter.
+const _: () = assert!(MAX_TESTS * (ADDRESSES_PER_TEST + 1) <= admission::MAX_ADMITTED);
 
 /// An order, and where its report goes.
 #[derive(Clone, Copy)]
@@ -129,6 +133,8 @@ pub(crate) struct Streams {
     owned: HashMap<StreamId, Owned>,
     /// Who may connect, for which test.
     admitted: Vec<(TestHandle, IpAddr)>,
+    /// What its client announced at its begin.
+    announced: Vec<(TestHandle, Prefix)>,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -154,6 +160,7 @@ impl Streams {
             limits,
             owned: HashMap::new(),
             admitted: Vec::new(),
+            announced: Vec::new(),
             counts: TestCounts::default(),
             rng,
         })
@@ -281,7 +288,13 @@ impl Streams {
                 if !self.admitted.contains(&entry) {
                     let of_test = |(t, _): &(TestHandle, _)| *t == test;
                     let others = self.admitted.iter().filter(|a| of_test(a)).count();
-                    self.counts.granted += u64::from(others == 0);
+                    if others == 0 {
+                        self.counts.granted += 1;
+                        // A wider one than is allowed was refused.
+                        let subnet = asked.order.announced().ok().flatten();
+                        let prefix = subnet.and_then(|s| Prefix::new(s.address, s.prefix));
+                        self.announced.extend(prefix.map(|p| (test, p)));
+                    }
                     if others >= ADDRESSES_PER_TEST
                         && let Some(oldest) = self.admitted.iter().position(of_test)
                     {
@@ -310,11 +323,9 @@ impl Streams {
 
     /// Lets those connect to whom a test was granted, and nobody else.
     fn admit(&self) {
-        let prefixes: Vec<Prefix> = self
-            .admitted
-            .iter()
-            .map(|(_, ip)| Prefix::only(*ip))
-            .collect();
+        let addresses = self.admitted.iter().map(|(_, ip)| Prefix::only(*ip));
+        let announced = self.announced.iter().map(|(_, prefix)| *prefix);
+        let prefixes: Vec<Prefix> = addresses.chain(announced).collect();
         for listener in self.bulk.listeners() {
             if let Err(e) = admission::admit(listener, listener.family(), &prefixes) {
                 log::error!("who may connect to {}: {e}", listener.local_addr());
@@ -415,6 +426,7 @@ impl Streams {
                 stays
             });
             self.admitted.retain(|(t, _)| *t != test);
+            self.announced.retain(|(t, _)| *t != test);
             if let Some(allowance) = self.clients.get(usize::from(client)) {
                 allowance.spend(clock::now(), bytes);
             }

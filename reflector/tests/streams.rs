@@ -48,6 +48,7 @@ fn guest(up: u8, down: u8) -> Guest {
         time_ms: 5000,
         dscp: [0; 8],
         congestion,
+        prefix: None,
     };
     Guest::new(wish, u64::from(up) << 8 | u64::from(down), clock::now())
 }

@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
                 interval_ns: INTERVAL_NS,
                 more_sizes: [0; 3],
             }],
+            tcp_prefix: None,
         }],
         ..Config::default()
     };

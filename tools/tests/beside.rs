@@ -53,6 +53,7 @@ impl Pair {
                 host: "127.0.0.1".into(),
                 port: far.listen()[0].port(),
                 key: key(),
+                tcp_prefix: None,
                 family: FamilyChoice::V4,
                 streams: vec![Stream {
                     dscp: 0,

@@ -7,6 +7,7 @@ use super::bins::MAX_BINS;
 use super::host::SenderFacts;
 use crate::drop_reason::DropReason;
 use crate::seal::Secret;
+use crate::stamp::Subnet;
 use crate::time::Monotonic;
 use crate::wire::load::{
     EndReason, OP_OPEN, OP_POLL, OP_STOP, Order, REPORT_BINS, Report, TestState,
@@ -36,6 +37,8 @@ pub struct Wish {
     pub dscp: [u8; 8],
     /// Congestion control of the reflector's streams, ASCII, zeros behind it.
     pub congestion: [u8; 16],
+    /// Where the client's TCP streams may come from, if not from where its probes do.
+    pub prefix: Option<Subnet>,
 }
 
 /// Where asking has got to.
@@ -182,18 +185,23 @@ impl Guest {
         };
         self.next_at = now.saturating_add(wait_ns);
         self.number += 1;
-        Some(Order {
+        let mut order = Order {
             op,
             streams_up: self.wish.streams_up,
             streams_down: self.wish.streams_down,
-            reserved: 0,
+            prefix_bits: 0,
             number: U32::new(self.number),
             test: U64::new(self.name),
             time_ms: U32::new(self.wish.time_ms),
             first_bin: U32::new(self.bins.len() as u32),
             dscp: self.wish.dscp,
             congestion: self.wish.congestion,
-        })
+            prefix: [0; 16],
+        };
+        if let Some(prefix) = self.wish.prefix {
+            order.announce(prefix);
+        }
+        Some(order)
     }
 
     /// When [`Guest::poll_order`] or [`Guest::handle_timeout`] is next needed.

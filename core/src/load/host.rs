@@ -191,6 +191,7 @@ impl Host {
         if streams == 0 || streams > MAX_STREAMS.min(usize::from(self.limits.streams)) {
             return Err(refuse(EndReason::Streams));
         }
+        order.announced().map_err(refuse)?;
         if !asker.congestion_known {
             return Err(refuse(EndReason::Congestion));
         }

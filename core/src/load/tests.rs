@@ -10,6 +10,7 @@ use super::guest::{Guest, GuestState, Wish};
 use super::host::{Asker, Host, HostLimits, SILENCE_NS};
 use super::{MAX_STREAMS, write_token};
 use crate::drop_reason::DropReason;
+use crate::stamp::Subnet;
 use crate::time::Monotonic;
 use crate::wire::load::EndReason;
 
@@ -28,6 +29,7 @@ fn wish(up: u8, down: u8) -> Wish {
         time_ms: 8000,
         dscp: [0, 8, 40, 46, 0, 8, 40, 46],
         congestion,
+        prefix: None,
     }
 }
 
@@ -51,6 +53,39 @@ fn ask(guest: &mut Guest, host: &mut Host, who: &Asker, now: Monotonic) {
         let report = host.handle_order(now, who, &order, &mut rng).unwrap();
         guest.handle_report(now, &report).unwrap();
     }
+}
+
+#[test]
+fn addresses_for_tcp_are_announced_within_bounds() {
+    let announced = |address: &str, prefix| {
+        let mut host = Host::new(LIMITS);
+        let subnet = Subnet {
+            address: address.parse().unwrap(),
+            prefix,
+        };
+        let wish = Wish {
+            prefix: Some(subnet),
+            ..wish(1, 0)
+        };
+        let mut guest = Guest::new(wish, 1, at(0));
+        let order = guest.poll_order(at(0)).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let report = host.handle_order(at(0), &asker(1), &order, &mut rng);
+        guest.handle_report(at(0), &report.unwrap()).unwrap();
+        if let Ok(Some(read)) = order.announced() {
+            assert_eq!(read, subnet);
+        }
+        guest.state()
+    };
+    for (address, widest) in [("100.64.0.0", 10), ("2001:db8::", 32)] {
+        let granted = announced(address, widest);
+        assert_eq!(granted, GuestState::Granted, "{address}");
+        let refused = announced(address, widest - 1);
+        assert_eq!(refused, GuestState::Refused(EndReason::Prefix), "{address}");
+    }
+    assert_eq!(announced("192.0.2.7", 32), GuestState::Granted);
+    let long = announced("192.0.2.7", 33);
+    assert_eq!(long, GuestState::Refused(EndReason::Prefix));
 }
 
 #[test]

@@ -526,6 +526,7 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         time_ms: 1000,
         dscp: [0; 8],
         congestion: [0; 16],
+        prefix: None,
     };
     let mut guest = Guest::new(wish, 7, Monotonic::ZERO);
     let order = guest.poll_order(Monotonic::ZERO).unwrap();

@@ -1,10 +1,13 @@
 //! The bodies of orders and reports, by which a throughput test is negotiated and read, and the
 //! first bytes of its TCP streams; docs/protocol.md draws them.
 
+use core::net::IpAddr;
+
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{SessionHeader, TAG_LEN};
+use crate::stamp::Subnet;
 
 /// Bytes of an order and of its report on the wire. Both are as long, so that no report is larger
 /// than what asked for it.
@@ -33,8 +36,8 @@ pub struct Order {
     pub streams_up: u8,
     /// TCP streams to the client.
     pub streams_down: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// How many first bits the addresses share that TCP streams may come from as well; 0: none may.
+    pub prefix_bits: u8,
     /// Counts the client's orders; the report brings it back.
     pub number: U32,
     /// Random, the client's own name of the test.
@@ -47,6 +50,43 @@ pub struct Order {
     pub dscp: [u8; 8],
     /// Congestion control of the reflector's streams, ASCII, zeros behind it.
     pub congestion: [u8; 16],
+    /// One of the addresses of `prefix_bits`, IPv4 mapped into IPv6.
+    pub prefix: [u8; 16],
+}
+
+/// The widest prefix that a client may announce, of IPv4: that of the addresses which RFC 6598 sets
+/// aside for carriers.
+pub const MIN_PREFIX_V4: u8 = 10;
+/// The same of IPv6: what registries give a provider.
+pub const MIN_PREFIX_V6: u8 = 32;
+
+impl Order {
+    /// The addresses that TCP streams may come from beside that of the order itself: behind the NAT of a
+    /// carrier they may have another.
+    ///
+    /// # Errors
+    /// [`EndReason::Prefix`] where they are more than a client may announce, or no addresses.
+    pub fn announced(&self) -> Result<Option<Subnet>, EndReason> {
+        let address = IpAddr::V6(self.prefix.into()).to_canonical();
+        let allowed = match address {
+            IpAddr::V4(_) => MIN_PREFIX_V4..=32,
+            IpAddr::V6(_) => MIN_PREFIX_V6..=128,
+        };
+        match self.prefix_bits {
+            0 => Ok(None),
+            prefix if allowed.contains(&prefix) => Ok(Some(Subnet { address, prefix })),
+            _ => Err(EndReason::Prefix),
+        }
+    }
+
+    /// Puts down the addresses that [`Order::announced`] is to give.
+    pub(crate) fn announce(&mut self, addresses: Subnet) {
+        self.prefix_bits = addresses.prefix;
+        self.prefix = match addresses.address {
+            IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+            IpAddr::V6(a) => a.octets(),
+        };
+    }
 }
 
 /// Where a test has got to.
@@ -98,6 +138,8 @@ pub enum EndReason {
     Time = 5,
     /// Nothing was heard from the client.
     Silence = 6,
+    /// More addresses for TCP than a client may announce.
+    Prefix = 7,
 }
 
 impl EndReason {
@@ -112,6 +154,7 @@ impl EndReason {
             4 => Self::Streams,
             5 => Self::Time,
             6 => Self::Silence,
+            7 => Self::Prefix,
             _ => return None,
         })
     }
@@ -129,6 +172,7 @@ impl EndReason {
             Self::Streams => "the reflector does not allow that number of streams",
             Self::Time => "it lasted as long as the reflector allows",
             Self::Silence => "the reflector heard nothing from this client any more",
+            Self::Prefix => "the reflector lets no so wide tcp_prefix connect",
         }
     }
 }

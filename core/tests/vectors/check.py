@@ -162,13 +162,14 @@ BODIES = {
         ("op", 1),
         ("streams_up", 1),
         ("streams_down", 1),
-        ("zeros", 1),
+        ("prefix_bits", 1),
         ("number", 4),
         ("test", 8),
         ("time_ms", 4),
         ("first_bin", 4),
         ("dscp", 8),
         ("congestion", 16),
+        ("prefix", 16),
     ],
     "report": [
         ("state", 1),
@@ -220,7 +221,7 @@ BODIES = {
 }
 BODIES["train_down"] = BODIES["train"]
 BYTES = {"client_random", "server_random", "cookie_hash", "address"}
-BYTES |= {"dscp", "congestion", "secret", "bytes", "in_band", "arrivals"}
+BYTES |= {"dscp", "congestion", "prefix", "secret", "bytes", "in_band", "arrivals"}
 
 
 def derive(section, all_sections):

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use bufferbane_config::{Section, keyfile, parse_size};
+use bufferbane_config::{Section, keyfile, parse_size, parse_subnet};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
 use bufferbane_core::session::client::MORE_SIZES;
+use bufferbane_core::wire::load::{MIN_PREFIX_V4, MIN_PREFIX_V6};
 use bufferbane_linux_io::MAX_PAYLOAD;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
@@ -182,6 +183,19 @@ pub(super) fn read_reflector(
         interval_ns: interval(s).unwrap_or(50_000_000),
     };
     let family = read_family(s);
+    let tcp_prefix = s.parsed("tcp_prefix", |text| {
+        let subnet = parse_subnet(text)?;
+        let widest = match subnet.address {
+            IpAddr::V4(_) => MIN_PREFIX_V4,
+            IpAddr::V6(_) => MIN_PREFIX_V6,
+        };
+        if subnet.prefix < widest {
+            return Err(format!(
+                "\"{text}\" is too wide; a reflector lets no more than a /{widest} connect"
+            ));
+        }
+        Ok(subnet)
+    });
     let mut streams = vec![first];
     for extra in s.sections("stream") {
         let sizes = probe_sizes(&extra, UDP_SIZES);
@@ -208,5 +222,6 @@ pub(super) fn read_reflector(
         key: key?,
         family,
         streams,
+        tcp_prefix,
     })
 }

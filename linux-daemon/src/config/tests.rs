@@ -201,3 +201,37 @@ fn addresses_come_with_and_without_ports() {
     );
     assert!(split_port("h:99999", DEFAULT_PORT).is_err());
 }
+
+#[test]
+fn where_tcp_comes_from_is_an_address_or_a_bounded_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PresharedKey {
+        id: bufferbane_core::seal::KeyId([1; 8]),
+        secret: bufferbane_core::seal::Secret::new([2; 32]),
+    };
+    bufferbane_config::keyfile::write_new(&dir.path().join("k"), &key).unwrap();
+    let read = |prefix: &str| {
+        let text = format!(
+            "[[reflector]]\nname = \"r\"\naddress = \"192.0.2.1\"\nkey_file = \"k\"\n\
+             tcp_prefix = \"{prefix}\"\n"
+        );
+        let loaded = parse("f", &text, dir.path());
+        loaded.map(|l| l.config.reflectors[0].tcp_prefix.unwrap())
+    };
+    for (text, prefix) in [
+        ("100.64.0.0/10", 10),
+        ("192.0.2.9", 32),
+        ("2001:db8::/32", 32),
+    ] {
+        assert_eq!(read(text).unwrap().prefix, prefix, "{text}");
+    }
+    for (text, why) in [
+        ("0.0.0.0/0", "no more than a /10"),
+        ("100.64.0.0/9", "no more than a /10"),
+        ("2001::/16", "no more than a /32"),
+        ("home", "is not an address or subnet"),
+    ] {
+        let mistakes = read(text).unwrap_err();
+        assert!(mistakes[0].to_string().contains(why), "{mistakes:?}");
+    }
+}

@@ -199,7 +199,8 @@ impl Running {
             let waited = now.saturating_since(begun);
             if self.seen.begun_ns.load(Ordering::Relaxed) == 0 && waited > CONNECT_NS {
                 return Err(format!(
-                    "TCP to {} is not answered: a firewall there, or on the way, lets it not pass",
+                    "TCP to {} is not answered: a firewall there, or on the way, lets it not pass, or a \
+                     carrier's NAT gives it another address than UDP (tcp_prefix of [[reflector]])",
                     self.plan.to
                 ));
             }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::stamp::Subnet;
 use bufferbane_store::LoadTest;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,8 @@ pub(crate) struct Path {
     pub(crate) reflector: String,
     pub(crate) remote: SocketAddr,
     pub(crate) key: PresharedKey,
+    /// Where the reflector sees TCP come from, if not from where UDP does.
+    pub(crate) tcp_prefix: Option<Subnet>,
 }
 
 /// What is reached at present: the keeper writes it, the load thread reads it.
@@ -256,6 +259,7 @@ mod tests {
                 id: KeyId(*b"a client"),
                 secret: Secret::new([1; 32]),
             },
+            tcp_prefix: None,
         }
     }
 

@@ -224,6 +224,7 @@ impl<'a> Test<'a> {
             time_ms: u32::try_from(spec.load_ns / 1_000_000).unwrap_or(u32::MAX),
             dscp: spec.dscp,
             congestion,
+            prefix: spec.path.tcp_prefix,
         };
         Ok(Self {
             spec,

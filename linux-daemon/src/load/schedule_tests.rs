@@ -87,6 +87,7 @@ fn path(interface: &str, reflector: &str) -> Path {
             id: KeyId([0; 8]),
             secret: Secret::new([0; 32]),
         },
+        tcp_prefix: None,
     }
 }
 

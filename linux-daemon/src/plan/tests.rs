@@ -105,6 +105,7 @@ fn without_a_configuration_the_default_route_is_probed() {
         },
         family: FamilyChoice::Auto,
         streams: Vec::new(),
+        tcp_prefix: None,
     });
     let with = self::names(&config, &host);
     let mut wanted = names.clone();

@@ -1,0 +1,129 @@
+//! A client whose TCP comes from another address than its UDP, as behind the NAT of a carrier.
+
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_lab::netns::{self, Namespace};
+use bufferbane_lab::skip;
+use bufferbane_reflector::Running;
+use bufferbane_reflector::config::{Client, Config};
+use bufferbane_store::LoadTest;
+use bufferbaned::Daemon;
+use bufferbaned::load::{TestNews, TestWish};
+
+const KEY: PresharedKey = PresharedKey {
+    id: KeyId(*b"carrier!"),
+    secret: Secret::new([6; 32]),
+};
+
+const CONFIGURATION: &str = "target = []\n[http]\nlisten = \"\"\n[[interface]]\nname = \"wan\"\n\
+    [throughput]\nevery = \"never\"\ncongestion = \"reno\"\nstreams = 2\n\
+    [[reflector]]\nname = \"vienna\"\naddress = \"10.89.0.2:9876\"\nkey_file = \"c.key\"\n";
+
+/// A test each way at once by a daemon with such a reflector in its configuration.
+fn tested(client: &Namespace, more: &str) -> Result<LoadTest, String> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    bufferbane_config::keyfile::write_new(&dir.path().join("c.key"), &KEY).expect("a key file");
+    let text = format!("{CONFIGURATION}{more}");
+    let loaded = bufferbaned::config::parse("carrier.toml", &text, dir.path());
+    let mut config = loaded.expect("a right configuration").config;
+    config.store = dir.path().join("c.redb");
+    config.control_socket = dir.path().join("c.sock");
+    config.keep.min_free_bytes = 0;
+    let daemon = client.spawn(move || Daemon::start(config, None));
+    let daemon = daemon.expect("the client's namespace").join();
+    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let result = loop {
+        let wish = TestWish {
+            direction: Some(bufferbaned::load::Kind::Both),
+            seconds: Some(2),
+            ..TestWish::default()
+        };
+        let mut news = daemon.test(wish);
+        let last = loop {
+            match news.blocking_recv() {
+                Some(TestNews::Progress(_)) => {}
+                Some(TestNews::Done(test)) => break Ok(*test),
+                Some(TestNews::Failed(why) | TestNews::Unknown(why)) => break Err(why),
+                None => break Err("the daemon ended".to_owned()),
+            }
+        };
+        match last {
+            // It has just started.
+            Err(why) if why.contains("no reflector is reached") => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            last => break last,
+        }
+    };
+    daemon.stop();
+    result
+}
+
+#[test]
+fn tcp_from_another_address_is_let_in_where_it_was_announced() {
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let client = Namespace::new("client").expect("a namespace");
+    let server = Namespace::new("server").expect("a namespace");
+    client.cable("wan", &server, "lan").expect("a cable");
+    let ip = |ns: &Namespace, line: &str| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        ns.ip(&arguments).unwrap_or_else(|e| panic!("{line}: {e}"));
+    };
+    ip(&server, "addr add 10.89.0.2/24 dev lan");
+    ip(&server, "route add 100.64.0.0/10 dev lan");
+    ip(&client, "addr add 10.89.0.1/24 dev wan");
+    ip(&client, "addr add 100.64.3.4/32 dev wan");
+    // What is TCP takes another source.
+    ip(
+        &client,
+        "route add 10.89.0.0/24 dev wan src 100.64.3.4 table 89",
+    );
+    ip(&client, "rule add ipproto tcp lookup 89 pref 89");
+    let config = Config {
+        listen: vec!["10.89.0.2:9876".parse().expect("an address")],
+        control_socket: None,
+        clients: vec![Client {
+            name: "home".into(),
+            keys: vec![KEY],
+            max_pps: 1000,
+            max_rate_bps: Some(20_000_000),
+            daily_bytes: None,
+        }],
+        ..Config::default()
+    };
+    let running = server.spawn(move || Running::start(&config));
+    let running = running.expect("the server's namespace").join();
+    let mut reflector = running.expect("no panic").expect("the reflector starts");
+
+    let why = tested(&client, "").expect_err("nobody let that address in");
+    assert!(
+        why.contains("is not answered") && why.contains("tcp_prefix"),
+        "{why}"
+    );
+    // A prefix that does not hold it changes nothing.
+    let why = tested(&client, "tcp_prefix = \"100.65.0.0/16\"\n").expect_err("another prefix");
+    assert!(why.contains("is not answered"), "{why}");
+    let test = tested(&client, "tcp_prefix = \"100.64.0.0/10\"\n");
+    let test = test.unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(test.ways.len(), 2);
+    assert!(
+        test.ways.iter().all(|w| w.mean_bps > 1_000_000),
+        "{:?}",
+        test.ways
+    );
+    // And for the time of the test only.
+    let status = reflector.status().expect("a status");
+    assert_eq!(status["tests"]["running"], 0, "{status:#}");
+    let connect = client.spawn(|| {
+        let to = "10.89.0.2:9876".parse().expect("an address");
+        std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_millis(500))
+            .map(drop)
+            .map_err(|e| e.kind())
+    });
+    let connected = connect
+        .expect("the client's namespace")
+        .join()
+        .expect("no panic");
+    assert_eq!(connected, Err(std::io::ErrorKind::TimedOut));
+}

@@ -2,7 +2,7 @@
 //!
 //! Samples of made-up lines go through the real [`Writer`](bufferbane_store::Writer), which commits,
 //! rolls up and gives up as the daemon has it do: every so often, at once when an event begins or ends,
-//! and once an hour. Only time is made up. [`month`] says what happens on the way.
+//! and once an hour. Only time is made up. `month` says what happens on the way.
 
 mod month;
 

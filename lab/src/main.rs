@@ -6,7 +6,7 @@ use argh::FromArgs;
 use bufferbane_lab::bench::accuracy::episode;
 use bufferbane_lab::bench::{
     self, Fail, accuracy, cost, cuts, echo, episodes, flood, lateness, report, scenario, shapes,
-    store, throughput,
+    store, throughput, train,
 };
 use bufferbane_lab::{emulate, endurance, synth};
 
@@ -36,6 +36,7 @@ enum Command {
     Link(Link),
     Bench(Bench),
     ThroughputBench(ThroughputBench),
+    TrainBench(TrainBench),
     Flood(Flood),
     Endurance(Endurance),
 }
@@ -307,6 +308,20 @@ struct Cuts {
     seed: u64,
 }
 
+/// What packet trains say of lines of 1 to 100 Mbit/s, behind a request-grant upstream and behind a token
+/// bucket, against what the lines are made to carry. Needs root.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "train-bench",
+    note = "Example: bufferbane-lab train-bench --trains 20"
+)]
+struct TrainBench {
+    /// trains of each line each way, 5 to 99 (default: 11)
+    #[argh(option, default = "11")]
+    trains: u64,
+}
+
 /// What is told of simulated lines against what happened on them: precision, recall, direction,
 /// begin and end of each kind of event, and the first verdict.
 #[derive(FromArgs)]
@@ -486,6 +501,7 @@ fn run() -> Result<(), Fail> {
             rounds: a.rounds,
             seconds: a.seconds,
         }),
+        Command::TrainBench(a) => train::run(train::Options { trains: a.trains }),
         Command::Cost(a) => cost::run(cost::Options { seconds: a.seconds }),
         Command::Endurance(a) => endurance::run(&endurance::Options {
             days: a.days,

@@ -214,6 +214,9 @@ pub struct Throughput {
     pub monthly_budget_bytes: u64,
     /// No test by itself while the interface carries more than a little.
     pub skip_when_busy: bool,
+    /// Share of an uplink's rate, each way, that packet trains may take up, per million, at most 50 000;
+    /// 0, unless it is set, is none at all.
+    pub train_share_ppm: u32,
     /// When no test runs by itself, by the clock of the configured zone.
     pub quiet_hours: Vec<QuietHours>,
 }
@@ -228,6 +231,7 @@ impl Default for Throughput {
             dscp: 0,
             monthly_budget_bytes: 50 << 30,
             skip_when_busy: true,
+            train_share_ppm: 0,
             quiet_hours: Vec::new(),
         }
     }

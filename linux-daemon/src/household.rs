@@ -161,6 +161,20 @@ impl Households {
         }
     }
 
+    /// A packet train is on its way through an interface from `at` on.
+    pub(crate) fn train_begins(&mut self, interface: &str, at: Monotonic) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.household.handle_train_begin(at);
+        }
+    }
+
+    /// And no longer.
+    pub(crate) fn train_ends(&mut self, interface: &str, at: Monotonic) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.household.handle_train_end(at);
+        }
+    }
+
     /// Reads what is due; gives what is new.
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<Heard> {
         if now >= self.look_at {

@@ -35,6 +35,7 @@ mod service;
 mod signals;
 pub mod stamp;
 mod status;
+pub mod train;
 mod watch;
 
 pub use alerts::AlertsConfig;

@@ -19,7 +19,7 @@ use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
-    Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, Severity, Trust, Writer,
+    Capacity, Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, Severity, Trust, Writer,
     WriterOptions,
 };
 use jiff::tz::TimeZone;
@@ -65,6 +65,13 @@ pub(crate) enum Order {
     LoadBegins(String, Monotonic),
     /// And no longer.
     LoadEnds(String, Monotonic),
+    /// A packet train is on its way through this interface from then on.
+    TrainBegins(String, Monotonic),
+    /// And no longer.
+    TrainEnds(String, Monotonic),
+    /// What a packet train said, whether that is to be recorded, and the rate, bit/s, that the detectors
+    /// are to hear of, if it is a word about the line.
+    Train(Monotonic, Box<Capacity>, bool, Option<u64>),
     /// A throughput test was made.
     Test(Box<LoadTest>),
     /// Commit now, and say how it went.
@@ -282,6 +289,22 @@ impl Recorder {
             Order::LoadEnds(interface, at) => {
                 self.households.load_ends(&interface, at);
                 self.watcher.load_ends(&interface, at);
+            }
+            Order::TrainBegins(interface, at) => {
+                self.households.train_begins(&interface, at);
+                self.watcher.train_begins(&interface, at);
+            }
+            Order::TrainEnds(interface, at) => {
+                self.households.train_ends(&interface, at);
+                self.watcher.train_ends(&interface, at);
+            }
+            Order::Train(at, found, is_news, told_bps) => {
+                if let Some(bps) = told_bps {
+                    self.watcher.train(at, &found, bps);
+                }
+                if is_news && let Some(writer) = &mut self.writer {
+                    writer.capacity(at, *found);
+                }
             }
             Order::Test(test) => match &mut self.writer {
                 Some(writer) => {

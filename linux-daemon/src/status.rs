@@ -95,7 +95,7 @@ pub struct ScheduledTests {
     pub interface: String,
     /// What tests and probes may move through it in 30 days, bytes.
     pub budget_bytes: u64,
-    /// What its probes move in 30 days, bytes.
+    /// What its probes move in 30 days, and packet trains may, bytes.
     pub probe_bytes: u64,
     /// What the tests of the last 30 days moved, bytes.
     pub spent_bytes: u64,

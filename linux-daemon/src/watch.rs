@@ -144,6 +144,35 @@ impl Watcher {
         self.watch.handle_test_end(line, at);
     }
 
+    /// A packet train is on its way through an interface from `at` on.
+    pub(crate) fn train_begins(&mut self, interface: &str, at: Monotonic) {
+        let line = self.line(interface);
+        self.watch.handle_train_begin(line, at);
+    }
+
+    /// And no longer.
+    pub(crate) fn train_ends(&mut self, interface: &str, at: Monotonic) {
+        let line = self.line(interface);
+        self.watch.handle_train_end(line, at);
+    }
+
+    /// A packet train found a line to pass at `rate_bps`.
+    pub(crate) fn train(
+        &mut self,
+        at: Monotonic,
+        found: &bufferbane_store::Capacity,
+        rate_bps: u64,
+    ) {
+        let line = self.line(&found.interface);
+        let found = Capacity {
+            at,
+            up: found.direction == bufferbane_store::Direction::Up,
+            rate_bps,
+            by_train: true,
+        };
+        self.watch.handle_capacity(line, found);
+    }
+
     /// What an interface carried over a second; whether that is everybody's traffic, so that little of
     /// it is an idle line.
     pub(crate) fn load(&mut self, interface: &str, second: Second, everybody: bool) {

@@ -21,6 +21,8 @@ use crate::writer::Writer;
 pub enum Method {
     /// From the household's own traffic, while the queue stood.
     Passive,
+    /// By a packet train.
+    Train,
     /// By a throughput test.
     Test,
 }

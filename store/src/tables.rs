@@ -3,7 +3,7 @@
 use redb::{ConcurrencyMode, TableDefinition};
 
 /// Version of everything below; a file with a larger one is refused.
-pub(crate) const SCHEMA: u64 = 4;
+pub(crate) const SCHEMA: u64 = 5;
 
 /// Bytes of page cache: more makes nothing faster here.
 pub(crate) const CACHE_BYTES: usize = 2 << 20;

@@ -105,7 +105,7 @@ fn number(v: &Value) -> u64 {
 /// What is said of the scheduled tests through one uplink.
 fn scheduled_text(tests: &Value) -> String {
     let mut out = format!(
-        "tests through {}: {} in the last 30 days; probes move {}, the budget is {}",
+        "tests through {}: {} in the last 30 days; probes and trains move {}, the budget is {}",
         text(&tests["interface"]),
         bytes(number(&tests["spent_bytes"])),
         bytes(number(&tests["probe_bytes"])),
@@ -387,7 +387,7 @@ mod tests {
             ", CPU 7.2 s (0.10 %), 9.0 MiB resident",
             "THE DISK IS FULL",
             "trouble: wlan0",
-            "tests through lte0: 0 B in the last 30 days; probes move 1.0 MiB, the budget is 0 B; none \
+            "tests through lte0: 0 B in the last 30 days; probes and trains move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
             "not used: 3 seal\n",
             "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12.0 KiB); timeout\n",

@@ -130,7 +130,9 @@ pub fn estimate(sent: &Sent, arrivals: &mut [Arrival]) -> Result<Estimate, Unkno
     if pauses.longest_ns > span_ns / 2 {
         return Err(Unknown::Heaps);
     }
-    let batched = pauses.count >= FEWEST_BATCHES - 1 && pauses.sum_ns > span_ns / 2;
+    let batched = pauses.count >= FEWEST_BATCHES - 1
+        && pauses.sum_ns > span_ns / 2
+        && pauses.in_a_row < pauses.count / 2;
     let mut points: Vec<Point, MAX_TRAIN> = Vec::new();
     for (i, a) in arrivals.iter().enumerate() {
         let begins = i == 0 || a.at_ns - arrivals[i - 1].at_ns > pauses.threshold_ns(gap_ns);
@@ -252,6 +254,9 @@ fn is_paced_by_sender(arrivals: &[Arrival], gap_ns: u64) -> bool {
 /// Gaps that are longer than usual.
 struct Pauses {
     count: usize,
+    /// Those with a pause right before them: where most are, no batches are between them, and the line
+    /// has become slower, as behind a token bucket.
+    in_a_row: usize,
     sum_ns: u64,
     longest_ns: u64,
 }
@@ -269,12 +274,17 @@ impl Pauses {
     fn of(arrivals: &[Arrival], gap_ns: u64) -> Self {
         let mut pauses = Self {
             count: 0,
+            in_a_row: 0,
             sum_ns: 0,
             longest_ns: 0,
         };
+        let mut after_pause = false;
         for pair in arrivals.windows(2) {
             let gap = u64::from(pair[1].at_ns - pair[0].at_ns);
-            if gap > Self::threshold(gap_ns) {
+            let is_pause = gap > Self::threshold(gap_ns);
+            pauses.in_a_row += usize::from(is_pause && after_pause);
+            after_pause = is_pause;
+            if is_pause {
                 pauses.count += 1;
                 pauses.sum_ns += gap;
                 pauses.longest_ns = pauses.longest_ns.max(gap);

@@ -18,6 +18,7 @@ pub mod setup;
 pub mod shapes;
 pub mod store;
 pub mod throughput;
+pub mod train;
 
 use std::fmt;
 

@@ -126,14 +126,14 @@ fn sizes_may_be_mixed_and_are_bounded() {
 
 #[test]
 fn tests_run_by_themselves_only_where_the_section_is_there() {
-    let read = |text| parse("f", text, Path::new("/")).unwrap().config.throughput;
+    let read = |text: &str| parse("f", text, Path::new("/")).unwrap().config.throughput;
     assert_eq!(read(""), Throughput::default());
     assert_eq!(read("").every_ns, None);
     assert_eq!(read("[throughput]\n").every_ns, Some(3600 * SECOND_NS));
     let t = read(
         "[throughput]\nevery = \"6h\"\nseconds = 10\nstreams = 8\ncongestion = \"bbr\"\n\
          dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n\
-         quiet_hours = [\"23:00-07:00\", \"12:00-13:30\"]\n",
+         quiet_hours = [\"23:00-07:00\", \"12:00-13:30\"]\ntrain_budget = \"1.5 %\"\n",
     );
     let wanted = Throughput {
         every_ns: Some(6 * 3600 * SECOND_NS),
@@ -143,12 +143,25 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
         dscp: 8,
         monthly_budget_bytes: 1 << 30,
         skip_when_busy: false,
+        train_share_ppm: 15_000,
         quiet_hours: ["23:00-07:00", "12:00-13:30"]
             .map(|h| QuietHours::parse(h).unwrap())
             .to_vec(),
     };
     assert_eq!(t, wanted);
     assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
+    // Packet trains only where they are asked for; what they take up is bounded.
+    let share = |text: &str| read(&format!("[throughput]\n{text}\n")).train_share_ppm;
+    assert_eq!((share(""), share("train_budget = \"0\"")), (0, 0));
+    assert_eq!(share("train_budget = \"5%\""), 50_000);
+    for bad in ["6%", "1", "-1%", "NaN%", "%"] {
+        let text = format!("[throughput]\ntrain_budget = \"{bad}\"\n");
+        let said = parse("f", &text, Path::new("/")).unwrap_err();
+        assert!(
+            said.len() == 1 && said[0].text.contains("share of a line"),
+            "{said:?}"
+        );
+    }
     let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n\
                  quiet_hours = \"11pm\"\n";
     assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 5);

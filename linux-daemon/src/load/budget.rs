@@ -62,7 +62,7 @@ pub(super) fn read(store: &Path, wall_ns: i64) -> Result<Vec<Spent>, String> {
 pub(super) struct Budget {
     /// What all of it may move; `None`: it is cellular, and nobody said how much.
     pub(super) all: Option<u64>,
-    /// What its probes move by themselves.
+    /// What its probes move by themselves, and its packet trains may.
     pub(super) probes: u64,
 }
 
@@ -84,7 +84,7 @@ impl Budget {
         let left = all.saturating_sub(self.probes);
         if left == 0 {
             return Err(format!(
-                "the monthly budget of {} is used up by probes alone, which move {}",
+                "the monthly budget of {} is used up by probes and packet trains alone: {}",
                 size(all),
                 size(self.probes)
             ));
@@ -94,7 +94,7 @@ impl Budget {
         let most = last.iter().copied().max().unwrap_or(0);
         if used.saturating_add(most) > left {
             return Err(format!(
-                "the monthly budget of {} is used up: probes move {}, tests of the last 30 days {}",
+                "the monthly budget of {} is used up: {} for probes and packet trains, {} by tests of the last 30 days",
                 size(all),
                 size(self.probes),
                 size(used)
@@ -180,7 +180,7 @@ mod tests {
         assert!(why.contains("used up") && why.contains("90.0 MiB"), "{why}");
         assert_eq!(check(Some(120), 0, &tests, 125), Ok(()));
         let why = check(Some(100), 100, &[], 0).unwrap_err();
-        assert!(why.contains("by probes alone"), "{why}");
+        assert!(why.contains("by probes and packet trains alone"), "{why}");
         assert!(check(None, 0, &[], 0).unwrap_err().contains("cellular"));
     }
 

@@ -1,8 +1,8 @@
 //! Throughput tests: on request over the control socket, and by schedule.
 //!
-//! The load thread does nothing between tests. In a test it probes through a session and a ring of
-//! its own, and a second thread moves the bytes, so that neither the daemon's probes nor the test's
-//! are disturbed by what they measure. docs/throughput.md says how a test goes.
+//! Between tests the load thread sends packet trains ([`crate::train`]). In a test it probes through a
+//! session and a ring of its own, and a second thread moves the bytes, so that neither the daemon's
+//! probes nor the test's are disturbed by what they measure. docs/throughput.md says how a test goes.
 
 mod budget;
 mod evaluate;

@@ -144,6 +144,28 @@ fn run(
 }
 
 #[test]
+fn trains_keep_quiet_hours_and_their_part_of_the_budget() {
+    const MINUTE_NS: i64 = 60 * SECOND_NS;
+    let mut config = config();
+    config.throughput.monthly_budget_bytes = 1000;
+    let trains = |config: &Config, path: &Path| Settings::from(config).train_bytes(path);
+    let (mut dsl, lte) = (path("dsl", "vienna"), path("lte", "vienna"));
+    dsl.probe_bytes = 400;
+    assert_eq!(trains(&config, &dsl), 0, "none was asked for");
+    config.throughput.train_share_ppm = 10_000;
+    assert_eq!((trains(&config, &dsl), trains(&config, &lte)), (300, 0));
+    let budget = Settings::from(&config).budget(&dsl);
+    assert_eq!((budget.all, budget.probes), (Some(1000), 700));
+
+    let is_quiet = |config: &Config, at| Settings::from(config).is_quiet_for_trains(at);
+    assert!(!is_quiet(&config, None) && !is_quiet(&config, Some(30 * MINUTE_NS)));
+    config.throughput.quiet_hours = vec![QuietHours::parse("01:00-02:00").unwrap()];
+    assert!(is_quiet(&config, None), "nobody knows when they are");
+    let at = |minutes: i64| is_quiet(&config, Some(minutes * MINUTE_NS - SECOND_NS));
+    assert!(!at(59) && at(60) && at(61) && at(120) && !at(121));
+}
+
+#[test]
 fn tests_are_spread_so_that_the_budget_lasts() {
     let mut world = World::new();
     let mut config = config();

@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::Path;
 use super::budget::Budget;
+use crate::config::quiet::is_quiet;
 use crate::config::{Config, Throughput};
+use crate::train;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,14 +48,36 @@ impl From<&Config> for Settings {
 }
 
 impl Settings {
-    /// The month's bytes of a path's uplink.
+    /// The month's bytes of a path's uplink, as they are left for tests.
     pub(super) fn budget(&self, path: &Path) -> Budget {
+        Budget {
+            all: self.month_bytes(path),
+            probes: path.probe_bytes.saturating_add(self.train_bytes(path)),
+        }
+    }
+
+    /// What packet trains may move in a month through a path's uplink, both ways: half of what probes
+    /// leave.
+    pub(crate) fn train_bytes(&self, path: &Path) -> u64 {
+        if self.throughput.train_share_ppm == 0 {
+            return 0;
+        }
+        let all = self.month_bytes(path).unwrap_or(0);
+        all.saturating_sub(path.probe_bytes) / 2
+    }
+
+    /// Whether no train may be sent at this time, ns since 1970: in quiet hours, or so shortly before them
+    /// that it could last into them. Where the clock is not set nobody knows when they are.
+    pub(crate) fn is_quiet_for_trains(&self, wall_ns: Option<i64>) -> bool {
+        let hours = &self.throughput.quiet_hours;
+        !hours.is_empty()
+            && wall_ns.is_none_or(|at| is_quiet(hours, &self.zone, at, train::LONGEST_NS))
+    }
+
+    fn month_bytes(&self, path: &Path) -> Option<u64> {
         let own = self.uplink(&path.interface).monthly_budget_bytes;
         let general = (!path.cellular).then_some(self.throughput.monthly_budget_bytes);
-        Budget {
-            all: own.or(general),
-            probes: path.probe_bytes,
-        }
+        own.or(general)
     }
 
     /// Whether an interface's counters show everybody's traffic, where the configuration says so.

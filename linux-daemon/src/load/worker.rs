@@ -22,9 +22,10 @@ use super::{
 use crate::household::Forwarding;
 use crate::recorder::{Order, wall};
 use crate::status::ScheduledTests;
+use crate::train::{self, Trains};
 
-/// How often the thread looks whether it is to end, or a test is due.
-const TICK: Duration = Duration::from_millis(200);
+/// How often the thread looks whether it is to end, or a test or a train is due.
+const TICK: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Worker {
@@ -69,6 +70,8 @@ impl Worker {
     pub(super) fn run(&mut self) {
         // From now on packets that are forwarded count.
         self.forwarding.look();
+        // Their ring belongs to this thread.
+        let mut trains = Trains::default();
         while !self.stop.load(Ordering::Relaxed) {
             let request = match self.waiting.pop_front() {
                 Some(request) => Ok(request),
@@ -77,12 +80,17 @@ impl Worker {
             match request {
                 Ok(Request::Test(job)) => self.command(job),
                 Ok(Request::Settings(settings)) => {
+                    // Budgets of uplinks may be others, too.
+                    trains = Trains::default();
                     if settings.throughput != self.settings.throughput {
                         self.schedule = Schedule::new(&settings.throughput, &mut self.rng);
                     }
                     self.settings = *settings;
                 }
-                Err(RecvTimeoutError::Timeout) => self.scheduled(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.scheduled();
+                    self.trains(&mut trains);
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -143,6 +151,28 @@ impl Worker {
         if let Err(why) = self.account(&path, result) {
             log::warn!("a scheduled test through {}: {why}", path.interface);
         }
+    }
+
+    /// Between tests a train is due now and then, but not in quiet hours.
+    fn trains(&mut self, trains: &mut Trains) {
+        if self.settings.is_quiet_for_trains(wall_ns()) {
+            return;
+        }
+        let stop = self.stop.clone();
+        let paths = self
+            .ends
+            .paths
+            .lock()
+            .map(|p| p.clone())
+            .unwrap_or_default();
+        let ends = train::Ends {
+            paths: &paths,
+            settings: &self.settings,
+            status: &self.ends.status,
+            orders: &self.ends.orders,
+            ended: &|| stop.load(Ordering::Relaxed),
+        };
+        trains.tick(&ends, &mut self.rng);
     }
 
     /// Records what a test found, or what it moved without finding anything.
@@ -273,6 +303,11 @@ fn record(test: &LoadTest) {
     }
 }
 
+/// ns since 1970, where the clock can be right.
+fn wall_ns() -> Option<i64> {
+    (wall::trust() != Trust::None).then(clock::wall_now)
+}
+
 /// The host and the store, asked when it is needed.
 struct Host<'a> {
     settings: &'a Settings,
@@ -287,7 +322,7 @@ impl Facts for Host<'_> {
     }
 
     fn wall_ns(&self) -> Option<i64> {
-        (wall::trust() != Trust::None).then(clock::wall_now)
+        wall_ns()
     }
 
     fn spent(&mut self) -> Result<Vec<Spent>, String> {

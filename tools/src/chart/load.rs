@@ -56,6 +56,9 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     if found(Method::Passive) {
         legend.push((Swatch::Line(theme.unsent), "capacity seen in use"));
     }
+    if found(Method::Train) {
+        legend.push((Swatch::Box(theme.unsent), "capacity by a packet train"));
+    }
     legend.push((Swatch::Box(theme.unmeasured), "not recorded"));
     let sub = subtitle(material.range, &look.zone);
     let wanted = if lines.len() > 2 { 210.0 } else { 330.0 };
@@ -126,14 +129,18 @@ fn half(
             }
         }
     }
-    // What was found in use first, so that tests are seen above it.
-    for method in [Method::Passive, Method::Test] {
+    // What was found without a test first, so that tests are seen above it.
+    for method in [Method::Train, Method::Passive, Method::Test] {
         for (at_ns, c) in &line.capacities {
             if c.direction != way || c.method != method {
                 continue;
             }
             let (x, y) = (plot.x(*at_ns), y(carried(c) as f64));
             match method {
+                Method::Train => {
+                    let bounds = [x - 2.5, y - 2.5, x + 2.5, y + 2.5];
+                    frame.scene.fill(bounds, theme.unsent);
+                }
                 Method::Passive => {
                     let bounds = [x - 4.0, y - 1.25, x + 4.0, y + 1.25];
                     frame.scene.fill(bounds, theme.unsent);

@@ -1,0 +1,200 @@
+//! Packet trains say what lines can carry, and that one carries less for ten seconds though no test
+//! ran.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_lab::home::Home;
+use bufferbane_lab::link::{Direction, Way};
+use bufferbane_lab::{netns, skip};
+use bufferbane_reflector::Running;
+use bufferbane_store::{Capacity, Method, Reader};
+use bufferbaned::Daemon;
+
+const MS: u64 = 1_000_000;
+const MBIT: u64 = 1_000_000;
+const KEY: PresharedKey = PresharedKey {
+    id: KeyId(*b"trains!!"),
+    secret: Secret::new([8; 32]),
+};
+/// Rates of the three lines up and down, Mbit/s.
+const RATES: [[u64; 2]; 3] = [[10, 40], [5, 20], [20, 20]];
+
+fn wall_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a clock after 1970").as_nanos() as i64
+}
+
+fn plan(text: &str) -> Direction {
+    Direction::parse(text).expect("a plan")
+}
+
+/// The middle one of the burst rates that are sure, bit/s.
+fn middle<'a>(rows: impl Iterator<Item = &'a Capacity>) -> f64 {
+    let sure = rows.filter(|c| c.confidence >= 0.5);
+    let mut rates: Vec<u64> = sure.map(|c| c.burst_bps).collect();
+    rates.sort_unstable();
+    *rates.get(rates.len() / 2).expect("a sure rate") as f64
+}
+
+#[test]
+fn trains_know_lines_and_notice_a_collapse_of_ten_seconds() {
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let plain = plan("delay=8ms,rate=10Mbit,buffer=300ms");
+    let home = Home::new(3, &plain, &plain, 3).expect("a lab");
+    let lines = [
+        [
+            "delay=8ms,rate=10Mbit,buffer=300ms",
+            "delay=8ms,rate=40Mbit,buffer=300ms",
+        ],
+        // A request-grant upstream.
+        [
+            "delay=8ms,rate=5Mbit,grants=4ms/2ms,buffer=300ms",
+            "delay=8ms,rate=20Mbit,buffer=300ms",
+        ],
+        // A token bucket that a train outlasts.
+        [
+            "delay=8ms,rate=20Mbit,bucket=4Mbit/64KiB,buffer=600ms",
+            "delay=8ms,rate=20Mbit,buffer=300ms",
+        ],
+    ];
+    for (link, [up, down]) in home.links.iter().zip(lines) {
+        link.change(Way::Up, plan(up));
+        link.change(Way::Down, plan(down));
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let far = bufferbane_reflector::config::Config {
+        listen: vec!["10.99.0.1:9876".parse().expect("an address")],
+        control_socket: None,
+        clients: vec![bufferbane_reflector::config::Client {
+            name: "home".into(),
+            keys: vec![KEY],
+            max_pps: 1000,
+            max_rate_bps: None,
+            daily_bytes: None,
+        }],
+        ..bufferbane_reflector::config::Config::default()
+    };
+    let (stop_far, stopping) = std::sync::mpsc::channel::<()>();
+    let reflector = home.server.spawn(move || {
+        let running = Running::start(&far).expect("the reflector starts");
+        let _ = stopping.recv();
+        running.stop().expect("the reflector ran to the end");
+    });
+    let reflector = reflector.expect("the server's namespace");
+    std::thread::sleep(Duration::from_millis(300));
+
+    bufferbane_config::keyfile::write_new(&dir.path().join("h.key"), &KEY).expect("a key file");
+    let text = "target = []\n[[interface]]\nname = \"wan0\"\n[[interface]]\nname = \"wan1\"\n\
+                [[interface]]\nname = \"wan2\"\n\
+                [[reflector]]\nname = \"vienna\"\naddress = \"10.99.0.1:9876\"\n\
+                key_file = \"h.key\"\ninterval = \"100ms\"\n\
+                [throughput]\nevery = \"never\"\ntrain_budget = \"3%\"\nmonthly_budget = \"9TiB\"\n";
+    let loaded = bufferbaned::config::parse("train.toml", text, dir.path());
+    let mut config = loaded.expect("a right configuration").config;
+    config.store = dir.path().join("s.redb");
+    config.control_socket = dir.path().join("c.sock");
+    config.keep.min_free_bytes = 0;
+    let daemon = home.client.spawn(move || Daemon::start(config, None));
+    let daemon = daemon.expect("the client's namespace").join();
+    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+
+    std::thread::sleep(Duration::from_secs(25));
+    let collapsed_ns = wall_ns();
+    home.links[0].change(Way::Up, plan("delay=8ms,rate=4Mbit,buffer=300ms"));
+    std::thread::sleep(Duration::from_secs(10));
+    let back_ns = wall_ns();
+    home.links[0].change(Way::Up, plan("delay=8ms,rate=10Mbit,buffer=300ms"));
+    std::thread::sleep(Duration::from_secs(8));
+    daemon.stop();
+    let _ = stop_far.send(());
+    reflector.join().expect("no panic");
+
+    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let rows = reader.capacities(i64::MIN, i64::MAX).expect("readable");
+    for (at, c) in &rows {
+        println!("{:6.1} s {c:?}", (at - collapsed_ns) as f64 / 1e9);
+    }
+    let map = reader.time_map();
+    let events = reader.events(i64::MIN, i64::MAX).expect("readable");
+    for (_, e) in &events {
+        println!("{} {} {:?} {}", e.kind, e.interface, e.values, e.text);
+    }
+    let trains: Vec<&(i64, Capacity)> = rows
+        .iter()
+        .filter(|(_, c)| c.method == Method::Train)
+        .collect();
+    for (line, rates) in RATES.iter().enumerate() {
+        for (direction, mbit) in [
+            bufferbane_store::Direction::Up,
+            bufferbane_store::Direction::Down,
+        ]
+        .into_iter()
+        .zip(rates)
+        {
+            let of_line = trains.iter().filter(|(at, c)| {
+                *at < collapsed_ns
+                    && c.interface == format!("wan{line}")
+                    && c.direction == direction
+            });
+            let said = middle(of_line.map(|(_, c)| c));
+            let rate = (mbit * MBIT) as f64;
+            println!(
+                "wan{line} {direction:?}: {:.2} of {mbit} Mbit/s",
+                said / 1e6
+            );
+            assert!(
+                (said - rate).abs() < 0.1 * rate,
+                "wan{line} {direction:?}: {said}"
+            );
+        }
+    }
+    // Who cannot know how it goes on says so.
+    for (_, c) in &trains {
+        match c.sustained_bps {
+            Some(bps) if c.confidence >= 0.5 => {
+                assert_eq!(
+                    (c.interface.as_str(), c.direction),
+                    ("wan2", bufferbane_store::Direction::Up),
+                    "{c:?}"
+                );
+                assert!((bps as f64 - 4e6).abs() < 0.6e6, "{c:?}");
+            }
+            _ => {}
+        }
+    }
+    let beyond = |c: &Capacity| c.interface == "wan2" && c.sustained_bps.is_some();
+    assert!(trains.iter().any(|(_, c)| beyond(c)), "the bucket is seen");
+
+    let degraded: Vec<_> = events
+        .iter()
+        .filter(|(_, e)| e.kind == "upload_degraded" && e.interface == "wan0")
+        .collect();
+    let [(_, degraded)] = degraded[..] else {
+        panic!("one fall, one event: {degraded:?}")
+    };
+    let begin_ns = map
+        .wall_ns(degraded.boot, degraded.start_ns)
+        .expect("a known clock");
+    assert!((collapsed_ns..back_ns).contains(&begin_ns));
+    assert!(begin_ns - collapsed_ns < 8_000 * MS as i64, "seen late");
+    let figure = |name: &str| degraded.values[name].as_f64().expect("a number");
+    assert!((figure("measured_bps") - 4e6).abs() < 0.8e6);
+    assert!((figure("baseline_bps") - 10e6).abs() < 1e6);
+    assert!(degraded.end_ns.is_some(), "it is over");
+    assert!(
+        reader
+            .tests(i64::MIN, i64::MAX)
+            .expect("readable")
+            .is_empty()
+    );
+    // What a train does to probes is its own doing.
+    for (_, e) in &events {
+        assert!(
+            !["latency_spike", "high_jitter", "bufferbloat"].contains(&e.kind.as_str()),
+            "{e:?}"
+        );
+    }
+}

@@ -227,7 +227,8 @@ fn nothing_is_lost_while_receivers_are_away_slow_or_refuse() {
         number(&s["remote_write"][refuser_url]["refused"]["batches"]) >= 2
     });
     let r = &refused["remote_write"][refuser_url];
-    assert_eq!(number(&r["retries"]), 2, "{r}");
+    // A machine that stalls may also let a try run out of time.
+    assert!(number(&r["retries"]) >= 2, "{r}");
     assert!(asked.load(Relaxed) >= 4);
     assert!(
         r["refused_because"].as_str().unwrap().contains("422"),
@@ -284,10 +285,8 @@ fn nothing_is_lost_while_receivers_are_away_slow_or_refuse() {
     assert!(taken(&end, prometheus_url) > queued, "{end:#}");
     all_there("prometheus", wanted, || at_prometheus(&prometheus_at));
     let wanted = taken(&held, vm_url) + taken(&end, vm_url);
-    // One that was on its way when the daemon was killed may be among both.
-    all_there("victoria-metrics", wanted - 1, || {
-        at_victoria_metrics(&vm_at)
-    });
+    // One that was on its way when the daemon was killed is sent twice, and told once: by the second run.
+    all_there("victoria-metrics", wanted, || at_victoria_metrics(&vm_at));
 
     // Both kinds of histograms say the same.
     for target in ["far", "self"] {
@@ -321,6 +320,10 @@ fn nothing_is_lost_while_receivers_are_away_slow_or_refuse() {
     let well = lateness(&rows, begin_ns, trouble_ns);
     let ill = lateness(&rows, trouble_ns, ended_ns);
     println!("probes left {well} ns late with receivers, {ill} ns without");
-    // Waiting for a receiver would be a thousand times as long as what a busy machine does.
-    assert!(ill < 10 * well.max(100_000), "{ill} ns against {well} ns");
+    // The shortest wait for a receiver, half a second, is ten times as long; a machine that stalls for some
+    // ms is not meant.
+    assert!(
+        ill < (10 * well).max(50_000_000),
+        "{ill} ns against {well} ns"
+    );
 }

@@ -9,7 +9,7 @@ use ureq::http::{HeaderName, HeaderValue, Uri};
 const SECOND_NS: u64 = 1_000_000_000;
 const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// Labels that samples have by themselves.
-const TAKEN: [&str; 11] = [
+pub(super) const TAKEN: [&str; 12] = [
     "interface",
     "target",
     "kind",
@@ -21,7 +21,10 @@ const TAKEN: [&str; 11] = [
     "version",
     "reason",
     "receiver",
+    "outcome",
 ];
+/// What may wait, bytes: each batch is a file, and a directory of a hundred thousand opens slowly.
+const QUEUE: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
 /// Headers that the protocol needs.
 const OURS: [&str; 7] = [
     "authorization",
@@ -107,8 +110,8 @@ pub struct RemoteConfig {
 }
 
 impl RemoteConfig {
-    /// What it is called: its url without a query, which may be secret.
-    pub(super) fn name(&self) -> &str {
+    /// What it is called: its url, with a checksum in place of a query, which may be secret.
+    pub(super) fn name(&self) -> String {
         name_of(&self.url)
     }
 
@@ -121,9 +124,10 @@ impl RemoteConfig {
                 '-'
             }
         };
-        let (_, rest) = self.name().split_once("://").unwrap_or_default();
+        let bare = without_query(&self.url);
+        let (_, rest) = bare.split_once("://").unwrap_or_default();
         let name: String = rest.chars().map(plain).take(60).collect();
-        format!("{name}-{:08x}", CHECKSUM.checksum(self.name().as_bytes()))
+        format!("{name}-{:08x}", CHECKSUM.checksum(self.url.as_bytes()))
     }
 }
 
@@ -142,8 +146,10 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, before: &[RemoteConfig]) -> Opt
     );
     let interval_ns = s.duration_ns("interval", SECOND_NS..=3600 * SECOND_NS);
     let queue_max = s.parsed("queue_max", |text| match parse_size(text)? {
-        0..1_048_576 => Err(format!("\"{text}\" is too small; 1MiB is the least")),
-        bytes => Ok(bytes),
+        bytes if QUEUE.contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "\"{text}\" is out of range; 1MiB to 1GiB is allowed"
+        )),
     });
     let any_clock = s.choice("clock", &[("synchronised", false), ("any", true)]);
     let protocols = [
@@ -175,20 +181,42 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, before: &[RemoteConfig]) -> Opt
     })
 }
 
-fn name_of(url: &str) -> &str {
-    url.split_once('?').map_or(url, |(name, _)| name)
+fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(bare, _)| bare)
+}
+
+/// One for each url: two tenants of one server may differ by the query alone.
+fn name_of(url: &str) -> String {
+    match url.split_once('?') {
+        None => url.to_owned(),
+        Some((bare, _)) => format!("{bare}?{:08x}", CHECKSUM.checksum(url.as_bytes())),
+    }
+}
+
+/// A url as it may be shown to everybody: without a query, a name and a password.
+fn shown(url: &str) -> String {
+    let bare = without_query(url);
+    let (scheme, rest) = match bare.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), bare),
+    };
+    // A password may hold a slash that was not escaped.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    scheme + rest
 }
 
 fn check_url(url: &str) -> Result<(), String> {
     let wrong = |why: &str| {
         Err(format!(
-            "\"{url}\" {why}; write for example \"http://192.168.1.5:9090/api/v1/write\""
+            "\"{}\" {why}; write for example \"http://192.168.1.5:9090/api/v1/write\"",
+            shown(url)
         ))
     };
     if url.starts_with("https://") {
         return Err(format!(
-            "\"{url}\": this version speaks no TLS; send to a proxy on this host or network that \
-             does, such as stunnel, nginx or vmagent"
+            "\"{}\": this version speaks no TLS; send to a proxy on this host or network that \
+             does, such as stunnel, nginx or vmagent",
+            shown(url)
         ));
     }
     let Ok(uri) = url.parse::<Uri>() else {
@@ -261,7 +289,7 @@ fn read_headers(s: &Section<'_>) -> Vec<(String, String)> {
         if OURS.contains(&lower.as_str()) {
             s.mistake("headers", format!("{name} is not to be set by hand"));
         } else if name.parse::<HeaderName>().is_err() || value.parse::<HeaderValue>().is_err() {
-            s.mistake("headers", format!("\"{name}: {value}\" is no header"));
+            s.mistake("headers", format!("\"{name}\" and its value are no header"));
         }
     }
     headers
@@ -359,7 +387,9 @@ mod tests {
         for (text, what) in [
             ("intervall = \"1s\"", "did you mean \"interval\"?"),
             ("interval = \"500ms\"", "1s to 1h is allowed"),
-            ("queue_max = \"1KiB\"", "1MiB is the least"),
+            ("queue_max = \"1KiB\"", "1MiB to 1GiB is allowed"),
+            ("queue_max = \"2GiB\"", "1MiB to 1GiB is allowed"),
+            ("labels = { outcome = \"x\" }", "by themselves"),
             ("labels = { le = \"x\" }", "by themselves"),
             ("labels = { \"a-b\" = \"x\" }", "no label's name"),
             ("labels = \"x\"", "must be a table of texts"),
@@ -368,7 +398,7 @@ mod tests {
             ("bearer_token_file = \"open\"", "every user may read it"),
             ("bearer_token_file = \"missing\"", "No such file"),
             ("username = \"x\"", "password_file: is missing"),
-            ("[[remote_write]]\nurl = \"http://a/?x\"", "twice"),
+            ("[[remote_write]]\nurl = \"http://a/\"", "twice"),
             ("[[remote_write]]\nurl = \"https://a/\"", "no TLS"),
             ("[[remote_write]]\nurl = \"http://u:p@a/\"", "password_file"),
             ("[[remote_write]]\nurl = \"a.example\"", "no URL"),
@@ -376,6 +406,54 @@ mod tests {
         ] {
             let said = parse(dir.path(), &format!("{one}{text}\n")).expect_err(text);
             assert!(said.iter().any(|s| s.contains(what)), "{text}: {said:#?}");
+        }
+    }
+
+    #[test]
+    fn receivers_that_differ_by_the_query_are_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let urls = [
+            "http://a/w",
+            "http://a/w?tenant=s3cret",
+            "http://a/w?tenant=b",
+        ];
+        let text = urls.map(|url| format!("[[remote_write]]\nurl = \"{url}\"\n"));
+        let read = parse(dir.path(), &text.concat()).unwrap();
+        let [plain, first, second] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!(plain.name(), "http://a/w");
+        assert!(first.name().starts_with("http://a/w?"), "{}", first.name());
+        for (one, other) in [(plain, first), (first, second), (plain, second)] {
+            assert_ne!(one.name(), other.name());
+            assert_ne!(one.queue_name(), other.queue_name());
+        }
+        let names = first.name() + &first.queue_name();
+        assert!(!names.contains("s3cret"), "{names}");
+    }
+
+    #[test]
+    fn secrets_are_not_said() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, part) in [
+            (
+                "url = \"ftp://user:s3c/ret@a.example/w\"",
+                "ftp://a.example/w",
+            ),
+            (
+                "url = \"https://user:s3cret@a.example/w?key=s3cret\"",
+                "https://a.example/w",
+            ),
+            ("url = \"a.example?key=s3cret\"", "a.example"),
+            (
+                "url = \"http://a/\"\nheaders = { X-Key = \"s3c\\u0001ret\" }",
+                "X-Key",
+            ),
+        ] {
+            let said = parse(dir.path(), &format!("[[remote_write]]\n{text}\n")).expect_err(text);
+            let said = said.join("\n");
+            assert!(said.contains(part), "{said}");
+            assert!(!said.contains("s3c") && !said.contains("ret@"), "{said}");
         }
     }
 }

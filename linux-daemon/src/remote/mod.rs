@@ -63,9 +63,9 @@ impl Remotes {
         let (mut stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut *running)
             .into_iter()
             .partition(|r| configs.iter().any(|c| r.is(c, &room)));
-        for receiver in go {
-            let name = receiver.name().to_owned();
-            receiver.stop();
+        let names: Vec<String> = go.iter().map(Receiver::name).collect();
+        Receiver::stop(go);
+        for name in names {
             let goes_on = configs.iter().any(|c| c.name() == name);
             if !goes_on && let Ok(mut status) = self.source.status.lock() {
                 status.remote_write.remove(&name);
@@ -90,9 +90,7 @@ impl Remotes {
     /// Takes a last batch for each, and ends. What was not sent stays on disk for the next start.
     pub(crate) fn stop(&self) {
         let running = self.running.lock().map(|mut r| std::mem::take(&mut *r));
-        for receiver in running.unwrap_or_default() {
-            receiver.stop();
-        }
+        Receiver::stop(running.unwrap_or_default());
     }
 }
 

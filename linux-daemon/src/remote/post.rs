@@ -100,20 +100,29 @@ impl Client {
             Ok(answer) => answer,
             Err(why) => return Verdict::Later(why, None),
         };
-        if self.version == Version::TwoPerhaps {
-            if !answer.may_be_of_v2() {
-                log::info!(
-                    "remote_write {}: the receiver does not take remote-write 2.0; it gets 1.0",
-                    self.config.name()
-                );
-                self.version = Version::One(Some(Instant::now() + ASK_AGAIN));
-                return self.post_v1(batch);
-            }
-            if answer.written.is_some() {
-                self.version = Version::Two;
-            }
+        let may_fall_back = self.config.setup.protocol == Protocol::Auto;
+        if may_fall_back && !answer.may_be_of_v2() {
+            return self.fall_back(batch);
         }
-        answer.verdict(batch.samples)
+        if answer.written.is_some() {
+            self.version = Version::Two;
+        }
+        answer.verdict_of_v2(batch.samples)
+    }
+
+    /// Posts by 1.0 what was not taken by 2.0: also a receiver that took 2.0 before may have been exchanged.
+    fn fall_back(&mut self, batch: &Batch) -> Verdict {
+        let verdict = self.post_v1(batch);
+        // What one that took 2.0 refuses both ways is wrong by itself.
+        if self.version == Version::Two && matches!(verdict, Verdict::Refused(..)) {
+            return verdict;
+        }
+        log::info!(
+            "remote_write {}: the receiver does not take remote-write 2.0; it gets 1.0",
+            self.config.name()
+        );
+        self.version = Version::One(Some(Instant::now() + ASK_AGAIN));
+        verdict
     }
 
     fn post_v1(&self, batch: &Batch) -> Verdict {
@@ -210,6 +219,19 @@ impl Answer {
             self.status,
             StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::BAD_REQUEST
         ) || self.written.is_some()
+    }
+
+    /// What follows for a batch of 2.0: without a word of what was written, nothing may have been.
+    fn verdict_of_v2(self, samples: u32) -> Verdict {
+        if self.status.is_success() && self.written.is_none() {
+            let why = format!(
+                "{}, and not how many samples it has written, as receivers of 1.0 do; set protocol = \
+                 \"auto\"",
+                self.said
+            );
+            return Verdict::Later(why, self.wait);
+        }
+        self.verdict(samples)
     }
 
     /// What follows for a batch of so many samples.

@@ -10,12 +10,13 @@
 //!
 //! A batch that is taken at once never reaches the disk: its file lives for less time than the kernel
 //! holds writing back. So kill -9 costs nothing, and what outlives a power cut too is what was there at the
-//! last [`Queue::sync`].
+//! last [`sync`].
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::gather::Batch;
 use crate::status::RemoteTally;
@@ -25,6 +26,8 @@ const HEAD: usize = 21;
 const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// What a file takes is rounded up to this, bytes.
 const BLOCK: u64 = 4096;
+/// More files than this are made durable all at once, with whatever else waits for their disk.
+const SINGLY: usize = 64;
 
 /// A batch that waits.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// What is in `dir`, which is made; and how many files there were damaged, which are gone.
+    /// What is in `dir`, which is made; and how many files there were damaged, which are gone. Only the heads
+    /// are read: the rest is looked at when it is sent. What cannot be read now stays where it is.
     pub(super) fn open(dir: &Path, max_bytes: u64, min_free_bytes: u64) -> io::Result<(Self, u64)> {
         std::fs::create_dir_all(dir)?;
         let mut queue = Self {
@@ -62,50 +66,63 @@ impl Queue {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
-            match path.extension().and_then(|e| e.to_str()) {
+            let kept = match path.extension().and_then(|e| e.to_str()) {
                 // It was being written when we ended.
-                Some("new") => std::fs::remove_file(&path)?,
-                Some("batch") => match (number_of(&path), read(&path)) {
-                    (Some(number), Ok(batch)) => found.push(Waiting {
-                        number,
-                        bytes: on_disk(batch.body.len()),
-                        samples: batch.samples,
-                        at_ms: batch.at_ms,
-                        synced: false,
-                    }),
-                    (_, Err(e)) if e.kind() != io::ErrorKind::InvalidData => return Err(e),
+                Some("new") => std::fs::remove_file(&path),
+                Some("batch") => match (number_of(&path), read_head(&path)) {
+                    (Some(number), Ok(waiting)) => {
+                        found.push(Waiting { number, ..waiting });
+                        Ok(())
+                    }
+                    (number, Err(e)) if e.kind() != io::ErrorKind::InvalidData => {
+                        // Its name is not to be given to another one.
+                        let after = number.map_or(0, |n| n.saturating_add(1));
+                        queue.next = queue.next.max(after);
+                        Err(e)
+                    }
                     _ => {
                         damaged += 1;
-                        std::fs::remove_file(&path)?;
+                        std::fs::remove_file(&path)
                     }
                 },
-                _ => {}
+                _ => Ok(()),
+            };
+            if let Err(e) = kept {
+                log::warn!(
+                    "{}: {e}; it is left there until the next start",
+                    path.display()
+                );
             }
         }
         found.sort_by_key(|w| w.number);
-        queue.next = found.last().map_or(0, |w| w.number + 1);
+        let after = found.last().map_or(0, |w| w.number.saturating_add(1));
+        queue.next = queue.next.max(after);
         queue.bytes = found.iter().map(|w| w.bytes).sum();
         queue.waiting = found.into();
         Ok((queue, damaged))
     }
 
-    /// Adds a batch; says what was given up for it, which is that batch itself where it cannot be written.
+    /// Adds a batch; says what was given up for it, and whether it was written: if not, it is itself among
+    /// what was given up.
     pub(super) fn push(&mut self, batch: &Batch) -> (RemoteTally, io::Result<()>) {
         let mut given_up = RemoteTally::default();
         let bytes = on_disk(batch.body.len());
-        while self.bytes + bytes > self.room() {
-            let Some(oldest) = self.waiting.front().copied() else {
-                break;
-            };
-            self.remove(oldest.number);
-            given_up.add(one(oldest.samples));
-        }
         let free = self.free_bytes();
-        let written = if free < self.min_free_bytes.saturating_add(bytes) {
-            let why = format!("only {} MiB are free on its disk", free >> 20);
-            Err(io::Error::new(io::ErrorKind::StorageFull, why))
-        } else {
-            self.write(batch)
+        let written = match self.to_give_up(bytes, free) {
+            None => {
+                let why = format!("only {} MiB are free on its disk", free >> 20);
+                Err(io::Error::new(io::ErrorKind::StorageFull, why))
+            }
+            Some(goes) => {
+                let stays = self.bytes - goes;
+                while self.bytes > stays
+                    && let Some(oldest) = self.waiting.front().copied()
+                {
+                    self.remove(oldest.number);
+                    given_up.add(one(oldest.samples));
+                }
+                self.write(batch)
+            }
         };
         match &written {
             Ok(()) => {
@@ -144,7 +161,7 @@ impl Queue {
 
     /// Where a batch is.
     pub(super) fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number:016x}.batch"))
+        path_of(&self.dir, number)
     }
 
     /// Takes a batch out; its samples, unless it had been given up meanwhile.
@@ -157,14 +174,17 @@ impl Queue {
         Some(waiting.samples)
     }
 
-    /// Makes all that waits durable.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        let dir = self.dir.clone();
-        for w in self.waiting.iter_mut().filter(|w| !w.synced) {
-            File::open(dir.join(format!("{:016x}.batch", w.number)))?.sync_all()?;
-            w.synced = true;
+    /// What waits and may not be durable, for [`sync`]; and their directory.
+    pub(super) fn unsynced(&self) -> (PathBuf, Vec<u64>) {
+        let numbers = self.waiting.iter().filter(|w| !w.synced).map(|w| w.number);
+        (self.dir.clone(), numbers.collect())
+    }
+
+    /// These are durable; numbers that rise.
+    pub(super) fn synced(&mut self, numbers: &[u64]) {
+        for w in &mut self.waiting {
+            w.synced |= numbers.binary_search(&w.number).is_ok();
         }
-        File::open(dir)?.sync_all()
     }
 
     /// How many wait.
@@ -182,10 +202,15 @@ impl Queue {
         self.waiting.front().map(|w| w.at_ms)
     }
 
-    /// What may wait in all, bytes.
-    fn room(&self) -> u64 {
-        let more = self.free_bytes().saturating_sub(self.min_free_bytes);
-        self.max_bytes.min(self.bytes.saturating_add(more))
+    /// How much has to go for so many more bytes; `None` where all there is would not make room on a disk
+    /// with so much free, which others have filled: then what waits is worth more than what comes.
+    fn to_give_up(&self, bytes: u64, free: u64) -> Option<u64> {
+        let over = (self.bytes + bytes).saturating_sub(self.max_bytes);
+        let short = self
+            .min_free_bytes
+            .saturating_add(bytes)
+            .saturating_sub(free);
+        (short <= self.bytes).then(|| over.max(short).min(self.bytes))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -237,19 +262,91 @@ pub(super) fn read(path: &Path) -> io::Result<Batch> {
     decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))
 }
 
+/// Reads what is to be known of a batch while it waits; its number is not known here.
+///
+/// # Errors
+/// Of kind `InvalidData` where it is damaged.
+fn read_head(path: &Path) -> io::Result<Waiting> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut head = Vec::new();
+    file.take(HEAD as u64).read_to_end(&mut head)?;
+    let (samples, at_ms) = decode_head(&head)
+        .filter(|_| head.len() == HEAD)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))?;
+    Ok(Waiting {
+        number: 0,
+        bytes: bytes.next_multiple_of(BLOCK),
+        samples,
+        at_ms,
+        synced: false,
+    })
+}
+
+/// Makes these batches of `dir` durable, but begins with none after `until`. Says which are, in their order,
+/// or are gone, and what went wrong first.
+pub(super) fn sync(
+    dir: &Path,
+    numbers: &[u64],
+    until: Option<Instant>,
+) -> (Vec<u64>, io::Result<()>) {
+    if numbers.is_empty() {
+        return (Vec::new(), Ok(()));
+    }
+    let place = match File::open(dir) {
+        Ok(place) => place,
+        Err(e) => return (Vec::new(), Err(e)),
+    };
+    if numbers.len() > SINGLY {
+        return match nix::unistd::syncfs(&place) {
+            Ok(()) => (numbers.to_vec(), Ok(())),
+            Err(e) => (Vec::new(), Err(e.into())),
+        };
+    }
+    let mut all = Ok(());
+    let mut durable = Vec::new();
+    for number in numbers {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            break;
+        }
+        match File::open(path_of(dir, *number)).and_then(|f| f.sync_all()) {
+            Ok(()) => durable.push(*number),
+            // It was sent, or given up.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => durable.push(*number),
+            Err(e) => all = all.and(Err(e)),
+        }
+    }
+    // Without their names files are not found again.
+    match place.sync_all() {
+        Ok(()) => (durable, all),
+        Err(e) => (Vec::new(), all.and(Err(e))),
+    }
+}
+
+fn path_of(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.batch"))
+}
+
 fn decode(bytes: &[u8]) -> Option<Batch> {
     let (head, body) = bytes.split_at_checked(HEAD)?;
+    let (samples, at_ms) = decode_head(head)?;
     let (said, check) = head.split_at_checked(HEAD - 4)?;
-    let rest = said.strip_prefix(&MAGIC)?;
-    let (samples, at_ms) = rest.split_at_checked(4)?;
     if u32::from_le_bytes(check.try_into().ok()?) != checksum(said, body) {
         return None;
     }
     Some(Batch {
-        at_ms: i64::from_le_bytes(at_ms.try_into().ok()?),
-        samples: u32::from_le_bytes(samples.try_into().ok()?),
+        at_ms,
+        samples,
         body: body.to_vec(),
     })
+}
+
+/// Samples, and when they are from, ms since 1970.
+fn decode_head(head: &[u8]) -> Option<(u32, i64)> {
+    let rest = head.strip_prefix(&MAGIC)?;
+    let (samples, at_ms) = (rest.get(..4)?, rest.get(4..12)?);
+    let samples = u32::from_le_bytes(samples.try_into().ok()?);
+    Some((samples, i64::from_le_bytes(at_ms.try_into().ok()?)))
 }
 
 #[cfg(test)]
@@ -281,8 +378,13 @@ mod tests {
         drop(queue);
         let (mut queue, damaged) = open(dir.path(), 2 << 20);
         assert_eq!((queue.len(), damaged), (299, 0));
-        queue.sync().unwrap();
+        let (place, numbers) = queue.unsynced();
+        let (durable, all) = sync(&place, &numbers, None);
+        all.unwrap();
+        assert_eq!(durable.len(), 299);
+        queue.synced(&durable);
         queue.push(&batch(300, 10)).1.unwrap();
+        assert_eq!(queue.unsynced().1, [300]);
         for n in 1..=300 {
             let number = queue.oldest().unwrap();
             assert_eq!(read(&queue.path(number)).unwrap(), batch(n, 10));
@@ -302,12 +404,92 @@ mod tests {
             queue.push(&batch(n, 100)).1.unwrap();
         }
         std::fs::write(queue.path(1), "").unwrap();
-        let mut bytes = std::fs::read(queue.path(2)).unwrap();
+        std::fs::write(queue.path(2), [0; 300]).unwrap();
+        let mut bytes = std::fs::read(queue.path(3)).unwrap();
         bytes[60] ^= 1;
-        std::fs::write(queue.path(2), &bytes[..]).unwrap();
+        std::fs::write(queue.path(3), &bytes[..]).unwrap();
         let (queue, damaged) = open(dir.path(), 1 << 20);
         assert_eq!((queue.len(), damaged), (2, 2));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        read(&queue.path(0)).unwrap();
+        let flipped = read(&queue.path(3)).unwrap_err();
+        assert_eq!(flipped.kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// A file that nobody can open, not even root.
+    fn spoil(path: &Path) {
+        // It may not have been there.
+        let _ = std::fs::remove_file(path);
+        std::os::unix::fs::symlink(path, path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_holds_up_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path(), 1 << 20);
+        for n in 0..3 {
+            queue.push(&batch(n, 100)).1.unwrap();
+        }
+        spoil(&queue.path(2));
+        let (mut queue, damaged) = open(dir.path(), 1 << 20);
+        assert_eq!((queue.len(), damaged), (2, 0));
+        queue.push(&batch(3, 100)).1.unwrap();
+        assert_eq!(queue.unsynced().1, [0, 1, 3]);
+        assert!(queue.path(2).is_symlink());
+    }
+
+    #[test]
+    fn a_sync_goes_on_past_what_is_gone_or_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path(), 1 << 20);
+        for n in 0..4 {
+            queue.push(&batch(n, 100)).1.unwrap();
+        }
+        std::fs::remove_file(queue.path(0)).unwrap();
+        spoil(&queue.path(2));
+        let (place, numbers) = queue.unsynced();
+        let over = sync(&place, &numbers, Some(Instant::now()));
+        assert!(over.0.is_empty() && over.1.is_ok(), "{over:?}");
+        let (durable, all) = sync(&place, &numbers, None);
+        assert_eq!(durable, [0, 1, 3]);
+        assert_eq!(all.unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
+        queue.synced(&durable);
+        assert_eq!(queue.unsynced().1, [2]);
+    }
+
+    #[test]
+    fn a_disk_that_others_have_filled_costs_nothing_of_what_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path(), 1 << 20);
+        for n in 0..5 {
+            queue.push(&batch(n, 10)).1.unwrap();
+        }
+        let (mut queue, _) = Queue::open(dir.path(), 1 << 20, u64::MAX / 2).unwrap();
+        let (given_up, written) = queue.push(&batch(9, 10));
+        assert_eq!((given_up.batches, given_up.samples), (1, 9));
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((queue.len(), queue.oldest()), (5, Some(0)));
+    }
+
+    #[test]
+    fn as_much_is_given_up_as_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path(), 1 << 20);
+        (queue.bytes, queue.min_free_bytes) = (800_000, 10_000_000);
+        // New bytes, free ones, and what goes.
+        for (bytes, free, goes) in [
+            (8192, 20_000_000, Some(0)),
+            (8192, 10_008_192, Some(0)),
+            (8192, 10_000_000, Some(8192)),
+            (8192, 9_208_192, Some(800_000)),
+            (8192, 9_208_191, None),
+            (8192, 0, None),
+            (300_000, 20_000_000, Some(51_424)),
+            (300_000, 10_200_000, Some(100_000)),
+            (2_000_000, 20_000_000, Some(800_000)),
+        ] {
+            assert_eq!(queue.to_give_up(bytes, free), goes, "{bytes} {free}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One receiver: a thread that takes a batch at each interval, and one that sends what waits.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -25,6 +26,10 @@ const SYNC: Duration = Duration::from_secs(60);
 /// How long the end of the program waits for an answer; a batch whose answer does not come is sent
 /// again.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long it waits for the disk.
+const LAST_SYNC: Duration = Duration::from_secs(3);
+/// Oldest batches count as given up no more once so many new ones had room in a row: sizes differ a little.
+const CALM: u32 = 10;
 /// Batches that are refused are told at most so often.
 const TOLD: Duration = Duration::from_secs(60);
 
@@ -40,6 +45,8 @@ struct Inner {
     queue: Queue,
     status: RemoteStatus,
     stop: bool,
+    /// Another owner may have the queue's files now: they are not to be touched any more.
+    left: bool,
 }
 
 /// See the module.
@@ -62,7 +69,7 @@ impl Receiver {
             .map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", dir.display())))?;
         // Counters go on where they were before a reload.
         let before = source.status.lock().ok();
-        let before = before.and_then(|s| s.remote_write.get(config.name()).cloned());
+        let before = before.and_then(|s| s.remote_write.get(&config.name()).cloned());
         let mut status = before.unwrap_or_default();
         status.damaged_batches += damaged;
         if damaged > 0 {
@@ -78,6 +85,7 @@ impl Receiver {
                 queue,
                 status,
                 stop: false,
+                left: false,
             }),
             changed: Condvar::new(),
         });
@@ -93,7 +101,13 @@ impl Receiver {
         ] {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(name.into());
-            receiver.threads.push(thread.spawn(move || run(&shared))?);
+            match thread.spawn(move || run(&shared)) {
+                Ok(thread) => receiver.threads.push(thread),
+                Err(e) => {
+                    Self::stop(vec![receiver]);
+                    return Err(e);
+                }
+            }
         }
         Ok(receiver)
     }
@@ -103,29 +117,31 @@ impl Receiver {
         self.shared.config == *config && self.room == *room
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> String {
         self.shared.config.name()
     }
 
-    /// Ends it. What is on its way to the receiver may arrive, and is sent again if it is used again.
-    pub(super) fn stop(self) {
-        self.shared.lock().stop = true;
-        self.shared.changed.notify_all();
-        let until = Instant::now() + FAREWELL;
-        for thread in self.threads {
-            while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() && thread.join().is_err() {
-                log::error!(
-                    "a thread of remote_write {} panicked",
-                    self.shared.config.name()
-                );
-            }
+    /// Ends all of these, in the time of one. What is on its way to a receiver may arrive, and is sent again
+    /// if it is used again.
+    pub(super) fn stop(receivers: Vec<Self>) {
+        for receiver in &receivers {
+            receiver.shared.lock().stop = true;
+            receiver.shared.changed.notify_all();
         }
-        let mut inner = self.shared.lock();
-        if let Err(e) = inner.queue.sync() {
-            log::warn!("remote_write {}: {e}", self.shared.config.name());
+        let begin = Instant::now();
+        for receiver in receivers {
+            for (thread, patience) in receiver.threads.into_iter().zip([LAST_SYNC, FAREWELL]) {
+                while !thread.is_finished() && begin.elapsed() < patience {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                if thread.is_finished() && thread.join().is_err() {
+                    log::error!(
+                        "a thread of remote_write {} panicked",
+                        receiver.shared.config.name()
+                    );
+                }
+            }
+            receiver.shared.lock().left = true;
         }
     }
 }
@@ -146,7 +162,7 @@ impl Shared {
         if !inner.stop
             && let Ok(mut status) = self.source.status.lock()
         {
-            let url = self.config.name().to_owned();
+            let url = self.config.name();
             status.remote_write.insert(url, inner.status.clone());
         }
     }
@@ -178,21 +194,46 @@ impl Shared {
         let interval = Duration::from_nanos(self.config.interval_ns);
         // Not all routers of a town in the same second after a power cut.
         let mut next = Instant::now() + interval.mul_f64(share());
+        let mut sync_at = Instant::now() + SYNC;
+        let mut giving_up = GivingUp::default();
         let mut clock_is_right = false;
         let mut goes_on = true;
         while goes_on {
             let mut inner = self.lock();
-            while goes_on && Instant::now() < next {
-                (inner, goes_on) = self.wait(inner, Some(next));
+            let until = next.min(sync_at);
+            while goes_on && Instant::now() < until {
+                (inner, goes_on) = self.wait(inner, Some(until));
             }
             drop(inner);
+            if Instant::now() >= sync_at {
+                self.sync(None);
+                sync_at = Instant::now() + SYNC;
+            }
+            if goes_on && Instant::now() < next {
+                continue;
+            }
             clock_is_right = clock_is_right || self.believes_the_clock();
             if clock_is_right {
-                self.take();
+                self.take(&mut giving_up);
             }
             while next <= Instant::now() {
                 next += interval;
             }
+        }
+        self.sync(Some(Instant::now() + LAST_SYNC));
+    }
+
+    /// Makes what waits durable. Nobody waits for the disk meanwhile.
+    fn sync(&self, until: Option<Instant>) {
+        let (dir, numbers) = self.lock().queue.unsynced();
+        let (durable, all) = queue::sync(&dir, &numbers, until);
+        self.lock().queue.synced(&durable);
+        if let Err(e) = all {
+            log::warn!(
+                "remote_write {}: {}: {e}; a power cut may cost batches that wait",
+                self.config.name(),
+                dir.display()
+            );
         }
     }
 
@@ -211,7 +252,7 @@ impl Shared {
     }
 
     /// Takes a batch into the queue.
-    fn take(&self) {
+    fn take(&self, giving_up: &mut GivingUp) {
         let (Some(status), Some(meters)) = (self.source.status(), self.source.meters()) else {
             return;
         };
@@ -220,23 +261,40 @@ impl Shared {
         drop((status, meters));
         let batch = gather.finish();
         let mut inner = self.lock();
+        if inner.left {
+            return;
+        }
         let (given_up, written) = match &batch {
             Ok(batch) => inner.queue.push(batch),
             Err(_) => (RemoteTally::default(), Ok(())),
         };
         inner.status.given_up.add(given_up);
+        let oldest = given_up.batches - u64::from(written.is_err());
         let failed = batch.err().or(written.err()).map(|e| e.to_string());
-        if failed.is_some() != inner.status.is_full || given_up.batches > 1 {
+        if failed.is_some() != inner.status.is_full {
             match &failed {
                 Some(e) => log::warn!(
-                    "remote_write {}: {e}; batches are given up until there is room",
+                    "remote_write {}: {e}; new batches are given up until that is over",
                     self.config.name()
                 ),
                 None => log::info!(
-                    "remote_write {}: the queue has room again",
+                    "remote_write {}: the queue takes batches again",
                     self.config.name()
                 ),
             }
+        }
+        match giving_up.note(oldest) {
+            Some(Edge::Begins) => log::warn!(
+                "remote_write {}: queue_max is reached, or little more than min_free is free; it gives up the \
+                 oldest of {} batches for each new one",
+                self.config.name(),
+                inner.queue.len()
+            ),
+            Some(Edge::Ends(batches)) => log::info!(
+                "remote_write {}: the queue has room again; it gave up the oldest {batches} batches",
+                self.config.name()
+            ),
+            None => {}
         }
         inner.status.is_full = failed.is_some();
         self.show(&mut inner);
@@ -249,7 +307,6 @@ impl Shared {
         let mut backoff = Backoff::default();
         let mut inner = self.lock();
         let mut goes_on = !inner.stop;
-        let mut synced = Instant::now();
         let mut told: Option<Instant> = None;
         while goes_on {
             let oldest = inner.queue.oldest().filter(|_| backoff.is_over());
@@ -263,6 +320,9 @@ impl Shared {
             let batch = queue::read(&path);
             let verdict = batch.as_ref().map(|b| client.post(b));
             inner = self.lock();
+            if inner.left {
+                return;
+            }
             goes_on = !inner.stop;
             inner.status.protocol = client.protocol().to_owned();
             match (batch.as_ref(), verdict) {
@@ -299,17 +359,18 @@ impl Shared {
                         );
                     }
                     inner.status.waits_because = Some(why);
-                    if synced.elapsed() >= SYNC {
-                        synced = Instant::now();
-                        if let Err(e) = inner.queue.sync() {
-                            log::warn!("remote_write {}: {e}", self.config.name());
-                        }
-                    }
                 }
-                // It was given up between the two looks at the queue, or its disk fails.
-                (Err(_), _) | (_, Err(_)) => {
-                    if inner.queue.remove(number).is_some() {
-                        inner.status.damaged_batches += 1;
+                (Err(e), _) | (_, Err(e)) => {
+                    if !inner.unreadable(number, e.kind()) {
+                        let why = format!("{}: {e}", path.display());
+                        inner.status.retries += 1;
+                        if backoff.begin(None) {
+                            log::warn!(
+                                "remote_write {}: {why}; batches wait on disk",
+                                self.config.name()
+                            );
+                        }
+                        inner.status.waits_because = Some(why);
                     }
                 }
             }
@@ -319,6 +380,24 @@ impl Shared {
 }
 
 impl Inner {
+    /// A batch could not be read; whether that is the end of it. Else it may be readable later.
+    fn unreadable(&mut self, number: u64, kind: ErrorKind) -> bool {
+        match kind {
+            ErrorKind::InvalidData => {
+                if self.queue.remove(number).is_some() {
+                    self.status.damaged_batches += 1;
+                }
+                true
+            }
+            // It was given up between the two looks at the queue, or removed by hand.
+            ErrorKind::NotFound => {
+                self.queue.remove(number);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The receiver has had a batch, and has taken so many of its samples.
     fn finish(&mut self, number: u64, batch: &Batch, taken: u32) {
         // One that was given up meanwhile is counted as such.
@@ -333,6 +412,38 @@ impl Inner {
         } else {
             self.status.taken.batches += 1;
         }
+    }
+}
+
+/// When the oldest batches began to be given up for new ones, and how many were since.
+#[derive(Debug, Default)]
+struct GivingUp {
+    batches: u64,
+    calm: u32,
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Edge {
+    Begins,
+    /// So many were given up.
+    Ends(u64),
+}
+
+impl GivingUp {
+    /// So many were given up for a new one.
+    fn note(&mut self, oldest: u64) -> Option<Edge> {
+        let before = self.batches;
+        if oldest > 0 {
+            (self.batches, self.calm) = (before + oldest, 0);
+            return (before == 0).then_some(Edge::Begins);
+        }
+        self.calm += u32::from(before > 0);
+        if self.calm < CALM {
+            return None;
+        }
+        *self = Self::default();
+        Some(Edge::Ends(before))
     }
 }
 
@@ -376,6 +487,57 @@ fn share() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inner(dir: &std::path::Path) -> Inner {
+        let (mut queue, _) = Queue::open(dir, 1 << 20, 0).unwrap();
+        for n in 0..3 {
+            let batch = Batch {
+                at_ms: n.into(),
+                samples: n,
+                body: vec![7; 50],
+            };
+            queue.push(&batch).1.unwrap();
+        }
+        Inner {
+            queue,
+            status: RemoteStatus::default(),
+            stop: false,
+            left: false,
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_for_a_while_costs_no_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inner = inner(dir.path());
+        for errno in [
+            nix::libc::EMFILE,
+            nix::libc::ENOMEM,
+            nix::libc::EIO,
+            nix::libc::EACCES,
+        ] {
+            let kind = std::io::Error::from_raw_os_error(errno).kind();
+            assert!(!inner.unreadable(0, kind), "{kind:?}");
+        }
+        assert_eq!((inner.queue.len(), inner.status.damaged_batches), (3, 0));
+        assert!(inner.unreadable(0, ErrorKind::NotFound));
+        assert_eq!((inner.queue.len(), inner.status.damaged_batches), (2, 0));
+        assert!(inner.unreadable(1, ErrorKind::InvalidData));
+        assert_eq!((inner.queue.len(), inner.status.damaged_batches), (1, 1));
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_when_it_begins_and_when_it_is_over() {
+        let mut giving_up = GivingUp::default();
+        let mut note = |oldest| giving_up.note(oldest);
+        assert!((0..2 * CALM).all(|_| note(0).is_none()));
+        assert_eq!(note(1), Some(Edge::Begins));
+        assert!([1, 2, 0, 1, 0, 0, 1].iter().all(|n| note(*n).is_none()));
+        assert!((1..CALM).all(|_| note(0).is_none()));
+        assert_eq!(note(0), Some(Edge::Ends(6)));
+        assert!((0..2 * CALM).all(|_| note(0).is_none()));
+        assert_eq!(note(2), Some(Edge::Begins));
+    }
 
     #[test]
     fn tries_become_rarer_up_to_a_bound_and_obey_the_receiver() {

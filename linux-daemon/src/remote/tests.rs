@@ -1,6 +1,6 @@
 //! What is gathered is what `/metrics` tells, and receivers of either version get what they take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{SeriesInfo, SeriesKind};
 use prost::Message;
 
-use super::config::{Credentials, Histograms, Protocol, Setup};
+use super::config::{Credentials, Histograms, Protocol, Setup, TAKEN};
 use super::gather::{Batch, Gather};
 use super::post::{Client, Verdict};
 use super::proto::{to_v1, v1, v2};
@@ -129,7 +129,7 @@ fn a_batch_says_what_the_page_says() {
     let batch = batch(&setup(Histograms::Classic));
     let request = request(&batch);
     assert_eq!(request.symbols[0], "");
-    let symbols: std::collections::BTreeSet<&String> = request.symbols.iter().collect();
+    let symbols: BTreeSet<&String> = request.symbols.iter().collect();
     assert_eq!(symbols.len(), request.symbols.len());
     assert_eq!(batch.samples as usize, request.series.len());
     let v1 = to_v1(request);
@@ -247,8 +247,20 @@ fn who_takes_2_0_gets_it_and_who_does_not_gets_1_0_in_the_same_breath() {
     let took = "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 100000";
     for (answers, kinds) in [
         (vec![took, took], [2, 2].as_slice()),
-        // Once it has taken 2.0, a refusal is one of the data.
-        (vec![took, "400 Bad Request"], &[2, 2]),
+        // One that has taken 2.0 and refuses both ways refuses the data, and goes on with 2.0.
+        (
+            vec![took, "400 Bad Request", "400 Bad Request", took],
+            &[2, 2, 1, 2],
+        ),
+        // It was exchanged for one of 1.0.
+        (
+            vec![took, "204 No Content", "204 No Content", "200 OK"],
+            &[2, 2, 1, 1],
+        ),
+        (
+            vec![took, "415 Unsupported Media Type", "204 No Content"],
+            &[2, 2, 1],
+        ),
         (
             vec!["415 Unsupported Media Type", "204 No Content", "200 OK"],
             &[2, 1, 1],
@@ -266,7 +278,8 @@ fn who_takes_2_0_gets_it_and_who_does_not_gets_1_0_in_the_same_breath() {
     ] {
         let said = format!("{answers:?}");
         let first_waits = answers[0].starts_with("503");
-        let last_refused = answers.last().unwrap().starts_with("400");
+        let refused = answers.get(2).is_some_and(|a| a.starts_with("400"));
+        let posts = 2 + usize::from(answers.len() > 3);
         let (config, thread) = receiver(answers);
         let mut client = Client::new(&config);
         let first = client.post(&batch);
@@ -276,13 +289,17 @@ fn who_takes_2_0_gets_it_and_who_does_not_gets_1_0_in_the_same_breath() {
             assert_eq!(first, Verdict::Taken(batch.samples), "{said}");
         }
         let second = client.post(&batch);
-        if last_refused {
+        if refused {
             assert!(
                 matches!(second, Verdict::Refused(0, _)),
                 "{said}: {second:?}"
             );
         } else {
             assert_eq!(second, Verdict::Taken(batch.samples), "{said}");
+        }
+        if posts > 2 {
+            let third = client.post(&batch);
+            assert_eq!(third, Verdict::Taken(batch.samples), "{said}");
         }
         let got = thread.join().unwrap();
         assert_eq!(got.len(), kinds.len(), "{said}");
@@ -302,6 +319,29 @@ fn who_takes_2_0_gets_it_and_who_does_not_gets_1_0_in_the_same_breath() {
             assert!(head.contains(&format!("\r\ncontent-type: {of}")), "{head}");
         }
     }
+}
+
+#[test]
+fn an_answer_of_1_0_to_nothing_but_2_0_means_later() {
+    let (mut config, thread) = receiver(vec!["204 No Content"]);
+    config.setup.protocol = Protocol::V2;
+    let verdict = Client::new(&config).post(&batch(&config.setup));
+    assert!(
+        matches!(&verdict, Verdict::Later(why, None) if why.contains("auto")),
+        "{verdict:?}"
+    );
+    assert_eq!(thread.join().unwrap().len(), 1);
+}
+
+#[test]
+fn labels_of_samples_cannot_be_configured() {
+    let request = request(&batch(&setup(Histograms::Both)));
+    let labels = request.series.iter().flat_map(|s| s.labels.chunks(2));
+    let names: BTreeSet<&str> = labels
+        .map(|pair| request.symbols[pair[0] as usize].as_str())
+        .filter(|name| *name != "__name__")
+        .collect();
+    assert_eq!(names, BTreeSet::from(TAKEN));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use common::{Line, S, START_NS, printed};
 use serde_json::Value;
 
 /// Ten hours of one line, and for each of them what `readings` says.
-fn store(path: &Path, readings: &[Reading]) {
+fn store(path: &Path, readings: &[Reading], period_ns: u64) {
     let hours = 10;
     let begin = 1000 * S;
     Line {
@@ -46,7 +46,7 @@ fn store(path: &Path, readings: &[Reading]) {
     );
     event.interface = "eth0".into();
     event.end_ns = Some(begin + 5400 * S);
-    for (name, value) in [("period_ns", 30 * S), ("times", 60)] {
+    for (name, value) in [("period_ns", period_ns), ("times", 60)] {
         event.values.insert(name.into(), value.into());
     }
     event.values.insert("strength".into(), 0.9.into());
@@ -89,7 +89,7 @@ fn a_cable_has_a_section_with_what_was_found_and_another_line_has_none() {
         pairs: 20_000,
     });
     let cable = dir.path().join("cable.redb");
-    store(&cable, &[grants, loss, loaded]);
+    store(&cable, &[grants, loss, loaded], 30 * S);
     let json: Value = serde_json::from_str(&report(&cable, &["--format", "json"])).unwrap();
     let findings = json["cable"]["findings"].as_array().unwrap();
     let kinds: Vec<&str> = findings.iter().filter_map(|f| f["kind"].as_str()).collect();
@@ -139,12 +139,18 @@ fn a_cable_has_a_section_with_what_was_found_and_another_line_has_none() {
     let json: Value = serde_json::from_str(&report(&cable, &args)).unwrap();
     assert_eq!(json["cable"]["findings"][0]["interface"], "uplink 1");
 
-    // The same without grants: DSL, fibre, a radio.
-    let other = dir.path().join("other.redb");
-    store(&other, &[loss, loaded]);
-    let json: Value = serde_json::from_str(&report(&other, &["--format", "json"])).unwrap();
-    assert_eq!(json["cable"], Value::Null);
-    for format in ["text", "md"] {
-        assert!(!report(&other, &["--format", format]).contains("Cable"));
+    // The same without grants: DSL, fibre, a radio; and without a cable's ranging: fibre, a dish.
+    for (name, readings, period_ns) in [
+        ("dsl", &[loss, loaded][..], 30 * S),
+        ("optical", &[grants, loss, loaded], 15 * S),
+    ] {
+        let other = dir.path().join(name);
+        store(&other, readings, period_ns);
+        let json: Value = serde_json::from_str(&report(&other, &["--format", "json"])).unwrap();
+        assert_eq!(json["cable"], Value::Null, "{name}");
+        for format in ["text", "md"] {
+            let said = report(&other, &["--format", format]);
+            assert!(!said.contains("Cable"), "{name}");
+        }
     }
 }

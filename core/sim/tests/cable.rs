@@ -26,6 +26,8 @@ fn what_a_cable_shows_is_found_and_of_other_lines_nothing() {
                 (0.3..=0.95).contains(&f.confidence) && f.since_ns < f.until_ns
             };
             assert!(outcome.found.iter().all(sure), "{outcome:#?}");
+            let name = line.name;
+            assert!(outcome.without.is_empty(), "{name}: {:#?}", outcome.without);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use super::model::{Event, Report, Series, Time};
 use crate::args::Selection;
-use crate::show::{bytes, count, delay, plural, stretch};
+use crate::show::{bytes, count, delay, plural};
 use crate::when::Range;
 
-/// Where a cable modem answers.
+/// Where a cable modem answers, and some optical ones and dishes.
 const MODEM: &str = "192.168.100.1";
 /// Of a whole.
 const PERCENT: f64 = 100.0;
@@ -185,8 +185,8 @@ fn words(f: &Finding) -> (String, Vec<String>) {
     match f.kind {
         FindingKind::RequestGrant => (
             format!(
-                "Packets leave upstream on request and grant, once in {:.2}\u{a0}ms, as on a cable (DOCSIS \
-                 MAP interval).",
+                "Packets leave upstream on request and grant, once in {:.2}\u{a0}ms, as a cable's do (DOCSIS \
+                 MAP interval), and those of optical and mobile networks.",
                 number("interval_ns") as f64 / 1e6
             ),
             vec![if is("shows_in", "waits") {
@@ -265,34 +265,23 @@ fn words(f: &Finding) -> (String, Vec<String>) {
             }
             (
                 format!(
-                    "One of {} bonded upstream channels seems to be dead at times: one packet in {} is \
-                     lost upstream.",
+                    "At times one packet in {} is lost upstream, as if one of {} bonded channels were dead.",
                     number("channels"),
                     number("channels")
                 ),
                 evidence,
             )
         }
-        FindingKind::Ranging if number("period_ns") > 0 => (
+        FindingKind::Ranging => (
             format!(
-                "The line is disturbed every {:.1}\u{a0}s, as often as the modem's ranging (station \
+                "The line is disturbed every {:.1}\u{a0}s, as often as a cable modem's ranging (station \
                  maintenance) is due: that is not seen on a healthy line.",
                 number("period_ns") as f64 / 1e9
             ),
             vec![format!(
-                "{}, {} among them",
+                "{}; besides, {} as long as its time-outs (T3, T4) last",
                 plural(number("times"), "time", "times"),
-                plural(number("outages"), "short outage", "short outages")
-            )],
-        ),
-        FindingKind::Ranging => (
-            "The line goes dead for as long as a modem's ranging time-outs (T3, T4) last."
-                .to_owned(),
-            vec![format!(
-                "{}, {} of at most sixteen time-outs T3; the longest {}",
-                plural(number("outages"), "such outage", "such outages"),
-                count(number("short")),
-                stretch(number("longest_ns"))
+                plural(number("outages"), "outage", "outages")
             )],
         ),
         FindingKind::EveningCongestion => (
@@ -380,10 +369,20 @@ mod tests {
             start_ns: 0,
             end_ns: 3600 * S,
         };
-        let found = cable::judge(readings.into_iter(), &[evening], false);
+        let ranging = Told {
+            seen: Seen::Period {
+                period_ns: 30 * S,
+                times: 60,
+                strength: 0.9,
+            },
+            direction: None,
+            start_ns: 3600 * S,
+            end_ns: 5400 * S,
+        };
+        let found = cable::judge(readings.into_iter(), &[evening, ranging], false);
         let range = Range {
             from_ns: 0,
-            to_ns: 3600 * S as i64,
+            to_ns: 7200 * S as i64,
             begin_typed: false,
         };
         let said: Vec<String> = found
@@ -396,7 +395,8 @@ mod tests {
         let expected = [
             &["2.00 ms", "20 000 pairs"][..],
             &["upstream: 0.46 %", "its load is not known"],
-            &["One of 4", "25.0 %", "45.0 % of the large"],
+            &["one of 4", "25.0 %", "45.0 % of the large"],
+            &["every 30.0 s", "60 times", "0 outages"],
             &["584", "5.0 Mbit/s"],
             &["from 19 to 23", "30.0 ms", "4 days", "used the line little"],
         ];

@@ -9,6 +9,7 @@ use rand_core::SeedableRng;
 pub use super::list::cables::ALL;
 use super::list::cables::Line;
 use super::{Watched, watch};
+use crate::S;
 
 /// What was found of a line with one seed, and its [`Line::figure`] as far as that is right.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Outcome {
     pub expected: Vec<FindingKind>,
     /// What was.
     pub found: Vec<Finding>,
+    /// What was without the day of ranging trouble of a line that has one.
+    pub without: Vec<Finding>,
     /// The figure that was found, where one is asked for and there is one.
     pub figure: Option<u64>,
 }
@@ -38,13 +41,21 @@ pub fn judge(line: &Line, seed: u64) -> Outcome {
     let Watched {
         events, records, ..
     } = watch(scenario, seed);
-    let told: Vec<Told> = events.iter().filter_map(|e| told(e, length_ns)).collect();
+    let mut told: Vec<Told> = events.iter().filter_map(|e| told(e, length_ns)).collect();
     let readings = records
         .iter()
         .map(|r| (r.since.as_nanos(), r.until.as_nanos(), r.reading));
-    let found: Vec<Finding> = cable::judge(readings, &told, line.modem)
-        .into_iter()
-        .collect();
+    let of = |told: &[Told]| -> Vec<Finding> {
+        cable::judge(readings.clone(), told, line.modem)
+            .into_iter()
+            .collect()
+    };
+    let mut without = Vec::new();
+    if line.ranged {
+        without = of(&told);
+        told.push(another_day(length_ns));
+    }
+    let found = of(&told);
     let figure = line.figure.and_then(|(kind, name, ..)| {
         let f = found.iter().find(|f| f.kind == kind)?;
         match f.values.iter().find(|(n, _)| *n == name)?.1 {
@@ -55,7 +66,23 @@ pub fn judge(line: &Line, seed: u64) -> Outcome {
     Outcome {
         expected: line.expected.to_vec(),
         found,
+        without,
         figure,
+    }
+}
+
+/// Ranging trouble on the day after.
+const fn another_day(length_ns: u64) -> Told {
+    let start_ns = length_ns + 86_400 * S;
+    Told {
+        seen: Seen::Period {
+            period_ns: 30 * S,
+            times: 60,
+            strength: 0.9,
+        },
+        direction: Some(Direction::Up),
+        start_ns,
+        end_ns: start_ns + 1800 * S,
     }
 }
 

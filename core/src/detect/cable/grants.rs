@@ -1,5 +1,7 @@
 //! Request and grant: on a cable, packets leave upward when the head end lets them, and it does so
-//! once in an interval (MAP) of 1 to 2 ms.
+//! once in an interval (MAP) of 1 to 2 ms. Passive optical, mobile and satellite networks have intervals
+//! of the same size, and a far end that takes its packets at certain instants looks the same: that there
+//! is an interval does not say of what.
 //!
 //! Probes are sent at random instants, so the instants at which they leave are as random, unless
 //! something lets them leave at certain ones only. From one probe to the next the time between two
@@ -33,7 +35,7 @@ const FALLS_TO: f64 = 0.35;
 const RISES_BY: f64 = 0.15;
 /// Two steps are two paths; so many pairs are two steps apart where there are more of them.
 const TWO_STEPS: f64 = 0.04;
-/// A MAP interval, ns: others are of other kinds of network.
+/// What a MAP interval can be, ns.
 const INTERVALS_NS: core::ops::RangeInclusive<u64> = 800_000..=4_200_000;
 /// Differences of waits are counted by this, ns.
 const JUMP_NS: u64 = 200_000;
@@ -271,7 +273,7 @@ mod tests {
                 });
                 prop_assert_eq!(w.found(), None);
             }
-            // DSL's symbols and a passive optical network's frames are shorter, a mobile network's are longer.
+            // Symbols and frames that are shorter than any MAP, or longer.
             for frame_us in [125, 250, 5000, 10_000, 20_000] {
                 let w = watch(seed, 50 * MS, true, |sent, rng| {
                     sent.next_multiple_of(frame_us * 1000) - sent + noise(rng, 20_000.0)

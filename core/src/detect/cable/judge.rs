@@ -2,8 +2,11 @@
 //!
 //! Each piece of evidence speaks once: losses in a stretch that an event explains are that event's,
 //! losses of a dead channel the channel's, and what comes back every 30 s is ranging and not a period
-//! beside it. Most of what is found here other lines do as well: it is told only of a line that is
-//! shown to be a cable.
+//! beside it. All that is found here other lines do as well. Grants a passive optical network, a mobile
+//! one and a satellite have, too, and a far end that looks at its packets at certain instants shows the
+//! same; a cable modem's address is that of optical modems and dishes as well; outages can be as long as
+//! anything. So a line is taken for a cable only where it is disturbed as often as station maintenance is
+//! due, and shows grants or has that address besides: two signs that have no common cause elsewhere.
 
 use heapless::Vec;
 
@@ -21,8 +24,11 @@ const NEAR_NS: u64 = S;
 /// and the return from them; the time-out T4 and the registration after it.
 const T3_NS: core::ops::RangeInclusive<u64> = 150_000_000..=3_600_000_000;
 const T4_NS: core::ops::RangeInclusive<u64> = 28 * S..=120 * S;
-/// So many of them are a pattern.
-const OUTAGES: usize = 3;
+/// How sure it is that a line is a cable that is disturbed at the period of ranging and shows grants;
+/// that has the address and no grants; and both.
+const BY_GRANTS: f64 = 0.75;
+const BY_MODEM: f64 = 0.5;
+const BY_BOTH: f64 = 0.9;
 
 /// What is found of a cable line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,8 +132,9 @@ pub struct Told {
     pub end_ns: u64,
 }
 
-/// What the readings of one line (each with begin and end, ns) and its events show together; nothing
-/// where they do not show a cable. `modem` says whether a cable modem's address answered.
+/// What the readings of one line (each with begin and end, ns; in the order of their begin) and its
+/// events show together; nothing where they do not show a cable. `modem` says whether a cable modem's
+/// address answered.
 #[must_use]
 pub fn judge(
     readings: impl Iterator<Item = (u64, u64, Reading)>,
@@ -141,23 +148,21 @@ pub fn judge(
     let grants = sums.grants();
     let channel = sums.channel();
     let ranging = ranging(told);
-    let own = [channel.is_some(), ranging.is_some()];
-    // The address of a cable modem is that of some others too.
-    let sure = match (&grants, modem && own.contains(&true)) {
-        (Some(g), _) => g.confidence,
-        (None, true) => 0.7,
-        (None, false) => return Vec::new(),
+    let sure = match (ranging.is_some(), grants.is_some(), modem) {
+        (true, true, true) => BY_BOTH,
+        (true, true, false) => BY_GRANTS,
+        (true, false, true) => BY_MODEM,
+        _ => return Vec::new(),
     };
     if channel.is_some() {
         sums.leave_out_channels();
     }
-    let is_ranging = ranging.is_some();
     let mut found: Vec<Finding, MAX_FINDINGS> = [
         grants,
         sums.directional_loss(),
         channel,
         ranging,
-        periodicity(told, is_ranging),
+        periodicity(told),
         sums.queue(),
         evening(told),
     ]
@@ -165,7 +170,7 @@ pub fn judge(
     .flatten()
     .collect();
     for f in &mut found {
-        f.confidence = f.confidence.min(0.3 + 0.7 * sure);
+        f.confidence = f.confidence.min(sure);
     }
     found
 }
@@ -219,7 +224,7 @@ fn is_ranging(period_ns: u64) -> bool {
     period_ns.abs_diff(RANGING_NS) <= NEAR_NS
 }
 
-/// What comes back with station maintenance, or outages as long as its time-outs.
+/// What comes back with station maintenance, and how many outages beside it are as long as its time-outs.
 fn ranging(told: &[Told]) -> Option<Finding> {
     let mut extent = Extent::default();
     let (mut times, mut period_ns, mut strength) = (0, 0, 0.0f64);
@@ -244,47 +249,27 @@ fn ranging(told: &[Told]) -> Option<Finding> {
             .filter(other)
             .any(|p| p.start_ns <= t.end_ns && t.start_ns <= p.end_ns)
     };
-    let (mut outages, mut short, mut longest_ns) = (0usize, 0usize, 0);
-    let mut of_outages = Extent::default();
-    for t in told {
+    let fits = |t: &&Told| {
         let length_ns = t.end_ns.saturating_sub(t.start_ns);
-        let fits = T3_NS.contains(&length_ns) || T4_NS.contains(&length_ns);
-        if matches!(t.seen, Seen::Outage { near_well: true }) && fits && !periodic(t) {
-            outages += 1;
-            short += usize::from(T3_NS.contains(&length_ns));
-            longest_ns = longest_ns.max(length_ns);
-            of_outages.add(t.start_ns, t.end_ns);
-        }
-    }
-    if times > 0 {
-        let confidence = 0.6 + 0.3 * strength.min(1.0);
-        return Some(
-            finding(FindingKind::Ranging, confidence, extent)
-                .number("period_ns", period_ns)
-                .number("times", times)
-                .number("outages", outages as u64),
-        );
-    }
-    // Outages of other lengths among them are another trouble.
-    let all = told
-        .iter()
-        .filter(|t| matches!(t.seen, Seen::Outage { .. }));
-    (outages >= OUTAGES && 4 * outages >= 3 * all.count()).then(|| {
-        finding(FindingKind::Ranging, 0.5, of_outages)
-            .number("outages", outages as u64)
-            .number("short", short as u64)
-            .number("longest_ns", longest_ns)
+        let is_so_long = T3_NS.contains(&length_ns) || T4_NS.contains(&length_ns);
+        matches!(t.seen, Seen::Outage { near_well: true }) && is_so_long && !periodic(t)
+    };
+    (times > 0).then(|| {
+        finding(FindingKind::Ranging, 0.6 + 0.3 * strength.min(1.0), extent)
+            .number("period_ns", period_ns)
+            .number("times", times)
+            .number("outages", told.iter().filter(fits).count() as u64)
     })
 }
 
-/// The period that most comes back at, unless it is that of station maintenance.
-fn periodicity(told: &[Told], is_told: bool) -> Option<Finding> {
+/// The period that most comes back at, of those that are not station maintenance's.
+fn periodicity(told: &[Told]) -> Option<Finding> {
     let mut best: Option<(u64, &Told)> = None;
     for t in told {
         if let Seen::Period {
             period_ns, times, ..
         } = t.seen
-            && !(is_told && is_ranging(period_ns))
+            && !is_ranging(period_ns)
             && best.is_none_or(|(n, _)| times > n)
         {
             best = Some((times, t));
@@ -390,26 +375,56 @@ mod tests {
     });
 
     #[test]
-    fn nothing_is_told_of_a_line_that_is_no_cable() {
-        let all = [LOSS, LOSS];
-        assert!(kinds(&all, &[every(30 * S)], false).is_empty());
-        // The modem's address alone is no evidence either, but with what only a cable does it is.
-        assert!(kinds(&all, &[every(12 * S)], true).is_empty());
-        assert_eq!(kinds(&all, &[every(30 * S)], true), [FindingKind::Ranging]);
+    fn one_sign_alone_shows_no_cable() {
+        use FindingKind::*;
+        let ranging = [every(30 * S)];
+        for (readings, told, modem) in [
+            (&[LOSS, LOSS][..], &ranging[..], false),
+            (&[GRANTS, LOSS], &[], false),
+            // Optical modems and dishes have that address, and grants.
+            (&[GRANTS, LOSS], &[], true),
+            (&[GRANTS, LOSS], &[every(12 * S)], true),
+            (&[LOSS, LOSS], &[every(15 * S)], true),
+        ] {
+            assert!(kinds(readings, told, modem).is_empty());
+        }
+        assert_eq!(kinds(&[LOSS, LOSS], &ranging, true), [Ranging]);
+        assert_eq!(kinds(&[GRANTS], &ranging, false), [RequestGrant, Ranging]);
+    }
+
+    #[test]
+    fn confidence_is_at_most_that_of_the_line_being_a_cable() {
+        let most = |readings: &[Reading], modem| {
+            let hours = readings.iter().map(|r| (0, 3600 * S, *r));
+            let found = judge(hours, &[every(30 * S)], modem);
+            found.iter().map(|f| f.confidence).fold(0.0, f64::max)
+        };
+        assert!(most(&[LOSS], true) <= BY_MODEM);
+        assert!(most(&[GRANTS], false) <= BY_GRANTS);
+        assert!(most(&[GRANTS], true) > BY_GRANTS);
+    }
+
+    /// Hours of a line that shows ranging in one of them, long after those that are given.
+    fn of_cable(readings: &[Reading], told: &[Told]) -> std::vec::Vec<FindingKind> {
+        let mut all = std::vec![every(30 * S)];
+        all[0].start_ns += 1000 * 3600 * S;
+        all[0].end_ns += 1000 * 3600 * S;
+        all.extend(told);
+        kinds(readings, &all, false)
     }
 
     #[test]
     fn each_piece_of_evidence_is_told_once() {
         use FindingKind::*;
         assert_eq!(
-            kinds(&[GRANTS, LOSS], &[], false),
-            [RequestGrant, DirectionalLoss]
+            of_cable(&[GRANTS, LOSS], &[]),
+            [RequestGrant, DirectionalLoss, Ranging]
         );
         // The losses of the hour are those that come back, and 30 s are ranging.
-        for (period_ns, kind) in [(30 * S, Ranging), (12 * S, Periodicity)] {
+        for (period_ns, more) in [(30 * S, &[][..]), (12 * S, &[Periodicity])] {
             assert_eq!(
-                kinds(&[GRANTS, LOSS], &[every(period_ns)], false),
-                [RequestGrant, kind]
+                of_cable(&[GRANTS, LOSS], &[every(period_ns)]),
+                [&[RequestGrant, Ranging][..], more].concat()
             );
         }
         // Losses of a dead channel are no loss beside it.
@@ -419,33 +434,103 @@ mod tests {
             down: 6,
             idle: 72_000,
         };
-        let channel = |probes, lost| {
-            Reading::Channel(Channel {
-                probes,
-                lost,
-                ..Channel::default()
-            })
-        };
         let dead = [channel(1200, 302), channel(1200, 296)];
         let mut readings = std::vec![GRANTS, Reading::Loss(lost)];
         readings.extend(dead);
-        assert_eq!(kinds(&readings, &[], false), [RequestGrant, BondedChannel]);
+        assert_eq!(
+            of_cable(&readings, &[]),
+            [RequestGrant, BondedChannel, Ranging]
+        );
         // Where shares differ it is no channel, and they are losses.
         readings[3] = channel(1200, 550);
         assert_eq!(
-            kinds(&readings, &[], false),
-            [RequestGrant, DirectionalLoss]
+            of_cable(&readings, &[]),
+            [RequestGrant, DirectionalLoss, Ranging]
+        );
+    }
+
+    fn channel(probes: u64, lost: u64) -> Reading {
+        Reading::Channel(Channel {
+            probes,
+            lost,
+            ..Channel::default()
+        })
+    }
+
+    #[test]
+    fn a_channel_is_told_where_only_one_number_of_them_fits_and_it_was_seen_twice() {
+        let is_told = |readings: &[Reading]| {
+            let all = [&[GRANTS], readings].concat();
+            of_cable(&all, &[]).contains(&FindingKind::BondedChannel)
+        };
+        assert!(is_told(&[channel(1200, 302), channel(1200, 296)]));
+        assert!(!is_told(&[channel(2400, 598)]));
+        // One in five, in six and in seven fit, or none.
+        assert!(!is_told(&[channel(120, 20), channel(120, 20)]));
+        assert!(!is_told(&[channel(2400, 700), channel(2400, 700)]));
+    }
+
+    #[test]
+    fn losses_of_a_channel_in_an_hour_that_is_left_out_are_not_taken_from_other_hours() {
+        use FindingKind::*;
+        // The third hour has a period of its own, the channel's two stretches are before and in it.
+        let hour = 3600 * S;
+        let readings = [
+            (0, hour, GRANTS),
+            (hour, 2 * hour, LOSS),
+            (2 * hour, 3 * hour, LOSS),
+            (2 * hour, 2 * hour + 60 * S, channel(1200, 302)),
+            (2 * hour + 90 * S, 2 * hour + 150 * S, channel(1200, 296)),
+        ];
+        let mut ranging = every(30 * S);
+        ranging.start_ns = 3 * hour - 1800 * S;
+        ranging.end_ns = 3 * hour;
+        let found = judge(readings.into_iter(), &[ranging], false);
+        let found: std::vec::Vec<FindingKind> = found.iter().map(|f| f.kind).collect();
+        assert_eq!(
+            found,
+            [RequestGrant, DirectionalLoss, BondedChannel, Ranging]
         );
     }
 
     #[test]
-    fn outages_as_long_as_time_outs_are_ranging() {
+    fn the_interval_that_is_told_is_one_that_was_seen() {
+        let of = |period_ns, pairs| {
+            Reading::Grants(Grants {
+                period_ns,
+                steps: false,
+                strength: 0.4,
+                pairs,
+            })
+        };
+        let readings = [
+            of(2_000_000, 20_000),
+            of(1_000_000, 9000),
+            of(2_010_000, 20_000),
+            of(4_000_000, 20_000),
+        ];
+        let hours = readings.iter().map(|r| (0, 3600 * S, *r));
+        let found = judge(hours, &[every(30 * S)], false);
+        let values = &found[0].values;
+        assert!(values.contains(&("interval_ns", Value::Number(2_005_000))));
+        assert!(values.contains(&("pairs", Value::Number(40_000))));
+    }
+
+    #[test]
+    fn outages_as_long_as_time_outs_show_no_cable_and_are_counted_beside_ranging() {
         let outage =
             |n: u64, length_ns| event(Seen::Outage { near_well: true }, 977 * n, length_ns);
         let short: std::vec::Vec<Told> = (1..6).map(|n| outage(n, 300_000_000 * n)).collect();
-        assert!(kinds(&[GRANTS], &short, false).contains(&FindingKind::Ranging));
-        let long: std::vec::Vec<Told> = (1..6).map(|n| outage(n, (4 + n) * S)).collect();
-        assert!(!kinds(&[GRANTS], &long, false).contains(&FindingKind::Ranging));
-        assert!(!kinds(&[GRANTS], &short[..2], false).contains(&FindingKind::Ranging));
+        for modem in [true, false] {
+            assert!(kinds(&[GRANTS], &short, modem).is_empty());
+            assert!(kinds(&[], &short, modem).is_empty());
+        }
+        let long = (1..6).map(|n| outage(n, (4 + n) * S));
+        let mut all: std::vec::Vec<Told> = short.iter().copied().chain(long).collect();
+        all.push(every(30 * S));
+        let found = judge([(0, 3600 * S, GRANTS)].into_iter(), &all, false);
+        let ranging = found.iter().find(|f| f.kind == FindingKind::Ranging);
+        let values = &ranging.expect("ranging").values;
+        assert!(values.contains(&("outages", Value::Number(5))));
     }
 }

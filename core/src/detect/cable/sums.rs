@@ -1,5 +1,7 @@
 //! Readings of a line added up, and what each kind of them shows by itself.
 
+use heapless::Vec;
+
 use super::super::chance::wilson;
 use super::super::event::Direction;
 use super::judge::{Extent, Finding, FindingKind, Seen, Told, finding};
@@ -17,22 +19,31 @@ const DROPS: u64 = 3;
 /// Standard deviations that two shares of loss may be apart to be the same.
 const SAME: f64 = 2.5;
 /// Most channels that are bonded.
-const CHANNELS: u32 = 8;
-/// One stretch alone speaks for a channel only with so many probes.
-const ALONE: u64 = 500;
+const CHANNELS: u32 = 10;
+/// Intervals that differ by less than one in this are the same.
+const SAME_INTERVAL: u64 = 20;
+/// As many different ones as there can be.
+const INTERVALS: usize = 36;
 
-/// Readings added up.
-#[derive(Debug, Default)]
-pub(super) struct Sums {
-    /// Pairs of all stretches that show grants, weighted sums of period and strength, and the pairs
-    /// whose waits come in steps.
+/// Stretches whose grants come at the same interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Interval {
+    /// Pairs, weighted sums of period and strength, and the pairs whose waits come in steps.
     pairs: f64,
     period: f64,
     strength: f64,
     stepped: f64,
-    granted: Extent,
+    extent: Extent,
     stretches: u64,
+}
+
+/// Readings added up.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    intervals: Vec<Interval, INTERVALS>,
     loss: (Loss, Extent),
+    /// The last stretch whose losses were left out.
+    left_out: (u64, u64),
     channels: Channels,
     loaded: (Loaded, Extent),
     /// Weighted sums of plateau, rate and managed delay.
@@ -52,12 +63,14 @@ impl Sums {
         match reading {
             Reading::Grants(g) => {
                 let n = g.pairs as f64;
-                self.pairs += n;
-                self.period += n * g.period_ns as f64;
-                self.strength += n * g.strength;
-                self.stepped += if g.steps { n } else { 0.0 };
-                self.granted.add(since_ns, until_ns);
-                self.stretches += 1;
+                if let Some(of) = self.interval(g.period_ns) {
+                    of.pairs += n;
+                    of.period += n * g.period_ns as f64;
+                    of.strength += n * g.strength;
+                    of.stepped += if g.steps { n } else { 0.0 };
+                    of.extent.add(since_ns, until_ns);
+                    of.stretches += 1;
+                }
             }
             Reading::Loss(l) if !told.iter().any(|t| explained(&t)) => {
                 let (sum, extent) = &mut self.loss;
@@ -69,10 +82,15 @@ impl Sums {
                     extent.add(since_ns, until_ns);
                 }
             }
-            Reading::Loss(_) => {}
+            Reading::Loss(_) => self.left_out = (since_ns, until_ns),
             Reading::Channel(c) => {
                 if !told.iter().any(|t| explained(&t)) {
                     self.channels.add(since_ns, until_ns, c);
+                    // What was left out of the losses need not be taken from them.
+                    let (from, to) = self.left_out;
+                    if !(from..to).contains(&since_ns) {
+                        self.channels.lost += c.lost + c.large_lost + c.edges;
+                    }
                 }
             }
             Reading::Loaded(l) => {
@@ -91,6 +109,22 @@ impl Sums {
         }
     }
 
+    /// The sums of what has about this period; `None` where there is no more room.
+    fn interval(&mut self, period_ns: u64) -> Option<&mut Interval> {
+        let is_same = |i: &Interval| {
+            let mean_ns = (i.period / i.pairs) as u64;
+            period_ns.abs_diff(mean_ns) <= mean_ns / SAME_INTERVAL
+        };
+        let at = match self.intervals.iter().position(is_same) {
+            Some(at) => at,
+            None => {
+                self.intervals.push(Interval::default()).ok()?;
+                self.intervals.len() - 1
+            }
+        };
+        self.intervals.get_mut(at)
+    }
+
     /// What the channels' stretches say.
     pub(super) fn channel(&self) -> Option<Finding> {
         self.channels.found()
@@ -103,20 +137,20 @@ impl Sums {
     }
 
     pub(super) fn grants(&self) -> Option<Finding> {
-        if self.stretches == 0 {
-            return None;
-        }
-        let strength = self.strength / self.pairs;
+        // The interval that most pairs show: a mean of several would be none of them.
+        let of = self.intervals.iter().filter(|i| i.pairs > 0.0);
+        let of = of.max_by(|a, b| a.pairs.total_cmp(&b.pairs))?;
+        let strength = of.strength / of.pairs;
         // One stretch may be an oddity, hours are not.
-        let often = (self.stretches.min(4) - 1) as f64;
+        let often = (of.stretches.min(4) - 1) as f64;
         let confidence = 0.65 + 0.05 * often + 0.15 * strength.min(0.6) / 0.6;
-        let stepped = 2.0 * self.stepped > self.pairs;
+        let stepped = 2.0 * of.stepped > of.pairs;
         Some(
-            finding(FindingKind::RequestGrant, confidence, self.granted)
+            finding(FindingKind::RequestGrant, confidence, of.extent)
                 .way(Some(Direction::Up))
-                .number("interval_ns", (self.period / self.pairs) as u64)
+                .number("interval_ns", (of.period / of.pairs) as u64)
                 .ratio("strength", strength)
-                .number("pairs", self.pairs as u64)
+                .number("pairs", of.pairs as u64)
                 .word("shows_in", if stepped { "waits" } else { "departures" }),
         )
     }
@@ -185,7 +219,7 @@ impl Sums {
 struct Channels {
     count: u64,
     all: Channel,
-    /// Losses of all of them, large ones too.
+    /// Losses, large ones too, of those whose losses are among all others as well.
     lost: u64,
     /// The smallest upper and the largest lower end of what each share may be.
     common: Option<(f64, f64)>,
@@ -196,7 +230,6 @@ struct Channels {
 impl Channels {
     fn add(&mut self, since_ns: u64, until_ns: u64, c: Channel) {
         self.count += 1;
-        self.lost += c.lost + c.large_lost + c.edges;
         self.all.probes += c.probes;
         self.all.lost += c.lost;
         self.all.large_probes += c.large_probes;
@@ -212,21 +245,21 @@ impl Channels {
         let (low, high) = self.common?;
         let (k, n) = (self.all.lost as f64, self.all.probes as f64);
         let share = k / n;
-        let channels = (2..=CHANNELS).min_by(|a, b| {
-            let off = |c: u32| (share - 1.0 / f64::from(c)).abs();
-            off(*a).total_cmp(&off(*b))
-        })?;
-        let one = 1.0 / f64::from(channels);
         let (at_least, at_most) = wilson(k, n, SAME);
-        let agrees = low <= high && (at_least..=at_most).contains(&one);
+        let mut fit =
+            (2..=CHANNELS).filter(|c| (at_least..=at_most).contains(&(1.0 / f64::from(*c))));
+        // Where two numbers of channels fit, or none, the share is no evidence.
+        let (Some(channels), None) = (fit.next(), fit.next()) else {
+            return None;
+        };
         let (large_least, _) = wilson(
             self.all.large_lost as f64,
             self.all.large_probes as f64,
             1.96,
         );
         let worse_for_large = self.all.large_probes >= 50 && large_least > at_most.max(share);
-        let enough = self.count >= 2 || worse_for_large || self.all.probes >= ALONE;
-        if !agrees || !enough {
+        let enough = self.count >= 2 || worse_for_large;
+        if low > high || !enough {
             return None;
         }
         let repeated = (self.count.min(4) - 1) as f64;

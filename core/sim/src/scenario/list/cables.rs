@@ -21,6 +21,9 @@ pub struct Line {
     pub make: Make,
     /// Whether what has a cable modem's address answers.
     pub modem: bool,
+    /// Whether the line is judged together with a day on which it showed ranging trouble; without that
+    /// day nothing must be found of it.
+    pub ranged: bool,
     /// Kinds of findings, in order.
     pub expected: &'static [FindingKind],
     /// A figure of one of them: its kind and name, and within what it has to be.
@@ -32,15 +35,23 @@ const fn line(name: &'static str, make: Make, expected: &'static [FindingKind]) 
         name,
         make,
         modem: false,
+        ranged: false,
         expected,
         figure: None,
     }
 }
 
-const fn with(line: Line, figure: &'static str, from: u64, to: u64) -> Line {
-    let kind = line.expected[line.expected.len() - 1];
+/// A cable that shows ranging trouble on another day.
+const fn cable(name: &'static str, make: Make, expected: &'static [FindingKind]) -> Line {
     Line {
-        figure: Some((kind, figure, from, to)),
+        ranged: true,
+        ..line(name, make, expected)
+    }
+}
+
+const fn with(line: Line, of: FindingKind, figure: &'static str, from: u64, to: u64) -> Line {
+    Line {
+        figure: Some((of, figure, from, to)),
         ..line
     }
 }
@@ -53,61 +64,78 @@ const fn modem(line: Line) -> Line {
 }
 
 /// Every line.
-pub const ALL: [Line; 20] = [
+pub const ALL: [Line; 27] = [
     with(
-        line("quiet", quiet, &[RequestGrant]),
+        cable("quiet", quiet, &[RequestGrant, Ranging]),
+        RequestGrant,
         "interval_ns",
         1_980_000,
         2_020_000,
     ),
     with(
-        line("fast_map", fast_map, &[RequestGrant]),
+        cable("fast_map", fast_map, &[RequestGrant, Ranging]),
+        RequestGrant,
         "interval_ns",
         990_000,
         1_010_000,
     ),
-    line("noisy", noisy, &[RequestGrant]),
-    line("lossy_up", lossy_up, &[RequestGrant, DirectionalLoss]),
-    line("lossy_both", lossy_both, &[RequestGrant]),
-    line("ingress", ingress, &[RequestGrant, DirectionalLoss]),
+    cable("noisy", noisy, &[RequestGrant, Ranging]),
+    cable(
+        "lossy_up",
+        lossy_up,
+        &[RequestGrant, DirectionalLoss, Ranging],
+    ),
+    cable("lossy_both", lossy_both, &[RequestGrant, Ranging]),
+    cable(
+        "ingress",
+        ingress,
+        &[RequestGrant, DirectionalLoss, Ranging],
+    ),
     with(
-        line("plateau", plateau, &[RequestGrant, UpstreamBuffer]),
+        cable("plateau", plateau, &[RequestGrant, Ranging, UpstreamBuffer]),
+        UpstreamBuffer,
         "bytes",
         270_000,
         330_000,
     ),
     with(
-        line("managed", managed, &[RequestGrant, Aqm]),
+        cable("managed", managed, &[RequestGrant, Ranging, Aqm]),
+        Aqm,
         "loaded_queue_ns",
         8_000_000,
         16_000_000,
     ),
     with(
-        line("channel", channel, &[RequestGrant, BondedChannel]),
+        cable("channel", channel, &[RequestGrant, BondedChannel, Ranging]),
+        BondedChannel,
         "channels",
         4,
         4,
     ),
     with(
         line("ranging", ranging, &[RequestGrant, Ranging]),
+        Ranging,
         "period_ns",
         29_500_000_000,
         30_500_000_000,
     ),
     with(
-        line("time_outs", time_outs, &[RequestGrant, Ranging]),
+        cable("time_outs", time_outs, &[RequestGrant, Ranging]),
+        Ranging,
         "outages",
         5,
         8,
     ),
     with(
-        line("period", period, &[RequestGrant, Periodicity]),
+        cable("period", period, &[RequestGrant, Ranging, Periodicity]),
+        Periodicity,
         "period_ns",
         12_200_000_000,
         12_400_000_000,
     ),
     modem(with(
         line("no_grants_but_modem", ranging_only, &[Ranging]),
+        Ranging,
         "period_ns",
         29_500_000_000,
         30_500_000_000,
@@ -116,7 +144,14 @@ pub const ALL: [Line; 20] = [
     line("dsl", dsl, &[]),
     line("fibre", fibre, &[]),
     modem(line("fibre_with_that_address", fibre, &[])),
+    modem(line("fibre_goes_dead", fibre_goes_dead, &[])),
+    modem(line("optical_1_ms", optical_1_ms, &[])),
+    modem(line("optical_2_ms", optical_2_ms, &[])),
     line("mobile", mobile, &[]),
+    line("mobile_slots", mobile_slots, &[]),
+    modem(line("satellite", satellite, &[])),
+    line("far_ticks", far_ticks, &[]),
+    modem(line("far_ticks_and_that_address", far_ticks, &[])),
     line("radio", radio, &[]),
     line("two_paths", two_paths, &[]),
 ];
@@ -267,6 +302,11 @@ fn period(rng: &mut ChaCha8Rng) -> Scenario {
 /// Sixteen time-outs T3 at most, now and then.
 fn time_outs(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = on_cable(calm(home(0)));
+    goes_dead(rng, &mut s);
+    s
+}
+
+fn goes_dead(rng: &mut ChaCha8Rng, s: &mut Scenario) {
     let mut at = 10 * MINUTE;
     for _ in 0..8 {
         let span = (at, at + between(rng, 300 * MS, 3200 * MS));
@@ -278,7 +318,6 @@ fn time_outs(rng: &mut ChaCha8Rng) -> Scenario {
         s.effect(span, cut, far, None);
         at = span.1 + between(rng, 2 * MINUTE, 7 * MINUTE);
     }
-    s
 }
 
 fn pings_only(rng: &mut ChaCha8Rng) -> Scenario {
@@ -318,6 +357,43 @@ fn dsl(rng: &mut ChaCha8Rng) -> Scenario {
 /// Frames of 125 µs.
 fn fibre(rng: &mut ChaCha8Rng) -> Scenario {
     troubled(rng, MS / 8)
+}
+
+/// Outages as long as a cable modem's time-outs.
+fn fibre_goes_dead(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = troubled(rng, MS / 8);
+    goes_dead(rng, &mut s);
+    s
+}
+
+/// A passive optical network that gives out its bandwidth once a millisecond.
+fn optical_1_ms(rng: &mut ChaCha8Rng) -> Scenario {
+    troubled(rng, MS)
+}
+
+/// The same once in two, and it goes dead now and then.
+fn optical_2_ms(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = troubled(rng, 2 * MS);
+    goes_dead(rng, &mut s);
+    s
+}
+
+/// Upward slots of a mobile network that shares its time between the directions.
+fn mobile_slots(rng: &mut ChaCha8Rng) -> Scenario {
+    troubled(rng, 5 * MS / 2)
+}
+
+/// A dish: frames of 4/3 ms, and another satellite every 15 s.
+fn satellite(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = periodic(rng, 15 * S, true);
+    s.noise_ns = MS / 2;
+    grants(&mut s, 4 * MS / 3, 0);
+    s
+}
+
+/// The far end looks at what has arrived every 4 ms.
+fn far_ticks(rng: &mut ChaCha8Rng) -> Scenario {
+    troubled(rng, 4 * MS)
 }
 
 /// A scheduling request every 10 ms, and slots of 1 ms in between.

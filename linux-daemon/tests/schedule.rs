@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bufferbane_store::{LoadTest, Method, Reader};
 use bufferbaned::config::{self, Config};
+use bufferbaned::load::{TestNews, TestWish};
 use bufferbaned::{Daemon, ScheduledTests};
 use common::Place;
 
@@ -107,14 +108,22 @@ fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     let mut daemon = Daemon::start(config(&far, &near, lo.probe_bytes + moved), None).unwrap();
     let lo = told(&daemon, &|t| t.waits.is_some());
     assert!(lo.waits.unwrap().contains("used up"));
-    std::thread::sleep(Duration::from_secs(8));
+    // Somebody asks for one, and it is counted: the budget has been looked at again since.
+    let mut news = daemon.test(TestWish::default());
+    let last = std::iter::from_fn(|| news.blocking_recv()).last();
+    assert!(matches!(last, Some(TestNews::Done(_))), "{last:?}");
+    let lo = told(&daemon, &|t| t.spent_bytes > moved);
+    assert!(lo.waits.unwrap().contains("used up"));
+    wait_for(&far, &daemon, before + 1);
     daemon.stop();
-    assert_eq!(tests(&far).len(), before);
+    let made = tests(&far);
+    assert_eq!(made.len(), before + 1);
+    assert_eq!(made[before].asked_by, "command");
 
     // With more it goes on where it was.
     let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
-    wait_for(&far, &daemon, before + 1);
+    wait_for(&far, &daemon, before + 2);
     daemon.stop();
-    let next = &tests(&far)[before];
+    let next = &tests(&far)[before + 1];
     assert_eq!((next.reflector.as_str(), next.kind.as_str()), ("far", "up"));
 }

@@ -12,6 +12,20 @@ pub(crate) const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
 /// downward once.
 const LAST: usize = 3;
 
+/// Why no test may run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) why: String,
+    /// How long that lasts, ns, where time alone ends it.
+    pub(super) for_ns: Option<u64>,
+}
+
+impl Held {
+    fn unknown(why: String) -> Self {
+        Self { why, for_ns: None }
+    }
+}
+
 /// What one test moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spent {
@@ -75,49 +89,54 @@ impl Budget {
         self,
         spent: impl DoubleEndedIterator<Item = &'a Spent> + Clone,
         wall_ns: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Held> {
         let Some(all) = self.all else {
-            return Err(
+            return Err(Held::unknown(
                 "it is cellular: no test by itself without a monthly_budget of its own".into(),
-            );
+            ));
         };
         let left = all.saturating_sub(self.probes);
         if left == 0 {
-            return Err(format!(
+            return Err(Held::unknown(format!(
                 "the monthly budget of {} is used up by probes and packet trains alone: {}",
                 size(all),
                 size(self.probes)
-            ));
+            )));
         }
         let used: u64 = spent.clone().map(|s| s.bytes).sum();
         let last: Vec<u64> = spent.clone().rev().take(LAST).map(|s| s.bytes).collect();
         let most = last.iter().copied().max().unwrap_or(0);
         if used.saturating_add(most) > left {
-            return Err(format!(
+            return Err(Held::unknown(format!(
                 "the monthly budget of {} is used up: {} for probes and packet trains, {} by tests of the last 30 days",
                 size(all),
                 size(self.probes),
                 size(used)
-            ));
+            )));
         }
         let mean = last.iter().sum::<u64>() / last.len().max(1) as u64;
         let gap_ns = u128::from(MONTH_NS) * u128::from(mean) / u128::from(left);
         let latest = spent.map(|s| s.at_ns).filter(|at| *at <= wall_ns).max();
         let since = latest.map(|at| wall_ns.abs_diff(at));
         match since {
-            Some(since_ns) if u128::from(since_ns) < gap_ns => Err(format!(
-                "the monthly budget of {} allows the next in {}",
-                size(all),
-                bufferbane_config::format_duration(whole_seconds(gap_ns - u128::from(since_ns)))
-            )),
+            Some(since_ns) if u128::from(since_ns) < gap_ns => {
+                let wait_ns = u64::try_from(gap_ns - u128::from(since_ns)).unwrap_or(u64::MAX);
+                Err(Held {
+                    why: format!(
+                        "the monthly budget of {} allows the next in {}",
+                        size(all),
+                        bufferbane_config::format_duration(whole_seconds(wait_ns))
+                    ),
+                    for_ns: Some(wait_ns),
+                })
+            }
             _ => Ok(()),
         }
     }
 }
 
-fn whole_seconds(ns: u128) -> u64 {
-    let seconds = u64::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u64::MAX);
-    seconds.saturating_mul(1_000_000_000)
+fn whole_seconds(ns: u64) -> u64 {
+    ns.div_ceil(1_000_000_000).saturating_mul(1_000_000_000)
 }
 
 /// `12.3 GiB`, as budgets are written.
@@ -148,7 +167,7 @@ mod tests {
         }
     }
 
-    fn check(all: Option<u64>, probes: u64, tests: &[Spent], day: i64) -> Result<(), String> {
+    fn check(all: Option<u64>, probes: u64, tests: &[Spent], day: i64) -> Result<(), Held> {
         let mib = |n: u64| n << 20;
         let budget = Budget {
             all: all.map(mib),
@@ -161,11 +180,9 @@ mod tests {
     fn tests_stay_apart_as_the_budget_has_it() {
         let tests = [spent(100, 10)];
         // Ten of them make the month: one in three days.
-        assert!(
-            check(Some(100), 0, &tests, 102)
-                .unwrap_err()
-                .contains("next in")
-        );
+        let held = check(Some(100), 0, &tests, 102).unwrap_err();
+        assert!(held.why.contains("next in"), "{held:?}");
+        assert_eq!(held.for_ns, Some(DAY_NS as u64));
         assert_eq!(check(Some(100), 0, &tests, 103), Ok(()));
         // Probes take half.
         assert!(check(Some(100), 50, &tests, 103).is_err());
@@ -176,12 +193,13 @@ mod tests {
     #[test]
     fn what_is_used_up_is_used_up() {
         let tests: Vec<Spent> = (0..3).map(|d| spent(100 + d, 30)).collect();
-        let why = check(Some(110), 0, &tests, 125).unwrap_err();
+        let why = check(Some(110), 0, &tests, 125).unwrap_err().why;
         assert!(why.contains("used up") && why.contains("90.0 MiB"), "{why}");
         assert_eq!(check(Some(120), 0, &tests, 125), Ok(()));
-        let why = check(Some(100), 100, &[], 0).unwrap_err();
+        let why = check(Some(100), 100, &[], 0).unwrap_err().why;
         assert!(why.contains("by probes and packet trains alone"), "{why}");
-        assert!(check(None, 0, &[], 0).unwrap_err().contains("cellular"));
+        let why = check(None, 0, &[], 0).unwrap_err().why;
+        assert!(why.contains("cellular"), "{why}");
     }
 
     #[test]

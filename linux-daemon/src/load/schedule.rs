@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand_core::Rng;
 
-use super::budget::Spent;
+use super::budget::{MONTH_NS, Spent};
 use super::settings::Settings;
 use super::{Kind, Path, run};
 use crate::config::Throughput;
@@ -17,10 +17,13 @@ const BUSY_BPS: u64 = 500_000;
 const LOOK: Duration = Duration::from_secs(1);
 /// What stands in the way is looked at again after this.
 const POSTPONED: Duration = Duration::from_secs(60);
+/// What a budget has allowed by then is looked at after no less than this: each look reads the store.
+const SOON: Duration = Duration::from_secs(5);
 /// A store that cannot be read, perhaps because it is not open yet, is tried again after this.
 const UNREAD: Duration = Duration::from_secs(5);
-/// After quiet hours the next test comes within this: not all households at once.
-const AFTER_QUIET_NS: u64 = 3600 * 1_000_000_000;
+/// After quiet hours, or once any reflector is reached again, the next test comes within this: not all
+/// households at once.
+const AFTER_PAUSE_NS: u64 = 3600 * 1_000_000_000;
 
 /// What is asked of the host and of the store, when it is needed.
 pub(super) trait Facts {
@@ -38,9 +41,29 @@ pub(super) trait Facts {
 struct Chosen {
     path: Path,
     kind: Kind,
+    /// What was loaded in its turn before.
+    last: Option<Kind>,
     since: Instant,
     /// Its counters then.
     before: Option<(u64, u64)>,
+}
+
+/// Who is next.
+enum Choice {
+    Test {
+        path: Path,
+        kind: Kind,
+        last: Option<Kind>,
+    },
+    /// Nobody at present, and how long that lasts where it is known.
+    None(Option<Duration>),
+}
+
+/// A path's last turn in this run, whatever came of it.
+struct Tried {
+    at: Instant,
+    /// What was loaded then and in the turn before.
+    kinds: [Option<Kind>; 2],
 }
 
 /// See the module.
@@ -48,8 +71,12 @@ pub(super) struct Schedule {
     next: Option<Instant>,
     chosen: Option<Chosen>,
     in_quiet_hours: bool,
-    /// When each path was last tried by this run, by interface and reflector.
-    tried: HashMap<(String, String), Instant>,
+    /// Whether no reflector was reached when this was asked last.
+    is_cut_off: bool,
+    /// By interface and reflector.
+    tried: HashMap<(String, String), Tried>,
+    /// Uplinks that were in use when they were looked at last, and until when they are left alone.
+    busy_until: HashMap<String, Instant>,
     /// Why there is none at present: of all, and by interface.
     waits: Option<String>,
     of_uplinks: BTreeMap<String, Uplink>,
@@ -77,6 +104,8 @@ impl Schedule {
             next,
             chosen: None,
             in_quiet_hours: false,
+            is_cut_off: false,
+            busy_until: HashMap::new(),
             tried: HashMap::new(),
             waits: None,
             of_uplinks: BTreeMap::new(),
@@ -96,7 +125,18 @@ impl Schedule {
         rng: &mut impl Rng,
     ) -> Option<(Path, Kind)> {
         let every_ns = settings.throughput.every_ns?;
-        if self.next.is_none_or(|next| now < next) || paths.is_empty() {
+        if paths.is_empty() {
+            self.is_cut_off = true;
+            self.chosen = None;
+            return None;
+        }
+        let is_back = std::mem::take(&mut self.is_cut_off);
+        if self.next.is_none_or(|next| now < next) {
+            return None;
+        }
+        if is_back {
+            // Whoever was cut off by the same fault is back at the same moment.
+            self.next = Some(now + random(every_ns.min(AFTER_PAUSE_NS), rng));
             return None;
         }
         if self.is_quiet(now, settings, facts, rng) {
@@ -106,19 +146,22 @@ impl Schedule {
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => match self.choose(now, paths, settings, facts) {
-                Ok(Some((path, kind))) => {
+                Ok(Choice::Test { path, kind, last }) => {
+                    self.waits = None;
                     let looks = settings.throughput.skip_when_busy;
                     let before = looks.then(|| facts.counters(path.index)).flatten();
                     Chosen {
                         path,
                         kind,
+                        last,
                         since: now,
                         before,
                     }
                 }
-                Ok(None) => {
-                    self.next =
-                        Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
+                Ok(Choice::None(lasts)) => {
+                    self.waits = None;
+                    let every = Duration::from_nanos(every_ns) + random(every_ns / 5, rng);
+                    self.next = Some(now + lasts.map_or(every, |l| every.min(l.max(SOON))));
                     return None;
                 }
                 Err(why) => {
@@ -135,18 +178,28 @@ impl Schedule {
                 return None;
             }
             if let Some(after) = facts.counters(chosen.path.index)
-                && is_busy(before, after, looked)
+                && is_busy(before, after, looked, chosen.path.probe_bytes)
             {
-                self.uplink(&chosen.path.interface).waits = Some("the line is in use".into());
-                self.postpone(now, rng);
+                // Another uplink has its turn at the next look, which is now.
+                let interface = chosen.path.interface;
+                self.uplink(&interface).waits = Some(IN_USE.into());
+                let nanos = u64::try_from(POSTPONED.as_nanos()).unwrap_or(u64::MAX);
+                let until = now + POSTPONED + random(nanos, rng);
+                self.busy_until.insert(interface, until);
                 return None;
             }
         }
-        let Chosen { path, kind, .. } = chosen;
+        let Chosen {
+            path, kind, last, ..
+        } = chosen;
         self.uplink(&path.interface).waits = None;
-        self.waits = None;
-        self.tried
-            .insert((path.interface.clone(), path.reflector.clone()), now);
+        self.busy_until.remove(&path.interface);
+        let tried = Tried {
+            at: now,
+            kinds: [Some(kind), last],
+        };
+        let key = (path.interface.clone(), path.reflector.clone());
+        self.tried.insert(key, tried);
         // Not always at the same minute of the hour.
         self.next = Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
         Some((path, kind))
@@ -166,11 +219,6 @@ impl Schedule {
 
     fn uplink(&mut self, interface: &str) -> &mut Uplink {
         self.of_uplinks.entry(interface.to_owned()).or_default()
-    }
-
-    fn postpone(&mut self, now: Instant, rng: &mut impl Rng) {
-        let nanos = u64::try_from(POSTPONED.as_nanos()).unwrap_or(u64::MAX);
-        self.next = Some(now + POSTPONED + random(nanos, rng));
     }
 
     /// Whether a test that began now would run in quiet hours; if so, or if they have just ended, the
@@ -202,21 +250,21 @@ impl Schedule {
         }
         self.waits = None;
         if std::mem::take(&mut self.in_quiet_hours) {
-            let every_ns = settings.throughput.every_ns.unwrap_or(AFTER_QUIET_NS);
-            self.next = Some(now + random(every_ns.min(AFTER_QUIET_NS), rng));
+            let every_ns = settings.throughput.every_ns.unwrap_or(AFTER_PAUSE_NS);
+            self.next = Some(now + random(every_ns.min(AFTER_PAUSE_NS), rng));
             return true;
         }
         false
     }
 
-    /// Whose turn it is; `None` where no budget allows a test.
+    /// Whose turn it is, of those whose budget allows a test and whose line was not in use just now.
     fn choose(
         &mut self,
         now: Instant,
         paths: &[Path],
         settings: &Settings,
         facts: &mut impl Facts,
-    ) -> Result<Option<(Path, Kind)>, String> {
+    ) -> Result<Choice, String> {
         let spent = facts
             .spent()
             .map_err(|why| format!("what the month's tests have moved cannot be read: {why}"))?;
@@ -224,6 +272,7 @@ impl Schedule {
         let wall_ns = facts.wall_ns().or(spent.last().map(|s| s.at_ns));
         let wall_ns = wall_ns.unwrap_or(0);
         self.of_uplinks.clear();
+        let mut soonest: Option<Duration> = None;
         let mut best: Option<(Option<Duration>, Path)> = None;
         for path in paths {
             let budget = settings.budget(path);
@@ -237,20 +286,32 @@ impl Schedule {
                 (true, true, false) => Some(UNSEEN),
                 _ => None,
             };
+            let busy_until = self.busy_until.get(&path.interface).copied();
             *self.uplink(&path.interface) = Uplink {
                 budget_bytes: budget.all.unwrap_or(0),
                 probe_bytes: budget.probes,
                 spent_bytes: of_uplink.map(|s| s.bytes).sum(),
-                waits: checked.clone().err(),
+                // Until the next look at the line says otherwise.
+                waits: busy_until.map(|_| IN_USE.into()),
                 caveat,
             };
-            if checked.is_err() {
+            let lasts = match checked {
+                Err(held) => {
+                    self.uplink(&path.interface).waits = Some(held.why);
+                    Some(held.for_ns.map(Duration::from_nanos))
+                }
+                Ok(()) => busy_until
+                    .filter(|until| now < *until)
+                    .map(|until| Some(until.saturating_duration_since(now))),
+            };
+            if let Some(lasts) = lasts {
+                soonest = soonest.into_iter().chain(lasts).min();
                 continue;
             }
             // How long ago it had its turn; `None`: never, which is longest.
             let key = (path.interface.clone(), path.reflector.clone());
             let ago = match self.tried.get(&key) {
-                Some(at) => Some(now.saturating_duration_since(*at)),
+                Some(tried) => Some(now.saturating_duration_since(tried.at)),
                 None => turns(&spent, path)
                     .next()
                     .map(|s| Duration::from_nanos(wall_ns.saturating_sub(s.at_ns).max(0) as u64)),
@@ -264,14 +325,32 @@ impl Schedule {
                 best = Some((ago, path.clone()));
             }
         }
-        Ok(best.map(|(_, path)| {
-            let last = turns(&spent, &path).take(2);
-            let ups = last.filter(|s| s.scheduled == Some(Kind::Up)).count();
-            (path, if ups == 2 { Kind::Down } else { Kind::Up })
-        }))
+        let Some((_, path)) = best else {
+            return Ok(Choice::None(soonest));
+        };
+        let key = (path.interface.clone(), path.reflector.clone());
+        // A test that failed leaves nothing in the store, and has had its turn all the same.
+        let kinds = self.tried.get(&key).map_or_else(
+            || {
+                let mut last = turns(&spent, &path).map(|s| s.scheduled);
+                [last.next().flatten(), last.next().flatten()]
+            },
+            |tried| tried.kinds,
+        );
+        let kind = if kinds == [Some(Kind::Up); 2] {
+            Kind::Down
+        } else {
+            Kind::Up
+        };
+        Ok(Choice::Test {
+            path,
+            kind,
+            last: kinds[0],
+        })
     }
 }
 
+const IN_USE: &str = "the line is in use";
 const UNCOUNTED: &str = "skip_when_busy cannot work: the counters of the interface cannot be read, and tests run whether \
      or not the line is in use";
 const UNSEEN: &str = "skip_when_busy sees this host's own traffic only: a test may run while somebody else uses the \
@@ -288,11 +367,13 @@ fn random(below_ns: u64, rng: &mut impl Rng) -> Duration {
     Duration::from_nanos(rng.next_u64() % below_ns.max(1))
 }
 
-/// Whether an interface whose counters were so carries more than a little.
-fn is_busy(before: (u64, u64), after: (u64, u64), time: Duration) -> bool {
+/// Whether an interface whose counters were so carries more than a little beside this host's probes, which move
+/// `probe_bytes` in a month, both ways.
+fn is_busy(before: (u64, u64), after: (u64, u64), time: Duration, probe_bytes: u64) -> bool {
     let ns = time.as_nanos().max(1);
+    let probes = u128::from(probe_bytes / 2) * 8_000_000_000 / u128::from(MONTH_NS);
+    let most = u128::from(BUSY_BPS) + probes;
     let rate = |a: u64, b: u64| u128::from(b.wrapping_sub(a)) * 8_000_000_000 / ns;
-    let most = u128::from(BUSY_BPS);
     rate(before.0, after.0) > most || rate(before.1, after.1) > most
 }
 

@@ -18,6 +18,8 @@ struct World {
     counters: Option<(u64, u64)>,
     /// What others move each second.
     traffic: u64,
+    /// The only interface that carries it; `None`: all do.
+    busy: Option<u32>,
     clock_is_set: bool,
     spent: Vec<Spent>,
     router: bool,
@@ -31,6 +33,7 @@ impl World {
             now: begin,
             counters: Some((0, 0)),
             traffic: 0,
+            busy: None,
             clock_is_set: true,
             spent: Vec::new(),
             router: false,
@@ -56,8 +59,11 @@ impl World {
 }
 
 impl Facts for World {
-    fn counters(&mut self, _: u32) -> Option<(u64, u64)> {
-        self.counters
+    fn counters(&mut self, index: u32) -> Option<(u64, u64)> {
+        match self.busy {
+            Some(busy) if busy != index => Some((0, 0)),
+            _ => self.counters,
+        }
     }
 
     fn wall_ns(&self) -> Option<i64> {
@@ -313,4 +319,127 @@ fn a_line_in_use_is_left_alone_and_what_cannot_be_known_is_said() {
     world.counters = None;
     let (s, tests) = run(&mut world, &config, &paths, 1, 1);
     assert!(tests.len() > 15 && caveat(&s) == Some(UNCOUNTED));
+}
+
+#[test]
+fn an_uplink_in_use_keeps_no_other_from_its_turn() {
+    let mut config = config();
+    config.throughput.skip_when_busy = true;
+    let mut other = path("dsl", "vienna");
+    other.index = 2;
+    let mut world = World::new();
+    world.traffic = 1_000_000;
+    world.busy = Some(1);
+    let paths = [path("eth0", "vienna"), other];
+    let (s, tests) = run(&mut world, &config, &paths, 1, 1);
+    assert!(tests.len() > 15, "{}", tests.len());
+    assert!(tests.iter().all(|t| t.1 == "dsl vienna"), "{tests:?}");
+    let eth = s.uplinks().find(|(name, _)| *name == "eth0").unwrap().1;
+    assert_eq!(eth.waits.unwrap(), IN_USE);
+}
+
+#[test]
+fn own_probes_are_no_household() {
+    let mut config = config();
+    config.throughput.skip_when_busy = true;
+    config.throughput.monthly_budget_bytes = u64::MAX / 2;
+    // 1.2 Mbit/s each way.
+    let bytes_a_second = 150_000;
+    let mut world = World::new();
+    world.traffic = bytes_a_second;
+    let mut path = path("eth0", "vienna");
+    let made = |world: &mut World, path: &Path| {
+        let paths = std::slice::from_ref(path);
+        run(world, &config, paths, 1, 1).1.len()
+    };
+    assert_eq!(made(&mut world, &path), 0);
+    path.probe_bytes = bytes_a_second * 2 * (MONTH_NS / SECOND_NS as u64);
+    assert!(made(&mut world, &path) > 15);
+    world.traffic = bytes_a_second + 70_000;
+    assert_eq!(made(&mut world, &path), 0);
+}
+
+#[test]
+fn tests_that_fail_have_their_turn_too() {
+    let config = config();
+    let settings = Settings::from(&config);
+    let mut rng = ChaCha12Rng::seed_from_u64(3);
+    let mut world = World::new();
+    let mut s = Schedule::new(&config.throughput, &mut rng);
+    let mut kinds = Vec::new();
+    while kinds.len() < 6 {
+        world.pass(Duration::from_secs(7200));
+        // Nothing of it comes into the store.
+        let due = s.due(
+            world.now,
+            &[path("eth0", "vienna")],
+            &settings,
+            &mut world,
+            &mut rng,
+        );
+        kinds.extend(due.map(|d| d.1));
+    }
+    assert_eq!(kinds, [Kind::Up, Kind::Up, Kind::Down].repeat(2));
+}
+
+#[test]
+fn lines_that_come_back_together_are_not_tested_together() {
+    let mut config = config();
+    config.throughput.every_ns = Some(86_400 * SECOND_NS as u64);
+    let settings = Settings::from(&config);
+    let paths = [path("eth0", "vienna")];
+    let mut firsts: Vec<u64> = (0..20)
+        .map(|seed| {
+            let mut rng = ChaCha12Rng::seed_from_u64(seed);
+            let mut world = World::new();
+            let mut s = Schedule::new(&config.throughput, &mut rng);
+            world.pass(Duration::from_secs(2 * 86_400));
+            assert!(
+                s.due(world.now, &[], &settings, &mut world, &mut rng)
+                    .is_none()
+            );
+            let back = world.now;
+            while s
+                .due(world.now, &paths, &settings, &mut world, &mut rng)
+                .is_none()
+            {
+                world.pass(Duration::from_secs(20));
+            }
+            world.now.saturating_duration_since(back).as_secs()
+        })
+        .collect();
+    firsts.sort_unstable();
+    // All of them within an hour, and half of them not in its first ten minutes.
+    assert!(firsts[10] > 600 && firsts[19] <= 3620, "{firsts:?}");
+}
+
+#[test]
+fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
+    let mut config = config();
+    config.throughput.every_ns = Some(86_400 * SECOND_NS as u64);
+    // One each day.
+    config.throughput.monthly_budget_bytes = 30;
+    let settings = Settings::from(&config);
+    let mut rng = ChaCha12Rng::seed_from_u64(4);
+    let mut world = World::new();
+    let paths = [path("eth0", "vienna")];
+    world.spent = vec![Spent {
+        at_ns: BEGIN_NS,
+        interface: "eth0".into(),
+        reflector: "vienna".into(),
+        scheduled: Some(Kind::Up),
+        bytes: 1,
+    }];
+    let mut s = Schedule::new(&config.throughput, &mut rng);
+    world.pass(Duration::from_secs(86_400 - 120));
+    s.next = Some(world.now);
+    while s
+        .due(world.now, &paths, &settings, &mut world, &mut rng)
+        .is_none()
+    {
+        world.pass(Duration::from_secs(20));
+    }
+    let day = Duration::from_secs(86_400);
+    let passed = world.now.saturating_duration_since(world.begin);
+    assert!((day..day + Duration::from_secs(40)).contains(&passed));
 }

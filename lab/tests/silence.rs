@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,18 +15,20 @@ use std::time::Duration;
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
 use bufferbane_lab::netns::{Namespace, possible};
 use bufferbane_lab::skip;
-use bufferbane_linux_io::clock;
+use bufferbane_linux_io::{Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, key};
+use common::{Prober, key, load_while};
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// The server's addresses on the client's side and on the stranger's.
 const SERVER: [&str; 2] = ["10.88.0.1", "10.88.1.1"];
+const SERVER_V6: [&str; 2] = ["fd00:88::1", "fd00:88:1::1"];
 const PORT: u16 = 9876;
 /// `ETH_P_ALL`, as it is wanted: in network byte order.
 const EVERYTHING: i32 = 0x0300;
 
-/// What the server sent to the stranger: the transport protocol of each IPv4 packet and its bytes.
+/// What the server sent to the stranger: the transport protocol of each packet, and what that carries.
 fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>)>> {
     ns.spawn(move || {
         let kind = Type::from(libc::SOCK_RAW);
@@ -35,15 +37,10 @@ fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>
         socket
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a time-out");
-        let server: std::net::Ipv4Addr = SERVER[1].parse().expect("an address");
         let (mut frame, mut heard) = ([0; 2048], Vec::new());
         while !stop.load(Ordering::Relaxed) {
-            let Ok(len) = socket.read(&mut frame) else {
-                continue;
-            };
-            let ipv4 = len >= 34 && frame[12..14] == [8, 0];
-            if ipv4 && frame[26..30] == server.octets() {
-                heard.push((frame[23], frame[14..len].to_vec()));
+            if let Ok(len) = socket.read(&mut frame) {
+                heard.extend(from_server(&frame[..len]));
             }
         }
         heard
@@ -51,32 +48,56 @@ fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>
     .expect("the stranger's namespace")
 }
 
+fn from_server(frame: &[u8]) -> Option<(u8, Vec<u8>)> {
+    let (ethernet, packet) = frame.split_at_checked(14)?;
+    let (protocol, source, payload) = match ethernet[12..] {
+        [8, 0] => {
+            let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+            let header = usize::from(packet[0] & 15) * 4;
+            (packet[9], IpAddr::from(source), packet.get(header..)?)
+        }
+        [0x86, 0xdd] => {
+            let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+            (packet[6], IpAddr::from(source), packet.get(40..)?)
+        }
+        _ => return None,
+    };
+    let server = [SERVER[1], SERVER_V6[1]].map(|a| a.parse::<IpAddr>().expect("an address"));
+    server
+        .contains(&source)
+        .then(|| (protocol, payload.to_vec()))
+}
+
 /// UDP payload, and TCP segments of the reflector's port; ICMP is the kernel's word about ports where
 /// nobody listens.
-fn is_from_reflector((protocol, packet): &(u8, Vec<u8>)) -> bool {
-    let header = usize::from(packet[0] & 15) * 4;
-    let port = packet.get(header..header + 2);
-    matches!(protocol, 6 | 17) && port == Some(&PORT.to_be_bytes()[..])
+fn is_from_reflector((protocol, payload): &(u8, Vec<u8>)) -> bool {
+    matches!(protocol, 6 | 17) && payload.starts_with(&PORT.to_be_bytes())
 }
 
 fn config() -> Config {
     Config {
-        listen: vec![SocketAddr::from(([0, 0, 0, 0], PORT))],
+        listen: ["0.0.0.0", "::"]
+            .map(|any| SocketAddr::new(any.parse().expect("an address"), PORT))
+            .to_vec(),
         listen_is_default: false,
         control_socket: None,
         clients: vec![Client {
             name: "home".into(),
             keys: vec![key(1)],
             max_pps: 1000,
-            max_rate_bps: None,
+            // Streams that run, and leave nmap some of the machine.
+            max_rate_bps: Some(50_000_000),
             daily_bytes: None,
         }],
         ..Config::default()
     }
 }
 
-fn scan(ns: &Namespace, how: &str, port: u16) -> String {
+fn scan(ns: &Namespace, how: &str, to: &str, port: u16) -> String {
     let mut nmap = ns.command("nmap");
+    if to.contains(':') {
+        nmap.arg("-6");
+    }
     nmap.args(how.split(' '));
     nmap.args([
         "-n",
@@ -87,7 +108,7 @@ fn scan(ns: &Namespace, how: &str, port: u16) -> String {
         "9s",
         "-p",
     ]);
-    let output = nmap.arg(port.to_string()).arg(SERVER[1]).output();
+    let output = nmap.arg(port.to_string()).arg(to).output();
     let output = output.expect("nmap runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -115,6 +136,14 @@ fn strangers_hear_nothing_before_and_during_tests() {
         server.ip(&["addr", "add", &own, "dev", &near]).expect("ip");
         let theirs = format!("10.88.{i}.2/24");
         other.ip(&["addr", "add", &theirs, "dev", far]).expect("ip");
+        let own = format!("{}/64", SERVER_V6[i]);
+        server
+            .ip(&["addr", "add", &own, "dev", &near, "nodad"])
+            .expect("ip");
+        let theirs = SERVER_V6[i].replace("::1", "::2/64");
+        other
+            .ip(&["addr", "add", &theirs, "dev", far, "nodad"])
+            .expect("ip");
     }
     let mut running = server
         .inside(|| Running::start(&config()))
@@ -123,7 +152,7 @@ fn strangers_hear_nothing_before_and_during_tests() {
     let stop = Arc::new(AtomicBool::new(false));
     let capturing = capture(&stranger, Arc::clone(&stop));
 
-    let scan_all = || {
+    let scan_by = |to: &str| {
         for how in [
             "-sU",
             "-sS",
@@ -131,15 +160,21 @@ fn strangers_hear_nothing_before_and_during_tests() {
             "-sS -sV",
             "-sU -sV --version-intensity 2",
         ] {
-            let said = scan(&stranger, how, PORT);
+            let said = scan(&stranger, how, to, PORT);
             // Where its patience for versions ends before the silence does, it says nothing at all.
             let gave_up = how.contains("-sV") && said.contains("due to host timeout");
             let silent = said.contains("filtered") || gave_up;
             let heard = ["open ", "closed ", "unfiltered"]
                 .iter()
                 .any(|w| said.contains(w));
-            assert!(silent && !heard, "{how}: {said}");
+            assert!(silent && !heard, "{how} {to}: {said}");
         }
+    };
+    let scan_all = || {
+        std::thread::scope(|s| {
+            s.spawn(|| scan_by(SERVER_V6[1]));
+            scan_by(SERVER[1]);
+        });
     };
     scan_all();
 
@@ -160,17 +195,29 @@ fn strangers_hear_nothing_before_and_during_tests() {
     };
     prober.guest = Some(Guest::new(wish, 1, clock::now()));
     let going = Arc::new(AtomicBool::new(true));
-    let (probing, granted) = (Arc::clone(&going), Arc::new(AtomicBool::new(false)));
+    let (loading, granted) = (Arc::clone(&going), Arc::new(AtomicBool::new(false)));
     let told = Arc::clone(&granted);
-    let probing = std::thread::spawn(move || {
-        while probing.load(Ordering::Relaxed) {
-            prober.run(Duration::from_millis(50));
-            let state = prober.guest.as_ref().map(Guest::state);
-            told.store(state == Some(GuestState::Granted), Ordering::Relaxed);
-        }
-        prober.samples.len()
-    });
-    for _ in 0..100 {
+    // A program's thread is in its namespace, and so are the sockets that it opens.
+    let probing = client
+        .spawn(move || {
+            let state = |p: &Prober| p.guest.as_ref().map(Guest::state);
+            for _ in 0..100 {
+                prober.run(Duration::from_millis(50));
+                if state(&prober) == Some(GuestState::Granted) {
+                    break;
+                }
+            }
+            told.store(
+                state(&prober) == Some(GuestState::Granted),
+                Ordering::Relaxed,
+            );
+            let roles = [Role::Send, Role::Receive];
+            let carried = load_while(&mut prober, to, &roles, || loading.load(Ordering::Relaxed));
+            let still = state(&prober) == Some(GuestState::Granted);
+            (prober.samples.len(), carried, still)
+        })
+        .expect("inside");
+    for _ in 0..120 {
         if granted.load(Ordering::Relaxed) {
             break;
         }
@@ -179,23 +226,27 @@ fn strangers_hear_nothing_before_and_during_tests() {
     assert!(granted.load(Ordering::Relaxed), "no test was granted");
     assert!(connects(&client, to), "an admitted address connects");
     scan_all();
-    assert!(granted.load(Ordering::Relaxed), "the test ended meanwhile");
     going.store(false, Ordering::Relaxed);
-    let samples = probing.join().expect("no panic");
+    let (samples, (sent, received), still) = probing.join().expect("no panic");
+    assert!(still, "the test ended meanwhile");
 
     // The capture can hear: a port where nobody listens is answered by the kernel.
-    scan(&stranger, "-sS", 9);
+    for to in [SERVER[1], SERVER_V6[1]] {
+        scan(&stranger, "-sS", to, 9);
+    }
     stop.store(true, Ordering::Relaxed);
     let heard = capturing.join().expect("no panic");
     let from_reflector = heard.iter().filter(|p| is_from_reflector(p)).count();
     let status = running.status().expect("statistics");
     println!(
         "{} packets from the host, {from_reflector} from the reflector; it dropped {}; the client \
-         had {samples} samples",
+         had {samples} samples, and carried {sent} bytes up and {received} down",
         heard.len(),
         status["drops"]
     );
-    assert!(heard.iter().any(|(protocol, _)| *protocol == 6));
+    // A reset for each of the two ports that are closed.
+    assert!(heard.iter().filter(|(protocol, _)| *protocol == 6).count() >= 2);
+    assert!(sent > 1_000_000 && received > 1_000_000, "the streams ran");
     assert_eq!(from_reflector, 0);
     assert!(samples > 200);
 }

@@ -7,13 +7,11 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
-use bufferbane_core::load::write_token;
 use bufferbane_core::wire::load::EndReason;
-use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
-use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
+use bufferbane_linux_io::{Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, key};
+use common::{Prober, key, load};
 use socket2::{Domain, Socket, Type};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -71,48 +69,6 @@ fn until(prober: &mut Prober, wanted: impl Fn(GuestState) -> bool) {
         }
         assert!(Instant::now() < end, "{state:?}");
     }
-}
-
-/// Runs the streams of a granted test for as long; gives what was sent and received here.
-fn load(prober: &mut Prober, at: SocketAddr, roles: &[Role], time: Duration) -> (u64, u64) {
-    let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
-    let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
-    let to = SocketAddr::new(at.ip(), grant.port);
-    let options = TcpOptions {
-        interface: None,
-        mark: None,
-        dscp: 0,
-        congestion: "reno".into(),
-    };
-    let streams: Vec<_> = roles
-        .iter()
-        .map(|_| {
-            let socket = TcpSocket::new(Family::V4, &options).unwrap();
-            bulk.connect(socket, to).unwrap()
-        })
-        .collect();
-    let (mut sent, mut received) = (0, 0);
-    let mut events = Vec::new();
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        prober.run(Duration::from_millis(1));
-        bulk.wait(clock::now().saturating_add(1_000_000), &mut events)
-            .unwrap();
-        for event in events.drain(..) {
-            match event {
-                BulkEvent::Connected(id) => {
-                    let n = streams.iter().position(|s| *s == id).unwrap();
-                    let token = write_token(grant.handle, &grant.secret, n as u8);
-                    bulk.begin(id, roles[n], &token).unwrap();
-                }
-                BulkEvent::Sent { bytes, .. } => sent += bytes,
-                BulkEvent::Received { bytes, .. } => received += bytes,
-                BulkEvent::Ended(id, errno) => panic!("{id:?} ended with {errno}"),
-                _ => {}
-            }
-        }
-    }
-    (sent, received)
 }
 
 #[test]

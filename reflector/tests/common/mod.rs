@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use bufferbane_config::keyfile;
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::load::guest::Guest;
+use bufferbane_core::load::write_token;
 use bufferbane_core::packet::{RecvMeta, SendOutcome};
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
 use bufferbane_core::time::Stamp;
 use bufferbane_core::wire::header::{Kind, Prefix};
-use bufferbane_linux_io::clock;
+use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
+use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -187,4 +189,56 @@ impl Prober {
             }
         }
     }
+}
+
+/// Runs the streams of a granted test for as long; gives what was sent and received here.
+pub fn load(prober: &mut Prober, at: SocketAddr, roles: &[Role], time: Duration) -> (u64, u64) {
+    let end = Instant::now() + time;
+    load_while(prober, at, roles, || Instant::now() < end)
+}
+
+/// The same, for as long as `going` says so.
+pub fn load_while(
+    prober: &mut Prober,
+    at: SocketAddr,
+    roles: &[Role],
+    going: impl Fn() -> bool,
+) -> (u64, u64) {
+    let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
+    let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
+    let to = SocketAddr::new(at.ip(), grant.port);
+    let options = TcpOptions {
+        interface: None,
+        mark: None,
+        dscp: 0,
+        congestion: "reno".into(),
+    };
+    let streams: Vec<_> = roles
+        .iter()
+        .map(|_| {
+            let socket = TcpSocket::new(Family::of(&at.ip()), &options).unwrap();
+            bulk.connect(socket, to).unwrap()
+        })
+        .collect();
+    let (mut sent, mut received) = (0, 0);
+    let mut events = Vec::new();
+    while going() {
+        prober.run(Duration::from_millis(1));
+        bulk.wait(clock::now().saturating_add(1_000_000), &mut events)
+            .unwrap();
+        for event in events.drain(..) {
+            match event {
+                BulkEvent::Connected(id) => {
+                    let n = streams.iter().position(|s| *s == id).unwrap();
+                    let token = write_token(grant.handle, &grant.secret, n as u8);
+                    bulk.begin(id, roles[n], &token).unwrap();
+                }
+                BulkEvent::Sent { bytes, .. } => sent += bytes,
+                BulkEvent::Received { bytes, .. } => received += bytes,
+                BulkEvent::Ended(id, errno) => panic!("{id:?} ended with {errno}"),
+                _ => {}
+            }
+        }
+    }
+    (sent, received)
 }

@@ -7,8 +7,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
+use bufferbane_core::load::write_token;
 use bufferbane_core::wire::load::EndReason;
-use bufferbane_linux_io::{Role, clock};
+use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
+use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
 use common::{Prober, key, load};

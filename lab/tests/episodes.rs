@@ -1,6 +1,6 @@
 //! Somebody else's iperf3 through the router that the daemon runs on: each upload and download is told as
-//! what it is, that the line carries the household's traffic is found out, and nothing is said while all
-//! is quiet.
+//! what it is, and so are delay and loss without any load; that the line carries the household's traffic is
+//! found out, and nothing is said while all is quiet.
 
 use std::time::Duration;
 
@@ -50,15 +50,17 @@ fn loads_by_others_are_told_as_what_they_are() {
     let daemon = daemon.expect("the client's namespace").join();
     let mut daemon = daemon.expect("no panic").expect("the daemon starts");
 
-    let rest = || std::thread::sleep(Duration::from_secs(8));
+    // Longer than an event takes to end.
+    let rest = || std::thread::sleep(Duration::from_secs(7));
     let mut episodes = vec![house.pass(Duration::from_secs(15))];
     for (way, streams) in [(Way::Up, 2), (Way::Up, 4), (Way::Down, 6)] {
         episodes.push(house.load(way, 7, streams).expect("iperf3"));
         rest();
     }
-    let slow = house.trouble(Cause::SlowWithoutLoad, Duration::from_secs(12));
-    episodes.push(slow);
-    rest();
+    for cause in [Cause::SlowWithoutLoad, Cause::LossWithoutLoad] {
+        episodes.push(house.trouble(cause, Duration::from_secs(10)));
+        rest();
+    }
     daemon.stop();
     drop(reflector);
 
@@ -71,6 +73,6 @@ fn loads_by_others_are_told_as_what_they_are() {
         let (estimates, error) = judgement.capacity_error(way);
         assert!(estimates > 0 && error < 50, "{way:?}: {judgement}");
     }
-    // That the line was idle while it was slow could only be said because the router has seen by itself
+    // That the line was idle while it was bad could only be said because the router has seen by itself
     // that it forwards.
 }

@@ -1,7 +1,10 @@
 //! A share that has become too high, and since when: `packet_loss` and `high_jitter`.
 //!
 //! Raised only when the lower end of its 95 % interval is above the threshold; the window grows to an
-//! hour until it can be. Begin and end are the hits between which the rate was high.
+//! hour until it can be. A window shorter than the time that the threshold is of counts where its hits
+//! alone are above the threshold over that time: of trouble that is dense and short, the whole time's
+//! hits look like a cluster, which proves little. Begin and end are the hits between which the rate was
+//! high.
 
 use super::chance::{Marks, Rate, RateWindow, Z95};
 use super::edge::Edge;
@@ -35,7 +38,8 @@ pub(crate) enum Change {
 pub(crate) struct RateWatch {
     threshold: f64,
     critical: f64,
-    shortest_s: u64,
+    /// The thresholds are of so many seconds.
+    over_s: u64,
     window: RateWindow,
     marks: Marks,
     /// Hits and trials while nothing was wrong.
@@ -52,11 +56,12 @@ pub(crate) struct RateWatch {
 }
 
 impl RateWatch {
-    pub(crate) fn new(threshold: f64, critical: f64, shortest_s: u64, interval_ns: u64) -> Self {
+    /// Shares of trials, `interval_ns` apart, over `over_s` seconds.
+    pub(crate) fn new(threshold: f64, critical: f64, over_s: u64, interval_ns: u64) -> Self {
         Self {
             threshold,
             critical,
-            shortest_s,
+            over_s,
             window: RateWindow::default(),
             marks: Marks::default(),
             quiet: (0.0, 0.0),
@@ -110,6 +115,15 @@ impl RateWatch {
         share.clamp(1e-5, self.threshold / 3.0) * self.per_ns
     }
 
+    /// What so many hits within `seconds` are of all trials of the time that the thresholds are of; 1
+    /// where the window is not shorter.
+    fn share_over(&self, hits: f64, seconds: u64) -> f64 {
+        if seconds >= self.over_s {
+            return 1.0;
+        }
+        hits / (self.per_ns * self.over_s as f64 * 1e9)
+    }
+
     /// The end of trouble whose rate has come down to what is not trouble, if not to what is usual: a
     /// rate that was raised near the usual one cannot be told from it by its hits alone.
     fn sunk(&mut self, now: Monotonic, since: Monotonic, known: Monotonic) -> Option<Monotonic> {
@@ -152,7 +166,7 @@ impl RateWatch {
         }
         let mut found: Option<(Severity, Rate, f64)> = None;
         for seconds in WINDOWS_S {
-            if seconds < self.shortest_s || (seconds > 60 && !is_minute(now)) {
+            if seconds > 60 && !is_minute(now) {
                 continue;
             }
             let mut rate = self.window.last(now, seconds);
@@ -161,9 +175,10 @@ impl RateWatch {
                 continue;
             }
             let low = rate.bounds(Z95).0;
-            let severity = if low > self.critical {
+            let enough = low.min(self.share_over(rate.hits, seconds));
+            let severity = if enough > self.critical {
                 Severity::Critical
-            } else if low > self.threshold {
+            } else if enough > self.threshold {
                 Severity::Warning
             } else {
                 continue;
@@ -206,6 +221,9 @@ const fn is_minute(now: Monotonic) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::{Rng, SeedableRng};
+
     use super::*;
 
     const S: u64 = 1_000_000_000;
@@ -243,5 +261,33 @@ mod tests {
         };
         assert!(raised(1.0, 9) && !raised(2.0, 9));
         assert!(raised(2.0, 60));
+    }
+
+    /// When trouble was found, and its begin: one in five of 40 trials a second hits for so long.
+    fn found(trouble_s: u64, seed: u64) -> Option<(u64, u64)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut watch = RateWatch::new(0.01, 0.02, 60, S / 40);
+        for n in 0..400 * 40 {
+            let now = Monotonic::from_nanos(n * (S / 40));
+            let bad = (300..300 + trouble_s).contains(&(n / 40));
+            watch.add(now, now, bad && rng.next_u32() % 5 == 0);
+            if n % 40 == 39
+                && let Some(Change::High { since, .. }) = watch.each_second(now, now)
+            {
+                return Some((n / 40, since.at.as_nanos() / S));
+            }
+        }
+        None
+    }
+
+    /// The minute's share is five times the threshold, but all of it lies in a quarter of the minute.
+    #[test]
+    fn much_for_a_short_time_is_found_and_a_moment_is_not() {
+        for seed in 0..50 {
+            let (at_s, since_s) = found(15, seed).expect("it is found");
+            assert!((304..312).contains(&at_s), "{seed}: {at_s}");
+            assert!((300..302).contains(&since_s), "{seed}: {since_s}");
+            assert_eq!(found(2, seed), None, "{seed}");
+        }
     }
 }

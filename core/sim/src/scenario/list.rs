@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 37] = [
+pub const ALL: [(&str, Make); 38] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -27,6 +27,7 @@ pub const ALL: [(&str, Make); 37] = [
     ("loss_up", access::loss_up),
     ("loss_down", access::loss_down),
     ("loss_both", access::loss_both),
+    ("loss_short", access::loss_short),
     ("noise_bursts_up", access::noise_bursts_up),
     ("bursts_down", access::bursts_down),
     ("periodic_30s", access::periodic_30s),

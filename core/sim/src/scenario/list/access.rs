@@ -30,6 +30,19 @@ pub(super) fn loss_both(rng: &mut ChaCha8Rng) -> Scenario {
     loss(rng, 0.04, 0.04, Direction::Both)
 }
 
+/// A fifth of everything, for a quarter of a minute, twice.
+pub(super) fn loss_short(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::AccessLoss;
+    for from in [12 * MINUTE, 30 * MINUTE] {
+        let e = s.expect(Kind::PacketLoss, Some(Direction::Up), Edges::Touched);
+        let from = between(rng, from, from + 3 * MINUTE);
+        let what = What::Loss { up: 0.2, down: 0.0 };
+        s.effect((from, from + 15 * S), what, far, Some(e));
+    }
+    s
+}
+
 pub(super) fn bursts(
     rng: &mut ChaCha8Rng,
     s: &mut Scenario,

@@ -4,8 +4,10 @@ mod drops;
 mod durable;
 mod facts;
 mod findings;
+mod past;
 pub(crate) mod wall;
 
+pub(crate) use past::Found;
 pub(crate) use wall::trust;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -35,6 +37,7 @@ use crate::notify;
 use crate::probe::Report;
 use crate::status::{SeriesStatus, Status, StoreStatus};
 use crate::watch::Watcher;
+use past::Past;
 
 /// How often reports are taken from the queue.
 const TICK: Duration = Duration::from_millis(50);
@@ -77,7 +80,7 @@ pub(crate) enum Order {
     /// Commit now, and say how it went.
     Commit(SyncSender<Result<(), String>>),
     /// Other settings from now on.
-    Settings(Settings),
+    Settings(Box<Settings>),
     /// Write everything and end.
     Stop,
 }
@@ -103,6 +106,8 @@ pub(crate) struct Settings {
     pub(crate) zone: TimeZone,
     /// Interfaces of which the configuration says whether their counters show everybody's traffic.
     pub(crate) sees_household: BTreeMap<String, bool>,
+    /// How often tests run by themselves, ns, if they do.
+    pub(crate) test_every_ns: Option<u64>,
 }
 
 /// See the module.
@@ -121,6 +126,7 @@ pub(crate) struct Recorder {
     floors: Floors,
     households: Households,
     watcher: Watcher,
+    past: Past,
     alerts: Alerts,
     /// The latest change of the number of hops, by interface and target.
     routes: HashMap<(String, String), (EventId, Event)>,
@@ -167,6 +173,7 @@ impl Recorder {
             live: BTreeMap::new(),
             floors: Floors::default(),
             watcher,
+            past: Past::default(),
             alerts,
             routes: HashMap::new(),
             households: Households::new(settings.sees_household.clone()),
@@ -192,7 +199,10 @@ impl Recorder {
         self.minute.meter_stamps();
         // Opening may have to repair for seconds: meanwhile reports are taken, so that none is lost.
         let (path, options) = (self.settings.store.clone(), self.options());
-        let opening = std::thread::spawn(move || Writer::open(&path, options));
+        let opening = std::thread::spawn(move || {
+            let writer = Writer::open(&path, options)?;
+            Ok((writer, Past::read(&path, clock::wall_now(), trust())))
+        });
         while !opening.is_finished() {
             notify::extend_timeout();
             self.take_reports();
@@ -205,7 +215,7 @@ impl Recorder {
                 why: "opening it panicked".into(),
             })
         });
-        match result.map(|w| self.begin(w)) {
+        match result.map(|(writer, past)| self.begin(writer, past)) {
             Ok(()) => drop(opened.send(Ok(()))),
             Err(e) => return drop(opened.send(Err(e))),
         }
@@ -230,7 +240,13 @@ impl Recorder {
         }
     }
 
-    fn begin(&mut self, mut writer: Writer) {
+    fn begin(&mut self, mut writer: Writer, past: Result<Past, String>) {
+        match past {
+            Ok(past) => self.past = past,
+            Err(why) => log::warn!(
+                "what lines carried before cannot be read from the store, and is found out anew: {why}"
+            ),
+        }
         let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());
         self.trust = trust();
         // Only a damaged table makes this fail, and the writer has just read them all.
@@ -241,6 +257,14 @@ impl Recorder {
             *id = Some(writer.series(info));
         }
         self.writer = Some(writer);
+        let interfaces: Vec<String> = self
+            .ids
+            .values()
+            .map(|(i, _)| i.interface.clone())
+            .collect();
+        for interface in interfaces {
+            self.recall(&interface);
+        }
         for o in std::mem::take(&mut self.backlog) {
             self.record(o);
         }
@@ -264,6 +288,7 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.add(index, &info);
                 self.watcher.add(clock::now(), index, &info);
+                self.recall(&info.interface);
                 self.meter(|m| m.begin(index, &info));
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
@@ -306,20 +331,7 @@ impl Recorder {
                     writer.capacity(at, *found);
                 }
             }
-            Order::Test(test) => match &mut self.writer {
-                Some(writer) => {
-                    for (at, capacity) in findings::capacities(&test) {
-                        // Somebody who runs a test may well use the line meanwhile.
-                        if test.asked_by == "schedule" {
-                            self.watcher.capacity(at, &capacity);
-                        }
-                        writer.capacity(at, capacity);
-                    }
-                    writer.load_test(*test);
-                    self.commit_soon = true;
-                }
-                None => log::error!("a throughput test came before the store was open"),
-            },
+            Order::Test(test) => self.test(*test),
             Order::Commit(answer) => {
                 self.commit_waits.push(answer);
                 self.commit_for_readers(clock::now());
@@ -330,7 +342,7 @@ impl Recorder {
                 if let Some(writer) = &mut self.writer {
                     writer.set_min_free_bytes(settings.keep.min_free_bytes);
                 }
-                self.settings = settings;
+                self.settings = *settings;
             }
             Order::Stop => self.stopping = true,
         }

@@ -94,7 +94,7 @@ impl Reloader {
         }
         let ending = "the daemon is ending";
         self.orders
-            .send(Order::Settings(settings(&config)))
+            .send(Order::Settings(Box::new(settings(&config))))
             .map_err(|_| ending)?;
         self.tests.set((&config).into());
         self.set_remotes(&config);
@@ -125,5 +125,6 @@ pub(crate) fn settings(config: &Config) -> Settings {
             .iter()
             .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
             .collect(),
+        test_every_ns: config.throughput.every_ns,
     }
 }

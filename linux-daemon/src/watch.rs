@@ -17,6 +17,7 @@ use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind};
 
 use crate::config::timeout_ns;
 use crate::episode::Loads;
+use crate::recorder::Found;
 use crate::scout::MODEM;
 
 /// Events that may still change.
@@ -169,6 +170,7 @@ impl Watcher {
             up: found.direction == bufferbane_store::Direction::Up,
             rate_bps,
             by_train: true,
+            speaks_for_ns: Capacity::MOMENT_NS,
         };
         self.watch.handle_capacity(line, found);
     }
@@ -185,8 +187,13 @@ impl Watcher {
         self.loads.add(line, &second, everybody);
     }
 
-    /// How much a line was found to carry.
-    pub(crate) fn capacity(&mut self, at: Monotonic, found: &bufferbane_store::Capacity) {
+    /// How much a line was found to carry, and for how long that speaks of it, ns.
+    pub(crate) fn capacity(
+        &mut self,
+        at: Monotonic,
+        found: &bufferbane_store::Capacity,
+        speaks_for_ns: u64,
+    ) {
         let line = self.line(&found.interface);
         let Some(rate_bps) = found.sustained_bps else {
             return;
@@ -197,8 +204,32 @@ impl Watcher {
             up,
             rate_bps,
             by_train: false,
+            speaks_for_ns,
         };
         self.watch.handle_capacity(line, found);
+    }
+
+    /// What an interface was found to carry before this run, each with its local time, in the order of
+    /// time.
+    pub(crate) fn recall(&mut self, interface: &str, past: Vec<(Option<u64>, Found)>) {
+        let line = self.line(interface);
+        let past = past.into_iter().filter_map(|(local_ns, (wall_ns, found))| {
+            let by_train = found.method == bufferbane_store::Method::Train;
+            let rate_bps = if by_train {
+                found.burst_bps
+            } else {
+                found.sustained_bps?
+            };
+            let found = Capacity {
+                at: Monotonic::from_nanos(u64::try_from(wall_ns).ok()?),
+                up: found.direction == bufferbane_store::Direction::Up,
+                rate_bps,
+                by_train,
+                speaks_for_ns: Capacity::MOMENT_NS,
+            };
+            Some((local_ns, found))
+        });
+        self.watch.handle_past_capacities(line, past);
     }
 
     fn line(&mut self, interface: &str) -> u8 {

@@ -2,7 +2,7 @@
 
 use super::baseline::{DAYS, median};
 use super::event::{Direction, Finding, Kind, Severity};
-use super::input::Thresholds;
+use super::input::{Capacity, Thresholds};
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
@@ -12,15 +12,24 @@ const KEPT: usize = 32;
 const ENOUGH: usize = 4;
 /// So many days make one of an hour of the day.
 const ENOUGH_DAYS: usize = 3;
-/// What has been low for this long is how things are now, ns.
+/// What has been low for this long, and as often as makes a baseline, is how things are now, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
 /// So many trains in a row, each of which says that the line is low, are told at once: unlike what is
 /// read off a household's traffic, each is a measurement by itself.
 const TRAINS: u8 = 3;
 /// From the first of them to the last at least this, ns: a hiccup of a second is none.
 const TRAINS_NS: u64 = S;
-/// Where nobody has measured for this long, nobody knows whether it still is low, ns.
-const UNKNOWN_NS: u64 = 15 * 60 * S;
+
+/// A line that was found to carry less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Low {
+    first: Monotonic,
+    last: Monotonic,
+    /// Nobody knows from then on, unless it is measured again.
+    until: Monotonic,
+    /// Measurements that say so.
+    count: usize,
+}
 
 /// One direction of a line. Rates are kept in kbit/s.
 ///
@@ -36,7 +45,7 @@ pub(crate) struct CapacityWatch {
     hour_best: [u32; 4],
     hour_len: usize,
     by_hour: [[u32; DAYS]; 24],
-    low: Option<(Monotonic, Monotonic)>,
+    low: Option<Low>,
     lowest: u32,
     told: bool,
     /// Low measurements in a row, where each stands for itself.
@@ -92,13 +101,12 @@ impl CapacityWatch {
     /// One measurement. `local_ns` counts from a local midnight, where the time is known.
     pub(crate) fn step(
         &mut self,
-        at: Monotonic,
+        c: &Capacity,
         local_ns: Option<u64>,
-        up: bool,
-        rate_bps: u64,
         t: &Thresholds,
     ) -> Option<Result<Finding, (Kind, Monotonic)>> {
-        let rate = u32::try_from(rate_bps / 1000).unwrap_or(u32::MAX);
+        let (at, up) = (c.at, c.up);
+        let rate = u32::try_from(c.rate_bps / 1000).unwrap_or(u32::MAX);
         if let Some(local_ns) = local_ns {
             self.end_hour(local_ns / HOUR_NS);
             // Low or not: an hour that is slow every day is slow in its own baseline.
@@ -107,9 +115,9 @@ impl CapacityWatch {
         }
         let base = self.baseline(local_ns);
         let share = base.map_or(1.0, |(b, _)| f64::from(rate) / f64::from(b.max(1)));
-        let stays = self
-            .low
-            .is_some_and(|(first, _)| at.saturating_since(first) >= PATIENCE_NS);
+        let stays = self.low.is_some_and(|low| {
+            low.count + 1 >= ENOUGH && at.saturating_since(low.first) >= PATIENCE_NS
+        });
         if share < t.capacity && stays {
             self.len = 0;
             self.next = 0;
@@ -122,8 +130,17 @@ impl CapacityWatch {
             self.len = (self.len + 1).min(KEPT);
             return self.over(up);
         }
-        let first = self.low.map_or(at, |(first, _)| first);
-        self.low = Some((first, at));
+        let until = at.saturating_add(c.speaks_for_ns);
+        let low = self.low.get_or_insert(Low {
+            first: at,
+            last: at,
+            until,
+            count: 0,
+        });
+        low.last = at;
+        low.until = low.until.max(until);
+        low.count += 1;
+        let first = low.first;
         self.lowest = self.lowest.min(rate);
         let deep = share < t.capacity_deep;
         let needed_ns = if deep {
@@ -154,15 +171,26 @@ impl CapacityWatch {
 
     /// Once a second: ends what nobody can say any longer.
     pub(crate) fn each_second(&mut self, now: Monotonic, up: bool) -> Option<(Kind, Monotonic)> {
-        let (_, last) = self.low?;
-        if now.saturating_since(last) < UNKNOWN_NS {
+        if now < self.low?.until {
             return None;
         }
         self.over(up)?.err()
     }
 
+    /// One measurement of before: it is part of the baseline, and nothing is told of it. To be given in
+    /// the order of time, with times of one clock, and followed by [`CapacityWatch::end_past`].
+    pub(crate) fn learn(&mut self, c: &Capacity, local_ns: Option<u64>, t: &Thresholds) {
+        let _ = self.step(c, local_ns, t);
+    }
+
+    /// What was low before is to be seen again before it is told.
+    pub(crate) fn end_past(&mut self) {
+        let _ = self.over(true);
+        self.row = self.row.map(|_| 0);
+    }
+
     fn over(&mut self, up: bool) -> Option<Result<Finding, (Kind, Monotonic)>> {
-        let (_, last) = self.low.take()?;
+        let Low { last, .. } = self.low.take()?;
         self.lowest = u32::MAX;
         core::mem::take(&mut self.told).then_some(Err((kind(up), last)))
     }
@@ -195,12 +223,22 @@ mod tests {
 
     const MBIT: u64 = 1_000_000;
 
+    fn upload(at: Monotonic, rate_bps: u64) -> Capacity {
+        Capacity {
+            at,
+            up: true,
+            rate_bps,
+            by_train: false,
+            speaks_for_ns: Capacity::MOMENT_NS,
+        }
+    }
+
     struct Told(CapacityWatch);
 
     impl Told {
         fn at(&mut self, s: u64, local_ns: Option<u64>, bps: u64) -> Option<Option<u64>> {
-            let at = Monotonic::from_nanos(s * S);
-            let told = self.0.step(at, local_ns, true, bps, &Thresholds::default());
+            let c = upload(Monotonic::from_nanos(s * S), bps);
+            let told = self.0.step(&c, local_ns, &Thresholds::default());
             told.map(|t| t.ok().map(|f| f.start.as_nanos() / S))
         }
     }
@@ -217,7 +255,7 @@ mod tests {
             // It is over when the line is well again, or when nobody knows any longer.
             let mut forgotten = w.0.clone();
             assert_eq!(w.at(130, None, 10 * MBIT), Some(None));
-            let later = Monotonic::from_nanos(120 * S + UNKNOWN_NS);
+            let later = Monotonic::from_nanos(120 * S + Capacity::MOMENT_NS);
             let end = forgotten.each_second(later, true);
             assert!(end.is_some_and(
                 |(k, at)| k == Kind::UploadDegraded && at.as_nanos() / S == first.unwrap()
@@ -255,8 +293,8 @@ mod tests {
     fn three_low_trains_in_a_row_are_told_at_once() {
         let mut w = CapacityWatch::of_trains();
         let mut at = |ms: u64, bps: u64| {
-            let at = Monotonic::from_nanos(ms * 1_000_000);
-            let told = w.step(at, None, true, bps, &Thresholds::default());
+            let c = upload(Monotonic::from_nanos(ms * 1_000_000), bps);
+            let told = w.step(&c, None, &Thresholds::default());
             told.map(|t| t.is_ok())
         };
         for n in 0..10 {
@@ -287,5 +325,78 @@ mod tests {
         }
         assert_eq!(w.0.low, None);
         assert_eq!(w.at(40_000, None, 5 * MBIT), None);
+    }
+
+    /// A test an hour, of which each speaks until the next: the second low one is told, a good one ends it,
+    /// and where none comes any more nobody knows.
+    #[test]
+    fn a_low_test_stays_until_the_next_says_otherwise() {
+        const HOUR: u64 = 3600;
+        let mut w = CapacityWatch::new();
+        let at = |s: u64| Monotonic::from_nanos(s * S);
+        let hour = |w: &mut CapacityWatch, n: u64, bps: u64| {
+            let c = Capacity {
+                speaks_for_ns: 8 * HOUR_NS,
+                ..upload(at(n * HOUR), bps)
+            };
+            let told = w.step(&c, None, &Thresholds::default());
+            let between = (1..60).find_map(|m| w.each_second(at(n * HOUR + m * 60), true));
+            assert_eq!(between, None, "{n}");
+            told.map(|t| t.map(|f| f.start).map_err(|(_, end)| end))
+        };
+        for n in 0..5 {
+            assert_eq!(hour(&mut w, n, 10 * MBIT), None);
+        }
+        assert_eq!(hour(&mut w, 5, 4 * MBIT), None);
+        assert_eq!(hour(&mut w, 6, 4 * MBIT), Some(Ok(at(5 * HOUR))));
+        let mut silent = w.clone();
+        assert_eq!(hour(&mut w, 7, 10 * MBIT), Some(Err(at(6 * HOUR))));
+        assert_eq!(silent.each_second(at(14 * HOUR - 1), true), None);
+        let end = silent.each_second(at(14 * HOUR), true);
+        assert_eq!(end, Some((Kind::UploadDegraded, at(6 * HOUR))));
+    }
+
+    /// Two low tests that are far apart do not make a new normal, but four do.
+    #[test]
+    fn what_is_seldom_measured_is_told_before_it_becomes_normal() {
+        let mut w = CapacityWatch::new();
+        let told: [Option<bool>; 12] = core::array::from_fn(|n| {
+            let n = n as u64;
+            let bps = if n < 4 { 10 * MBIT } else { 5 * MBIT };
+            let c = Capacity {
+                speaks_for_ns: 48 * HOUR_NS,
+                ..upload(Monotonic::from_nanos(n * 6 * HOUR_NS), bps)
+            };
+            let told = w.step(&c, None, &Thresholds::default());
+            told.map(|t| t.is_ok())
+        });
+        let (low, over) = (Some(true), Some(false));
+        let expected = [None, None, None, None, None, low, low, over];
+        assert_eq!(told[..8], expected);
+        assert_eq!(told[8..], [None; 4]);
+    }
+
+    /// What was measured before a restart makes the baseline after it, and tells nothing by itself.
+    #[test]
+    fn the_baseline_of_before_is_that_of_now() {
+        let t = Thresholds::default();
+        let mut w = CapacityWatch::new();
+        for s in (0..30).step_by(3) {
+            let bps = if s < 20 { 10 * MBIT } else { 4 * MBIT };
+            w.learn(&upload(Monotonic::from_nanos(s * S), bps), None, &t);
+        }
+        w.end_past();
+        assert_eq!(
+            w.each_second(Monotonic::from_nanos(9 * HOUR_NS), true),
+            None
+        );
+        // Monotonic time begins anew with each boot.
+        let mut w = Told(w);
+        let first = (0..30)
+            .step_by(3)
+            .find(|s| w.at(*s, None, 4 * MBIT).is_some());
+        assert_eq!(first, Some(6));
+        let unlearned = |s| Told(CapacityWatch::new()).at(s, None, 4 * MBIT);
+        assert!((0..30).step_by(3).all(|s| unlearned(s).is_none()));
     }
 }

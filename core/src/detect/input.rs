@@ -112,6 +112,15 @@ pub struct Capacity {
     /// Whether a packet train says so. What trains say is held against trains only: behind a token
     /// bucket they are faster than what the line carries in the long run.
     pub by_train: bool,
+    /// Where it says that the line carries less, that holds for so long unless another one says
+    /// otherwise, ns.
+    pub speaks_for_ns: u64,
+}
+
+impl Capacity {
+    /// What traffic or a packet train shows speaks for so long: where nothing has shown it again for a
+    /// quarter of an hour, nobody knows whether the line still carries less. ns.
+    pub const MOMENT_NS: u64 = 900_000_000_000;
 }
 
 /// From where on something is told. The defaults are those of the documentation.

@@ -97,12 +97,34 @@ impl LineWatch {
         c: &Capacity,
         t: &Thresholds,
     ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
-        let watch = match (c.up, c.by_train) {
+        self.capacity_watch(c).step(c, local_ns, t)
+    }
+
+    /// A measured capacity of before: see [`CapacityWatch::learn`].
+    pub(crate) fn past_capacity(&mut self, local_ns: Option<u64>, c: &Capacity, t: &Thresholds) {
+        self.capacity_watch(c).learn(c, local_ns, t);
+    }
+
+    /// There are no more of them.
+    pub(crate) fn end_past(&mut self) {
+        let Self {
+            up,
+            down,
+            up_trains,
+            down_trains,
+            ..
+        } = self;
+        for watch in [up, down, up_trains, down_trains] {
+            watch.end_past();
+        }
+    }
+
+    const fn capacity_watch(&mut self, c: &Capacity) -> &mut CapacityWatch {
+        match (c.up, c.by_train) {
             (true, false) => &mut self.up,
             (false, false) => &mut self.down,
             (true, true) => &mut self.up_trains,
             (false, true) => &mut self.down_trains,
-        };
-        watch.step(c.at, local_ns, c.up, c.rate_bps, t)
+        }
     }
 }

@@ -204,6 +204,26 @@ where
         }
     }
 
+    /// How much a line was found to carry before this run, in the order of time: that makes the
+    /// baselines that what is found now is held against, and nothing is told of it. Each with its local
+    /// time, ns since a local midnight, where that is known; `at` may be of another clock than what
+    /// comes later. To be called once for each line, before [`Watch::handle_capacity`].
+    pub fn handle_past_capacities(
+        &mut self,
+        line: u8,
+        past: impl IntoIterator<Item = (Option<u64>, Capacity)>,
+    ) {
+        let line = usize::from(line);
+        let Some(l) = self.lines.get_mut(line).filter(|_| line < MAX_LINES) else {
+            return;
+        };
+        let l = l.0.get_or_insert_with(LineWatch::new);
+        for (local_ns, c) in past {
+            l.past_capacity(local_ns, &c, &self.thresholds);
+        }
+        l.end_past();
+    }
+
     /// A throughput test of our own loads a line from `at` on, until [`Watch::handle_test_end`]: what is
     /// sent meanwhile counts for bufferbloat only. To be told before the test's end, and within the
     /// time-out of the series; probes may come before or after.

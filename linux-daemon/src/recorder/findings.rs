@@ -1,5 +1,6 @@
 //! What is found in the samples: the load and the capacity of lines, and what detectors tell.
 
+use bufferbane_core::detect;
 use bufferbane_core::household::SURE;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method};
@@ -7,6 +8,10 @@ use bufferbane_store::{Capacity, Direction, LoadTest, Method};
 use super::{Recorder, note};
 use crate::alerts::News;
 use crate::household::Heard;
+
+/// A scheduled test speaks of its direction for so many intervals: of three tests one is downward, two
+/// paths may take turns, and each interval is up to a fifth longer.
+const TURNS: u64 = 8;
 
 impl Recorder {
     /// Records what the uplinks carry and can carry, and tells the detectors.
@@ -29,7 +34,8 @@ impl Recorder {
                         confidence: e.confidence,
                     };
                     if e.confidence >= SURE {
-                        self.watcher.capacity(e.at, &capacity);
+                        let for_ns = detect::Capacity::MOMENT_NS;
+                        self.watcher.capacity(e.at, &capacity, for_ns);
                     }
                     if e.is_news {
                         writer.capacity(e.at, capacity);
@@ -39,6 +45,31 @@ impl Recorder {
                     writer.load_minute(begin, &interface, *minute);
                 }
             }
+        }
+    }
+
+    /// Records a throughput test, and tells the detectors.
+    pub(super) fn test(&mut self, test: LoadTest) {
+        let Some(writer) = &mut self.writer else {
+            log::error!("a throughput test came before the store was open");
+            return;
+        };
+        let turns_ns = self.settings.test_every_ns.unwrap_or(0) * TURNS;
+        let for_ns = turns_ns.max(detect::Capacity::MOMENT_NS);
+        for (at, capacity) in capacities(&test) {
+            if tells(&test) {
+                self.watcher.capacity(at, &capacity, for_ns);
+            }
+            writer.capacity(at, capacity);
+        }
+        writer.load_test(test);
+        self.commit_soon = true;
+    }
+
+    /// What was found of an interface before this run is what is found now is held against.
+    pub(super) fn recall(&mut self, interface: &str) {
+        if let Some(past) = self.past.take(interface, &self.settings.zone) {
+            self.watcher.recall(interface, past);
         }
     }
 
@@ -102,6 +133,11 @@ impl Recorder {
             }
         }
     }
+}
+
+/// Whether the detectors hear of a test: somebody who runs one may well use the line meanwhile.
+pub(super) fn tells(test: &LoadTest) -> bool {
+    test.asked_by == "schedule"
 }
 
 /// What a test says of the capacity of each direction, where it loaded one alone: what its streams

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bufferbane_store::{Reader, SeriesKind};
+use bufferbane_store::{Direction, LoadedDelay, Method, Reader, SeriesKind, TestWay};
 
 use super::*;
 use crate::probe::Health;
@@ -19,12 +19,15 @@ pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
         },
         alerts: AlertsConfig::default(),
         sees_household: BTreeMap::new(),
+        test_every_ns: Some(3600 * SECOND_NS),
         zone: TimeZone::UTC,
     };
     let (_, reports) = rtrb::RingBuffer::new(1);
     let (_, orders) = std::sync::mpsc::channel();
     let mut recorder = Recorder::new(settings, reports, orders, Arc::default(), Arc::default());
-    recorder.begin(Writer::open(store, options).unwrap());
+    let writer = Writer::open(store, options).unwrap();
+    let past = Past::read(store, clock::wall_now(), trust());
+    recorder.begin(writer, past);
     recorder
 }
 
@@ -139,4 +142,103 @@ fn what_a_cable_line_shows_is_in_the_store() {
         (1_990_000..2_010_000).contains(&grants.period_ns),
         "{grants:?}"
     );
+}
+
+/// A test that ran by itself and found the line to carry so much downward.
+fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
+    let end_ns = end.as_nanos();
+    let start_ns = end_ns - 10 * SECOND_NS;
+    LoadTest {
+        boot: 0,
+        start_ns,
+        end_ns,
+        load_start_ns: start_ns,
+        load_end_ns: end_ns,
+        ramp_ns: 0,
+        interface: "wan".into(),
+        reflector: "far".into(),
+        kind: "down".into(),
+        asked_by: "schedule".into(),
+        congestion: "cubic".into(),
+        ways: vec![TestWay {
+            direction: Direction::Down,
+            streams: 4,
+            bytes: mean_bps,
+            mean_bps,
+            p10_bps: mean_bps,
+            p90_bps: mean_bps,
+            retransmits: 0,
+            cwnd_bytes: 0,
+            rtt_us: 0,
+            bins: Vec::new(),
+            delay: LoadedDelay::default(),
+            queue_bytes: 0,
+            grade: "A".into(),
+            lost: 0,
+        }],
+        rtt: LoadedDelay::default(),
+        rpm: None,
+        rpm_stable: false,
+        rpm_variant: String::new(),
+        recovery_ns: None,
+        probes: Vec::new(),
+    }
+}
+
+/// What a line carried before a restart is what it is held against after it, by trains and by tests; an
+/// hourly test that is low stays so until the next.
+#[test]
+fn a_restart_forgets_no_baseline() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let options = WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    };
+    let info = SeriesInfo {
+        interface: "wan".into(),
+        interface_kind: "wired".into(),
+        target: "far".into(),
+        kind: SeriesKind::Udp,
+        family: 4,
+        dscp: 0,
+        size: 128,
+        interval_ns: SECOND_NS,
+        address: "192.0.2.1".into(),
+    };
+    let begin = clock::now();
+    for (run, bps) in [(0, 10_000_000), (1, 5_000_000)] {
+        let mut recorder = recorder(&path, options.clone());
+        recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
+        let begin = begin.saturating_add(run * 6 * 3600 * SECOND_NS);
+        for n in 0..5u64 {
+            let train = Capacity {
+                interface: "wan".into(),
+                direction: Direction::Up,
+                method: Method::Train,
+                burst_bps: bps,
+                sustained_bps: None,
+                confidence: 0.9,
+            };
+            let at = begin.saturating_add(n * SECOND_NS);
+            recorder.obey(Order::Train(at, Box::new(train), true, Some(bps)));
+            recorder.watch(at);
+        }
+        for n in 1..6u64 {
+            let at = begin.saturating_add(n * 3600 * SECOND_NS);
+            recorder.obey(Order::Test(Box::new(scheduled_test(at, bps))));
+            recorder.watch(at);
+        }
+        recorder.finish();
+    }
+    let reader = Reader::open(&path).unwrap();
+    let events = reader.events(i64::MIN, i64::MAX).unwrap();
+    let kinds: Vec<&str> = events.iter().map(|(_, e)| e.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["upload_degraded", "download_degraded"],
+        "{events:?}"
+    );
+    let known = |name: &str| events[1].1.values[name].as_u64();
+    assert!(known("baseline_bps") > Some(10_000_000), "{events:?}");
 }

@@ -15,11 +15,15 @@ pub(super) fn local_offset_ns(now: Monotonic, trust: Trust, zone: &TimeZone) -> 
     if trust == Trust::None {
         return None;
     }
-    let wall_ns = clock::wall_now();
+    let local_ns = local_ns(clock::wall_now(), zone)?;
+    local_ns.checked_sub(i64::try_from(now.as_nanos()).ok()?)
+}
+
+/// What clocks of a zone show at `wall_ns` since 1970, ns since then.
+pub(super) fn local_ns(wall_ns: i64, zone: &TimeZone) -> Option<i64> {
     let at = jiff::Timestamp::from_nanosecond(wall_ns.into()).ok()?;
     let zone_s = zone.to_offset(at).seconds();
-    let local_ns = wall_ns.checked_add(i64::from(zone_s) * SECOND_NS as i64)?;
-    local_ns.checked_sub(i64::try_from(now.as_nanos()).ok()?)
+    wall_ns.checked_add(i64::from(zone_s) * SECOND_NS as i64)
 }
 
 /// How far the wall clock can be believed just now.

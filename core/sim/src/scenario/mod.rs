@@ -200,6 +200,7 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
                         up,
                         rate_bps,
                         by_train: false,
+                        speaks_for_ns: Capacity::MOMENT_NS,
                     };
                     watch.handle_capacity(line, found);
                 }

@@ -1,0 +1,76 @@
+//! What lines were found to carry before this run, read back from the store: what is found now is held
+//! against it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bufferbane_core::household::SURE;
+use bufferbane_store::{Capacity, Method, Reader, Trust};
+use jiff::tz::TimeZone;
+
+use super::{SECOND_NS, findings, wall};
+
+/// Hours of the day are remembered for so long, ns.
+const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
+
+/// A capacity of before, ns since 1970.
+pub(crate) type Found = (i64, Capacity);
+
+/// By interface, until it is probed: names that are never seen again take up no line.
+#[derive(Debug, Default)]
+pub(super) struct Past(BTreeMap<String, Vec<Found>>);
+
+impl Past {
+    /// What the detectors heard in the week before now, or before the last that was written where the
+    /// clock is not set yet.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub(super) fn read(store: &Path, wall_ns: i64, trust: Trust) -> Result<Self, String> {
+        let reader = Reader::open(store).map_err(|e| e.to_string())?;
+        let until_ns = if trust == Trust::None {
+            let span = reader.span().map_err(|e| e.to_string())?;
+            span.map_or(0, |(_, last)| last)
+        } else {
+            wall_ns
+        };
+        let from_ns = until_ns.saturating_sub_unsigned(WEEK_NS);
+        let capacities = reader.capacities(from_ns, i64::MAX);
+        let tests = reader.tests(from_ns, i64::MAX);
+        // What is said of tests that somebody asked for was not told to the detectors: the schedule's are
+        // taken from the tests themselves.
+        let by_itself = |c: &Capacity| c.method != Method::Test && c.confidence >= SURE;
+        let mut found: Vec<Found> = capacities
+            .map_err(|e| e.to_string())?
+            .into_iter()
+            .filter(|(_, c)| by_itself(c))
+            .collect();
+        for (_, start_ns, test) in tests.map_err(|e| e.to_string())? {
+            let lasted_ns = test.load_end_ns.saturating_sub(test.start_ns);
+            let at_ns = start_ns.saturating_add_unsigned(lasted_ns);
+            let of_schedule = findings::tells(&test);
+            let all = findings::capacities(&test).filter(|_| of_schedule);
+            found.extend(all.map(|(_, c)| (at_ns, c)));
+        }
+        found.sort_by_key(|(at_ns, _)| *at_ns);
+        let mut past: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+        for (at_ns, c) in found {
+            past.entry(c.interface.clone())
+                .or_default()
+                .push((at_ns, c));
+        }
+        Ok(Self(past))
+    }
+
+    /// What there is of an interface, once; each with its local time, ns, if there was one.
+    pub(super) fn take(
+        &mut self,
+        interface: &str,
+        zone: &TimeZone,
+    ) -> Option<Vec<(Option<u64>, Found)>> {
+        let found = self.0.remove(interface)?;
+        let local_ns = |at_ns| u64::try_from(wall::local_ns(at_ns, zone)?).ok();
+        let with_time = found.into_iter().map(|f| (local_ns(f.0), f));
+        Some(with_time.collect())
+    }
+}

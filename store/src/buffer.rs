@@ -34,6 +34,26 @@ pub(crate) struct Buffer {
     sealed: usize,
     /// Everything before this instant is in rollups.
     pub(crate) rolled_until_ns: u64,
+    tail: InTail,
+}
+
+/// What the tail in the file has of the samples that are not sealed.
+#[derive(Clone, Copy, Debug, Default)]
+struct InTail {
+    /// So many samples.
+    count: usize,
+    /// So many of those, from the front, have given way here.
+    gone: usize,
+    /// So many that follow them are the first ones here.
+    same: usize,
+}
+
+/// What is to be said of a series in the next row of the tail.
+#[derive(Debug)]
+pub(crate) struct TailChange<'a> {
+    pub(crate) gone: usize,
+    pub(crate) kept: usize,
+    pub(crate) samples: Vec<&'a Sample>,
 }
 
 /// Where in the file a sample is.
@@ -83,7 +103,9 @@ impl Buffer {
         let key = (sample.sent, sample.seq);
         let at = self.samples.partition_point(|s| (s.sent, s.seq) <= key);
         // What comes later than the hold-back allows goes behind what is sealed already.
-        self.samples.insert(at.max(self.sealed), sample);
+        let at = at.max(self.sealed);
+        self.samples.insert(at, sample);
+        self.tail.same = self.tail.same.min(at - self.sealed);
     }
 
     /// Replaces the loss with the same number and send time, where it is here. Says what has to be
@@ -92,6 +114,9 @@ impl Buffer {
         match self.position(revised) {
             Some(at) => {
                 self.samples[at] = *revised;
+                if let Some(at) = at.checked_sub(self.sealed) {
+                    self.tail.same = self.tail.same.min(at);
+                }
                 Stored {
                     in_block: at < self.sealed,
                     in_rollup: !self.is_unrolled(revised),
@@ -202,6 +227,34 @@ impl Buffer {
             self.samples.pop_front();
             self.sealed -= 1;
         }
+        let count = self.samples.len() - self.sealed;
+        self.tail = InTail {
+            count,
+            gone: 0,
+            same: count,
+        };
+    }
+
+    /// What the tail in the file lacks, or has too much, when `sealed` more samples are in blocks and
+    /// rollups reach `rolled_until_ns`; `None` where that is nothing.
+    pub(crate) fn tail_change(
+        &self,
+        sealed: usize,
+        rolled_until_ns: u64,
+    ) -> Option<TailChange<'_>> {
+        let InTail { count, gone, same } = self.tail;
+        let sealed_there = sealed.min(same);
+        let (gone, kept) = (gone + sealed_there, same - sealed_there);
+        let samples: Vec<&Sample> = self.unsealed().skip(sealed + kept).collect();
+        let is_new = !samples.is_empty()
+            || gone + kept != count
+            || gone > 0
+            || rolled_until_ns != self.rolled_until_ns;
+        is_new.then_some(TailChange {
+            gone,
+            kept,
+            samples,
+        })
     }
 
     /// Drops the oldest samples until at most `most` are left; says how many that were. Only for
@@ -211,6 +264,10 @@ impl Buffer {
         while self.samples.len() > most {
             self.samples.pop_front();
             shed += u64::from(self.sealed == 0);
+            if self.sealed == 0 && self.tail.same > 0 {
+                self.tail.same -= 1;
+                self.tail.gone += 1;
+            }
             self.sealed = self.sealed.saturating_sub(1);
         }
         shed

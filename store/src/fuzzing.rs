@@ -7,24 +7,62 @@ use crate::capacity::Capacity;
 use crate::codec::{from_json, to_json};
 use crate::loadtest::LoadTest;
 use crate::model::{Event, Health, SeriesInfo, Trust};
-use crate::tail;
+use crate::tail::{self, Change, Form, Tail};
 use crate::timemap::{Anchor, TimeMap};
 
-/// Any row of unsealed samples.
+/// Any rows of unsealed samples: the first byte is the length of the first row of two, and the whole is a
+/// row of an earlier version, too.
 ///
 /// # Panics
 /// Where what was read does not survive being written, or is more than its bytes can hold.
-pub fn tail(row: &[u8]) {
-    let Ok(parts) = tail::decode(row) else {
+pub fn tail(bytes: &[u8]) {
+    tail_row(bytes, Form::Whole);
+    let Some((len, rows)) = bytes.split_first() else {
         return;
     };
+    let (first, second) = rows.split_at(rows.len().min(usize::from(*len)));
+    let mut tail = Tail::default();
+    for row in [first, second] {
+        let Some(changes) = tail_row(row, Form::Changes) else {
+            return;
+        };
+        if tail.take(changes).is_err() {
+            return;
+        }
+    }
+    let parts = tail.into_parts();
     let read: usize = parts.iter().map(|p| p.samples.len()).sum();
-    assert!(read <= row.len() * MAX_BLOCK_SAMPLES);
-    let again = tail::encode(parts.iter().map(|p| {
-        let samples = p.samples.iter().collect();
-        (p.series, p.boot, p.rolled_until_ns, samples)
+    assert!(read <= rows.len() * MAX_BLOCK_SAMPLES);
+    // All that there is, as one row.
+    let whole = tail::encode(parts.iter().map(|p| Change {
+        series: p.series,
+        boot: p.boot,
+        rolled_until_ns: p.rolled_until_ns,
+        gone: 0,
+        kept: 0,
+        samples: p.samples.iter().collect(),
     }));
-    assert_eq!(tail::decode(&again).expect("what was just written"), parts);
+    let mut again = Tail::default();
+    let changes = tail::decode(&whole, Form::Changes, |_, _| true).expect("what was just written");
+    again.take(changes).expect("nothing is kept of nothing");
+    assert_eq!(again.into_parts(), parts);
+}
+
+fn tail_row(row: &[u8], form: Form) -> Option<Vec<Change>> {
+    let changes = tail::decode(row, form, |_, _| true).ok()?;
+    let read: usize = changes.iter().map(|c| c.samples.len()).sum();
+    assert!(read <= row.len() * MAX_BLOCK_SAMPLES);
+    let again = tail::encode(changes.iter().map(|c| Change {
+        series: c.series,
+        boot: c.boot,
+        rolled_until_ns: c.rolled_until_ns,
+        gone: c.gone,
+        kept: c.kept,
+        samples: c.samples.iter().collect(),
+    }));
+    let read = tail::decode(&again, Form::Changes, |_, _| true).expect("what was just written");
+    assert_eq!(read, changes);
+    Some(changes)
 }
 
 fn row<T: serde::de::DeserializeOwned + serde::Serialize>(json: &[u8]) {
@@ -99,24 +137,50 @@ mod tests {
                 s
             })
             .collect();
-        let part = |series, count: usize| {
-            let samples: Vec<&Sample> = samples[..count].iter().collect();
-            (SeriesId(series), 3, 60_000_000_000, samples)
+        // Series, samples that are gone and that are kept, and those that are added.
+        let change = |series, gone, kept, added: std::ops::Range<usize>| Change {
+            series: SeriesId(series),
+            boot: 3,
+            rolled_until_ns: 60_000_000_000,
+            gone,
+            kept,
+            samples: samples[added].iter().collect(),
         };
-        let encode = |parts: Vec<_>| tail::encode(parts.into_iter());
+        let rows = |first: Vec<_>, second: Vec<_>| {
+            let [first, second] = [first, second].map(|r| tail::encode(r.into_iter()));
+            let len = u8::try_from(first.len()).unwrap();
+            [vec![len], first, second].concat()
+        };
         let seeds: Seeds = [
-            ("empty", encode(vec![part(1, 0)])),
-            ("one", encode(vec![part(1, 1)])),
+            ("empty", rows(vec![change(1, 0, 0, 0..0)], vec![])),
+            ("one", rows(vec![], vec![change(1, 0, 0, 0..1)])),
             (
                 "several",
-                encode(vec![part(1, 3), part(2, 0), part(300, 20)]),
+                rows(
+                    vec![change(1, 0, 0, 0..5), change(300, 0, 0, 0..9)],
+                    vec![
+                        change(1, 2, 3, 5..8),
+                        change(2, 0, 0, 0..0),
+                        change(300, 0, 6, 6..20),
+                    ],
+                ),
+            ),
+            // What is kept of it was never there.
+            (
+                "short",
+                rows(vec![change(1, 0, 0, 0..2)], vec![change(1, 1, 2, 3..4)]),
             ),
             // More than one block of a series.
-            ("blocks", encode(vec![part(7, 700)])),
+            ("blocks", rows(vec![], vec![change(7, 0, 0, 0..700)])),
+            // Of an earlier version.
+            (
+                "whole",
+                tail::encode_whole(SeriesId(1), 3, 60_000_000_000, &samples[..20]),
+            ),
         ]
         .map(|(name, bytes)| (name.to_owned(), bytes))
         .into();
-        assert!(seeds.values().all(|row| tail::decode(row).is_ok()));
+        assert!(tail_row(&seeds["whole"], Form::Whole).is_some());
         replay("tail", &seeds, tail);
     }
 

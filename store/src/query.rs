@@ -464,8 +464,7 @@ fn has_samples(
 
 /// Up to where the samples of a series and boot are in rollups.
 fn rolled_until(tx: &ReadTransaction, series: SeriesId, boot: u32) -> Result<u64, StoreError> {
-    Ok(read_tail(tx)?
-        .iter()
-        .find(|p| p.series == series && p.boot == boot)
+    Ok(read_tail(tx, |id, of| id == series && of == boot)?
+        .first()
         .map_or(u64::MAX, |p| p.rolled_until_ns))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bufferbane_core::clock::{Knot, Queueing};
 use bufferbane_core::sample::Sample;
-use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use crate::codec::{decode_block, decode_summary, from_json};
 use crate::error::{OpenError, StoreError};
@@ -14,9 +14,9 @@ use crate::floors::{self, Floors};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL, TESTS,
+    ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL, TESTS, WHOLE_TAIL,
 };
-use crate::tail;
+use crate::tail::{self, Form, Tail};
 use crate::timemap::{Anchor, Segment, TimeMap};
 
 /// Which samples.
@@ -202,7 +202,7 @@ impl Reader {
                 }
             }
         }
-        for part in read_tail(&tx)? {
+        for part in read_tail(&tx, |_, _| true)? {
             if let (Some(first), Some(last)) = (part.samples.first(), part.samples.last()) {
                 widen(part.boot, first.sent.as_nanos(), last.sent.as_nanos() + 1);
             }
@@ -259,7 +259,7 @@ impl Reader {
     ) -> Result<Option<Knot>, StoreError> {
         let tx = self.read()?;
         let table = match tx.open_table(FLOORS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
         };
         for s in self.map.clip(from_ns, to_ns).into_iter().rev() {
@@ -285,7 +285,7 @@ impl Reader {
         let mut tests = Vec::new();
         let table = match self.read()?.open_table(TESTS) {
             Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(tests),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(tests),
             Err(e) => return Err(e.into()),
         };
         for row in table.iter()? {
@@ -337,7 +337,7 @@ impl Reader {
             report.blocks += 1;
             report.samples += samples.len() as u64;
         }
-        for part in read_tail(&tx)? {
+        for part in read_tail(&tx, |_, _| true)? {
             report.samples += part.samples.len() as u64;
         }
         for table in [MINUTES, HOURS] {
@@ -354,11 +354,31 @@ impl Reader {
     }
 }
 
-pub(crate) fn read_tail(tx: &ReadTransaction) -> Result<Vec<tail::Part>, StoreError> {
-    match tx.open_table(TAIL)?.get(())? {
-        Some(row) => tail::decode(row.value()),
-        None => Ok(Vec::new()),
+/// The samples that are in no block yet, of the series and boots that are `wanted`.
+pub(crate) fn read_tail(
+    tx: &ReadTransaction,
+    wanted: impl Fn(SeriesId, u32) -> bool,
+) -> Result<Vec<tail::Part>, StoreError> {
+    let mut tail = Tail::default();
+    match tx.open_table(WHOLE_TAIL) {
+        Ok(table) => {
+            if let Some(row) = table.get(())? {
+                tail.take(tail::decode(row.value(), Form::Whole, &wanted)?)?;
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(e) => return Err(e.into()),
     }
+    match tx.open_table(TAIL) {
+        Ok(table) => {
+            for row in table.iter()? {
+                tail.take(tail::decode(row?.1.value(), Form::Changes, &wanted)?)?;
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    Ok(tail.into_parts())
 }
 
 /// The samples of one series and one stretch of a boot that begin in the block at or after
@@ -387,11 +407,8 @@ pub(crate) fn read_chunk(
         let (key, bytes) = row?;
         return Ok((Some(key.value().2), decode_block(bytes.value())?));
     }
-    let tail = read_tail(tx)?
-        .into_iter()
-        .find(|p| p.series == series && p.boot == segment.boot)
-        .map_or_else(Vec::new, |p| p.samples);
-    Ok((None, tail))
+    let tail = read_tail(tx, |id, boot| id == series && boot == segment.boot)?;
+    Ok((None, tail.into_iter().flat_map(|p| p.samples).collect()))
 }
 
 /// Goes through one series, one block in memory at a time.

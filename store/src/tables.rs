@@ -3,7 +3,7 @@
 use redb::{ConcurrencyMode, TableDefinition};
 
 /// Version of everything below; a file with a larger one is refused.
-pub(crate) const SCHEMA: u64 = 5;
+pub(crate) const SCHEMA: u64 = 6;
 
 /// Bytes of page cache: more makes nothing faster here.
 pub(crate) const CACHE_BYTES: usize = 2 << 20;
@@ -31,8 +31,11 @@ pub(crate) const ANCHORS: TableDefinition<'_, (u32, u64), (i64, u8)> =
 pub(crate) const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
 /// (series, boot, first sample) → packed block.
 pub(crate) const BLOCKS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("blocks");
-/// The one row of samples that are in no block yet.
-pub(crate) const TAIL: TableDefinition<'_, (), &[u8]> = TableDefinition::new("tail");
+/// Number → what a commit changed of the samples that are in no block yet. Files of schema 5 and older
+/// have `WHOLE_TAIL` instead.
+pub(crate) const TAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("unsealed");
+/// The one row of those samples in files of schema 5 and older.
+pub(crate) const WHOLE_TAIL: TableDefinition<'_, (), &[u8]> = TableDefinition::new("tail");
 /// (series, boot, begin of the minute) → summary.
 pub(crate) const MINUTES: TableDefinition<'_, SeriesTime, &[u8]> =
     TableDefinition::new("rollup_1m");

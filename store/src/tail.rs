@@ -1,9 +1,19 @@
-//! The tail row: for every series of the running boot, what is in no block yet.
+//! The tail: for every series of the running boot, the samples that are in no block yet.
+//!
+//! A commit adds a row that says what has changed since the row before, for each series of which
+//! anything has:
 //!
 //! ```text
-//! for each series: series varint, boot varint, rolled_until varint (ns since boot),
-//!                  blocks varint, then each: length varint, a packed block
+//! 0 varint:     samples of a series follow
+//! series varint, boot varint, rolled_until varint (ns since boot),
+//! gone varint:  so many samples from the front are here no longer,
+//! kept varint:  and so many that follow them stay; what is behind those gives way to
+//! blocks varint, then each: length varint, a packed block
 //! ```
+//!
+//! Files of schema 5 and older have one row of all that there is, without the 0, `gone` and `kept`.
+
+use std::collections::BTreeMap;
 
 use bufferbane_core::limits::MAX_BLOCK_SAMPLES;
 use bufferbane_core::record;
@@ -14,7 +24,20 @@ use crate::codec::encode_block;
 use crate::error::StoreError;
 use crate::model::SeriesId;
 
-/// One series' part of the tail.
+/// What a row says of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Change<S = Sample> {
+    pub(crate) series: SeriesId,
+    pub(crate) boot: u32,
+    pub(crate) rolled_until_ns: u64,
+    /// So many samples from the front are here no longer.
+    pub(crate) gone: usize,
+    /// So many that follow those stay, in front of `samples`.
+    pub(crate) kept: usize,
+    pub(crate) samples: Vec<S>,
+}
+
+/// The tail of one series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Part {
     pub(crate) series: SeriesId,
@@ -23,16 +46,29 @@ pub(crate) struct Part {
     pub(crate) samples: Vec<Sample>,
 }
 
-pub(crate) fn encode<'a>(
-    parts: impl Iterator<Item = (SeriesId, u32, u64, Vec<&'a Sample>)>,
-) -> Vec<u8> {
+/// What a change of samples begins with.
+const SAMPLES: u64 = 0;
+
+/// How a row is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The one of all that there is, as in files of schema 5 and older.
+    Whole,
+    /// One of what has changed.
+    Changes,
+}
+
+pub(crate) fn encode<'a>(changes: impl Iterator<Item = Change<&'a Sample>>) -> Vec<u8> {
     let mut row = Vec::new();
-    for (series, boot, rolled_until_ns, samples) in parts {
-        let samples: Vec<Sample> = samples.into_iter().copied().collect();
+    for change in changes {
+        let samples: Vec<Sample> = change.samples.into_iter().copied().collect();
         let blocks: Vec<&[Sample]> = samples.chunks(MAX_BLOCK_SAMPLES / 4).collect();
-        number(&mut row, u64::from(series.0));
-        number(&mut row, u64::from(boot));
-        number(&mut row, rolled_until_ns);
+        number(&mut row, SAMPLES);
+        number(&mut row, u64::from(change.series.0));
+        number(&mut row, u64::from(change.boot));
+        number(&mut row, change.rolled_until_ns);
+        number(&mut row, change.gone as u64);
+        number(&mut row, change.kept as u64);
         number(&mut row, blocks.len() as u64);
         for b in blocks {
             let block = encode_block(b);
@@ -43,33 +79,90 @@ pub(crate) fn encode<'a>(
     row
 }
 
-pub(crate) fn decode(row: &[u8]) -> Result<Vec<Part>, StoreError> {
-    let mut parts = Vec::new();
+/// What a row says, of the series and boots that are `wanted` only.
+pub(crate) fn decode(
+    row: &[u8],
+    form: Form,
+    wanted: impl Fn(SeriesId, u32) -> bool,
+) -> Result<Vec<Change>, StoreError> {
+    let mut changes = Vec::new();
     let mut r = Reader::new(row);
     while !r.rest().is_empty() {
-        let part = part(&mut r)
-            .ok_or_else(|| StoreError::Damaged("the row of unsealed samples is damaged".into()))?;
-        parts.push(part);
+        changes.extend(change(&mut r, form, &wanted).ok_or_else(damaged)?);
     }
-    Ok(parts)
+    Ok(changes)
 }
 
-fn part(r: &mut Reader<'_>) -> Option<Part> {
+fn damaged() -> StoreError {
+    StoreError::Damaged("a row of unsealed samples is damaged".into())
+}
+
+/// The next change of a row: the inner one is `None` where nobody wants it.
+fn change(
+    r: &mut Reader<'_>,
+    form: Form,
+    wanted: impl Fn(SeriesId, u32) -> bool,
+) -> Option<Option<Change>> {
+    if form == Form::Changes && r.unsigned()? != SAMPLES {
+        return None;
+    }
     let series = SeriesId(u32::try_from(r.unsigned()?).ok()?);
     let boot = u32::try_from(r.unsigned()?).ok()?;
     let rolled_until_ns = r.unsigned()?;
+    let [gone, kept] = match form {
+        Form::Whole => [0; 2],
+        Form::Changes => [r.unsigned()?, r.unsigned()?],
+    };
     let blocks = r.unsigned()?;
+    let wanted = wanted(series, boot);
     let mut samples = Vec::new();
     for _ in 0..blocks {
         let len = usize::try_from(r.unsigned()?).ok()?;
-        samples.extend(record::decode(r.bytes(len)?).ok()?);
+        let bytes = r.bytes(len)?;
+        if wanted {
+            samples.extend(record::decode(bytes).ok()?);
+        }
     }
-    Some(Part {
+    let change = Change {
         series,
         boot,
         rolled_until_ns,
+        gone: usize::try_from(gone).ok()?,
+        kept: usize::try_from(kept).ok()?,
         samples,
-    })
+    };
+    Some(wanted.then_some(change))
+}
+
+/// The tail of each series, put together row by row.
+#[derive(Debug, Default)]
+pub(crate) struct Tail(BTreeMap<(SeriesId, u32), Part>);
+
+impl Tail {
+    /// What the next row says.
+    pub(crate) fn take(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        for c in changes {
+            let part = self.0.entry((c.series, c.boot)).or_insert_with(|| Part {
+                series: c.series,
+                boot: c.boot,
+                rolled_until_ns: 0,
+                samples: Vec::new(),
+            });
+            let there = part.samples.len();
+            if there.checked_sub(c.gone).is_none_or(|n| n < c.kept) {
+                return Err(damaged());
+            }
+            part.rolled_until_ns = c.rolled_until_ns;
+            part.samples.truncate(c.gone + c.kept);
+            part.samples.drain(..c.gone);
+            part.samples.extend(c.samples);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn into_parts(self) -> Vec<Part> {
+        self.0.into_values().collect()
+    }
 }
 
 fn number(row: &mut Vec<u8>, value: u64) {
@@ -77,4 +170,21 @@ fn number(row: &mut Vec<u8>, value: u64) {
     let mut w = Writer::new(&mut bytes);
     w.unsigned(value);
     row.extend_from_slice(w.written());
+}
+
+/// The row of an earlier version, of one series.
+#[cfg(test)]
+pub(crate) fn encode_whole(
+    series: SeriesId,
+    boot: u32,
+    rolled_until_ns: u64,
+    samples: &[Sample],
+) -> Vec<u8> {
+    let mut row = Vec::new();
+    let block = encode_block(samples);
+    let numbers = [u64::from(series.0), u64::from(boot), rolled_until_ns, 1];
+    numbers.into_iter().for_each(|n| number(&mut row, n));
+    number(&mut row, block.len() as u64);
+    row.extend_from_slice(&block);
+    row
 }

@@ -3,6 +3,7 @@
 mod resume;
 mod revisions;
 pub(crate) mod rollups;
+mod tail;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,10 +21,10 @@ use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_p
 use crate::floors::{Floors, Recent};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, SERIES, TAIL, TESTS};
-use crate::tail;
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, SERIES, TESTS};
 use resume::insert_block;
 use rollups::{complete_last_hour, write_minutes};
+use tail::{Settled, TailRows};
 
 /// How a store is written.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ pub struct Writer {
     pending: Pending,
     fresh_samples: u64,
     shed_samples: u64,
+    /// What is in the file of the tail; `None` where that is not known.
+    tail: Option<TailRows>,
 }
 
 /// What waits for the next commit beside samples.
@@ -108,6 +111,7 @@ impl Writer {
             pending: Pending::default(),
             fresh_samples: 0,
             shed_samples: 0,
+            tail: None,
         };
         unless_it_panics(path, || {
             writer.load().map_err(|e| OpenError::Corrupt {
@@ -303,8 +307,10 @@ impl Writer {
         }
         let result = self.try_commit(all);
         if result.is_err() {
-            // After an I/O error redb refuses everything on that handle.
+            // After an I/O error redb refuses everything on that handle, and it is open whether this
+            // commit is in the file or the one before.
             self.db = None;
+            self.tail = None;
         }
         result
     }
@@ -355,27 +361,21 @@ impl Writer {
                 } else {
                     buffer.next_rolled_until(newest)
                 };
-                settled.push((*id, count, rolled_until_ns));
+                settled.push(Settled {
+                    id: *id,
+                    sealed: count,
+                    rolled_until_ns,
+                });
             }
-            let row = tail::encode(
-                self.buffers
-                    .iter()
-                    .zip(&settled)
-                    .map(|((id, b), s)| (*id, boot, s.2, b.unsealed().skip(s.1).collect())),
-            );
-            let mut tail = tx.open_table(TAIL)?;
-            if all {
-                tail.remove(())?
-            } else {
-                tail.insert((), row.as_slice())?
-            };
         }
+        let tail_rows = self.write_tail(&tx, &settled, all)?;
         self.write_revisions(&tx)?;
         self.sum_up_again(&tx)?;
         tx.commit()?;
-        for (id, count, rolled_until_ns) in settled {
-            if let Some(buffer) = self.buffers.get_mut(&id) {
-                buffer.settle(count, rolled_until_ns);
+        self.tail = Some(tail_rows);
+        for s in settled {
+            if let Some(buffer) = self.buffers.get_mut(&s.id) {
+                buffer.settle(s.sealed, s.rolled_until_ns);
             }
         }
         for (id, recent) in &mut self.floors {

@@ -13,8 +13,9 @@ use crate::floors::Floors;
 use crate::model::{Event, SeriesId, SeriesInfo};
 use crate::tables::{
     ANCHORS, BLOCKS, EVENTS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
+    WHOLE_TAIL,
 };
-use crate::tail;
+use crate::tail::{self, Form, Tail};
 
 impl Writer {
     /// Reads the dictionaries, and closes what the run before left open.
@@ -37,17 +38,20 @@ impl Writer {
             self.next_event = last_event.map_or(0, |id| id + 1);
             let last_test = tx.open_table(TESTS)?.last()?.map(|(id, _)| id.value());
             self.next_test = last_test.map_or(0, |id| id + 1);
-            let mut tail_table = tx.open_table(TAIL)?;
-            let parts = match tail_table.get(())? {
-                Some(row) => tail::decode(row.value())?,
-                None => Vec::new(),
-            };
-            for mut part in parts {
+            let mut tail = Tail::default();
+            if let Some(row) = tx.open_table(WHOLE_TAIL)?.get(())? {
+                tail.take(tail::decode(row.value(), Form::Whole, |_, _| true)?)?;
+            }
+            let mut rows = tx.open_table(TAIL)?;
+            while let Some((_, row)) = rows.pop_first()? {
+                tail.take(tail::decode(row.value(), Form::Changes, |_, _| true)?)?;
+            }
+            for mut part in tail.into_parts() {
                 close_part(&tx, &mut part)?;
                 complete_last_hour(&tx, part.series, part.boot, u64::MAX)?;
             }
-            tail_table.remove(())?;
         }
+        tx.delete_table(WHOLE_TAIL)?;
         end_events(&tx, self.series.values())?;
         tx.commit()?;
         Ok(())

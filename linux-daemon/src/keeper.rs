@@ -195,7 +195,11 @@ impl Keeper {
             }
         };
         let routes = self.netlink.default_routes().unwrap_or_default();
-        self.scout.begin(routes != self.routes);
+        let rerouted = routes != self.routes;
+        self.scout.begin(rerouted);
+        if rerouted {
+            self.order(Order::Rerouted);
+        }
         self.routes.clone_from(&routes);
         let resolvers = plan::system_resolvers();
         let host = Host {

@@ -36,6 +36,7 @@ mod signals;
 pub mod stamp;
 mod status;
 pub mod train;
+mod walk;
 mod watch;
 
 pub use alerts::AlertsConfig;

@@ -5,6 +5,7 @@ mod durable;
 mod facts;
 mod findings;
 mod past;
+mod paths;
 pub(crate) mod wall;
 
 pub(crate) use past::Found;
@@ -35,7 +36,9 @@ use crate::household::Households;
 use crate::metrics::Meters;
 use crate::notify;
 use crate::probe::Report;
+use crate::scout::Way;
 use crate::status::{SeriesStatus, Status, StoreStatus};
+use crate::walk::Walks;
 use crate::watch::Watcher;
 use past::Past;
 
@@ -77,6 +80,8 @@ pub(crate) enum Order {
     Train(Monotonic, Box<Capacity>, bool, Option<u64>),
     /// A throughput test was made.
     Test(Box<LoadTest>),
+    /// The host's routes are others than before.
+    Rerouted,
     /// Commit now, and say how it went.
     Commit(SyncSender<Result<(), String>>),
     /// Other settings from now on.
@@ -108,6 +113,8 @@ pub(crate) struct Settings {
     pub(crate) sees_household: BTreeMap<String, bool>,
     /// How often tests run by themselves, ns, if they do.
     pub(crate) test_every_ns: Option<u64>,
+    /// How packets leave through each interface that is configured.
+    pub(crate) uplinks: BTreeMap<String, Way>,
 }
 
 /// See the module.
@@ -128,7 +135,8 @@ pub(crate) struct Recorder {
     watcher: Watcher,
     past: Past,
     alerts: Alerts,
-    /// The latest change of the number of hops, by interface and target.
+    walks: Walks,
+    /// The latest change of the way, by interface and target.
     routes: HashMap<(String, String), (EventId, Event)>,
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
@@ -175,6 +183,7 @@ impl Recorder {
             watcher,
             past: Past::default(),
             alerts,
+            walks: Walks::start(now, settings.uplinks.clone()),
             routes: HashMap::new(),
             households: Households::new(settings.sees_household.clone()),
             settings,
@@ -289,6 +298,7 @@ impl Recorder {
                 self.households.add(index, &info);
                 self.watcher.add(clock::now(), index, &info);
                 self.recall(&info.interface);
+                self.walks.add(clock::now(), index, &info);
                 self.meter(|m| m.begin(index, &info));
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
@@ -298,6 +308,7 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
+                self.walks.remove(index);
                 self.meter(|m| m.end(index));
             }
             Order::Session(id, interface, target) => {
@@ -332,6 +343,7 @@ impl Recorder {
                 }
             }
             Order::Test(test) => self.test(*test),
+            Order::Rerouted => self.walks.rerouted(clock::now(), None),
             Order::Commit(answer) => {
                 self.commit_waits.push(answer);
                 self.commit_for_readers(clock::now());
@@ -339,6 +351,7 @@ impl Recorder {
             Order::Settings(settings) => {
                 self.alerts.set(&settings.alerts);
                 self.households.set(settings.sees_household.clone());
+                self.walks.set(settings.uplinks.clone());
                 if let Some(writer) = &mut self.writer {
                     writer.set_min_free_bytes(settings.keep.min_free_bytes);
                 }
@@ -364,6 +377,10 @@ impl Recorder {
 
     fn record(&mut self, observation: Observation) {
         let (Observation::New(sample) | Observation::Revised(sample)) = observation;
+        if let Some(rtt_ns) = sample.rtt_ns {
+            let at = sample.sent.saturating_add(rtt_ns);
+            self.walks.heard(sample.series, at);
+        }
         if self.writer.is_none() {
             if self.backlog.len() < BACKLOG {
                 self.backlog.push_back(observation);
@@ -419,6 +436,7 @@ impl Recorder {
         self.household(now);
         self.watch(now);
         self.note_cables();
+        self.note_walks(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);

@@ -11,6 +11,7 @@ use crate::keeper::Request;
 use crate::load::Tests;
 use crate::recorder::{Fact, Order, Settings};
 use crate::remote::Remotes;
+use crate::scout::Way;
 
 /// What of the configuration takes a restart to change, as it is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,5 +127,10 @@ pub(crate) fn settings(config: &Config) -> Settings {
             .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
             .collect(),
         test_every_ns: config.throughput.every_ns,
+        uplinks: config
+            .interfaces
+            .iter()
+            .map(|i| (i.name.clone(), Way::of(i)))
+            .collect(),
     }
 }

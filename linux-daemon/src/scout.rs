@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::path::{FirstHop, Outcome, Step};
+use bufferbane_core::trace::way::FLOW;
 use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Refusal, Report, Version, strip_ipv4_header};
 use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
@@ -30,9 +31,7 @@ const REVIEW: Duration = Duration::from_secs(900);
 /// Well-known addresses on whose way the provider's first hop is looked for.
 const FAR: [(Family, &str); 2] = [(Family::V4, "9.9.9.9"), (Family::V6, "2620:fe::fe")];
 /// The port that it is looked for with: traceroute's, at which no service listens.
-const FAR_PORT: u16 = 33434;
-/// The port that is sent from if it is free, so that load balancers see one flow every time.
-const FLOW_PORT: u16 = 33433;
+pub(crate) const FAR_PORT: u16 = 33434;
 
 /// How packets leave for an uplink's targets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -265,7 +264,7 @@ fn search(way: &Way, family: Family) -> io::Result<Outcome> {
         Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let from = SocketAddr::new(way.source.unwrap_or(any), FLOW_PORT);
+    let from = SocketAddr::new(way.source.unwrap_or(any), FLOW);
     let to = SocketAddr::new(far, FAR_PORT);
     let builder = way.socket(ProbeSocket::udp(family));
     let socket = HopSocket::new(builder.clone().bind(from), to);

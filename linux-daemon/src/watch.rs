@@ -317,6 +317,13 @@ impl Watcher {
         event
     }
 
+    /// A series beyond the access line that shows a notice's event, where one does.
+    pub(crate) fn seen_at(&self, notice: &Notice) -> Option<SeriesIndex> {
+        let shows = |w: &Watched| !w.near && notice.event.series.contains(w.place);
+        let all = self.series.iter().filter(|(_, w)| shows(w));
+        all.map(|(index, _)| *index).min()
+    }
+
     /// The store's number of what was told before, unless this is new.
     pub(crate) fn told_before(&self, notice: &Notice) -> Option<EventId> {
         self.told
@@ -339,6 +346,11 @@ fn number(names: &mut Vec<String>, name: &str) -> usize {
         names.push(name.to_owned());
         names.len() - 1
     })
+}
+
+/// Whether a series is to a host beyond the access line, or may be.
+pub(crate) fn is_far(info: &SeriesInfo) -> bool {
+    role(info) == Role::Far
 }
 
 /// What a series stands for. What has a private address and is not a reflector is near if it answers

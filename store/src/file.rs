@@ -9,8 +9,8 @@ use redb::{Database, ReadableDatabase};
 
 use crate::error::{OpenError, StoreError};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD,
-    META, MINUTES, MODE, REDB_MAGIC, SCHEMA, SERIES, TAIL, TESTS,
+    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH,
+    HOURS, LOAD, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA, SERIES, TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -249,6 +249,8 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(CAPACITY)?;
     tx.open_table(LOAD)?;
     tx.open_table(CABLE)?;
+    tx.open_table(PATHS)?;
+    tx.open_table(ESCALATIONS)?;
     tx.open_table(TAIL)?;
     tx.commit()?;
     Ok(())

@@ -7,6 +7,7 @@ use crate::capacity::Capacity;
 use crate::codec::{from_json, to_json};
 use crate::loadtest::LoadTest;
 use crate::model::{Event, Health, SeriesInfo, Trust};
+use crate::paths::{Look, StoredPath};
 use crate::tail::{self, Change, Form, Tail};
 use crate::timemap::{Anchor, TimeMap};
 
@@ -85,6 +86,8 @@ pub fn rows(bytes: &[u8]) {
         let _ = health.send_late().map(|h| h.quantile(0.99));
     }
     row::<Capacity>(bytes);
+    row::<Look>(bytes);
+    row::<StoredPath>(bytes);
 
     let mut anchors: Vec<Anchor> = bytes
         .as_chunks::<18>()

@@ -18,6 +18,7 @@ mod floors;
 pub mod fuzzing;
 mod loadtest;
 mod model;
+mod paths;
 mod query;
 mod reader;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust, by_reason,
 };
+pub use paths::{Escalation, KnownPath, Look, Path, PathEnd, PathHop};
 pub use query::{Bucket, Gap, Overview, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};

@@ -10,6 +10,7 @@ use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use crate::capacity;
 use crate::error::StoreError;
 use crate::model::Trust;
+use crate::paths;
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HOUR_NS, HOURS, MINUTES, SeriesTime};
 use crate::timemap::{Anchor, TimeMap};
 use crate::writer::Writer;
@@ -140,6 +141,7 @@ impl Writer {
         }
         // As long as hours: small rows, and what a line carried a year ago is worth knowing.
         others |= capacity::forget(&tx, &hours)?;
+        others |= paths::forget(&tx, &hours)?;
         report.unfinished = rows == 0;
         if others || report.blocks + report.minutes + report.hours > 0 {
             tx.commit()?;

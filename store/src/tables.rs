@@ -63,6 +63,15 @@ pub(crate) const LOAD: TableDefinition<'_, LineTime<'static>, &[u8]> =
 pub(crate) const CABLE: TableDefinition<'_, LineTime<'static>, &[u8]> =
     TableDefinition::new("cable");
 
+/// Ways to targets: `StoredPath` of `paths.rs` as JSON, by when each was first seen and whose it is. Older
+/// files lack the table.
+pub(crate) const PATHS: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("paths");
+/// What was seen of ways when something looked wrong: `Look` as JSON, likewise. Older files lack the
+/// table.
+pub(crate) const ESCALATIONS: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("escalations");
+
 /// Length of a short rollup window, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
 /// Length of a long one, ns.

@@ -21,6 +21,7 @@ use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_p
 use crate::floors::{Floors, Recent};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
+use crate::paths;
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, SERIES, TESTS};
 use resume::insert_block;
 use rollups::{complete_last_hour, write_minutes};
@@ -86,6 +87,7 @@ struct Pending {
     tests: Vec<(TestId, LoadTest)>,
     health: Vec<(u64, Health)>,
     lines: capacity::Pending,
+    paths: paths::Pending,
     revisions: Vec<(SeriesId, Sample, Stored)>,
 }
 
@@ -257,6 +259,10 @@ impl Writer {
         &mut self.pending.lines
     }
 
+    pub(crate) const fn pending_paths(&mut self) -> &mut paths::Pending {
+        &mut self.pending.paths
+    }
+
     /// Samples that are not durable yet.
     #[must_use]
     pub const fn uncommitted(&self) -> u64 {
@@ -412,7 +418,8 @@ impl Writer {
         for (mono, row) in &p.health {
             health.insert((self.boot, *mono), to_json(row)?.as_slice())?;
         }
-        p.lines.write(tx, self.boot)
+        p.lines.write(tx, self.boot)?;
+        p.paths.write(tx, self.boot)
     }
 
     /// The open file, opened again if an error closed it.

@@ -7,7 +7,10 @@ use std::path::Path;
 use bufferbane_core::detect::cable::{Loss, Reading};
 use bufferbane_core::household::{Household, Minute, Seen};
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Capacity, Direction, Method, Reader, Retention, Trust};
+use bufferbane_store::{
+    Capacity, Direction, Escalation, EventId, KnownPath, Look, Method, Path as Way, PathEnd,
+    PathHop, Reader, Retention, Trust,
+};
 use common::{S, START_WALL_NS, writer};
 
 fn minute() -> Minute {
@@ -165,4 +168,99 @@ fn what_a_cable_shows_is_kept_once_copied_and_given_up() {
         .unwrap();
     w.close().unwrap();
     assert_eq!(read(&path, i64::MIN, i64::MAX), all[2..]);
+}
+
+fn way(end: PathEnd, hops: &[[u8; 4]]) -> Way {
+    let hop = |a: &[u8; 4]| PathHop {
+        addresses: vec![(*a).into()],
+        sent: 3,
+        answered: 2,
+        rtt_min_ns: Some(400_000),
+        rtt_mean_ns: Some(500_000),
+    };
+    Way {
+        interface: "eth0".into(),
+        target: "quad9".into(),
+        address: [9, 9, 9, 9].into(),
+        source: Some([192, 168, 1, 2].into()),
+        end,
+        hops: hops.iter().map(hop).collect(),
+    }
+}
+
+#[test]
+fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let wall = |s: u64| START_WALL_NS + (s * S) as i64;
+    let whole = way(
+        PathEnd::Target,
+        &[[192, 168, 1, 1], [100, 64, 0, 1], [9, 9, 9, 9]],
+    );
+    let cut = way(PathEnd::Silence, &[[192, 168, 1, 1]]);
+    let other = way(PathEnd::Target, &[[192, 168, 1, 1], [9, 9, 9, 9]]);
+    assert_eq!(
+        [&whole, &cut, &other].map(Way::provider),
+        [Some(2), None, None]
+    );
+    w.path(at(60), at(60), 1, whole.clone());
+    w.path(at(100), at(900), 2, other.clone());
+    w.commit().unwrap();
+    w.path(at(60), at(500_000), 2, whole.clone());
+    let look = Look {
+        events: vec![EventId(7)],
+        took_ns: S,
+        usual_hops: Some(3),
+        other_from: None,
+        path: cut,
+    };
+    w.escalation(at(100), look.clone());
+    w.commit().unwrap();
+
+    let read = |path: &Path, from, to| {
+        let r = Reader::open(path).unwrap();
+        let paths = r.paths(from, to).unwrap();
+        let looks = r.escalations(from, to).unwrap();
+        (paths, looks)
+    };
+    let all = read(&path, i64::MIN, i64::MAX);
+    let known = |first, last, walks, path: &Way| KnownPath {
+        first_ns: wall(first),
+        last_ns: wall(last),
+        walks,
+        path: path.clone(),
+    };
+    assert_eq!(
+        all.0,
+        [known(60, 500_000, 2, &whole), known(100, 900, 2, &other)]
+    );
+    let seen = Escalation {
+        at_ns: wall(100),
+        look,
+    };
+    assert_eq!(all.1, [seen]);
+    // What began before a range and is seen in it belongs to it.
+    let late = read(&path, wall(1000), wall(2000));
+    assert_eq!((late.0.len(), late.1.len()), (1, 0));
+    let early = read(&path, wall(0), wall(60));
+    assert_eq!((early.0.len(), early.1.len()), (0, 0));
+
+    let copy = dir.path().join("copy.redb");
+    Reader::open(&path).unwrap().copy(&copy).unwrap();
+    assert_eq!(read(&copy, i64::MIN, i64::MAX), all);
+
+    let retention = Retention {
+        samples_ns: None,
+        minutes_ns: None,
+        hours_ns: Some(86_400 * S),
+        max_bytes: None,
+    };
+    w.enforce_retention(&retention, wall(500_100), Trust::Disciplined)
+        .unwrap();
+    w.close().unwrap();
+    let (paths, looks) = read(&path, i64::MIN, i64::MAX);
+    assert_eq!(paths, [known(60, 500_000, 2, &whole)]);
+    assert_eq!(looks, []);
 }

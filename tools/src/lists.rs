@@ -34,6 +34,9 @@ pub(crate) fn events(args: &Events) -> Result<(), Fail> {
     for e in &events {
         text.push_str(report::event_line(e, &zone).trim_start());
         text.push('\n');
+        for look in report::looks(e, &zone) {
+            text.push_str(&format!("  {look}\n"));
+        }
     }
     out::print(&text.replace('\u{a0}', " "))
 }

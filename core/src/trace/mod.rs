@@ -9,6 +9,7 @@
 //! way is lost at every hop from there on.
 
 mod message;
+pub mod way;
 
 use core::net::IpAddr;
 

@@ -7,7 +7,7 @@ use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
 use super::trust;
-use super::{Fact, Recorder, SECOND_NS, note};
+use super::{Fact, Recorder, SECOND_NS, note, paths};
 use crate::alerts::News;
 use crate::status::SeriesStatus;
 
@@ -197,6 +197,10 @@ impl Recorder {
         let id = writer.event(event.clone());
         note(&self.status, &self.meters, id, &event);
         self.alerts.tell(News::Begin, id, &event);
+        if lasts {
+            let looks = self.walks.begins(clock::now(), id, &event, None);
+            paths::record(writer, looks);
+        }
         if let Some(name) = name.filter(|_| lasts) {
             self.open_events.insert(name, (id, event));
         }
@@ -211,6 +215,7 @@ impl Recorder {
             event.end_ns = Some(at.as_nanos());
             note(&self.status, &self.meters, id, &event);
             self.alerts.tell(News::End, id, &event);
+            self.walks.ends(clock::now(), id);
             w.update_event(id, event);
             self.commit_soon = true;
         }

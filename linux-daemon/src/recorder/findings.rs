@@ -5,7 +5,7 @@ use bufferbane_core::household::SURE;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method};
 
-use super::{Recorder, note};
+use super::{Recorder, note, paths};
 use crate::alerts::News;
 use crate::household::Heard;
 
@@ -114,6 +114,19 @@ impl Recorder {
                     id
                 }
             };
+            match known {
+                None => {
+                    let seen_at = self.watcher.seen_at(&notice);
+                    paths::record(writer, self.walks.begins(now, id, &event, seen_at));
+                    if let Some(target) = event.target.as_deref()
+                        && event.kind == "route_change"
+                    {
+                        self.walks.rerouted(now, Some((&event.interface, target)));
+                    }
+                }
+                Some(_) if over => self.walks.ends(now, id),
+                Some(_) => {}
+            }
             note(&self.status, &self.meters, id, &event);
             let place = [&event.interface, event.kind.as_str()].join(" ");
             let news = match known {

@@ -5,7 +5,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 
 use crate::error::StoreError;
 use crate::tables::{
-    BLOCKS, CABLE, CAPACITY, EVENTS, FLOORS, HEALTH, HOURS, LOAD, MINUTES, SeriesTime, TESTS,
+    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HOURS, LOAD, MINUTES, PATHS,
+    SeriesTime, TESTS,
 };
 
 /// Stretches of a table of which rows are looked at.
@@ -77,6 +78,8 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     used += of_rows(tx, CAPACITY)?;
     used += of_rows(tx, LOAD)?;
     used += of_rows(tx, CABLE)?;
+    used += of_rows(tx, PATHS)?;
+    used += of_rows(tx, ESCALATIONS)?;
     Ok(used)
 }
 

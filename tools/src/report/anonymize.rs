@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 use super::model::Report;
+use super::paths::Way;
 
 /// Takes out the names of host, interfaces and targets, what `stores` are called where there are
 /// several, and addresses wherever they are.
@@ -23,6 +24,11 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
     for e in &report.events {
         names.interface(&e.interface);
         e.target.iter().for_each(|t| names.target(t));
+        e.seen.iter().for_each(|s| names.target(&s.way.target));
+    }
+    for k in &report.paths {
+        names.interface(&k.way.interface);
+        names.target(&k.way.target);
     }
     // What an uplink carried is known where nothing was probed over it, too.
     for value in report.load.iter().chain(&report.capacity) {
@@ -49,7 +55,9 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         e.interface = names.of_interface(&e.interface);
         e.target = e.target.as_deref().map(|t| names.of_target(t));
         e.values.values_mut().for_each(|v| names.scrub_value(v));
+        e.seen.iter_mut().for_each(|s| names.hide(&mut s.way));
     }
+    report.paths.iter_mut().for_each(|k| names.hide(&mut k.way));
     for g in &mut report.grades {
         g.interface = names.of_interface(&g.interface);
     }
@@ -120,6 +128,15 @@ impl Names {
     /// What a target is called now.
     fn of_target(&self, name: &str) -> String {
         self.targets.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Hides where a way leads; which hop is whose stays.
+    fn hide(&self, way: &mut Way) {
+        way.interface = self.of_interface(&way.interface);
+        way.target = self.of_target(&way.target);
+        way.address = self.scrub(&way.address);
+        let addresses = way.hops.iter_mut().flat_map(|h| &mut h.addresses);
+        addresses.for_each(|a| *a = self.scrub(a));
     }
 
     /// `text` without the names and without addresses.

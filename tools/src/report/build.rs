@@ -12,7 +12,7 @@ use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
     Stamps, Time, Timestamps,
 };
-use super::{cable, cover, health, lines, outages};
+use super::{cable, cover, health, lines, outages, paths};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -90,6 +90,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         grades: Vec::new(),
         outages: outages::count(&events, from, to, &zone),
         compared: Vec::new(),
+        paths: paths::known(reader, selection, range)?,
         events,
     };
     let infos: Vec<SeriesInfo> = ids.iter().map(|(_, info)| info.clone()).collect();
@@ -390,8 +391,10 @@ pub(crate) fn events(
             direction: e.direction,
             values: e.values,
             text: e.text,
+            seen: Vec::new(),
         })
         .collect();
+    paths::put_to(&mut events, reader, range)?;
     events.sort_by_key(|e| (e.start, e.id));
     Ok(events)
 }

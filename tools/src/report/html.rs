@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, explore, words};
+use super::{cable, cover, explore, paths, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -75,6 +75,7 @@ pub(crate) fn render(
     page.push_str(&explore::section(material, zone));
     charts(&mut page, [material, phone], zone)?;
     events(&mut page, report, zone);
+    ways(&mut page, report, zone);
     gaps(&mut page, report, zone);
     complaint(&mut page, report, zone);
     measurement(&mut page, report, zone);
@@ -416,6 +417,19 @@ fn events(page: &mut String, report: &Report, zone: &TimeZone) {
     }
 }
 
+/// The ways to targets.
+fn ways(page: &mut String, report: &Report, zone: &TimeZone) {
+    let lines = paths::lines(report, zone);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Paths</h2>\n<ul class=\"plain\">\n");
+    for line in lines {
+        push(page, format_args!("<li>{}</li>\n", escape(&line)));
+    }
+    page.push_str("</ul>\n");
+}
+
 fn load_tests(page: &mut String, report: &Report, zone: &TimeZone) {
     let lines = words::load_tests(report, zone);
     if lines.is_empty() {
@@ -447,7 +461,11 @@ fn event(e: &Event, zone: &TimeZone) -> Vec<String> {
         escape(&e.kind),
         length,
         escape(if place.is_empty() { "this host" } else { "" }) + &escape(&place.join(" → ")),
-        escape(&e.text),
+        paths::looks(e, zone)
+            .iter()
+            .fold(escape(&e.text), |text, look| {
+                text + "<small>" + &escape(look) + "</small>"
+            }),
     ]
 }
 

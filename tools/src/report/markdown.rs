@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::Report;
-use super::{cable, cover, text, words};
+use super::{cable, cover, paths, text, words};
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
 use crate::when;
 
@@ -100,9 +100,19 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
             "- {}\n",
             escape(text::event_line(event, zone).trim())
         ));
+        for look in paths::looks(event, zone) {
+            out.push_str(&format!("  - {}\n", escape(&look)));
+        }
     }
     if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
         out.push_str(&format!("- and {} more\n", count(more as u64 + 1)));
+    }
+    let paths = paths::lines(report, zone);
+    if !paths.is_empty() {
+        out.push_str("\n## Paths\n\n");
+        for line in paths {
+            out.push_str(&format!("- {}\n", escape(&line)));
+        }
     }
     let cover = cover::paragraphs(report, zone);
     if !cover.is_empty() {

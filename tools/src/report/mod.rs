@@ -12,6 +12,7 @@ mod lines;
 mod markdown;
 mod model;
 mod outages;
+mod paths;
 mod several;
 mod text;
 mod verdict;
@@ -24,6 +25,7 @@ use jiff::tz::TimeZone;
 
 pub(crate) use build::{events, range_of_events, spread};
 pub(crate) use model::{Event, Time};
+pub(crate) use paths::looks;
 pub(crate) use text::event_line;
 
 use crate::args::{Report as Arguments, Selection};

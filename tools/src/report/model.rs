@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::cable::Cable;
 use super::compare::Change;
 use super::outages::Outages;
+use super::paths::{KnownWay, Seen};
 use crate::loads::{Bufferbloat, Throughput};
 
 /// The name of this format.
@@ -54,6 +55,8 @@ pub(crate) struct Report {
     pub(crate) outages: Vec<Outages>,
     /// What changed from one range to another, where that was asked for.
     pub(crate) compared: Vec<Compared>,
+    /// The ways to targets, hop by hop.
+    pub(crate) paths: Vec<KnownWay>,
     /// What happened.
     pub(crate) events: Vec<Event>,
 }
@@ -409,4 +412,6 @@ pub(crate) struct Event {
     pub(crate) values: Map<String, Value>,
     /// A sentence for people.
     pub(crate) text: String,
+    /// What was seen of the way to a target because of it.
+    pub(crate) seen: Vec<Seen>,
 }

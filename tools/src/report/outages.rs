@@ -120,6 +120,7 @@ mod tests {
             end: to_s.map(|s| Time(s * S)),
             values: serde_json::Map::new(),
             text: String::new(),
+            seen: Vec::new(),
         }
     }
 

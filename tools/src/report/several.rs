@@ -104,6 +104,7 @@ impl Stores {
             all.clock.extend(more.clock);
             all.load.extend(more.load);
             all.capacity.extend(more.capacity);
+            all.paths.extend(more.paths);
             match (&mut all.cable, more.cable) {
                 (Some(all), Some(more)) => all.findings.extend(more.findings),
                 (none, more) => *none = none.take().or(more),
@@ -226,8 +227,11 @@ fn rename(report: &mut Report, label: &str) {
         .for_each(|o| name(&mut o.interface));
     let found = report.cable.iter_mut().flat_map(|c| &mut c.findings);
     found.for_each(|f| name(&mut f.interface));
-    report
-        .events
-        .iter_mut()
-        .for_each(|e| name(&mut e.interface));
+    let known = report.paths.iter_mut();
+    known.for_each(|k| name(&mut k.way.interface));
+    for e in &mut report.events {
+        name(&mut e.interface);
+        let seen = e.seen.iter_mut();
+        seen.for_each(|s| name(&mut s.way.interface));
+    }
 }

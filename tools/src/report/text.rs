@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, words};
+use super::{cable, cover, paths, words};
 use crate::show::{clean, count, cut, millis_or_dash, percent, stretch, table};
 use crate::when;
 
@@ -63,12 +63,22 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     }
     for event in report.events.iter().take(MOST_EVENTS) {
         out.push_str(&wrap(&event_line(event, zone), 2));
+        for look in paths::looks(event, zone) {
+            out.push_str(&wrap(&format!("    {look}"), 6));
+        }
     }
     if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
         out.push_str(&format!(
             "  and {} more: bbtool events\n",
             count(more as u64 + 1)
         ));
+    }
+    let paths = paths::lines(report, zone);
+    if !paths.is_empty() {
+        out.push_str("\nPaths\n");
+        for line in paths {
+            out.push_str(&wrap(&format!("  {line}"), 4));
+        }
     }
     let cover = cover::paragraphs(report, zone);
     if !cover.is_empty() {

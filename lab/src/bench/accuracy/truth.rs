@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bufferbane_core::trace::way::FLOW;
+
 use crate::link::{Flow, Passage, Way};
 
 /// How long one packet and its answer were on the line.
@@ -66,9 +68,10 @@ fn numbered(up: &[Passage], down: &[Passage], number: impl Fn(&Passage) -> u64) 
     Exchanges(up.iter().map(pair).collect())
 }
 
-/// ICMP echoes with `far`, by sequence number. One program talks to each address.
+/// ICMP echoes with `far`, by sequence number. One program talks to each address, and those by which ours
+/// walks the way there are left out.
 pub(super) fn echoes(log: &[Passage], far: IpAddr) -> Truth {
-    let pick = |f: &Flow| matches!(f, Flow::Echo(..));
+    let pick = |f: &Flow| matches!(f, Flow::Echo(identifier, _) if *identifier != FLOW);
     let number = |p: &Passage| match p.flow {
         Flow::Echo(_, seq) => u64::from(seq),
         _ => 0,

@@ -1,0 +1,345 @@
+//! The ways to one target: the one it is reached by now, and some that it was reached by before.
+
+use std::collections::VecDeque;
+
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::trace::ADDRESSES;
+use bufferbane_core::trace::way::{Against, against, reach};
+use bufferbane_store::{Path, PathEnd, PathHop};
+
+/// Ways that are remembered: one that comes back is no new one.
+const KEPT: usize = 8;
+/// So many walks in a row that end early make a way that ends there.
+const SHORTER: u32 = 4;
+/// So many changes are told in a day; the store has them all.
+const TOLD: usize = 4;
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// A way, and when it was seen.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) first: Monotonic,
+    pub(super) last: Monotonic,
+    pub(super) walks: u64,
+    pub(super) path: Path,
+}
+
+/// The way has become another.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    /// When that was first seen.
+    pub(crate) since: Monotonic,
+    /// The first hop that is another, from 1.
+    pub(crate) hop: u8,
+    /// The way before.
+    pub(crate) before: Path,
+    /// The way now.
+    pub(crate) after: Path,
+}
+
+/// What a walk says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Nothing: it did not come as far as others did.
+    Nothing,
+    /// It went another way; another walk has to say so too.
+    Doubt,
+    /// The way is the one that [`Ways::now`] gives.
+    Seen,
+    /// It is, and it is another than before.
+    Changed(Box<Changed>),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    kept: Vec<Kept>,
+    /// Index of the way now.
+    current: usize,
+    /// Another way, seen once.
+    candidate: Option<(Monotonic, Path)>,
+    /// Walks in a row that ended early.
+    shorter: u32,
+    told: VecDeque<Monotonic>,
+}
+
+impl Ways {
+    /// The way now.
+    pub(super) fn now(&self) -> Option<&Kept> {
+        self.kept.get(self.current)
+    }
+
+    /// A walk that began at `at`. In trouble a walk that ends early says nothing of the time after.
+    pub(super) fn hear(&mut self, at: Monotonic, path: Path, in_trouble: bool) -> Said {
+        if path.hops.is_empty() {
+            return Said::Nothing;
+        }
+        let Some(now) = self.now() else {
+            self.turn_to(at, path);
+            return Said::Seen;
+        };
+        match against(now.path.shape(), path.shape()) {
+            Against::Same => {
+                let is_farther = reach(&path.hops) > reach(&now.path.hops);
+                let is_known = |k: &Kept| {
+                    let same = against(k.path.shape(), path.shape()) == Against::Same;
+                    same && reach(&k.path.hops) >= reach(&path.hops)
+                };
+                // A way that ended early has come to the end of a longer one again.
+                if let Some(i) = self.kept.iter().position(is_known).filter(|_| is_farther) {
+                    self.current = i;
+                }
+                self.kept[self.current].add(at, path);
+                (self.shorter, self.candidate) = (0, None);
+                Said::Seen
+            }
+            Against::Shorter => {
+                self.candidate = None;
+                self.shorter += u32::from(!in_trouble);
+                if self.shorter < SHORTER {
+                    return Said::Nothing;
+                }
+                self.turn_to(at, path);
+                Said::Seen
+            }
+            Against::Other(hop) => {
+                let confirmed = self
+                    .candidate
+                    .take()
+                    .filter(|(_, c)| !is_other(c, &path) && !is_other(&path, c));
+                let Some((since, _)) = confirmed else {
+                    self.candidate = Some((at, path));
+                    return Said::Doubt;
+                };
+                let before = self.kept[self.current].path.clone();
+                self.turn_to(at, path.clone());
+                if !self.may_tell(at) {
+                    return Said::Seen;
+                }
+                Said::Changed(Box::new(Changed {
+                    since,
+                    hop,
+                    before,
+                    after: path,
+                }))
+            }
+        }
+    }
+
+    /// `path` is the way from now on: one that is known, or a new one.
+    fn turn_to(&mut self, at: Monotonic, path: Path) {
+        self.shorter = 0;
+        let same = |k: &Kept| against(k.path.shape(), path.shape()) == Against::Same;
+        if let Some(known) = self.kept.iter().position(same) {
+            self.current = known;
+            self.kept[known].add(at, path);
+            return;
+        }
+        if self.kept.len() >= KEPT {
+            let oldest = self.kept.iter().enumerate().min_by_key(|(_, k)| k.last);
+            if let Some((i, _)) = oldest {
+                self.kept.remove(i);
+            }
+        }
+        self.kept.push(Kept {
+            first: at,
+            last: at,
+            walks: 1,
+            path,
+        });
+        self.current = self.kept.len() - 1;
+    }
+
+    fn may_tell(&mut self, at: Monotonic) -> bool {
+        self.told.retain(|t| at.saturating_since(*t) < DAY_NS);
+        let may = self.told.len() < TOLD;
+        if may {
+            self.told.push_back(at);
+        }
+        may
+    }
+}
+
+fn is_other(a: &Path, b: &Path) -> bool {
+    matches!(against(a.shape(), b.shape()), Against::Other(_))
+}
+
+impl Kept {
+    /// The same way, walked once more.
+    fn add(&mut self, at: Monotonic, more: Path) {
+        self.last = self.last.max(at);
+        self.walks += 1;
+        if self.path.end != PathEnd::Target {
+            self.path.end = more.end;
+        }
+        self.path.source = more.source.or(self.path.source);
+        for (i, hop) in more.hops.into_iter().enumerate() {
+            match self.path.hops.get_mut(i) {
+                Some(known) => add(known, hop),
+                None => self.path.hops.push(hop),
+            }
+        }
+    }
+}
+
+fn add(known: &mut PathHop, more: PathHop) {
+    for address in more.addresses {
+        if !known.addresses.contains(&address) && known.addresses.len() < ADDRESSES {
+            known.addresses.push(address);
+        }
+    }
+    let sum = |h: &PathHop, mean_ns| u128::from(h.answered) * u128::from(mean_ns);
+    known.rtt_mean_ns = match (known.rtt_mean_ns, more.rtt_mean_ns) {
+        (Some(a), Some(b)) => {
+            let of = u128::from(known.answered + more.answered);
+            let all = sum(known, a)
+                + sum(
+                    &PathHop {
+                        answered: more.answered,
+                        ..PathHop::default()
+                    },
+                    b,
+                );
+            u64::try_from(all / of.max(1)).ok()
+        }
+        (a, b) => a.or(b),
+    };
+    known.rtt_min_ns = match (known.rtt_min_ns, more.rtt_min_ns) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    known.sent += more.sent;
+    known.answered += more.answered;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Monotonic {
+        Monotonic::from_nanos(s * 1_000_000_000)
+    }
+
+    /// A way of these routers; 9 is the target, 0 nobody.
+    fn path(hops: &[u8]) -> Path {
+        let hop = |n: &u8| match n {
+            0 => PathHop {
+                sent: 3,
+                ..PathHop::default()
+            },
+            n => PathHop {
+                addresses: vec![[10, 0, 0, *n].into()],
+                sent: 3,
+                answered: 2,
+                rtt_min_ns: Some(1000),
+                rtt_mean_ns: Some(1000 + u64::from(*n)),
+            },
+        };
+        Path {
+            interface: "eth0".into(),
+            target: "x".into(),
+            address: [10, 0, 0, 9].into(),
+            source: None,
+            end: if hops.last() == Some(&9) {
+                PathEnd::Target
+            } else {
+                PathEnd::Silence
+            },
+            hops: hops.iter().map(hop).collect(),
+        }
+    }
+
+    #[test]
+    fn a_way_is_summed_up_and_silent_hops_become_known() {
+        let mut ways = Ways::default();
+        assert!(matches!(
+            ways.hear(at(0), path(&[1, 0, 9]), false),
+            Said::Seen
+        ));
+        assert!(matches!(
+            ways.hear(at(900), path(&[1, 2, 9]), false),
+            Said::Seen
+        ));
+        let now = ways.now().unwrap();
+        assert_eq!((now.first, now.last, now.walks), (at(0), at(900), 2));
+        let hops = &now.path.hops;
+        assert_eq!((hops[0].sent, hops[0].answered), (6, 4));
+        assert_eq!((hops[1].sent, hops[1].answered), (6, 2));
+        assert_eq!(hops[1].rtt_mean_ns, Some(1002));
+        assert_eq!(hops[2].rtt_mean_ns, Some(1009));
+    }
+
+    #[test]
+    fn another_way_has_to_be_seen_twice_and_one_that_comes_back_is_known() {
+        let mut ways = Ways::default();
+        ways.hear(at(0), path(&[1, 2, 9]), false);
+        // Seen once in two is how a load balancer looks.
+        for s in [1, 3, 5] {
+            assert!(matches!(
+                ways.hear(at(s), path(&[1, 3, 9]), false),
+                Said::Doubt
+            ));
+            assert!(matches!(
+                ways.hear(at(s + 1), path(&[1, 2, 9]), false),
+                Said::Seen
+            ));
+        }
+        // Two that are seen once each are not one seen twice.
+        ways.hear(at(10), path(&[1, 3, 9]), false);
+        let said = ways.hear(at(11), path(&[1, 3, 0, 9]), false);
+        assert!(matches!(said, Said::Doubt), "{said:?}");
+        let said = ways.hear(at(12), path(&[1, 3, 0, 9]), false);
+        let Said::Changed(changed) = said else {
+            panic!("{said:?}");
+        };
+        assert_eq!((changed.since, changed.hop), (at(11), 2));
+        let lengths = [&changed.before, &changed.after].map(|p| p.hops.len());
+        assert_eq!(lengths, [3, 4]);
+        ways.hear(at(20), path(&[1, 2, 9]), false);
+        let said = ways.hear(at(21), path(&[1, 2, 9]), false);
+        assert!(matches!(said, Said::Changed(_)), "{said:?}");
+        let now = ways.now().unwrap();
+        assert_eq!((now.first, now.last), (at(0), at(21)));
+        assert_eq!(ways.kept.len(), 2);
+    }
+
+    #[test]
+    fn a_way_that_ends_early_is_one_only_where_that_stays() {
+        let mut ways = Ways::default();
+        ways.hear(at(0), path(&[1, 2, 9]), false);
+        for s in 1..10 {
+            assert!(matches!(ways.hear(at(s), path(&[1]), true), Said::Nothing));
+        }
+        for s in 10..13 {
+            assert!(matches!(ways.hear(at(s), path(&[1]), false), Said::Nothing));
+        }
+        assert!(matches!(ways.hear(at(13), path(&[]), false), Said::Nothing));
+        assert_eq!(ways.now().unwrap().path.hops.len(), 3);
+        assert!(matches!(ways.hear(at(14), path(&[1]), false), Said::Seen));
+        assert_eq!(ways.now().unwrap().path.hops.len(), 1);
+        // And back.
+        assert!(matches!(
+            ways.hear(at(15), path(&[1, 2, 9]), false),
+            Said::Seen
+        ));
+        let now = ways.now().unwrap();
+        assert_eq!((now.first, now.last), (at(0), at(15)));
+    }
+
+    #[test]
+    fn memory_and_what_is_told_are_bounded() {
+        let mut ways = Ways::default();
+        let mut told = 0;
+        for n in 0..40u64 {
+            let other = path(&[1, 10 + n as u8, 9]);
+            ways.hear(at(n * 10), other.clone(), false);
+            let said = ways.hear(at(n * 10 + 1), other.clone(), false);
+            told += usize::from(matches!(said, Said::Changed(_)));
+            assert_eq!(
+                ways.now().unwrap().path.hops[1].addresses,
+                other.hops[1].addresses
+            );
+        }
+        assert_eq!((ways.kept.len(), told), (KEPT, TOLD));
+    }
+}

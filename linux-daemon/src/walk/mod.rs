@@ -1,0 +1,466 @@
+//! The ways to targets: walked now and then, hop by hop, so that it is known which they are, and at once
+//! when something looks wrong, so that it is known where they end then.
+//!
+//! Walking happens on a thread of its own (`worker`), one way at a time, a few messages a second. The
+//! recorder drives this, and never waits for it. docs/paths.md says when what is walked.
+
+mod budget;
+mod known;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::trace::way::{Against, against};
+use bufferbane_store::{Event, EventId, Look, Path, PathEnd, SeriesInfo};
+
+use crate::scout::{MODEM, Way};
+use crate::watch;
+use budget::Budget;
+pub(crate) use known::Changed;
+use known::{Said, Ways};
+use worker::{Errand, Walked, Worker};
+
+const S: u64 = 1_000_000_000;
+/// The first walk to a target comes this long after it is probed, ns: a start has enough to do.
+const FIRST_NS: u64 = 10 * S;
+/// How soon a way is walked again, ns.
+const AGAIN_NS: u64 = 900 * S;
+/// The same after one that was given up, or that another has to confirm, ns.
+const SOON_NS: u64 = 5 * S;
+/// Between two walks that nothing asks for, ns.
+const APART_NS: u64 = 2 * S;
+/// Ways that are walked at most.
+const TARGETS: usize = 128;
+/// An uplink is silent if nobody beyond it has answered for this long and some slots of its fastest
+/// series, ns.
+const SILENT_NS: u64 = S;
+const SILENT_SLOTS: u64 = 3;
+/// Looks that events may still turn out to belong to, and for how long, ns: a short outage is told when
+/// it is over and what came after it is known.
+const LOOKS: usize = 32;
+const LOOK_NS: u64 = 900 * S;
+/// What was seen this long before an event began may belong to it, ns: edges are not exact.
+const EARLY_NS: u64 = S;
+/// A look this recent need not be repeated, ns.
+const RECENT_NS: u64 = 30 * S;
+/// Kinds of events whose begin is worth a look at the way.
+const KINDS: [&str; 11] = [
+    "latency_spike",
+    "high_jitter",
+    "packet_loss",
+    "loss_burst",
+    "periodic_loss",
+    "micro_outage",
+    "outage",
+    "routing_fault",
+    "interface_differs",
+    "family_differs",
+    "reflector_lost",
+];
+
+/// Interface, target's name and address.
+type Key = (String, String, IpAddr);
+
+/// What is to be recorded.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A way that was seen: when first and last, and how often.
+    Way(Monotonic, Monotonic, u64, Path),
+    /// The way to a target has become another.
+    Changed(Box<Changed>),
+    /// What was seen when something looked wrong, and when.
+    Look(Monotonic, Look),
+}
+
+/// A way that is walked.
+#[derive(Debug)]
+struct Target {
+    series: BTreeSet<SeriesIndex>,
+    due: Monotonic,
+    ways: Ways,
+}
+
+/// A series that says whether an uplink is silent.
+#[derive(Debug)]
+struct Ear {
+    interface: String,
+    interval_ns: u64,
+    heard: Option<Monotonic>,
+}
+
+/// An uplink.
+#[derive(Debug)]
+struct Line {
+    budget: Budget,
+    /// Its silence has been noticed.
+    silent: bool,
+}
+
+/// A walk that was asked for.
+#[derive(Debug)]
+struct Asked {
+    key: Key,
+    /// `None` where nothing looks wrong.
+    events: Option<Vec<EventId>>,
+    /// When the thread was given it.
+    begun: Option<Monotonic>,
+}
+
+/// See the module.
+pub(crate) struct Walks {
+    worker: Option<Worker>,
+    /// How packets leave through interfaces that are configured.
+    uplinks: BTreeMap<String, Way>,
+    targets: BTreeMap<Key, Target>,
+    ears: HashMap<SeriesIndex, Ear>,
+    lines: BTreeMap<String, Line>,
+    /// What waits for the thread, because something looks wrong.
+    asked: VecDeque<Asked>,
+    out: Option<Asked>,
+    done: Monotonic,
+    looks: VecDeque<(Monotonic, Look)>,
+    /// Why ways through an interface cannot be walked, as it was said last.
+    troubles: BTreeMap<String, String>,
+}
+
+impl Walks {
+    /// With the thread that walks; it ends with this.
+    pub(crate) fn start(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
+        let worker = Worker::start();
+        if let Err(e) = &worker {
+            log::warn!("paths are not walked: {e}");
+        }
+        Self {
+            worker: worker.ok(),
+            uplinks,
+            targets: BTreeMap::new(),
+            ears: HashMap::new(),
+            lines: BTreeMap::new(),
+            asked: VecDeque::new(),
+            out: None,
+            done: now,
+            looks: VecDeque::new(),
+            troubles: BTreeMap::new(),
+        }
+    }
+
+    /// How packets leave from now on.
+    pub(crate) fn set(&mut self, uplinks: BTreeMap<String, Way>) {
+        self.uplinks = uplinks;
+    }
+
+    /// A series that is probed from now on.
+    pub(crate) fn add(&mut self, now: Monotonic, index: SeriesIndex, info: &SeriesInfo) {
+        self.remove(index);
+        let Ok(address) = info.address.parse::<IpAddr>() else {
+            // A service: it is asked over ways that others are pinged on.
+            return;
+        };
+        if info.kind.asks_a_service() || address == MODEM {
+            return;
+        }
+        if watch::is_far(info) {
+            let ear = Ear {
+                interface: info.interface.clone(),
+                interval_ns: info.interval_ns,
+                heard: None,
+            };
+            self.ears.insert(index, ear);
+        }
+        let key = (info.interface.clone(), info.target.clone(), address);
+        if self.targets.len() >= TARGETS && !self.targets.contains_key(&key) {
+            return;
+        }
+        let target = self.targets.entry(key).or_insert_with(|| Target {
+            series: BTreeSet::new(),
+            due: now.saturating_add(FIRST_NS),
+            ways: Ways::default(),
+        });
+        target.series.insert(index);
+    }
+
+    /// A series is no longer probed.
+    pub(crate) fn remove(&mut self, index: SeriesIndex) {
+        self.ears.remove(&index);
+        self.targets.retain(|_, t| {
+            t.series.remove(&index);
+            !t.series.is_empty()
+        });
+    }
+
+    /// A series' probe was answered at `at`.
+    pub(crate) fn heard(&mut self, index: SeriesIndex, at: Monotonic) {
+        if let Some(ear) = self.ears.get_mut(&index) {
+            ear.heard = ear.heard.max(Some(at));
+        }
+    }
+
+    /// The ways to a target through an interface may have changed; of all where none is named.
+    pub(crate) fn rerouted(&mut self, now: Monotonic, place: Option<(&str, &str)>) {
+        for ((interface, target, _), t) in &mut self.targets {
+            if place.is_none_or(|p| p == (interface.as_str(), target.as_str())) {
+                t.due = t.due.min(now);
+            }
+        }
+    }
+
+    /// An event has begun, or has become known only now that it is over. One of `series` shows it.
+    /// Gives what belongs to it of what was seen before.
+    pub(crate) fn begins(
+        &mut self,
+        now: Monotonic,
+        id: EventId,
+        event: &Event,
+        series: Option<SeriesIndex>,
+    ) -> Vec<News> {
+        if !KINDS.contains(&event.kind.as_str()) {
+            return Vec::new();
+        }
+        let mut news = Vec::new();
+        let from = event.start_ns.saturating_sub(EARLY_NS);
+        let until = event.end_ns.unwrap_or(u64::MAX);
+        let mut is_seen = false;
+        for (at, look) in &mut self.looks {
+            let during = (from..=until).contains(&at.as_nanos());
+            if look.path.interface == event.interface && during {
+                look.events.push(id);
+                news.push(News::Look(*at, look.clone()));
+                is_seen |= now.saturating_since(*at) < RECENT_NS;
+            }
+        }
+        for asked in self.asked.iter_mut().chain(&mut self.out) {
+            let during = event.end_ns.is_none()
+                || asked
+                    .begun
+                    .is_some_and(|at| (from..=until).contains(&at.as_nanos()));
+            if asked.key.0 == event.interface
+                && during
+                && let Some(events) = &mut asked.events
+            {
+                events.push(id);
+                is_seen = true;
+            }
+        }
+        if event.end_ns.is_some() {
+            self.ends(now, id);
+        } else if !is_seen
+            && let Some(key) = self.worst(&event.interface, event.target.as_deref(), series)
+        {
+            self.ask(now, key, vec![id]);
+        }
+        news
+    }
+
+    /// An event is over: where its way ended early, it is walked once more.
+    pub(crate) fn ends(&mut self, now: Monotonic, id: EventId) {
+        let cut =
+            |(_, l): &&(Monotonic, Look)| l.events.contains(&id) && l.path.end != PathEnd::Target;
+        if let Some((_, look)) = self.looks.iter().rev().find(cut) {
+            let path = &look.path;
+            let key = (path.interface.clone(), path.target.clone(), path.address);
+            self.ask(now, key, vec![id]);
+        }
+    }
+
+    /// The way that most likely shows what is wrong: that of `series`, else of the target, else any
+    /// through the interface, and farther ones before those to addresses of a household.
+    fn worst(
+        &self,
+        interface: &str,
+        target: Option<&str>,
+        series: Option<SeriesIndex>,
+    ) -> Option<Key> {
+        let through = self.targets.iter().filter(|(k, _)| k.0 == interface);
+        let best = through.min_by_key(|((_, name, address), t)| {
+            let shows = series.is_some_and(|s| t.series.contains(&s));
+            let far = bufferbane_core::path::is_providers(*address, None);
+            (!shows, target != Some(name.as_str()), !far)
+        });
+        best.map(|(key, _)| key.clone())
+    }
+
+    fn ask(&mut self, now: Monotonic, key: Key, events: Vec<EventId>) {
+        let line = line(&mut self.lines, now, &key.0);
+        if self.worker.is_some() && line.budget.take(now) {
+            self.asked.push_back(Asked {
+                key,
+                events: Some(events),
+                begun: None,
+            });
+        }
+    }
+
+    /// Takes in what was walked, and sends what is due.
+    pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<News> {
+        let mut news = Vec::new();
+        while let Some(walked) = self.worker.as_ref().and_then(|w| w.returns.try_recv().ok()) {
+            self.done = now;
+            if let Some(asked) = self.out.take() {
+                self.take(now, asked, walked, &mut news);
+            }
+        }
+        self.looks
+            .retain(|(at, _)| now.saturating_since(*at) < LOOK_NS);
+        self.listen(now);
+        self.send(now);
+        news
+    }
+
+    fn take(&mut self, now: Monotonic, asked: Asked, walked: Walked, news: &mut Vec<News>) {
+        let Some(target) = self.targets.get_mut(&asked.key) else {
+            return;
+        };
+        let interface = &asked.key.0;
+        let path = match walked.path {
+            Ok(Some(path)) => path,
+            Ok(None) => {
+                target.due = now.saturating_add(SOON_NS);
+                return;
+            }
+            Err(why) => {
+                if self.troubles.get(interface) != Some(&why) {
+                    log::info!("paths through {interface} cannot be walked: {why}");
+                    self.troubles.insert(interface.clone(), why);
+                }
+                return;
+            }
+        };
+        self.troubles.remove(interface);
+        if let Some(events) = asked.events {
+            let known = target.ways.now().map(|k| &k.path);
+            let usual = known.filter(|p| p.end == PathEnd::Target);
+            let look = Look {
+                events,
+                took_ns: walked.took_ns,
+                usual_hops: usual.map(|p| p.hops.len() as u64),
+                other_from: known.and_then(|k| match against(k.shape(), path.shape()) {
+                    Against::Other(hop) => Some(hop.into()),
+                    Against::Same | Against::Shorter => None,
+                }),
+                path: path.clone(),
+            };
+            if !look.events.is_empty() {
+                news.push(News::Look(walked.begun, look.clone()));
+            }
+            if self.looks.len() >= LOOKS {
+                self.looks.pop_front();
+            }
+            self.looks.push_back((walked.begun, look));
+            // What is seen in trouble is a walk like every other, but for where it ends.
+            self.note(now, &asked.key, walked.begun, path, true, news);
+        } else {
+            self.note(now, &asked.key, walked.begun, path, false, news);
+        }
+    }
+
+    fn note(
+        &mut self,
+        now: Monotonic,
+        key: &Key,
+        begun: Monotonic,
+        path: Path,
+        in_trouble: bool,
+        news: &mut Vec<News>,
+    ) {
+        let Some(target) = self.targets.get_mut(key) else {
+            return;
+        };
+        match target.ways.hear(begun, path, in_trouble) {
+            Said::Nothing => return,
+            Said::Doubt => {
+                target.due = now.saturating_add(SOON_NS);
+                return;
+            }
+            Said::Seen => {}
+            Said::Changed(changed) => news.push(News::Changed(changed)),
+        }
+        if let Some(k) = target.ways.now() {
+            news.push(News::Way(k.first, k.last, k.walks, k.path.clone()));
+        }
+    }
+
+    /// Notices uplinks that have fallen silent, before probes count as lost.
+    fn listen(&mut self, now: Monotonic) {
+        let mut heard: BTreeMap<&str, (Monotonic, u64)> = BTreeMap::new();
+        for ear in self.ears.values() {
+            if let Some(at) = ear.heard {
+                let of = heard.entry(&ear.interface).or_insert((at, ear.interval_ns));
+                *of = (of.0.max(at), of.1.min(ear.interval_ns));
+            }
+        }
+        let mut fallen = Vec::new();
+        for (interface, (at, interval_ns)) in heard {
+            let patience = SILENT_NS.saturating_add(SILENT_SLOTS.saturating_mul(interval_ns));
+            let line = line(&mut self.lines, now, interface);
+            let silent = now.saturating_since(at) > patience;
+            if silent && !line.silent {
+                fallen.push(interface.to_owned());
+            }
+            line.silent = silent;
+        }
+        for interface in fallen {
+            let ear = |(_, e): &(&SeriesIndex, &Ear)| e.interface == interface;
+            let ears = self.ears.iter().filter(ear).map(|(index, _)| *index);
+            let first = ears.min();
+            if let Some(key) = self.worst(&interface, None, first) {
+                self.ask(now, key, Vec::new());
+            }
+        }
+    }
+
+    fn send(&mut self, now: Monotonic) {
+        let Some(worker) = &self.worker else {
+            return;
+        };
+        worker.hurry(!self.asked.is_empty());
+        if self.out.is_some() {
+            return;
+        }
+        let asked = match self.asked.pop_front() {
+            Some(asked) => asked,
+            None if now.saturating_since(self.done) < APART_NS => return,
+            None => {
+                let due = self.targets.iter_mut().filter(|(_, t)| t.due <= now);
+                let Some((key, target)) = due.min_by_key(|(_, t)| t.due) else {
+                    return;
+                };
+                target.due = now.saturating_add(AGAIN_NS);
+                Asked {
+                    key: key.clone(),
+                    events: None,
+                    begun: None,
+                }
+            }
+        };
+        let interface = &asked.key.0;
+        let plain = || Way {
+            interface: interface.clone(),
+            source: None,
+            mark: None,
+        };
+        let errand = Errand {
+            way: self.uplinks.get(interface).cloned().unwrap_or_else(plain),
+            key: asked.key.clone(),
+            urgent: asked.events.is_some(),
+        };
+        worker.hurry(!self.asked.is_empty());
+        // The thread has nothing to do, and is there as long as this end of its queue.
+        if worker.errands.try_send(errand).is_ok() {
+            let begun = Some(now);
+            self.out = Some(Asked { begun, ..asked });
+        }
+    }
+}
+
+fn line<'a>(lines: &'a mut BTreeMap<String, Line>, now: Monotonic, name: &str) -> &'a mut Line {
+    lines.entry(name.to_owned()).or_insert_with(|| Line {
+        budget: Budget::new(now),
+        silent: false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

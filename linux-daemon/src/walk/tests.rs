@@ -1,0 +1,267 @@
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use bufferbane_store::{PathHop, SeriesKind, Severity};
+
+use super::*;
+
+struct Lab {
+    walks: Walks,
+    errands: Receiver<Errand>,
+    back: SyncSender<Walked>,
+}
+
+fn at(s: u64) -> Monotonic {
+    Monotonic::from_nanos(s * S)
+}
+
+fn info(kind: SeriesKind, target: &str, address: &str) -> SeriesInfo {
+    SeriesInfo {
+        interface: "eth0".into(),
+        interface_kind: "wired".into(),
+        target: target.into(),
+        kind,
+        family: 4,
+        dscp: 0,
+        size: 64,
+        interval_ns: S / 20,
+        address: address.into(),
+    }
+}
+
+fn event(kind: &str, start: Monotonic, end: Option<Monotonic>) -> Event {
+    let mut event = Event::new(kind, Severity::Warning, 1, start, "x".into());
+    event.interface = "eth0".into();
+    event.end_ns = end.map(Monotonic::as_nanos);
+    event
+}
+
+impl Lab {
+    /// With a gateway and two hosts beyond it, from the tenth second on.
+    fn new() -> Self {
+        let mut walks = Walks::start(at(0), BTreeMap::new());
+        let (worker, errands, back) = Worker::by_hand();
+        walks.worker = Some(worker);
+        let infos = [
+            info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
+            info(SeriesKind::Udp, "vienna", "203.0.113.9"),
+            info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
+            info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
+        ];
+        for (i, info) in infos.iter().enumerate() {
+            walks.add(at(0), SeriesIndex(i as u16), info);
+        }
+        Self {
+            walks,
+            errands,
+            back,
+        }
+    }
+
+    fn asked(&self) -> Option<(String, bool)> {
+        let errand = self.errands.try_recv().ok()?;
+        Some((errand.key.1, errand.urgent))
+    }
+
+    /// The thread comes back with a way of these hops; the last is the target where `whole`.
+    fn walked(&mut self, now: Monotonic, hops: &[u8], whole: bool) -> Vec<News> {
+        let key = self.walks.out.as_ref().unwrap().key.clone();
+        let hop = |n: &u8| PathHop {
+            addresses: vec![[10, 0, 0, *n].into()],
+            sent: 3,
+            answered: 3,
+            rtt_min_ns: Some(1000),
+            rtt_mean_ns: Some(1000),
+        };
+        let path = Path {
+            interface: key.0,
+            target: key.1,
+            address: key.2,
+            source: None,
+            end: if whole {
+                PathEnd::Target
+            } else {
+                PathEnd::Silence
+            },
+            hops: hops.iter().map(hop).collect(),
+        };
+        let walked = Walked {
+            begun: now,
+            took_ns: 0,
+            path: Ok(Some(path)),
+        };
+        self.back.send(walked).unwrap();
+        self.walks.tick(now)
+    }
+}
+
+fn looks(news: &[News]) -> Vec<(usize, Vec<u64>)> {
+    let look = |n: &News| match n {
+        News::Look(_, l) => Some((l.path.hops.len(), l.events.iter().map(|e| e.0).collect())),
+        _ => None,
+    };
+    news.iter().filter_map(look).collect()
+}
+
+#[test]
+fn each_way_is_walked_in_turn_now_and_then() {
+    let mut lab = Lab::new();
+    lab.walks.tick(at(9));
+    assert_eq!(lab.asked(), None);
+    let mut seen = Vec::new();
+    for n in 0..3 {
+        lab.walks.tick(at(20 + 10 * n));
+        let (target, urgent) = lab.asked().unwrap();
+        assert!(!urgent);
+        seen.push(target);
+        let news = lab.walked(at(21 + 10 * n), &[1, 9], true);
+        assert!(matches!(news[..], [News::Way(_, _, 1, _)]), "{news:?}");
+    }
+    seen.sort();
+    assert_eq!(seen, ["gateway", "quad9", "vienna"]);
+    lab.walks.tick(at(800));
+    assert_eq!(lab.asked(), None);
+    lab.walks.tick(at(1000));
+    assert!(lab.asked().is_some());
+    lab.walked(at(1001), &[1, 9], true);
+    // Another route: all of them, at once but one by one.
+    lab.walks.rerouted(at(1005), None);
+    for n in 0..3 {
+        lab.walks.tick(at(1005 + 10 * n));
+        assert!(lab.asked().is_some());
+        lab.walked(at(1006 + 10 * n), &[1, 9], true);
+    }
+    lab.walks.tick(at(1100));
+    assert_eq!(lab.asked(), None);
+}
+
+#[test]
+fn a_short_outage_is_looked_at_while_it_lasts_and_belongs_to_its_event() {
+    let mut lab = Lab::new();
+    for index in 0..3 {
+        lab.walks.heard(SeriesIndex(index), at(100));
+    }
+    // The gateway answering on is no answer from beyond it.
+    lab.walks.heard(SeriesIndex(0), at(103));
+    lab.walks.tick(at(101));
+    lab.errands.try_recv().unwrap();
+    lab.walked(at(101), &[1, 2, 9], true);
+    lab.walks.tick(at(102));
+    let (target, urgent) = lab.asked().unwrap();
+    assert!(urgent && target != "gateway", "{target}");
+    // Nobody knows yet whether that is an event.
+    assert_eq!(looks(&lab.walked(at(103), &[1], false)), []);
+    lab.walks.heard(SeriesIndex(1), at(105));
+    let over = event("micro_outage", at(100), Some(at(105)));
+    let news = lab.walks.begins(at(108), EventId(4), &over, None);
+    assert_eq!(looks(&news), [(1, vec![4])]);
+    // Another of the same time has it too, one of another time has not.
+    let lost = event("reflector_lost", at(101), None);
+    let news = lab.walks.begins(at(108), EventId(5), &lost, None);
+    assert_eq!(looks(&news), [(1, vec![4, 5])]);
+    let before = event("loss_burst", at(90), Some(at(91)));
+    assert!(
+        lab.walks
+            .begins(at(108), EventId(6), &before, None)
+            .is_empty()
+    );
+    // And once it is over.
+    lab.walks.tick(at(108));
+    assert_eq!(lab.asked().map(|a| a.1), Some(true));
+    assert_eq!(
+        looks(&lab.walked(at(109), &[1, 2, 9], true)),
+        [(3, vec![4, 5])]
+    );
+}
+
+#[test]
+fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
+    let mut lab = Lab::new();
+    lab.walks.tick(at(20));
+    let (first, _) = lab.asked().unwrap();
+    lab.walked(at(21), &[1, 2, 3, 9], true);
+    let mut loss = event("packet_loss", at(40), None);
+    loss.target = Some(first);
+    lab.walks.tick(at(30));
+    assert_eq!(lab.asked().map(|a| a.1), Some(false));
+    assert!(lab.walks.begins(at(45), EventId(1), &loss, None).is_empty());
+    lab.walks.tick(at(45));
+    // The one that is under way is given up.
+    let given_up = Walked {
+        begun: at(30),
+        took_ns: 0,
+        path: Ok(None),
+    };
+    lab.back.send(given_up).unwrap();
+    lab.walks.tick(at(46));
+    assert_eq!(lab.asked().map(|a| a.1), Some(true));
+    let news = lab.walked(at(47), &[1, 7, 8], false);
+    let [News::Look(_, look)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!((look.usual_hops, look.other_from), (Some(4), Some(2)));
+    assert_eq!(look.events, [EventId(1)]);
+}
+
+#[test]
+fn looks_keep_to_their_budget() {
+    let mut lab = Lab::new();
+    let mut asked = 0;
+    for n in 0..100u64 {
+        let now = at(1000 + n * 36);
+        let outage = event("outage", now, None);
+        lab.walks.begins(now, EventId(n), &outage, None);
+        lab.walks.tick(now);
+        while let Some((_, urgent)) = lab.asked() {
+            asked += u32::from(urgent);
+            lab.walked(now.saturating_add(S), &[1, 9], true);
+        }
+    }
+    // An hour.
+    assert!((6..=9).contains(&asked), "{asked}");
+}
+
+#[test]
+fn what_hinders_is_said_once_and_does_not_stop_the_others() {
+    let mut lab = Lab::new();
+    for n in 0..3 {
+        lab.walks.tick(at(20 + n * 10));
+        lab.asked().unwrap();
+        let walked = Walked {
+            begun: at(20 + n * 10),
+            took_ns: 0,
+            path: Err("Operation not permitted".into()),
+        };
+        lab.back.send(walked).unwrap();
+        assert!(lab.walks.tick(at(21 + n * 10)).is_empty());
+    }
+    assert_eq!(lab.walks.troubles.len(), 1);
+}
+
+/// The real thread, on the way to this host itself.
+#[test]
+fn the_thread_walks() {
+    let worker = Worker::start().unwrap();
+    let me = IpAddr::from([127, 0, 0, 1]);
+    let errand = Errand {
+        way: Way {
+            interface: "lo".into(),
+            source: None,
+            mark: None,
+        },
+        key: ("lo".into(), "me".into(), me),
+        urgent: true,
+    };
+    worker.errands.send(errand).unwrap();
+    let patience = std::time::Duration::from_secs(60);
+    let walked = worker.returns.recv_timeout(patience).unwrap();
+    let path = walked.path.unwrap().expect("it was not given up");
+    assert_eq!(path.end, PathEnd::Target);
+    let [hop] = &path.hops[..] else {
+        panic!("{path:?}");
+    };
+    assert_eq!(hop.addresses, [me]);
+    assert!(
+        hop.answered > 0 && hop.rtt_min_ns <= hop.rtt_mean_ns,
+        "{hop:?}"
+    );
+}

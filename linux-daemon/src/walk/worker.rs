@@ -1,0 +1,254 @@
+//! The thread that walks: one way at a time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::trace::way::{FLOW, flow_cookie};
+use bufferbane_core::trace::{End, MAX_HOPS, Step, Trace, TraceConfig, Transport};
+use bufferbane_core::wire::icmp::Version;
+use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
+use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, Word, clock, host};
+use bufferbane_store::{Path, PathEnd, PathHop};
+
+use super::Key;
+use crate::scout::{FAR_PORT, Way};
+
+/// Messages to each hop, and how far apart, ns: routers answer about one a second.
+const ROUNDS: u16 = 3;
+const ROUND_NS: u64 = 1_000_000_000;
+
+/// A way to be walked.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) way: Way,
+    pub(super) key: Key,
+    /// Something looks wrong: others wait for this one.
+    pub(super) urgent: bool,
+}
+
+/// What became of an errand.
+#[derive(Debug)]
+pub(super) struct Walked {
+    pub(super) begun: Monotonic,
+    pub(super) took_ns: u64,
+    /// The way; none where it was given up for a more urgent one; or why it could not be walked.
+    pub(super) path: Result<Option<Path>, String>,
+}
+
+/// The thread's other end; it ends with this.
+pub(super) struct Worker {
+    pub(super) errands: SyncSender<Errand>,
+    pub(super) returns: Receiver<Walked>,
+    flags: Arc<Flags>,
+}
+
+#[derive(Debug, Default)]
+struct Flags {
+    /// A more urgent errand waits.
+    hurry: AtomicBool,
+    end: AtomicBool,
+}
+
+impl Worker {
+    pub(super) fn start() -> io::Result<Self> {
+        let (errands, queue) = sync_channel::<Errand>(1);
+        let (back, returns) = sync_channel(1);
+        let flags = Arc::<Flags>::default();
+        let of_thread = Arc::clone(&flags);
+        let thread = std::thread::Builder::new().name("walk".into());
+        thread.spawn(move || {
+            while let Ok(errand) = queue.recv() {
+                let begun = clock::now();
+                let is_over = || {
+                    let hurry = !errand.urgent && of_thread.hurry.load(Ordering::Relaxed);
+                    hurry || of_thread.end.load(Ordering::Relaxed)
+                };
+                let path = walk(&errand, &is_over);
+                let walked = Walked {
+                    begun,
+                    took_ns: clock::now().saturating_since(begun),
+                    path,
+                };
+                if back.send(walked).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self {
+            errands,
+            returns,
+            flags,
+        })
+    }
+
+    /// One whose thread the test is.
+    #[cfg(test)]
+    pub(super) fn by_hand() -> (Self, Receiver<Errand>, SyncSender<Walked>) {
+        let (errands, queue) = sync_channel(1);
+        let (back, returns) = sync_channel(1);
+        let flags = Arc::default();
+        let worker = Self {
+            errands,
+            returns,
+            flags,
+        };
+        (worker, queue, back)
+    }
+
+    /// Whether an errand that is not urgent is to be given up.
+    pub(super) fn hurry(&self, hurry: bool) {
+        self.flags.hurry.store(hurry, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.flags.end.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Walks a way, unless `is_over`.
+fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, String> {
+    let text = |e: io::Error| e.to_string();
+    let (interface, target, to) = &errand.key;
+    let mut path = Path {
+        interface: interface.clone(),
+        target: target.clone(),
+        address: *to,
+        source: None,
+        end: PathEnd::Unsent,
+        hops: Vec::new(),
+    };
+    let Some(source) = route(&errand.way, *to).map_err(text)? else {
+        return Ok(Some(path));
+    };
+    path.source = source;
+    let cookie = flow_cookie(getrandom::u32().map_err(|e| e.to_string())?);
+    let (mut socket, transport) = socket(&errand.way, *to)?;
+    let mut trace = Box::new(Trace::new(TraceConfig {
+        target: *to,
+        transport,
+        cookie,
+        rounds: ROUNDS,
+        round_ns: ROUND_NS,
+        max_hops: MAX_HOPS,
+    }));
+    let mut rtts = vec![Rtts::default(); usize::from(MAX_HOPS)];
+    let mut sent = false;
+    loop {
+        if is_over() {
+            return Ok(None);
+        }
+        match trace.step(clock::now()) {
+            Step::Send(message) => match socket.send(message.ttl, message.message()) {
+                Ok(()) => sent = true,
+                Err(_) => trace.handle_unsent(message.number),
+            },
+            Step::Wait(until) => {
+                let left = Duration::from_nanos(until.saturating_since(clock::now()));
+                let heard = socket.wait(left, |heard| {
+                    let answer = match heard.word {
+                        Word::Report(report, quoted) => {
+                            trace.handle_report(heard.at, heard.from, report, quoted)
+                        }
+                        Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                    };
+                    // What answers nothing of ours is others' business.
+                    if let Ok(answer) = answer
+                        && let Some(of) = rtts.get_mut(usize::from(answer.hop).saturating_sub(1))
+                    {
+                        of.add(answer.rtt_ns);
+                    }
+                });
+                heard.map_err(text)?;
+            }
+            Step::End => break,
+        }
+    }
+    path.end = match trace.end() {
+        End::Target => PathEnd::Target,
+        End::Refused(_) => PathEnd::Refused,
+        End::Silence if sent => PathEnd::Silence,
+        End::Silence => PathEnd::Unsent,
+    };
+    path.hops = trace
+        .hops()
+        .iter()
+        .zip(&rtts)
+        .map(|(hop, rtts)| PathHop {
+            addresses: hop.addresses.to_vec(),
+            sent: hop.sent.into(),
+            answered: hop.answered.into(),
+            rtt_min_ns: rtts.min_ns,
+            rtt_mean_ns: rtts.sum_ns.checked_div(rtts.count),
+        })
+        .collect();
+    Ok(Some(path))
+}
+
+/// Round-trip times of one hop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rtts {
+    count: u64,
+    sum_ns: u64,
+    min_ns: Option<u64>,
+}
+
+impl Rtts {
+    fn add(&mut self, rtt_ns: u64) {
+        self.count += 1;
+        self.sum_ns = self.sum_ns.saturating_add(rtt_ns);
+        self.min_ns = Some(self.min_ns.map_or(rtt_ns, |m| m.min(rtt_ns)));
+    }
+}
+
+/// The address that is sent from, as far as the kernel tells; `None` where nothing can be sent.
+fn route(way: &Way, to: IpAddr) -> io::Result<Option<Option<IpAddr>>> {
+    let mut netlink = Netlink::open()?;
+    let Some(interface) = netlink.interface(&way.interface)?.filter(|i| i.up) else {
+        return Ok(None);
+    };
+    let query = RouteQuery {
+        interface: Some(interface.index),
+        from: way.source,
+        mark: way.mark,
+        ..RouteQuery::to(to)
+    };
+    Ok(netlink.route_for(&query)?.map(|r| way.source.or(r.source)))
+}
+
+/// Echoes where they can be had, else UDP; of the same flow every time if that is free.
+fn socket(way: &Way, to: IpAddr) -> Result<(HopSocket, Transport), String> {
+    let family = Family::of(&to);
+    let (version, any): (_, IpAddr) = match family {
+        Family::V4 => (Version::V4, Ipv4Addr::UNSPECIFIED.into()),
+        Family::V6 => (Version::V6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let access = host::icmp_access(family);
+    let echo = |identifier| Transport::Echo {
+        version,
+        identifier,
+    };
+    let (builder, port, transport) = if access.ping {
+        (ProbeSocket::ping(family), 0, echo(None))
+    } else if access.raw {
+        (ProbeSocket::raw_icmp(family), 0, echo(Some(FLOW)))
+    } else {
+        (ProbeSocket::udp(family), FAR_PORT, Transport::Udp)
+    };
+    let builder = way.socket(builder);
+    let to = SocketAddr::new(to, port);
+    let socket = if access.raw && !access.ping {
+        HopSocket::new(builder, to)
+    } else {
+        // To a ping socket the port is its identifier.
+        let from = SocketAddr::new(way.source.unwrap_or(any), FLOW);
+        HopSocket::new(builder.clone().bind(from), to).or_else(|_| HopSocket::new(builder, to))
+    };
+    Ok((socket.map_err(|e| e.to_string())?, transport))
+}

@@ -1,0 +1,246 @@
+//! The ways to targets, hop by hop: which there were, and what was seen of them when something looked
+//! wrong.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bufferbane_core::time::Monotonic;
+use redb::WriteTransaction;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{from_json, to_json};
+use crate::error::StoreError;
+use crate::model::EventId;
+use crate::reader::Reader;
+use crate::tables::{ESCALATIONS, PATHS};
+use crate::writer::Writer;
+
+/// Where a way ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathEnd {
+    /// The last hop is the target.
+    Target,
+    /// The router at the last hop refuses what is sent there.
+    Refused,
+    /// Behind the last hop nobody answers.
+    Silence,
+    /// Nothing could be sent; there are no hops.
+    Unsent,
+}
+
+/// One hop of a way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathHop {
+    /// Who answered, in the order of their first answers; nobody where it is silent.
+    pub addresses: Vec<IpAddr>,
+    /// Messages sent to it.
+    pub sent: u64,
+    /// Messages that were answered in time.
+    pub answered: u64,
+    /// Shortest round-trip time, ns.
+    pub rtt_min_ns: Option<u64>,
+    /// Mean round-trip time, ns.
+    pub rtt_mean_ns: Option<u64>,
+}
+
+impl AsRef<[IpAddr]> for PathHop {
+    fn as_ref(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+}
+
+/// A way to a target, as it was walked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The interface it leaves through.
+    pub interface: String,
+    /// The target's or reflector's name.
+    pub target: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The address that is sent from, where the kernel told.
+    pub source: Option<IpAddr>,
+    /// Where it ends.
+    pub end: PathEnd,
+    /// The hops, the nearest first.
+    pub hops: Vec<PathHop>,
+}
+
+impl Path {
+    /// The hops, and whether the last one is the target: what ways are compared by.
+    #[must_use]
+    pub fn shape(&self) -> (&[PathHop], bool) {
+        (&self.hops, self.end == PathEnd::Target)
+    }
+
+    /// Which hop is the first that is the provider's, from 1.
+    #[must_use]
+    pub fn provider(&self) -> Option<usize> {
+        let provider = |a: &IpAddr| bufferbane_core::path::is_providers(*a, self.source);
+        let at = self
+            .hops
+            .iter()
+            .position(|h| h.addresses.iter().any(provider));
+        // The target is nobody's router.
+        at.map(|i| i + 1)
+            .filter(|n| self.end != PathEnd::Target || *n < self.hops.len())
+    }
+}
+
+/// A way that a target was reached by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPath {
+    /// When it was first seen, wall time in ns since 1970.
+    pub first_ns: i64,
+    /// When it was last seen; there may have been others meanwhile.
+    pub last_ns: i64,
+    /// How often it was walked.
+    pub walks: u64,
+    /// The way, with the sums of all walks.
+    pub path: Path,
+}
+
+/// What was seen of a way when something looked wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// When it was walked, wall time in ns since 1970.
+    pub at_ns: i64,
+    /// See [`Look`].
+    pub look: Look,
+}
+
+/// What was seen of a way, and what that belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The events it belongs to.
+    pub events: Vec<EventId>,
+    /// How long it took, ns.
+    pub took_ns: u64,
+    /// How many hops the way had before, where that was known.
+    pub usual_hops: Option<u64>,
+    /// From this hop on, from 1, it was another way than before.
+    pub other_from: Option<u64>,
+    /// The way.
+    #[serde(flatten)]
+    pub path: Path,
+}
+
+/// A row of `paths`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StoredPath {
+    /// From the row's instant to when it was last seen.
+    lasted_ns: u64,
+    walks: u64,
+    #[serde(flatten)]
+    path: Path,
+}
+
+/// What waits for the next commit.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    paths: BTreeMap<(u64, String), StoredPath>,
+    looks: BTreeMap<(u64, String), Look>,
+}
+
+impl Pending {
+    pub(crate) fn write(&self, tx: &WriteTransaction, boot: u32) -> Result<(), StoreError> {
+        let mut table = tx.open_table(PATHS)?;
+        for ((first, which), row) in &self.paths {
+            table.insert((boot, *first, which.as_str()), to_json(row)?.as_slice())?;
+        }
+        let mut table = tx.open_table(ESCALATIONS)?;
+        for ((at, which), row) in &self.looks {
+            table.insert((boot, *at, which.as_str()), to_json(row)?.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+fn which(path: &Path) -> String {
+    format!("{} {} {}", path.interface, path.target, path.address)
+}
+
+impl Writer {
+    /// Records a way of this boot that was first seen at `first` and last at `last`, in so many walks.
+    /// One to the same target, first seen at the same instant, takes the place of an earlier one.
+    pub fn path(&mut self, first: Monotonic, last: Monotonic, walks: u64, path: Path) {
+        let which = which(&path);
+        let row = StoredPath {
+            lasted_ns: last.saturating_since(first),
+            walks,
+            path,
+        };
+        let rows = &mut self.pending_paths().paths;
+        rows.insert((first.as_nanos(), which), row);
+    }
+
+    /// Records what was seen of a way at `at` in this boot. One of the same target and instant takes the
+    /// place of an earlier one.
+    pub fn escalation(&mut self, at: Monotonic, look: Look) {
+        let which = which(&look.path);
+        let rows = &mut self.pending_paths().looks;
+        rows.insert((at.as_nanos(), which), look);
+    }
+}
+
+impl Reader {
+    /// The ways that were seen between two wall times, ns since 1970, the end exclusive, by when they
+    /// were first seen.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn paths(&self, from_ns: i64, to_ns: i64) -> Result<Vec<KnownPath>, StoreError> {
+        let mut rows = Vec::new();
+        // A way may have been first seen long before: there are few rows.
+        self.each_line_row(PATHS, i64::MIN, to_ns, |first_ns, _, bytes| {
+            let row: StoredPath = from_json(bytes)?;
+            let last_ns = first_ns.saturating_add_unsigned(row.lasted_ns);
+            if last_ns >= from_ns {
+                rows.push(KnownPath {
+                    first_ns,
+                    last_ns,
+                    walks: row.walks,
+                    path: row.path,
+                });
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// What was seen of ways from `from_ns` on and before `to_ns` of wall time, ns since 1970, in order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn escalations(&self, from_ns: i64, to_ns: i64) -> Result<Vec<Escalation>, StoreError> {
+        let mut rows = Vec::new();
+        self.each_line_row(ESCALATIONS, from_ns, to_ns, |at_ns, _, bytes| {
+            let look = from_json(bytes)?;
+            rows.push(Escalation { at_ns, look });
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+}
+
+/// Gives up what was last seen in each boot before its instant, ns since boot. Says whether there was any.
+pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
+    let (mut paths, mut looks) = (tx.open_table(PATHS)?, tx.open_table(ESCALATIONS)?);
+    let mut any = false;
+    for (boot, end) in ends {
+        let old = (*boot, 0, "")..(*boot, *end, "");
+        paths.retain_in(old.clone(), |(_, first, _), bytes| {
+            // What cannot be read helps nobody.
+            let last = from_json::<StoredPath>(bytes).map_or(0, |r| r.lasted_ns);
+            let stays = first.saturating_add(last) >= *end;
+            any |= !stays;
+            stays
+        })?;
+        looks.retain_in(old, |_, _| {
+            any = true;
+            false
+        })?;
+    }
+    Ok(any)
+}

@@ -1,0 +1,450 @@
+//! The ways to targets: which there were, and what was seen of them when an event began.
+
+use bufferbane_core::path::is_providers;
+use bufferbane_store::{Look, Path, PathEnd, Reader, StoreError};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::model::{Event, Report, Time};
+use crate::args::Selection;
+use crate::show::{clean, count, delay, percent, plural};
+use crate::when::{self, Range};
+
+/// What was seen this long after the begin of an event is its beginning, ns: it takes a while to know
+/// that something is wrong.
+const BEGINNING_NS: i64 = 15_000_000_000;
+/// What belongs to an event was seen at most this long before it, or after the last of a range, ns.
+const AROUND_NS: i64 = 900_000_000_000;
+/// Most ways that are written out.
+const MOST_PATHS: usize = 24;
+
+/// A way as it was walked.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Way {
+    /// The interface it leaves through.
+    pub(crate) interface: String,
+    /// The target's or reflector's name.
+    pub(crate) target: String,
+    /// Its address.
+    pub(crate) address: String,
+    /// `target`, `silence`, `refused` or `unsent`: see docs/paths.md.
+    pub(crate) end: PathEnd,
+    /// Which hop is the first that is the provider's, from 1.
+    pub(crate) provider_hop: Option<usize>,
+    /// The hops, the nearest first.
+    pub(crate) hops: Vec<Hop>,
+}
+
+/// One hop of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hop {
+    /// Who answered.
+    pub(crate) addresses: Vec<String>,
+    /// Messages sent to it.
+    pub(crate) sent: u64,
+    /// Of these answered.
+    pub(crate) answered: u64,
+    /// Shortest round-trip time.
+    pub(crate) rtt_min_ns: Option<u64>,
+    /// Mean round-trip time.
+    pub(crate) rtt_mean_ns: Option<u64>,
+    /// Whether it is in the household's range of addresses.
+    #[serde(skip)]
+    private: bool,
+}
+
+/// A way that a target was reached by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KnownWay {
+    /// When it was first seen.
+    pub(crate) first: Time,
+    /// When it was last seen; there may have been others meanwhile.
+    pub(crate) last: Time,
+    /// How often it was walked.
+    pub(crate) walks: u64,
+    /// The way, with the sums of all walks.
+    #[serde(flatten)]
+    pub(crate) way: Way,
+}
+
+/// What was seen of a way for an event.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Seen {
+    /// When it was walked.
+    pub(crate) at: Time,
+    /// How long that took.
+    pub(crate) took_ns: u64,
+    /// How many hops the way had before, where that was known.
+    pub(crate) usual_hops: Option<u64>,
+    /// From this hop on, from 1, it was another way than before.
+    pub(crate) other_from: Option<u64>,
+    /// The way.
+    #[serde(flatten)]
+    pub(crate) way: Way,
+}
+
+impl Way {
+    fn of(path: Path) -> Self {
+        let hop = |h: &bufferbane_store::PathHop| Hop {
+            addresses: h.addresses.iter().map(ToString::to_string).collect(),
+            sent: h.sent,
+            answered: h.answered,
+            rtt_min_ns: h.rtt_min_ns,
+            rtt_mean_ns: h.rtt_mean_ns,
+            private: h.addresses.iter().all(|a| !is_providers(*a, path.source)),
+        };
+        Self {
+            provider_hop: path.provider(),
+            hops: path.hops.iter().map(hop).collect(),
+            address: path.address.to_string(),
+            end: path.end,
+            interface: path.interface,
+            target: path.target,
+        }
+    }
+
+    /// Who is at hop `n`, from 1: `10.0.0.1 (the provider's first router)`.
+    fn who(&self, n: usize) -> String {
+        let Some(hop) = n.checked_sub(1).and_then(|i| self.hops.get(i)) else {
+            return String::new();
+        };
+        let name = hop.addresses.join(" or ");
+        if self.provider_hop == Some(n) {
+            format!("{name} (the provider's first router)")
+        } else if n == 1 && hop.private {
+            format!("{name} (the home's router)")
+        } else {
+            name
+        }
+    }
+}
+
+impl Seen {
+    fn of(at_ns: i64, look: Look) -> Self {
+        Self {
+            at: Time(at_ns),
+            took_ns: look.took_ns,
+            usual_hops: look.usual_hops,
+            other_from: look.other_from,
+            way: Way::of(look.path),
+        }
+    }
+}
+
+/// `paths`: the ways that were seen in the range.
+pub(super) fn known(
+    reader: &Reader,
+    selection: &Selection,
+    range: Range,
+) -> Result<Vec<KnownWay>, StoreError> {
+    let wanted = |p: &Path| {
+        let is = |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|a| a == name);
+        is(&selection.interface, &p.interface) && is(&selection.target, &p.target)
+    };
+    let rows = reader.paths(range.from_ns, range.to_ns)?.into_iter();
+    let mut ways: Vec<KnownWay> = rows
+        .filter(|k| wanted(&k.path))
+        .map(|k| KnownWay {
+            first: Time(k.first_ns),
+            last: Time(k.last_ns),
+            walks: k.walks,
+            way: Way::of(k.path),
+        })
+        .collect();
+    ways.sort_by(|a, b| {
+        let of = |k: &KnownWay| (k.way.interface.clone(), k.way.target.clone(), k.first);
+        of(a).cmp(&of(b))
+    });
+    Ok(ways)
+}
+
+/// Puts to each event what was seen for it.
+pub(super) fn put_to(
+    events: &mut [Event],
+    reader: &Reader,
+    range: Range,
+) -> Result<(), StoreError> {
+    let first = events.iter().filter_map(|e| e.start).min();
+    let Some(first) = first else {
+        return Ok(());
+    };
+    let from_ns = first.0.saturating_sub(AROUND_NS);
+    for seen in reader.escalations(from_ns, range.to_ns.saturating_add(AROUND_NS))? {
+        let of = seen.look.events.clone();
+        let told = Seen::of(seen.at_ns, seen.look);
+        let own = events
+            .iter_mut()
+            .filter(|e| of.iter().any(|id| id.0 == e.id));
+        own.for_each(|e| e.seen.push(told.clone()));
+    }
+    Ok(())
+}
+
+/// What was seen for an event, a sentence each: `at 14:30:02, beginning: the way to quad9 ended after
+/// hop 2 of 7, 10.0.0.1 (the provider's first router)`.
+pub(crate) fn looks(event: &Event, zone: &TimeZone) -> Vec<String> {
+    let one = |s: &Seen| {
+        let same_day = event
+            .start
+            .is_some_and(|t| when::zoned(t.0, zone).date() == when::zoned(s.at.0, zone).date());
+        let time = when::civil(s.at.0, zone);
+        let time = match time.split_once(' ') {
+            Some((_, of_day)) if same_day => of_day,
+            _ => time.as_str(),
+        };
+        format!("at {time}, {}: {}", moment(event, s.at), found(s))
+    };
+    event
+        .seen
+        .iter()
+        .map(one)
+        .map(|text| clean(&text))
+        .collect()
+}
+
+fn moment(event: &Event, at: Time) -> &'static str {
+    if event.end.is_some_and(|end| at >= end) {
+        "afterwards"
+    } else if event.start.is_some_and(|s| at.0 - s.0 <= BEGINNING_NS) {
+        "beginning"
+    } else {
+        "meanwhile"
+    }
+}
+
+fn found(seen: &Seen) -> String {
+    let way = &seen.way;
+    let target = &way.target;
+    let n = way.hops.len();
+    let of = match seen.usual_hops {
+        Some(usual) if usual as usize > n => format!(" of {usual}"),
+        _ => String::new(),
+    };
+    let mut text = match way.end {
+        PathEnd::Unsent => return format!("nothing could be sent to {target}: there was no route"),
+        _ if n == 0 => {
+            return format!("nobody on the way to {target} answered, not even the first hop");
+        }
+        PathEnd::Silence => format!(
+            "the way to {target} ended after hop {n}{of}, {}",
+            way.who(n)
+        ),
+        PathEnd::Refused => format!(
+            "hop {n}{of} on the way to {target}, {}, refused what goes there",
+            way.who(n)
+        ),
+        PathEnd::Target => {
+            format!(
+                "the way to {target} was whole, {}",
+                plural(n as u64, "hop", "hops")
+            )
+        }
+    };
+    if way.end == PathEnd::Target
+        && let Some(from) = lossy_from(&way.hops)
+        && let Some(last) = way.hops.last()
+    {
+        text.push_str(&format!(
+            "; {} of {} messages to it were answered, and all to hops before {from}, {}",
+            last.answered,
+            last.sent,
+            way.who(from)
+        ));
+    }
+    if let Some(from) = seen.other_from {
+        text.push_str(&format!("; from hop {from} on it was another than before"));
+    }
+    text
+}
+
+/// The first hop, from 1, from which on each that answers misses some; none where the target does not.
+fn lossy_from(hops: &[Hop]) -> Option<usize> {
+    let mut from = None;
+    for (i, hop) in hops
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, h)| h.answered > 0)
+    {
+        if hop.answered == hop.sent {
+            break;
+        }
+        from = Some(i + 1);
+    }
+    from
+}
+
+/// The ways of a report, a line each; those to neighbours are no news.
+pub(super) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
+    let worth = |k: &&KnownWay| k.way.hops.len() > 1 || k.way.end != PathEnd::Target;
+    let all = report.paths.iter().filter(worth);
+    let mut lines: Vec<String> = all
+        .clone()
+        .take(MOST_PATHS)
+        .map(|k| line(k, zone))
+        .collect();
+    if let Some(more) = all.count().checked_sub(MOST_PATHS + 1) {
+        lines.push(format!(
+            "and {} more, in the report as JSON",
+            count(more as u64 + 1)
+        ));
+    }
+    lines
+}
+
+fn line(known: &KnownWay, zone: &TimeZone) -> String {
+    let way = &known.way;
+    let seen = if known.walks == 1 {
+        format!("seen at {}", when::civil(known.first.0, zone))
+    } else {
+        format!(
+            "seen {} times from {}",
+            count(known.walks),
+            when::range_label(known.first.0, known.last.0, zone)
+        )
+    };
+    let hops = (1..).zip(&way.hops).map(|(n, hop)| hop_text(way, n, hop));
+    let end = match way.end {
+        PathEnd::Target => "",
+        PathEnd::Refused => "; the last one refuses what goes there",
+        _ => "; nobody answers beyond",
+    };
+    let text = format!(
+        "{} → {} ({}), {seen}: {}{end}",
+        way.interface,
+        way.target,
+        way.address,
+        hops.collect::<Vec<_>>().join(", ")
+    );
+    clean(&text)
+}
+
+fn hop_text(way: &Way, n: usize, hop: &Hop) -> String {
+    let Some(rtt_ns) = hop.rtt_min_ns else {
+        return "no answer".into();
+    };
+    let lost = hop.sent - hop.answered.min(hop.sent);
+    // What a router before it does not answer is no loss of the way.
+    let is_target = n == way.hops.len() && way.end == PathEnd::Target;
+    let loss = if is_target && lost > 0 {
+        format!(", {} lost", percent(lost, hop.sent))
+    } else {
+        String::new()
+    };
+    format!("{} {}{loss}", way.who(n), delay(rtt_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_store::{PathHop, Severity};
+
+    const S: i64 = 1_000_000_000;
+
+    /// A way with a hop for each: its last byte and how many of 3 messages it answered.
+    fn path(end: PathEnd, hops: &[(&str, u64)]) -> Path {
+        let hop = |(address, answered): &(&str, u64)| PathHop {
+            addresses: address.parse().into_iter().collect(),
+            sent: 3,
+            answered: *answered,
+            rtt_min_ns: (*answered > 0).then_some(8_100_000),
+            rtt_mean_ns: (*answered > 0).then_some(9_000_000),
+        };
+        Path {
+            interface: "eth0".into(),
+            target: "quad9".into(),
+            address: [9, 9, 9, 9].into(),
+            source: None,
+            end,
+            hops: hops.iter().map(hop).collect(),
+        }
+    }
+
+    fn seen(at_ns: i64, usual_hops: Option<u64>, path: Path) -> Seen {
+        let look = Look {
+            events: Vec::new(),
+            took_ns: 0,
+            usual_hops,
+            other_from: None,
+            path,
+        };
+        Seen::of(at_ns, look)
+    }
+
+    #[test]
+    fn what_was_seen_is_said_with_its_moment() {
+        let home = ("192.168.1.1", 3);
+        let provider = ("100.64.0.1", 3);
+        let mut event = Event {
+            id: 1,
+            kind: "outage".into(),
+            severity: Severity::Critical,
+            interface: "eth0".into(),
+            target: None,
+            direction: None,
+            start: Some(Time(0)),
+            end: Some(Time(60 * S)),
+            values: serde_json::Map::new(),
+            text: String::new(),
+            seen: vec![
+                seen(2 * S, Some(4), path(PathEnd::Silence, &[home, provider])),
+                seen(20 * S, Some(4), path(PathEnd::Silence, &[home])),
+                seen(40 * S, None, path(PathEnd::Silence, &[])),
+                seen(50 * S, None, path(PathEnd::Unsent, &[])),
+                seen(
+                    61 * S,
+                    Some(4),
+                    path(
+                        PathEnd::Target,
+                        &[home, ("", 0), ("203.0.113.1", 2), ("9.9.9.9", 1)],
+                    ),
+                ),
+            ],
+        };
+        event.seen[4].other_from = Some(3);
+        assert_eq!(
+            looks(&event, &TimeZone::UTC),
+            [
+                "at 00:00:02, beginning: the way to quad9 ended after hop 2 of 4, 100.64.0.1 (the \
+                 provider's first router)",
+                "at 00:00:20, meanwhile: the way to quad9 ended after hop 1 of 4, 192.168.1.1 (the \
+                 home's router)",
+                "at 00:00:40, meanwhile: nobody on the way to quad9 answered, not even the first hop",
+                "at 00:00:50, meanwhile: nothing could be sent to quad9: there was no route",
+                "at 00:01:01, afterwards: the way to quad9 was whole, 4\u{a0}hops; 1 of 3 messages to it \
+                 were answered, and all to hops before 3, 203.0.113.1 (the provider's first router); \
+                 from hop 3 on it was another than before",
+            ]
+        );
+        event.seen.truncate(1);
+        event.seen[0].at = Time(100_000 * S);
+        let said = looks(&event, &TimeZone::UTC);
+        assert!(
+            said[0].starts_with("at 1970-01-02 03:46:40, afterwards"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn a_way_is_written_with_its_hops_and_the_loss_of_its_target() {
+        let hops = [
+            ("192.168.1.1", 3),
+            ("", 0),
+            ("100.64.0.1", 1),
+            ("9.9.9.9", 2),
+        ];
+        let known = KnownWay {
+            first: Time(0),
+            last: Time(3600 * S),
+            walks: 5,
+            way: Way::of(path(PathEnd::Target, &hops)),
+        };
+        let said = line(&known, &TimeZone::UTC).replace('\u{a0}', " ");
+        assert_eq!(
+            said,
+            "eth0 → quad9 (9.9.9.9), seen 5 times from 1970-01-01 00:00:00 to 01:00:00 UTC: 192.168.1.1 \
+             (the home's router) 8.10 ms, no answer, 100.64.0.1 (the provider's first router) 8.10 ms, \
+             9.9.9.9 8.10 ms, 33.3 % lost"
+        );
+    }
+}

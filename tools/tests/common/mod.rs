@@ -8,9 +8,10 @@ use std::process::{Command, Output};
 use bufferbane_core::household::Minute;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic};
+use bufferbane_store as walked;
 use bufferbane_store::{
-    Capacity, Direction, Event, Health, LoadTest, LoadedDelay, Method, Percentiles, ProbeBin,
-    SeriesInfo, SeriesKind, Severity, TestWay, Trust, Writer, WriterOptions,
+    Capacity, Direction, Event, EventId, Health, LoadTest, LoadedDelay, Method, Percentiles,
+    ProbeBin, SeriesInfo, SeriesKind, Severity, TestWay, Trust, Writer, WriterOptions,
 };
 
 pub const S: u64 = 1_000_000_000;
@@ -145,7 +146,10 @@ impl Line {
         for i in 0..self.events {
             let mut event = event.clone();
             event.start_ns += i * S / 100;
-            w.event(event);
+            let id = w.event(event);
+            if i == 0 {
+                self.write_paths(&mut w, begin, id);
+            }
         }
         if self.load_tests > 0 {
             self.write_load(&mut w, begin);
@@ -161,6 +165,40 @@ impl Line {
             // As if the process had been killed.
             std::mem::forget(w);
         }
+    }
+
+    /// The way to the first target, and where it ended two seconds after an event began.
+    fn write_paths(&self, w: &mut Writer, begin: u64, event: EventId) {
+        let (interface, target, _) = &self.series[0];
+        let path = |hops: &[[u8; 4]], end| walked::Path {
+            interface: interface.clone(),
+            target: target.clone(),
+            address: [192, 0, 2, 1].into(),
+            source: Some([10, 77, 0, 1].into()),
+            end,
+            hops: hops
+                .iter()
+                .map(|a| walked::PathHop {
+                    addresses: vec![(*a).into()],
+                    sent: 3,
+                    answered: 3,
+                    rtt_min_ns: Some(8_100_000),
+                    rtt_mean_ns: Some(9_000_000),
+                })
+                .collect(),
+        };
+        let hops = [[10, 77, 0, 254], [100, 64, 7, 1], [192, 0, 2, 1]];
+        let at = |ns| Monotonic::from_nanos(begin + ns);
+        let whole = path(&hops, walked::PathEnd::Target);
+        w.path(at(10 * S), at(self.span_ns), 4, whole);
+        let look = walked::Look {
+            events: vec![event],
+            took_ns: 5 * S,
+            usual_hops: Some(3),
+            other_from: None,
+            path: path(&hops[..2], walked::PathEnd::Silence),
+        };
+        w.escalation(at(self.outage_ns.start + 2 * S), look);
     }
 
     /// What the first uplink carried, and what it was found able to carry both ways.

@@ -33,7 +33,7 @@ use crate::wire::probe::WANT_NOTHING;
 
 /// A session gets new keys after this long, ns.
 const REKEY_NS: u64 = 24 * 3_600_000_000_000;
-/// And before this many packets.
+/// And after this many packets.
 const REKEY_PACKETS: u64 = 1 << 31;
 /// Echoes under the keys before are accepted for this long after new ones, ns.
 const OVERLAP_NS: u64 = 10_000_000_000;
@@ -311,13 +311,21 @@ where
         }
         let Some(session) = &self.session else { return };
         let old =
-            now.saturating_since(session.since) > REKEY_NS || session.next_counter > REKEY_PACKETS;
+            now.saturating_since(session.since) > REKEY_NS || session.next_counter >= REKEY_PACKETS;
         if (self.silent || old) && matches!(self.knock, Knock::Idle) {
             self.knock = Knock::Hello {
                 client_random: [0; 32],
             };
             self.knock_at = now;
             self.retry_ns = FIRST_RETRY_NS;
+        }
+    }
+
+    /// As though so many packets had been sent under the keys of now.
+    #[cfg(test)]
+    pub(super) fn has_sent(&mut self, packets: u64) {
+        if let Some(session) = &mut self.session {
+            session.next_counter = packets;
         }
     }
 

@@ -136,6 +136,34 @@ fn keys_are_renewed_after_a_day_and_the_old_ones_hold_for_ten_seconds_more() {
 }
 
 #[test]
+fn keys_are_renewed_after_two_to_the_31_packets() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    client.has_sent((1 << 31) - 1);
+    client.handle_timeout(b.now);
+    b.wait(1);
+    let last = b.next(&mut client);
+    assert_eq!(Prefix::kind_of(&last).unwrap(), Kind::Probe);
+    let mut late = b.ask(1, &last).unwrap();
+    client.handle_timeout(b.now);
+    // It keeps probing with the keys it has until there are new ones, from the first number on.
+    b.connect(&mut client, 1).unwrap();
+    assert_eq!(b.reflector.sessions(b.now).count(), 2);
+    client
+        .handle_reply(b.now, &b.meta(9876), &mut late)
+        .unwrap();
+    b.wait(100);
+    let probe = b.next(&mut client);
+    assert!(probe[12..20] < last[12..20]);
+    b.ask(1, &probe).unwrap();
+    client.handle_timeout(b.now);
+    b.wait(100);
+    let next = b.next(&mut client);
+    assert_eq!(Prefix::kind_of(&next).unwrap(), Kind::Probe);
+}
+
+#[test]
 fn knocks_in_the_wrong_order_and_to_a_reflector_that_was_restarted_earn_nothing() {
     let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
     let mut client = b.client(0, 1);

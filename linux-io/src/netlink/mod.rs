@@ -5,6 +5,7 @@ mod message;
 mod parse;
 mod types;
 mod watch;
+mod wireless;
 
 use std::io;
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use types::{Address, Interface, InterfaceKind, Route, RouteQuery};
 pub use watch::{Change, Watch};
+pub use wireless::{Station, Wireless};
 
 use crate::counters::InterfaceCounters;
 use crate::sys;
@@ -44,6 +46,7 @@ pub(crate) fn walk(bytes: &[u8]) {
         // What a link is beyond its message is asked of sysfs.
         let _ = (parse::link(body).is_some(), parse::address(body));
         let _ = (parse::route(body), parse::statistics(body));
+        let _ = (wireless::family(body), wireless::station(body));
     }
 }
 
@@ -58,7 +61,10 @@ pub struct Netlink {
 impl Netlink {
     /// Opens a connection in this thread's network namespace.
     pub fn open() -> io::Result<Self> {
-        let fd = open_socket(0)?;
+        Self::connected(open_socket(libc::NETLINK_ROUTE, 0)?)
+    }
+
+    fn connected(fd: OwnedFd) -> io::Result<Self> {
         // The kernel answers at once; a wait without end would only hide a mistake.
         let patience = libc::timeval {
             tv_sec: 2,
@@ -295,13 +301,13 @@ fn octets(ip: &IpAddr) -> (u8, u8, Octets) {
     }
 }
 
-fn open_socket(groups: u32) -> io::Result<OwnedFd> {
+fn open_socket(protocol: libc::c_int, groups: u32) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor from three numbers.
     let fd = sys::check(unsafe {
         libc::socket(
             libc::AF_NETLINK,
             libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_ROUTE,
+            protocol,
         )
     })?;
     // SAFETY: the descriptor is new and nobody else's.

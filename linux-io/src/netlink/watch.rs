@@ -74,7 +74,7 @@ impl Watch {
     /// Subscribes in this thread's network namespace.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
-            fd: open_socket(GROUPS)?,
+            fd: open_socket(libc::NETLINK_ROUTE, GROUPS)?,
             buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             pending: std::collections::VecDeque::new(),
         })

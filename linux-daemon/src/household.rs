@@ -7,11 +7,12 @@ use bufferbane_core::clock::Queueing;
 use bufferbane_core::household::{Estimate, Household, Minute, Second, Seen};
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 use bufferbane_store::SeriesInfo;
 
 use crate::episode::is_load;
 use crate::metrics::Reading;
+use crate::radio::Radios;
 
 /// Between two readings of counters, ns.
 const READ_NS: u64 = 90_000_000;
@@ -57,6 +58,7 @@ pub(crate) struct Households {
     /// What the configuration says of interfaces.
     told: BTreeMap<String, bool>,
     forwarding: Forwarding,
+    radios: Radios,
     read_at: Monotonic,
     look_at: Monotonic,
 }
@@ -75,6 +77,7 @@ impl Households {
             interfaces: HashMap::new(),
             told,
             forwarding: Forwarding::default(),
+            radios: Radios::new(),
             read_at: Monotonic::ZERO,
             look_at: Monotonic::ZERO,
         }
@@ -179,7 +182,7 @@ impl Households {
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<Heard> {
         if now >= self.look_at {
             self.look_at = now.saturating_add(LOOK_NS);
-            self.look();
+            self.look(now);
         }
         let due = now >= self.read_at;
         if due {
@@ -231,8 +234,13 @@ impl Households {
             .filter_map(|(name, line)| Some((name.as_str(), line.read?)))
     }
 
-    /// Which interfaces there are, and whether this host is the household's router.
-    fn look(&mut self) {
+    /// How Wi-Fi uplinks hear their access points.
+    pub(crate) const fn radios(&self) -> &Radios {
+        &self.radios
+    }
+
+    /// Which interfaces there are, how those of Wi-Fi hear, and whether this host is the household's router.
+    fn look(&mut self, now: Monotonic) {
         if let Some(netlink) = &mut self.netlink
             && let Ok(interfaces) = netlink.interfaces()
         {
@@ -240,6 +248,11 @@ impl Households {
                 let found = interfaces.iter().find(|i| i.name == *name);
                 line.index = found.map(|i| i.index);
             }
+            let wifi = interfaces
+                .into_iter()
+                .filter(|i| i.kind == InterfaceKind::Wifi && self.lines.contains_key(&i.name));
+            let wifi: Vec<_> = wifi.map(|i| (i.name, i.index)).collect();
+            self.radios.look(now, &wifi);
         }
         self.forwarding.look();
     }

@@ -27,6 +27,7 @@ mod notify;
 pub mod pacing;
 mod plan;
 mod probe;
+mod radio;
 mod recorder;
 mod reload;
 mod remote;
@@ -40,6 +41,7 @@ mod walk;
 mod watch;
 
 pub use alerts::AlertsConfig;
+pub use radio::Radio;
 pub use remote::RemoteConfig;
 pub use service::{Daemon, StartError};
 pub use signals::Signals;

@@ -477,6 +477,7 @@ impl Recorder {
             for (interface, reading) in self.households.readings() {
                 meters.carried(interface, reading);
             }
+            meters.radios(self.households.radios().now());
         }
         let usage = counters::process_usage().ok();
         let store = StoreStatus {
@@ -491,6 +492,12 @@ impl Recorder {
         };
         status.series = self.live.values().cloned().collect();
         status.store = store;
+        status.wifi = self
+            .households
+            .radios()
+            .now()
+            .map(|(name, radio)| (name.to_owned(), radio))
+            .collect();
         status.queue_length = self.reports.slots() as u64;
         status.cpu_ns = usage.as_ref().map_or(0, |u| u.cpu_ns);
         status.resident_bytes = usage.as_ref().map_or(0, |u| u.resident_bytes);

@@ -8,6 +8,8 @@ use bufferbane_core::stats::failures::Failures;
 use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
 use serde::Serialize;
 
+use crate::radio::Radio;
+
 /// `status` over the control socket.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
@@ -23,6 +25,8 @@ pub struct Status {
     pub queue_length: u64,
     /// Each series' last second.
     pub series: Vec<SeriesStatus>,
+    /// Wi-Fi uplinks that are connected, and how they hear their access points.
+    pub wifi: BTreeMap<String, Radio>,
     /// The store.
     pub store: StoreStatus,
     /// Datagrams that arrived and were not used, by reason.

@@ -160,6 +160,20 @@ fn push_text(receiver: &str, r: &Value) -> String {
     out
 }
 
+/// How a Wi-Fi interface hears its access point.
+fn radio_text(interface: &str, radio: &Value) -> String {
+    let mut parts = Vec::new();
+    if let Some(dbm) = radio["signal_dbm"].as_i64() {
+        parts.push(format!("{dbm} dBm"));
+    }
+    for (name, way) in [("up_bps", "up"), ("down_bps", "down")] {
+        if let Some(bps) = radio[name].as_u64() {
+            parts.push(format!("{:.0} Mbit/s {way}", bps as f64 / 1e6));
+        }
+    }
+    format!("Wi-Fi {}: {}\n", clean(interface), parts.join(", "))
+}
+
 fn status_text(status: &Value, zone: &TimeZone) -> String {
     let store = &status["store"];
     let full = if store["full"].as_bool() == Some(true) {
@@ -186,6 +200,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     );
     for trouble in status["troubles"].as_array().into_iter().flatten() {
         out.push_str(&format!("trouble: {}\n", text(trouble)));
+    }
+    for (interface, radio) in status["wifi"].as_object().into_iter().flatten() {
+        out.push_str(&radio_text(interface, radio));
     }
     for tests in status["scheduled_tests"].as_array().into_iter().flatten() {
         out.push_str(&scheduled_text(tests));
@@ -378,6 +395,7 @@ mod tests {
                 "interface": "lte0", "budget_bytes": 0, "probe_bytes": 1_048_576, "spent_bytes": 0,
                 "waits": "it is cellular", "caveat": "nobody knows",
             }],
+            "wifi": {"wlan0": {"signal_dbm": -71, "up_bps": 72_200_000, "down_bps": null}},
             "drops": {"seal": 3, "length": 0},
             "remote_write": {"http://a/w": {
                 "taken": {"batches": 7}, "refused": {"batches": 0}, "given_up": {"batches": 2},
@@ -390,6 +408,7 @@ mod tests {
             ", CPU 7.2 s (0.10 %), 9.0 MiB resident",
             "THE DISK IS FULL",
             "trouble: wlan0",
+            "Wi-Fi wlan0: -71 dBm, 72 Mbit/s up\n",
             "tests through lte0: 0 B in the last 30 days; probes and trains move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
             "not used: 3 seal\n",

@@ -9,6 +9,7 @@ use bufferbane_store::{Event, EventId, SeriesInfo};
 
 use super::buckets::Buckets;
 use crate::probe::Health;
+use crate::radio::Radio;
 
 /// Series that are kept, with those that are no longer probed: more than can be probed at a time.
 const KEPT_SERIES: usize = 1024;
@@ -105,6 +106,8 @@ pub(crate) struct Meters {
     /// Which of them the samples that come belong to.
     probed: HashMap<SeriesIndex, usize>,
     pub(super) carried: BTreeMap<String, Carried>,
+    /// Wi-Fi interfaces that are connected.
+    pub(super) radios: BTreeMap<String, Radio>,
     pub(super) events: BTreeMap<Place, Events>,
     open: BTreeMap<u64, Place>,
     /// The number after the highest one of any event.
@@ -194,6 +197,13 @@ impl Meters {
             c.late += u64::from(sample.status == Status::Late);
             c.learn(sample);
         }
+    }
+
+    /// How Wi-Fi interfaces hear their access points now; those that are not named are not connected.
+    pub(crate) fn radios<'a>(&mut self, radios: impl Iterator<Item = (&'a str, Radio)>) {
+        self.radios.clear();
+        self.radios
+            .extend(radios.map(|(name, radio)| (name.to_owned(), radio)));
     }
 
     /// What an interface has carried by now. What it carried while nobody read, or before it came back

@@ -225,6 +225,28 @@ fn interfaces(sink: &mut impl Sink, meters: &Meters) {
     for (interface, carried) in &meters.carried {
         sink.value(&[("interface", interface)], carried.down_bytes);
     }
+    sink.family(
+        "bufferbane_wifi_signal_dbm",
+        Kind::Gauge,
+        "How strong a Wi-Fi interface hears its access point.",
+    );
+    for (interface, radio) in &meters.radios {
+        if let Some(dbm) = radio.signal_dbm {
+            sink.value(&[("interface", interface)], f64::from(dbm));
+        }
+    }
+    sink.family(
+        "bufferbane_wifi_rate_bits_per_second",
+        Kind::Gauge,
+        "The rate that a Wi-Fi interface and its access point chose for the last frame.",
+    );
+    for (interface, radio) in &meters.radios {
+        for (direction, bps) in [("up", radio.up_bps), ("down", radio.down_bps)] {
+            if let Some(bps) = bps {
+                sink.value(&[("interface", interface), ("direction", &direction)], bps);
+            }
+        }
+    }
 }
 
 /// The labels of a series.

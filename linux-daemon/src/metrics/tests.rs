@@ -9,6 +9,7 @@ use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind, Severity};
 use proptest::prelude::*;
 
 use super::{Format, Meters, Reading, page};
+use crate::radio::Radio;
 use crate::status::{RemoteStatus, Status};
 
 /// Values by sample, labels included.
@@ -194,6 +195,13 @@ fn interfaces_and_events_are_counted_through_their_changes() {
     // It came back as another.
     m.carried("wan", read(7, 10, 20));
     m.carried("wan", read(7, 110, 21));
+    let radio = Radio {
+        signal_dbm: Some(-81),
+        up_bps: Some(6_500_000),
+        down_bps: None,
+    };
+    m.radios([("gone", radio)].into_iter());
+    m.radios([("wlan", radio)].into_iter());
     let mut event = Event::new(
         "outage",
         Severity::Critical,
@@ -217,6 +225,11 @@ fn interfaces_and_events_are_counted_through_their_changes() {
     for (name, n) in [
         ("interface_transmit_bytes_total{interface=\"wan\"}", 600.0),
         ("interface_receive_bytes_total{interface=\"wan\"}", 4001.0),
+        ("wifi_signal_dbm{interface=\"wlan\"}", -81.0),
+        (
+            "wifi_rate_bits_per_second{interface=\"wlan\",direction=\"up\"}",
+            6_500_000.0,
+        ),
         ("events_total{interface=\"wan\",kind=\"outage\"}", 2.0),
         ("events_open{interface=\"wan\",kind=\"outage\"}", 1.0),
         ("events_total{interface=\"wan\",kind=\"packet_loss\"}", 0.0),
@@ -225,6 +238,7 @@ fn interfaces_and_events_are_counted_through_their_changes() {
     ] {
         assert_eq!(all[&format!("bufferbane_{name}")], n, "{name}");
     }
+    assert!(!all.keys().any(|name| name.contains("gone")));
 }
 
 /// What `docs/metrics.md` says of names and numbers of samples.
@@ -240,6 +254,12 @@ fn the_documentation_has_every_name() {
         down_bytes: 0,
     };
     m.carried("wan", read_one);
+    let radio = Radio {
+        signal_dbm: Some(-81),
+        up_bps: Some(1),
+        down_bps: Some(2),
+    };
+    m.radios([("wan", radio)].into_iter());
     let documented = include_str!("../../../docs/metrics.md");
     let (all, counters) = read_of(&m);
     for name in all.keys() {

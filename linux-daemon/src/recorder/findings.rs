@@ -90,7 +90,8 @@ impl Recorder {
             return;
         };
         for notice in self.watcher.news(now) {
-            let event = self.watcher.event(writer.boot(), &notice);
+            let mut event = self.watcher.event(writer.boot(), &notice);
+            self.households.radios().explain(&mut event);
             let over = event.end_ns.is_some();
             let known = self.watcher.told_before(&notice);
             // Both edges are made durable at once; what changes between them can wait.

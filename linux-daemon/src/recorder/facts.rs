@@ -194,6 +194,9 @@ impl Recorder {
         if !lasts {
             event.end_ns = Some(event.start_ns);
         }
+        if fact.kind == "link_down" {
+            self.households.radios().explain(&mut event);
+        }
         let id = writer.event(event.clone());
         note(&self.status, &self.meters, id, &event);
         self.alerts.tell(News::Begin, id, &event);

@@ -3,11 +3,12 @@
 use core::fmt;
 
 /// A reason, as its number in the store ([`crate::sample::Sample::errno`]): up to 4095 an errno of
-/// Linux, from 4096 on a response code of DNS, and further ones below.
+/// Linux, from 4096 on a response code of DNS, from 8192 on a status code of HTTP, and further ones below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Failure(u16);
 
 const DNS: u16 = 0x1000;
+const HTTP: u16 = 0x2000;
 const OWN: u16 = 0x3000;
 
 impl Failure {
@@ -17,6 +18,16 @@ impl Failure {
     pub const MALFORMED: Self = Self(OWN + 1);
     /// The other end closed the connection before it had answered.
     pub const CLOSED: Self = Self(OWN + 2);
+    /// The two ends did not agree on a TLS connection (RFC 8446).
+    pub const TLS: Self = Self(OWN + 3);
+    /// The server's certificate comes from nobody who is believed (RFC 5280 section 6.1), or is none.
+    pub const CERTIFICATE: Self = Self(OWN + 4);
+    /// The server's certificate is no longer valid.
+    pub const EXPIRED: Self = Self(OWN + 5);
+    /// The server's certificate is not valid yet; or this host's clock is behind.
+    pub const NOT_YET: Self = Self(OWN + 6);
+    /// The server's certificate is for other names (RFC 9525).
+    pub const OTHER_NAME: Self = Self(OWN + 7);
 
     /// The reason with this number; 0 is none.
     #[must_use]
@@ -47,6 +58,16 @@ impl Failure {
     pub const fn dns(rcode: u8) -> Self {
         Self(DNS + (rcode & 15) as u16)
     }
+
+    /// A server of HTTP answered with this status code (RFC 9110 section 15), 100 to 599; others become
+    /// [`Failure::MALFORMED`].
+    #[must_use]
+    pub const fn http(status: u16) -> Self {
+        match status {
+            100..600 => Self(HTTP + status),
+            _ => Self::MALFORMED,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -64,10 +85,18 @@ impl fmt::Display for Failure {
             0x1004 => "NOTIMP",
             0x1005 => "REFUSED",
             n @ DNS..=0x100f => return write!(f, "RCODE {}", n - DNS),
+            n @ HTTP..0x2fff if Self::http(n - HTTP) == *self => {
+                return write!(f, "HTTP {}", n - HTTP);
+            }
             _ => match *self {
                 Self::TRUNCATED => "truncated",
                 Self::MALFORMED => "not an answer",
                 Self::CLOSED => "closed early",
+                Self::TLS => "no TLS",
+                Self::CERTIFICATE => "certificate not trusted",
+                Self::EXPIRED => "certificate expired",
+                Self::NOT_YET => "certificate not yet valid",
+                Self::OTHER_NAME => "certificate of another name",
                 Self(n) => return write!(f, "failure {n}"),
             },
         };
@@ -90,6 +119,14 @@ mod tests {
             (Failure::dns(9), 4105, "RCODE 9"),
             (Failure::TRUNCATED, 0x3000, "truncated"),
             (Failure::CLOSED, 0x3002, "closed early"),
+            (Failure::http(100), 8292, "HTTP 100"),
+            (Failure::http(599), 8791, "HTTP 599"),
+            (Failure::http(600), 0x3001, "not an answer"),
+            (Failure::TLS, 0x3003, "no TLS"),
+            (Failure::CERTIFICATE, 0x3004, "certificate not trusted"),
+            (Failure::EXPIRED, 0x3005, "certificate expired"),
+            (Failure::NOT_YET, 0x3006, "certificate not yet valid"),
+            (Failure::OTHER_NAME, 0x3007, "certificate of another name"),
         ] {
             assert_eq!(failure.code(), code);
             assert_eq!(Failure::from_code(code), Some(failure));

@@ -394,7 +394,13 @@ pub(crate) fn split_port(text: &str, default: u16) -> Result<(&str, u16), String
             .ok_or_else(|| format!("\"{p}\" is not a port; 1 to 65535 is allowed"))
     };
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
-        return Ok((host, rest.strip_prefix(':').map_or(Ok(default), port)?));
+        return match rest.strip_prefix(':') {
+            Some(p) => Ok((host, port(p)?)),
+            None if rest.is_empty() => Ok((host, default)),
+            None => Err(format!(
+                "\"{rest}\" after the bracket is not a port; write [{host}]:443"
+            )),
+        };
     }
     match text.split_once(':') {
         Some((host, p)) if !p.contains(':') => Ok((host, port(p)?)),

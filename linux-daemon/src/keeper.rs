@@ -323,7 +323,7 @@ impl Keeper {
                 size,
                 interval_ns,
                 address: match &w.probe {
-                    Probe::Service(service) => service.address(w.remote),
+                    Probe::Service(service) => service.address(kind_of, w.remote),
                     _ => w.remote.ip().to_string(),
                 },
             };
@@ -339,8 +339,10 @@ impl Keeper {
         }
         let now = clock::now();
         if let Probe::Service(service) = &w.probe {
-            let size = ask::Unit::size_of(service);
-            let series = describe(service.kind(), size, 0, service.interval_ns());
+            let interval_ns = service.interval_ns();
+            let steps = service.steps().iter();
+            let series = steps.map(|kind| describe(*kind, service.size(*kind), 0, interval_ns));
+            let series = series.collect();
             let rng = ChaCha12Rng::from_rng(&mut self.rng);
             self.ask(ask::Command::Add(Box::new(ask::Unit {
                 id,

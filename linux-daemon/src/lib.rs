@@ -36,7 +36,9 @@ mod service;
 mod signals;
 pub mod stamp;
 mod status;
+mod tls;
 pub mod train;
+mod url;
 mod walk;
 mod watch;
 
@@ -48,3 +50,5 @@ pub use signals::Signals;
 pub use status::{
     Happening, RemoteStatus, RemoteTally, ScheduledTests, Second, SeriesStatus, Status, StoreStatus,
 };
+pub use tls::Roots;
+pub use url::Url;

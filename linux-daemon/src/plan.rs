@@ -161,14 +161,7 @@ impl Wanted {
                 interval_ns,
             } => there_and_back(ip + mean(*size, more_sizes), *interval_ns),
             Probe::Stamp(p) => there_and_back(udp + mean(p.size, &p.more_sizes), p.interval_ns),
-            Probe::Service(service) => {
-                let bytes = match service {
-                    Service::Dns(_) => udp + u64::from(crate::ask::Unit::size_of(service)),
-                    // Three segments each way open and close a connection.
-                    Service::Tcp { .. } => 3 * (ip + 32),
-                };
-                there_and_back(bytes, service.interval_ns())
-            }
+            Probe::Service(service) => there_and_back(service.bytes(ip) / 2, service.interval_ns()),
             Probe::Reflector { streams, .. } => streams
                 .iter()
                 .map(|s| there_and_back(udp + mean(s.size, &s.more_sizes), s.interval_ns))

@@ -179,7 +179,7 @@ pub struct SeriesStatus {
     pub interface: String,
     /// Its target.
     pub target: String,
-    /// `udp`, `icmp`, `stamp`, `dns` or `tcp`.
+    /// `udp`, `icmp`, `stamp`, `dns`, `tcp`, `tls` or `http`.
     pub kind: &'static str,
     /// 4 or 6.
     pub family: u8,

@@ -26,8 +26,12 @@ pub enum SeriesKind {
     Stamp,
     /// A question to a DNS resolver.
     Dns,
-    /// A TCP connection that is made and let go.
+    /// A TCP connection that is made and let go, or used by the following two.
     Tcp,
+    /// The TLS handshake of a request.
+    Tls,
+    /// A request to a server of HTTP.
+    Http,
 }
 
 impl SeriesKind {
@@ -40,6 +44,8 @@ impl SeriesKind {
             Self::Stamp => "stamp",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Http => "http",
         }
     }
 
@@ -53,7 +59,7 @@ impl SeriesKind {
     /// alone, and an answer can be a failure.
     #[must_use]
     pub const fn asks_a_service(self) -> bool {
-        matches!(self, Self::Dns | Self::Tcp)
+        matches!(self, Self::Dns | Self::Tcp | Self::Tls | Self::Http)
     }
 }
 

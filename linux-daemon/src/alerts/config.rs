@@ -1,12 +1,15 @@
 //! `[alerts]`: from where on something is told, and to whom.
 
 use std::fmt;
+use std::path::Path;
 
 use bufferbane_config::{Section, parse_duration, suggestion};
 use bufferbane_core::detect::{Kind, Thresholds};
 use bufferbane_store::Severity;
 
 use super::deliver::Endpoint;
+use crate::tls::Roots;
+use crate::url::Url;
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
@@ -67,11 +70,12 @@ pub struct AlertsConfig {
     pub(crate) hooks: Vec<HookConfig>,
 }
 
-/// Reads the section.
-pub(crate) fn read(s: &Section<'_>) -> AlertsConfig {
+/// Reads the section; `base` is where files of certificates are looked for.
+pub(crate) fn read(s: &Section<'_>, base: &Path) -> AlertsConfig {
     let mut config = AlertsConfig::default();
     read_thresholds(s, &mut config.thresholds);
-    config.hooks = s.sections("hook").iter().filter_map(read_hook).collect();
+    let hooks = s.sections("hook");
+    config.hooks = hooks.iter().filter_map(|h| read_hook(h, base)).collect();
     s.finish();
     config
 }
@@ -142,9 +146,11 @@ fn percent(text: &str, least: f64, most: f64) -> Result<f64, String> {
         })
 }
 
-fn read_hook(s: &Section<'_>) -> Option<HookConfig> {
+fn read_hook(s: &Section<'_>, base: &Path) -> Option<HookConfig> {
     let program = s.texts("program");
-    let endpoint = s.parsed("url", Endpoint::parse);
+    let url = s.parsed("url", |u| Url::parse(u, "http://192.168.1.5:8080/alerts"));
+    let roots = Roots::of(s, base, url.as_ref().map(|u| u.secure));
+    let endpoint = url.map(|url| Endpoint { url, roots });
     let to = match (s.has("program"), s.has("url")) {
         (true, true) => {
             s.mistake(
@@ -156,7 +162,7 @@ fn read_hook(s: &Section<'_>) -> Option<HookConfig> {
         (false, false) => {
             s.mistake(
                 "",
-                "a hook needs program = [\"/path/to/it\"] or url = \"http://...\"",
+                "a hook needs program = [\"/path/to/it\"] or url = \"https://...\"",
             );
             None
         }
@@ -240,6 +246,7 @@ mod tests {
         assert!(endpoint.wants("link_down", Severity::Warning));
         assert!(!endpoint.wants("packet_loss", Severity::Critical));
         assert_eq!(endpoint.every_ns, 60 * S);
+        assert_eq!(endpoint.to.to_string(), "10.0.0.2:80");
         assert_eq!(parse("").unwrap(), AlertsConfig::default());
     }
 
@@ -247,7 +254,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let said = parse(
             "[alerts]\npacket_loss = \"2\"\nlatency_spik = \"5ms\"\n[[alerts.hook]]\n\
-             kinds = [\"outtage\"]\n[[alerts.hook]]\nurl = \"https://a/\"\n",
+             kinds = [\"outtage\"]\n[[alerts.hook]]\nurl = \"a.example\"\n",
         )
         .unwrap_err();
         for (n, what) in [
@@ -255,7 +262,7 @@ mod tests {
             "f.toml:3:1: alerts.latency_spik: unknown key, did you mean \"latency_spike\"?",
             "a hook needs program",
             "did you mean \"outage\"?",
-            "curl",
+            "\"a.example\" is no URL",
         ]
         .iter()
         .enumerate()

@@ -1,115 +1,59 @@
 //! Gives an alert to a program or to an HTTP endpoint, once.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An endpoint has this long for each step, a program to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Most of an answer that is read, bytes.
-const ANSWER: u64 = 4096;
+use ureq::Agent;
 
-/// Where alerts are posted: `http://HOST[:PORT][/PATH]`.
+use crate::tls::Roots;
+use crate::url::Url;
+
+/// An endpoint has this long to answer, a program to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where alerts are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    host: String,
-    port: u16,
-    path: String,
+    pub(crate) url: Url,
+    /// Whose certificate it may have.
+    pub(crate) roots: Roots,
 }
 
+/// Without the path, in which a secret may be.
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        write!(f, "{}:{}", self.url.host, self.url.port)
     }
 }
 
 impl Endpoint {
-    /// # Errors
-    /// What is wrong with the URL, and what is allowed.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(if url.starts_with("https://") {
-                format!(
-                    "\"{url}\": this version speaks no TLS; write program = [\"curl\", \"--fail\", \
-                     \"--silent\", \"--json\", \"@-\", \"{url}\"]"
-                )
-            } else {
-                format!("\"{url}\" is no URL; write for example \"http://192.168.1.5:8080/alerts\"")
-            });
-        };
-        let at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(at);
-        let bad = |c: char| c.is_whitespace() || c.is_control();
-        if url.contains(bad) || authority.contains('@') {
-            return Err(format!(
-                "\"{url}\" must not contain spaces or a user name; write for example \
-                 \"http://192.168.1.5:8080/alerts\""
-            ));
-        }
-        let (host, port) = crate::config::split_port(authority, 80)?;
-        let path = if path.starts_with('/') {
-            path.to_owned()
-        } else {
-            format!("/{path}")
-        };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            path,
-        })
-    }
-
     /// Posts `json`.
     ///
     /// # Errors
     /// Why it did not arrive, in a sentence.
     pub(super) fn post(&self, json: &[u8]) -> Result<(), String> {
-        let whole = |e: std::io::Error| format!("{self}: {e}");
-        let address = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(whole)?
-            .next()
-            .ok_or_else(|| format!("{} has no address", self.host))?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(whole)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(whole)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(whole)?;
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
+        // Alerts are rare: nothing is kept from one to the next.
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .tls_config(self.roots.agent())
+            .timeout_global(Some(PATIENCE))
+            .user_agent(concat!("bufferbane/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        let answer = agent
+            .post(self.url.to_string())
+            .header("content-type", "application/json")
+            .header("connection", "close")
+            .send(json)
+            .map_err(|e| format!("{self}: {e}"))?;
+        let status = answer.status();
+        if status.is_success() {
+            Ok(())
         } else {
-            self.host.clone()
-        };
-        let mut request = format!(
-            "POST {} HTTP/1.1\r\nHost: {host}:{}\r\nUser-Agent: bufferbane/{}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            self.path,
-            self.port,
-            env!("CARGO_PKG_VERSION"),
-            json.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(json);
-        stream.write_all(&request).map_err(whole)?;
-        let mut answer = Vec::new();
-        // The status line is enough; whatever ends the reading after it is no matter.
-        let mut chunk = [0; 512];
-        while answer.len() < ANSWER as usize && !answer.contains(&b'\n') {
-            match stream.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(n) => answer.extend_from_slice(&chunk[..n]),
-                Err(e) => return Err(whole(e)),
-            }
-        }
-        let line = answer.split(|b| *b == b'\n').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
-        let status: Option<u16> = line
-            .strip_prefix("HTTP/1.")
-            .and_then(|l| l.split(' ').nth(1))
-            .and_then(|s| s.trim().parse().ok());
-        match status {
-            Some(200..=299) => Ok(()),
-            Some(_) => Err(format!("{} answered {}", self.host, line.trim())),
-            None => Err(format!("{} did not answer in HTTP", self.host)),
+            Err(format!("{self} answered {status}"))
         }
     }
 }
@@ -157,26 +101,50 @@ pub(super) fn run(program: &[String], json: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+    use crate::tls::testing::{Authority, VALID, accept, listen};
 
     #[test]
-    fn urls_are_read_strictly() {
-        let e = Endpoint::parse("http://[::1]:8080/a?b=c").unwrap();
-        assert_eq!(
-            (e.host.as_str(), e.port, e.path.as_str()),
-            ("::1", 8080, "/a?b=c")
+    fn an_endpoint_of_https_has_to_show_who_it_is() {
+        let (known, stranger) = (Authority::new(), Authority::new());
+        let server = known.server("127.0.0.1", VALID);
+        let (said_in, said) = std::sync::mpsc::channel();
+        let at = listen(move |stream| {
+            let mut stream = accept(&server, stream);
+            let (mut bytes, mut part) = (Vec::new(), [0; 512]);
+            while !bytes.ends_with(b"{\"a\":1}") {
+                match stream.read(&mut part) {
+                    Ok(len @ 1..) => bytes.extend_from_slice(&part[..len]),
+                    // The client did not like the certificate.
+                    _ => return,
+                }
+            }
+            said_in.send(String::from_utf8(bytes).unwrap()).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .unwrap();
+        });
+        let post = |roots| {
+            let url = Url::parse(&format!("https://{at}/alerts"), "").unwrap();
+            Endpoint { url, roots }.post(b"{\"a\":1}")
+        };
+        post(known.roots()).unwrap();
+        let request = said.recv().unwrap();
+        assert!(
+            request.starts_with("POST /alerts HTTP/1.1\r\n"),
+            "{request}"
         );
-        let e = Endpoint::parse("http://hook.example").unwrap();
-        assert_eq!((e.port, e.path.as_str()), (80, "/"));
-        for (url, why) in [
-            ("https://hook.example/x", "curl"),
-            ("hook.example", "no URL"),
-            ("http://a:0/", "port"),
-            ("http://a b/", "spaces"),
-        ] {
-            let said = Endpoint::parse(url).unwrap_err();
-            assert!(said.contains(why), "{said}");
+        for roots in [stranger.roots(), Roots::Public] {
+            let said = post(roots).unwrap_err();
+            let at = format!("127.0.0.1:{}: ", at.port());
+            assert!(
+                said.starts_with(&at) && said.contains("certificate"),
+                "{said}"
+            );
         }
+        assert!(said.try_recv().is_err());
     }
 
     #[test]

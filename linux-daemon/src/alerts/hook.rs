@@ -141,6 +141,16 @@ mod tests {
     use super::super::deliver::Endpoint;
     use super::super::{News, example};
     use super::*;
+    use crate::tls::Roots;
+    use crate::url::Url;
+
+    fn endpoint(listener: &TcpListener) -> To {
+        let url = format!("http://{}/alerts", listener.local_addr().unwrap());
+        To::Endpoint(Endpoint {
+            url: Url::parse(&url, "").unwrap(),
+            roots: Roots::Public,
+        })
+    }
 
     /// Takes a request and answers it: its JSON.
     fn serve(listener: &TcpListener, status: &str) -> serde_json::Value {
@@ -152,7 +162,8 @@ mod tests {
         loop {
             line.clear();
             reader.read_line(&mut line).unwrap();
-            if let Some(n) = line.strip_prefix("Content-Length: ") {
+            let line = line.to_lowercase();
+            if let Some(n) = line.strip_prefix("content-length: ") {
                 length = n.trim().parse().unwrap();
             }
             if line == "\r\n" {
@@ -168,8 +179,7 @@ mod tests {
     #[test]
     fn what_an_endpoint_refuses_comes_again_and_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/alerts", listener.local_addr().unwrap());
-        let to = To::Endpoint(Endpoint::parse(&url).unwrap());
+        let to = endpoint(&listener);
         let (queue, alerts) = sync_channel(WAITING);
         let hook = std::thread::spawn(move || work(&to, &alerts, Duration::from_millis(10)));
         queue.send(example(News::Begin, 1)).unwrap();
@@ -190,9 +200,8 @@ mod tests {
     #[test]
     fn whoever_tells_never_waits() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/alerts", listener.local_addr().unwrap());
         let mut hook = Hook::start(&HookConfig {
-            to: To::Endpoint(Endpoint::parse(&url).unwrap()),
+            to: endpoint(&listener),
             kinds: Vec::new(),
             least: Severity::Warning,
             every_ns: 0,

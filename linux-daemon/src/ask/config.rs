@@ -1,14 +1,19 @@
-//! Targets of the kinds `dns` and `tcp`.
+//! Targets of the kinds `dns`, `tcp` and `http`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use bufferbane_config::Section;
 use bufferbane_core::limits::MAX_INTERVAL_NS;
 use bufferbane_store::SeriesKind;
 use domain::base::Name;
+use rustls::pki_types::ServerName;
 
+use super::{dns, http};
 use crate::config::{FamilyChoice, check_host, read_family, split_port};
+use crate::tls::Roots;
+use crate::url::Url;
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
@@ -20,6 +25,9 @@ const LONGEST_LOOKUP: usize = 230;
 /// More often is no measurement but a burden, ns.
 const MIN_INTERVAL_NS: u64 = 100_000_000;
 const INTERVAL_NS: u64 = 10_000_000_000;
+/// A server of HTTP has more work with each request, and the line too: some ten packets each way.
+const MIN_HTTP_INTERVAL_NS: u64 = 1_000_000_000;
+const HTTP_INTERVAL_NS: u64 = 60_000_000_000;
 
 /// A service that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +64,31 @@ pub enum Service {
         /// Length of a slot, ns.
         interval_ns: u64,
     },
+    /// A server of HTTP is asked for a page.
+    Http(Page),
+}
+
+/// A request to a server of HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Page {
+    /// What is asked for.
+    pub url: Url,
+    /// Whose certificates are believed.
+    pub roots: Roots,
+    /// The status codes that are right; with none 200 to 399 are.
+    pub right: Vec<u16>,
+    /// Length of a slot, ns.
+    pub interval_ns: u64,
+}
+
+impl Page {
+    /// Whether this status code is what was asked for.
+    pub(crate) fn is_right(&self, status: u16) -> bool {
+        match &self.right[..] {
+            [] => (200..400).contains(&status),
+            right => right.contains(&status),
+        }
+    }
 }
 
 /// A question to a resolver.
@@ -72,22 +105,48 @@ pub struct Lookup {
 }
 
 impl Service {
-    /// How its series are called.
-    pub(crate) const fn kind(&self) -> SeriesKind {
+    /// What its series are called: one for each step, in their order.
+    pub(crate) const fn steps(&self) -> &'static [SeriesKind] {
         match self {
-            Self::Dns(_) => SeriesKind::Dns,
-            Self::Tcp { .. } => SeriesKind::Tcp,
+            Self::Dns(_) => &[SeriesKind::Dns],
+            Self::Tcp { .. } => &[SeriesKind::Tcp],
+            Self::Http(page) if page.url.secure => {
+                &[SeriesKind::Tcp, SeriesKind::Tls, SeriesKind::Http]
+            }
+            Self::Http(_) => &[SeriesKind::Tcp, SeriesKind::Http],
         }
     }
 
-    /// Where it is asked, as its series say: at another port, or over another protocol, it is another
-    /// series.
-    pub(crate) fn address(&self, remote: SocketAddr) -> String {
-        let protocol = match self {
-            Self::Dns(lookup) if !lookup.tcp => "udp",
-            Self::Dns(_) | Self::Tcp { .. } => "tcp",
+    /// Where it is asked, as the series of a step say: at another port, or over another protocol, it is
+    /// another series.
+    pub(crate) fn address(&self, step: SeriesKind, remote: SocketAddr) -> String {
+        let protocol = match (step, self) {
+            (SeriesKind::Dns, Self::Dns(lookup)) if !lookup.tcp => "udp",
+            (SeriesKind::Http, Self::Http(page)) if page.url.secure => "https",
+            (SeriesKind::Http | SeriesKind::Tls, _) => step.as_str(),
+            _ => "tcp",
         };
         format!("{remote}/{protocol}")
+    }
+
+    /// Bytes of what is asked in a step; 0 where there is none of one size.
+    pub(crate) fn size(&self, step: SeriesKind) -> u16 {
+        match (step, self) {
+            (SeriesKind::Dns, Self::Dns(lookup)) => dns::size(lookup),
+            (SeriesKind::Http, Self::Http(page)) => http::size(page),
+            _ => 0,
+        }
+    }
+
+    /// What a question and its answer move at most, with headers of `ip` bytes each, bytes.
+    pub(crate) fn bytes(&self, ip: u64) -> u64 {
+        // Three segments each way open and close a connection.
+        let connection = 2 * 3 * (ip + 32);
+        match self {
+            Self::Dns(lookup) => 2 * (ip + 8 + u64::from(dns::size(lookup))),
+            Self::Tcp { .. } => connection,
+            Self::Http(page) => connection + http::bytes(page),
+        }
     }
 
     /// Length of a slot, ns.
@@ -95,6 +154,7 @@ impl Service {
         match self {
             Self::Dns(lookup) => lookup.interval_ns,
             Self::Tcp { interval_ns } => *interval_ns,
+            Self::Http(page) => page.interval_ns,
         }
     }
 }
@@ -134,6 +194,46 @@ pub(crate) fn read_tcp(s: &Section<'_>, name: Option<String>) -> Option<ServiceT
         service: Service::Tcp {
             interval_ns: interval_ns.unwrap_or(INTERVAL_NS),
         },
+    })
+}
+
+/// Reads what stands beside `name` and `kind = "http"`; `base` is where a file of certificates is looked
+/// for.
+pub(crate) fn read_http(
+    s: &Section<'_>,
+    base: &Path,
+    name: Option<String>,
+) -> Option<ServiceTarget> {
+    let url = s.parsed("address", |a| {
+        let url = Url::parse(a, "https://example.com/")?;
+        match ServerName::try_from(url.host.as_str()) {
+            Err(_) if url.secure => Err(format!(
+                "\"{}\" is no name that a certificate can have; write for example example.com",
+                url.host
+            )),
+            _ => Ok(url),
+        }
+    });
+    s.require(
+        "address",
+        "the page to ask for is to be named, such as \"https://example.com/\"",
+    );
+    let roots = Roots::of(s, base, url.as_ref().map(|u| u.secure));
+    let right = s.numbers("status", 200..=599).unwrap_or_default();
+    let interval_ns = s.duration_ns("interval", MIN_HTTP_INTERVAL_NS..=MAX_INTERVAL_NS);
+    let family = read_family(s);
+    s.finish();
+    let url = url?;
+    Some(ServiceTarget {
+        name: name?,
+        place: ServicePlace::Host(url.host.clone(), url.port),
+        family,
+        service: Service::Http(Page {
+            url,
+            roots,
+            right: right.into_iter().map(|n| n as u16).collect(),
+            interval_ns: interval_ns.unwrap_or(HTTP_INTERVAL_NS),
+        }),
     })
 }
 
@@ -199,7 +299,7 @@ mod tests {
         assert!(lookup.random && lookup.tcp && lookup.name == "example.net");
         assert_eq!(b.service.interval_ns(), 1_000_000_000);
         // Who changes the protocol begins another series.
-        let at = |s: &Service, remote: &str| s.address(remote.parse().unwrap());
+        let at = |s: &Service, remote: &str| s.address(s.steps()[0], remote.parse().unwrap());
         assert_eq!(at(&a.service, "[2620:fe::fe]:53"), "[2620:fe::fe]:53/udp");
         assert_eq!(at(&b.service, "9.9.9.9:53"), "9.9.9.9:53/tcp");
 
@@ -230,6 +330,79 @@ mod tests {
             "size",
         ] {
             assert!(said.iter().any(|s| s.contains(what)), "{what}: {said:#?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_with_its_steps_and_its_mistakes_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, crate::tls::testing::Authority::new().pem()).unwrap();
+        let read = |text: &str| {
+            let text = format!("[[target]]\nname = \"web\"\nkind = \"http\"\n{text}\n");
+            let loaded = parse("f", &text, dir.path());
+            loaded
+                .map(|l| l.config.services[0].clone())
+                .map_err(|m| m.iter().map(ToString::to_string).collect::<String>())
+        };
+        let plain = read("address = \"http://[2001:db8::1]:8080/a\"").unwrap();
+        assert_eq!(plain.place, ServicePlace::Host("2001:db8::1".into(), 8080));
+        assert_eq!(plain.service.interval_ns(), HTTP_INTERVAL_NS);
+        assert_eq!(plain.service.steps(), [SeriesKind::Tcp, SeriesKind::Http]);
+        let secure = read(
+            "address = \"https://example.net\"\nca = \"ca.pem\"\nstatus = [204, 401]\n\
+             interval = \"1s\"\nfamily = \"both\"",
+        );
+        let secure = secure.unwrap();
+        assert_eq!(secure.place, ServicePlace::Host("example.net".into(), 443));
+        assert_eq!(secure.family, FamilyChoice::Both);
+        let remote = "[2001:db8::1]:443".parse().unwrap();
+        let steps = secure.service.steps().iter();
+        let steps: Vec<(String, bool)> = steps
+            .map(|step| {
+                let address = secure.service.address(*step, remote);
+                (address, secure.service.size(*step) > 0)
+            })
+            .collect();
+        let expected = [("tcp", false), ("tls", false), ("https", true)];
+        assert_eq!(
+            steps,
+            expected.map(|(p, sized)| (format!("[2001:db8::1]:443/{p}"), sized))
+        );
+        let (Service::Http(plain), Service::Http(secure)) = (plain.service, secure.service) else {
+            panic!()
+        };
+        assert!(plain.is_right(200) && plain.is_right(302) && !plain.is_right(404));
+        assert!(secure.is_right(204) && secure.is_right(401) && !secure.is_right(200));
+        assert!(matches!(secure.roots, Roots::Own(_)));
+
+        for (text, why) in [
+            ("", "f:1:1: target.address: is missing"),
+            (
+                "address = \"example.net\"",
+                "f:4:1: target.address: \"example.net\" is no URL",
+            ),
+            (
+                "address = \"https://a..b\"",
+                "no name that a certificate can have",
+            ),
+            (
+                "address = \"http://a/\"\nca = \"ca.pem\"",
+                "for https:// only",
+            ),
+            (
+                "address = \"https://a/\"\nca = \"no.pem\"",
+                "no.pem: No such file",
+            ),
+            ("address = \"https://a/\"\nstatus = [99]", "200 to 599"),
+            ("address = \"https://a/\"\ninterval = \"500ms\"", "1s to 1h"),
+            (
+                "address = \"https://a/\"\nport = 80",
+                "target.port: unknown key",
+            ),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
         }
     }
 }

@@ -1,26 +1,29 @@
-//! Services that are asked through each uplink: resolvers, and whoever takes connections. Their answers take as long as the service
-//! takes, over whatever path and with whatever allocations a protocol needs, so they are asked on a
-//! thread of their own and not on the ring of the probe thread. From the recorder on their samples go
-//! the way of all others.
+//! Services that are asked through each uplink: resolvers, servers of HTTP, and whoever takes connections.
+//! Their answers take as long as the service takes, over whatever path and with whatever allocations a
+//! protocol needs, so they are asked on a thread of their own and not on the ring of the probe thread.
+//! From the recorder on their samples go the way of all others.
+//!
+//! A question may have several steps, each of them a series. A step that was not reached has no sample, but
+//! the last one always has: what became of the whole is to be seen there.
 //!
 //! Times are this program's: an answer is seen when the thread is woken.
 
 pub(crate) mod config;
 mod dns;
+mod http;
 mod socket;
+mod steps;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bufferbane_core::failure::Failure;
-use bufferbane_core::limits::SENT_LATE_NS;
-use bufferbane_core::sample::{Flags, Observation, Sample, SeriesIndex, Status};
+use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::schedule::Slots;
-use bufferbane_core::time::ClockSource;
 use bufferbane_linux_io::clock;
 use nix::libc;
 use rand_chacha::ChaCha12Rng;
@@ -33,7 +36,9 @@ use crate::equip::SPREAD_PERMILLE;
 use crate::recorder::Order;
 use crate::scout::Way;
 
-pub use config::{Lookup, Service, ServicePlace, ServiceTarget};
+use steps::{Outcome, Steps, errno, finish};
+
+pub use config::{Lookup, Page, Service, ServicePlace, ServiceTarget};
 
 /// What the keeper tells the asking thread.
 #[derive(Debug)]
@@ -48,53 +53,16 @@ pub(crate) enum Command {
     Close(u32, i32),
 }
 
-/// One series of questions.
+/// Questions that are asked again and again.
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) id: u32,
-    pub(crate) series: SeriesIndex,
+    /// One for each step.
+    pub(crate) series: Vec<SeriesIndex>,
     pub(crate) way: Way,
     pub(crate) remote: SocketAddr,
     pub(crate) service: Service,
     pub(crate) rng: ChaCha12Rng,
-}
-
-impl Unit {
-    /// Bytes of a question; 0 where there is none of one size.
-    pub(crate) fn size_of(service: &Service) -> u16 {
-        match service {
-            Service::Dns(lookup) => dns::size(lookup),
-            Service::Tcp { .. } => 0,
-        }
-    }
-}
-
-/// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// It was answered, after so many ns.
-    Answered(u64),
-    /// The answer is that it is not answered.
-    Failed(Failure),
-    /// Nobody has answered, and it is known that nobody will.
-    Silent,
-    /// It could not be asked.
-    Unsent(i32),
-}
-
-impl Outcome {
-    /// What an error says that came once something had been sent.
-    fn of(e: &io::Error) -> Self {
-        match errno(e) {
-            _ if e.kind() == io::ErrorKind::UnexpectedEof => Self::Failed(Failure::CLOSED),
-            n @ (libc::ECONNREFUSED | libc::ECONNRESET) => Self::Failed(Failure::errno(n)),
-            // It was reset before.
-            libc::EPIPE => Self::Failed(Failure::CLOSED),
-            // A router's word that it cannot be reached, or this host's that nobody on the link has that
-            // address, or that time is up: whoever was asked has not said anything.
-            _ => Self::Silent,
-        }
-    }
 }
 
 /// Whether a unit may ask.
@@ -166,28 +134,72 @@ fn pass_on(ended: Result<(), JoinError>) {
     }
 }
 
+/// What is asked, of whom, and how.
+struct Question {
+    way: Way,
+    to: SocketAddr,
+    service: Service,
+    tls: Option<http::Tls>,
+}
+
+impl Question {
+    /// # Errors
+    /// When it can never be asked.
+    fn new(way: Way, to: SocketAddr, service: Service) -> io::Result<Self> {
+        let tls = match &service {
+            Service::Http(page) => http::Tls::of(page)?,
+            Service::Dns(_) | Service::Tcp { .. } => None,
+        };
+        Ok(Self {
+            way,
+            to,
+            service,
+            tls,
+        })
+    }
+
+    /// Asks; tells in `steps` how far it came.
+    async fn ask(&self, random: [u64; 2], steps: &mut Steps) {
+        let (way, to) = (&self.way, self.to);
+        match &self.service {
+            Service::Dns(lookup) => steps.end(dns::ask(way, to, lookup, random).await),
+            Service::Tcp { .. } => match socket::connect(way, to).await {
+                Ok(_) => steps.answered(),
+                Err(why) => steps.end(why),
+            },
+            Service::Http(page) => http::get(way, to, page, self.tls.as_ref(), steps).await,
+        }
+    }
+}
+
 /// Questions that are under way.
 #[derive(Default)]
 struct Questions {
     tasks: JoinSet<()>,
-    samples: HashMap<tokio::task::Id, Sample>,
+    samples: HashMap<tokio::task::Id, Vec<Sample>>,
 }
 
 impl Questions {
-    /// Asks, and tells what becomes of it.
+    /// Asks, and tells what becomes of it; `samples` are those of the steps.
     fn begin(
         &mut self,
-        sample: Sample,
+        samples: Vec<Sample>,
         patience: Duration,
-        answer: impl Future<Output = Outcome> + Send + 'static,
+        question: Arc<Question>,
+        random: [u64; 2],
         orders: &SyncSender<Order>,
     ) {
-        let orders = orders.clone();
+        let (orders, kept) = (orders.clone(), samples.clone());
         let task = self.tasks.spawn(async move {
-            let outcome = tokio::time::timeout(patience, answer).await;
-            tell(&orders, finish(sample, outcome.ok()));
+            let mut steps = Steps::begin();
+            let asking = question.ask(random, &mut steps);
+            // When time is up, the step that it is at has been answered by nobody.
+            let _ = tokio::time::timeout(patience, asking).await;
+            for sample in steps.finish(&samples) {
+                tell(&orders, sample);
+            }
         });
-        self.samples.insert(task.id(), sample);
+        self.samples.insert(task.id(), kept);
     }
 
     /// Forgets what has ended. A question that ended by a mistake of ours is told as not asked: it says
@@ -200,8 +212,8 @@ impl Questions {
                 }
                 Err(e) => {
                     log::error!("a question to a service was given up by a mistake of ours: {e}");
-                    if let Some(sample) = self.samples.remove(&e.id()) {
-                        tell(orders, finish(sample, Some(Outcome::Unsent(libc::EIO))));
+                    for sample in self.samples.remove(&e.id()).unwrap_or_default() {
+                        tell(orders, finish(sample, Outcome::Unsent(libc::EIO)));
                     }
                 }
             }
@@ -210,13 +222,32 @@ impl Questions {
 }
 
 async fn ask_again_and_again(
-    mut unit: Box<Unit>,
+    unit: Box<Unit>,
     gate: watch::Receiver<Gate>,
     orders: SyncSender<Order>,
 ) {
-    let interval_ns = unit.service.interval_ns();
-    let mut slots = Slots::new(clock::now(), interval_ns, SPREAD_PERMILLE, &mut unit.rng);
-    let size = Unit::size_of(&unit.service);
+    let Unit {
+        series,
+        way,
+        remote,
+        service,
+        mut rng,
+        ..
+    } = *unit;
+    let interval_ns = service.interval_ns();
+    let steps: Vec<(SeriesIndex, u16)> = series
+        .into_iter()
+        .zip(service.steps())
+        .map(|(series, step)| (series, service.size(*step)))
+        .collect();
+    let question = match Question::new(way, remote, service) {
+        Ok(question) => Arc::new(question),
+        Err(e) => {
+            log::error!("{remote} is not asked: {e}");
+            return;
+        }
+    };
+    let mut slots = Slots::new(clock::now(), interval_ns, SPREAD_PERMILLE, &mut rng);
     let mut asked = Questions::default();
     let mut seq = 0;
     loop {
@@ -226,60 +257,29 @@ async fn ask_again_and_again(
             continue;
         }
         asked.tidy(&orders);
-        let mut sample = Sample::lost(unit.series, seq, clock::now(), size);
-        sample.send_late_ns = sample.sent.signed_since(slots.deadline());
-        slots.advance(sample.sent, &mut unit.rng);
+        let now = clock::now();
+        let late_ns = now.signed_since(slots.deadline());
+        slots.advance(now, &mut rng);
+        let samples = steps.iter().map(|(series, size)| Sample {
+            send_late_ns: late_ns,
+            ..Sample::lost(*series, seq, now, *size)
+        });
+        let samples: Vec<Sample> = samples.collect();
         match *gate.borrow() {
             Gate::Unknown => continue,
-            Gate::Closed(errno) => tell(&orders, finish(sample, Some(Outcome::Unsent(errno)))),
+            Gate::Closed(errno) => {
+                for sample in samples {
+                    tell(&orders, finish(sample, Outcome::Unsent(errno)));
+                }
+            }
             Gate::Open => {
-                let random = [unit.rng.next_u64(), unit.rng.next_u64()];
-                let (way, to, service) = (unit.way.clone(), unit.remote, unit.service.clone());
+                let random = [rng.next_u64(), rng.next_u64()];
                 let patience = Duration::from_nanos(timeout_ns(interval_ns));
-                let answer = async move { ask(&way, to, &service, random).await };
-                asked.begin(sample, patience, answer, &orders);
+                asked.begin(samples, patience, Arc::clone(&question), random, &orders);
             }
         }
         seq += 1;
     }
-}
-
-async fn ask(way: &Way, to: SocketAddr, service: &Service, random: [u64; 2]) -> Outcome {
-    match service {
-        Service::Dns(lookup) => dns::ask(way, to, lookup, random).await,
-        Service::Tcp { .. } => {
-            let begun = clock::now();
-            match socket::connect(way, to).await {
-                Ok(_) => Outcome::Answered(clock::now().saturating_since(begun)),
-                Err(why) => why,
-            }
-        }
-    }
-}
-
-/// The sample of a question of which this became; nothing is silence.
-fn finish(mut sample: Sample, outcome: Option<Outcome>) -> Sample {
-    if let Some(Outcome::Unsent(errno)) = outcome {
-        sample.status = Status::Unsent;
-        sample.errno = u16::try_from(errno).unwrap_or(u16::MAX);
-        return sample;
-    }
-    sample.tx_clock = ClockSource::User;
-    if sample.send_late_ns > SENT_LATE_NS as i64 {
-        sample.flags = sample.flags.with(Flags::SENT_LATE);
-    }
-    match outcome {
-        Some(Outcome::Answered(rtt_ns)) => {
-            (sample.status, sample.rtt_ns) = (Status::Ok, Some(rtt_ns));
-            sample.rx_clock = ClockSource::User;
-        }
-        Some(Outcome::Failed(why)) => {
-            (sample.status, sample.errno) = (Status::Ok, why.code());
-            sample.rx_clock = ClockSource::User;
-        }
-        Some(Outcome::Unsent(_) | Outcome::Silent) | None => {}
-    }
-    sample
 }
 
 fn tell(orders: &SyncSender<Order>, sample: Sample) {
@@ -287,36 +287,48 @@ fn tell(orders: &SyncSender<Order>, sample: Sample) {
     let _ = orders.send(Order::Observation(Observation::New(sample)));
 }
 
-fn errno(e: &io::Error) -> i32 {
-    e.raw_os_error().unwrap_or(libc::EIO)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bufferbane_core::sample::Status;
     use bufferbane_core::time::Monotonic;
 
+    fn sample(series: u16, seq: u64) -> Sample {
+        Sample::lost(SeriesIndex(series), seq, Monotonic::from_nanos(5), 29)
+    }
+
     #[tokio::test]
-    async fn a_question_that_panics_is_told_once_all_the_same() {
+    async fn a_question_that_panics_is_told_once_for_each_step() {
         let (orders, told) = std::sync::mpsc::sync_channel(9);
         let mut asked = Questions::default();
+        let task = asked.tasks.spawn(async { panic!("a mistake") });
+        let samples = vec![sample(3, 1), sample(4, 1)];
+        asked.samples.insert(task.id(), samples);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let service = Service::Tcp { interval_ns: 1 };
+        let question = Question::new(Way::of(&"lo".into()), to, service).unwrap();
         let patience = Duration::from_secs(60);
-        let sample = |seq| Sample::lost(SeriesIndex(3), seq, Monotonic::from_nanos(5), 29);
-        asked.begin(sample(1), patience, async { panic!("a mistake") }, &orders);
-        asked.begin(sample(2), patience, async { Outcome::Answered(9) }, &orders);
+        let samples = vec![sample(5, 2)];
+        asked.begin(samples, patience, Arc::new(question), [0; 2], &orders);
         while !asked.samples.is_empty() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
             asked.tidy(&orders);
         }
-        let mut ends: Vec<(u64, Status)> = told
+        let mut ends: Vec<(u16, u64, Status)> = told
             .try_iter()
             .map(|order| match order {
-                Order::Observation(Observation::New(s)) => (s.seq, s.status),
+                Order::Observation(Observation::New(s)) => (s.series.0, s.seq, s.status),
                 other => panic!("{other:?}"),
             })
             .collect();
         ends.sort_by_key(|e| e.0);
-        assert_eq!(ends, [(1, Status::Unsent), (2, Status::Ok)]);
+        let expected = [
+            (3, 1, Status::Unsent),
+            (4, 1, Status::Unsent),
+            (5, 2, Status::Ok),
+        ];
+        assert_eq!(ends, expected);
     }
 
     #[tokio::test]
@@ -325,34 +337,5 @@ mod tests {
         let mut units = JoinSet::new();
         units.spawn(async { panic!("a mistake") });
         pass_on(units.join_next().await.unwrap());
-    }
-
-    #[test]
-    fn every_question_ends_in_one_status() {
-        let sample = Sample::lost(SeriesIndex(3), 7, Monotonic::from_nanos(5), 29);
-        let ends = |outcome| {
-            let s = finish(sample, outcome);
-            assert_eq!((s.seq, s.series), (7, SeriesIndex(3)));
-            (s.status, s.rtt_ns, s.errno)
-        };
-        let failed = |why| Some(Outcome::Failed(why));
-        assert_eq!(ends(None), (Status::Lost, None, 0));
-        let of = |errno| Some(Outcome::of(&io::Error::from_raw_os_error(errno)));
-        for silent in [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH] {
-            assert_eq!(ends(of(silent)), (Status::Lost, None, 0));
-        }
-        assert_eq!(ends(of(111)), (Status::Ok, None, 111));
-        assert_eq!(ends(of(104)), (Status::Ok, None, 104));
-        assert_eq!(ends(of(libc::EPIPE)), ends(failed(Failure::CLOSED)));
-        let early = Outcome::of(&io::ErrorKind::UnexpectedEof.into());
-        assert_eq!(early, Outcome::Failed(Failure::CLOSED));
-        assert_eq!(
-            ends(failed(Failure::TRUNCATED)),
-            (Status::Ok, None, Failure::TRUNCATED.code())
-        );
-        let answered = Some(Outcome::Answered(9));
-        assert_eq!(ends(answered), (Status::Ok, Some(9), 0));
-        let unsent = Some(Outcome::Unsent(101));
-        assert_eq!(ends(unsent), (Status::Unsent, None, 101));
     }
 }

@@ -81,11 +81,8 @@ pub(super) fn read_name(s: &Section<'_>, names: &mut Vec<String>) -> Option<Stri
 pub(super) fn read_target(s: &Section<'_>, name: Option<String>) -> Option<Target> {
     s.parsed("kind", |k| match k {
         "icmp" => Ok(()),
-        "http" => Err(format!(
-            "\"{k}\" is not supported by this version yet; icmp, dns, tcp and stamp are"
-        )),
         _ => Err(format!(
-            "\"{k}\" is not known; icmp, dns, tcp and stamp are supported"
+            "\"{k}\" is not known; icmp, dns, tcp, http and stamp are supported"
         )),
     });
     let place = s.parsed("address", |a| match a {

@@ -46,6 +46,10 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
                 Some("stamp") => config.stamps.extend(stamp::read(t, base, name)),
                 Some("dns") => config.services.extend(ask::config::read_dns(t, name)),
                 Some("tcp") => config.services.extend(ask::config::read_tcp(t, name)),
+                Some("http") => {
+                    let read = ask::config::read_http(t, base, name);
+                    config.services.extend(read);
+                }
                 _ => pinged.extend(read_target(t, name)),
             }
         }
@@ -56,7 +60,7 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
         .filter_map(|r| read_reflector(r, base, &mut names))
         .collect();
     config.throughput = read_throughput(&root.section("throughput"));
-    config.alerts = alerts::read(&root.section("alerts"));
+    config.alerts = alerts::read(&root.section("alerts"), base);
     for r in root.sections("remote_write") {
         let read = remote::read(&r, base, &config.remote_write);
         config.remote_write.extend(read);

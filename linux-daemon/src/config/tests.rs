@@ -45,7 +45,7 @@ fn the_probe_threads_scheduling_is_read_and_bounded() {
 fn everything_wrong_is_said_with_its_place() {
     let said = mistakes(
         "[daemon]\ncommit_intervall = \"60s\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\
-         address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"http\"\n\
+         address = \"9.9.9.900\"\ninterval = \"0s\"\n[[target]]\nname = \"a\"\nkind = \"snmp\"\n\
          address = \"9.9.9.9\"\n[[reflector]]\nname = \"v\"\naddress = \"h:0\"\n\
          key_file = \"missing.key\"\nsize = 5\n",
     );
@@ -59,7 +59,7 @@ fn everything_wrong_is_said_with_its_place() {
         ("f.toml:9:1: target.name", "twice"),
         (
             "f.toml:10:1: target.kind",
-            "not supported by this version yet",
+            "icmp, dns, tcp, http and stamp are supported",
         ),
         ("f.toml:14:1: reflector.address", "not a port"),
         ("f.toml:15:1: reflector.key_file", "bbtool keygen"),

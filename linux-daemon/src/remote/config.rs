@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use bufferbane_config::{Section, parse_size};
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
+use crate::tls::Roots;
+
 const SECOND_NS: u64 = 1_000_000_000;
 const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// Labels that samples have by themselves.
@@ -86,6 +88,8 @@ pub struct Setup {
     pub protocol: Protocol,
     /// How histograms are told.
     pub histograms: Histograms,
+    /// Whose certificate it may have.
+    pub roots: Roots,
     /// Who it is told we are.
     pub credentials: Credentials,
     /// Further headers.
@@ -167,6 +171,7 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, before: &[RemoteConfig]) -> Opt
         histograms: s
             .choice("histograms", &histograms)
             .unwrap_or(Histograms::Classic),
+        roots: Roots::of(s, base, url.as_ref().map(|u| u.starts_with("https:"))),
         credentials: read_credentials(s, base),
         headers: read_headers(s),
         labels: read_labels(s),
@@ -212,13 +217,6 @@ fn check_url(url: &str) -> Result<(), String> {
             shown(url)
         ))
     };
-    if url.starts_with("https://") {
-        return Err(format!(
-            "\"{}\": this version speaks no TLS; send to a proxy on this host or network that \
-             does, such as stunnel, nginx or vmagent",
-            shown(url)
-        ));
-    }
     let Ok(uri) = url.parse::<Uri>() else {
         return wrong("is no URL");
     };
@@ -226,7 +224,9 @@ fn check_url(url: &str) -> Result<(), String> {
         Some(a) if a.as_str().contains('@') => {
             wrong("has a name in it; username and password_file are for that")
         }
-        Some(a) if uri.scheme_str() == Some("http") && !a.host().is_empty() => Ok(()),
+        Some(a) if matches!(uri.scheme_str(), Some("http" | "https")) && !a.host().is_empty() => {
+            Ok(())
+        }
         _ => wrong("is no URL of a receiver"),
     }
 }
@@ -341,10 +341,12 @@ mod tests {
         let token = dir.path().join("token");
         std::fs::write(&token, "s3cret\n").unwrap();
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let ca = crate::tls::testing::Authority::new().pem();
+        std::fs::write(dir.path().join("ca.pem"), ca).unwrap();
         let read = parse(
             dir.path(),
             "[[remote_write]]\nurl = \"http://a.example/api/v1/write\"\n\
-             [[remote_write]]\nurl = \"http://[::1]:9/w?x=1\"\ninterval = \"1m\"\n\
+             [[remote_write]]\nurl = \"https://[::1]:9/w?x=1\"\nca = \"ca.pem\"\ninterval = \"1m\"\n\
              queue_max = \"2MiB\"\nclock = \"any\"\nprotocol = \"2.0\"\nhistograms = \"native\"\n\
              bearer_token_file = \"token\"\nheaders = { X-Scope-OrgID = \"home\" }\n\
              labels = { site = \"vienna\", instance = \"r1\" }\n",
@@ -355,6 +357,8 @@ mod tests {
         };
         assert_eq!(plain.interval_ns, 15 * SECOND_NS);
         assert_eq!(plain.setup.credentials, Credentials::None);
+        assert_eq!(plain.setup.roots, Roots::Public);
+        assert!(matches!(&full.setup.roots, Roots::Own(all) if all.len() == 1));
         assert!(
             plain
                 .setup
@@ -399,7 +403,15 @@ mod tests {
             ("bearer_token_file = \"missing\"", "No such file"),
             ("username = \"x\"", "password_file: is missing"),
             ("[[remote_write]]\nurl = \"http://a/\"", "twice"),
-            ("[[remote_write]]\nurl = \"https://a/\"", "no TLS"),
+            (
+                "[[remote_write]]\nurl = \"ftp://a/\"",
+                "no URL of a receiver",
+            ),
+            ("ca = \"open\"", "for https:// only"),
+            (
+                "[[remote_write]]\nurl = \"https://a/\"\nca = \"open\"",
+                "open: holds no certificate",
+            ),
             ("[[remote_write]]\nurl = \"http://u:p@a/\"", "password_file"),
             ("[[remote_write]]\nurl = \"a.example\"", "no URL"),
             ("[[remote_write]]\ninterval = \"1s\"", "url: is missing"),

@@ -62,6 +62,7 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
+            .tls_config(config.setup.roots.agent())
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(WHOLE))
             .user_agent(concat!("bufferbane/", env!("CARGO_PKG_VERSION")))
@@ -137,7 +138,7 @@ impl Client {
             Err(e) => return Verdict::Refused(0, format!("the batch cannot be read: {e}")),
         };
         match self.send(&body, "application/x-protobuf", "0.1.0") {
-            Ok(answer) => answer.verdict(batch.samples),
+            Ok(answer) => answer.verdict_of("1.0", batch.samples),
             Err(why) => Verdict::Later(why, None),
         }
     }
@@ -231,6 +232,19 @@ impl Answer {
             );
             return Verdict::Later(why, self.wait);
         }
+        self.verdict_of("2.0", samples)
+    }
+
+    /// What follows for a batch of this version: that it is not taken says nothing of what is in it, so it
+    /// waits for somebody to look after the configuration.
+    fn verdict_of(self, version: &str, samples: u32) -> Verdict {
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let why = format!(
+                "{}: it does not take remote-write {version}; look at url, and set protocol = \"auto\"",
+                self.said
+            );
+            return Verdict::Later(why, self.wait);
+        }
         self.verdict(samples)
     }
 
@@ -280,7 +294,7 @@ mod tests {
         for status in [200, 204] {
             assert_eq!(answer(status, &[]).verdict(7), Verdict::Taken(7));
         }
-        for status in [400, 401, 404, 415, 422] {
+        for status in [400, 401, 404, 422] {
             let refused = Verdict::Refused(0, said(status));
             assert_eq!(answer(status, &[]).verdict(7), refused);
         }
@@ -290,6 +304,20 @@ mod tests {
         }
         let part = answer(400, &[(WRITTEN[0], "3"), (WRITTEN[1], "1")]);
         assert_eq!(part.verdict(7), Verdict::Refused(4, said(400)));
+    }
+
+    #[test]
+    fn a_version_that_is_not_taken_is_no_word_against_the_batch() {
+        for version in ["1.0", "2.0"] {
+            let verdict = answer(415, &[("retry-after", "7")]).verdict_of(version, 7);
+            let Verdict::Later(why, wait) = verdict else {
+                panic!("{verdict:?}")
+            };
+            assert!(why.contains(&format!("remote-write {version}")), "{why}");
+            assert_eq!(wait, Some(Duration::from_secs(7)));
+        }
+        let refused = answer(400, &[]).verdict_of("2.0", 7);
+        assert!(matches!(refused, Verdict::Refused(0, _)), "{refused:?}");
     }
 
     #[test]

@@ -18,11 +18,14 @@ use super::proto::{to_v1, v1, v2};
 use super::*;
 use crate::metrics::{Format, Meters, page, tell};
 use crate::status::{RemoteStatus, Status};
+use crate::tls::Roots;
+use crate::tls::testing::{Authority, VALID, accept, listen};
 
 fn setup(histograms: Histograms) -> Setup {
     Setup {
         protocol: Protocol::Auto,
         histograms,
+        roots: Roots::Public,
         credentials: Credentials::None,
         headers: vec![("X-Scope-OrgID".into(), "home".into())],
         labels: Vec::new(),
@@ -199,46 +202,83 @@ fn a_native_histogram_holds_what_was_counted_and_is_described() {
 /// What a receiver got: its head, in lower case, and the body.
 type Got = (String, Vec<u8>);
 
-/// A receiver that gives each of these answers once.
-fn receiver(answers: Vec<&'static str>) -> (RemoteConfig, JoinHandle<Vec<Got>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/w", listener.local_addr().unwrap());
-    let thread = std::thread::spawn(move || {
-        let mut all = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
-            let (head, length) = loop {
-                let n = stream.read(&mut part).unwrap();
-                assert!(n > 0, "the head ends early");
-                bytes.extend_from_slice(&part[..n]);
-                if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-                    let body = bytes.split_off(end + 4);
-                    let head = String::from_utf8(bytes).unwrap().to_lowercase();
-                    bytes = body;
-                    let length = head.split("content-length: ").nth(1).unwrap();
-                    let length: usize = length.lines().next().unwrap().parse().unwrap();
-                    break (head, length);
-                }
-            };
-            let mut rest = vec![0; length - bytes.len()];
-            stream.read_exact(&mut rest).unwrap();
-            bytes.extend(rest);
-            let answer =
-                format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).unwrap();
-            all.push((head, bytes));
+/// Takes a request and gives this answer.
+fn serve(mut stream: impl Read + Write, answer: &str) -> std::io::Result<Got> {
+    let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+    let (head, length) = loop {
+        let n = stream.read(&mut part)?;
+        assert!(n > 0, "the head ends early");
+        bytes.extend_from_slice(&part[..n]);
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let body = bytes.split_off(end + 4);
+            let head = String::from_utf8(bytes).unwrap().to_lowercase();
+            bytes = body;
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length: usize = length.lines().next().unwrap().parse().unwrap();
+            break (head, length);
         }
-        all
-    });
-    let config = RemoteConfig {
+    };
+    let mut rest = vec![0; length - bytes.len()];
+    stream.read_exact(&mut rest)?;
+    bytes.extend(rest);
+    let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes())?;
+    Ok((head, bytes))
+}
+
+fn config(url: String) -> RemoteConfig {
+    RemoteConfig {
         url,
         interval_ns: 1_000_000_000,
         queue_max_bytes: 1 << 20,
         any_clock: true,
         setup: setup(Histograms::Classic),
-    };
-    (config, thread)
+    }
+}
+
+/// A receiver that gives each of these answers once.
+fn receiver(answers: Vec<&'static str>) -> (RemoteConfig, JoinHandle<Vec<Got>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/w", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let answers = answers.into_iter();
+        answers
+            .map(|answer| serve(listener.accept().unwrap().0, answer).unwrap())
+            .collect()
+    });
+    (config(url), thread)
+}
+
+#[test]
+fn a_receiver_of_https_has_to_show_who_it_is() {
+    let (known, stranger) = (Authority::new(), Authority::new());
+    let server = known.server("127.0.0.1", VALID);
+    let (got_in, got) = std::sync::mpsc::channel();
+    let at = listen(move |stream| {
+        let stream = accept(&server, stream);
+        // A client that does not like the certificate says nothing.
+        if let Ok(got) = serve(
+            stream,
+            "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 9",
+        ) {
+            got_in.send(got).unwrap();
+        }
+    });
+    let mut config = config(format!("https://{at}/w"));
+    let batch = batch(&config.setup);
+    for roots in [stranger.roots(), Roots::Public] {
+        config.setup.roots = roots;
+        let verdict = Client::new(&config).post(&batch);
+        assert!(
+            matches!(&verdict, Verdict::Later(why, None) if why.contains("certificate")),
+            "{verdict:?}"
+        );
+    }
+    config.setup.roots = known.roots();
+    let verdict = Client::new(&config).post(&batch);
+    assert_eq!(verdict, Verdict::Taken(9.min(batch.samples)));
+    assert_eq!(got.recv().unwrap().1, batch.body);
+    assert!(got.try_recv().is_err());
 }
 
 #[test]
@@ -323,14 +363,16 @@ fn who_takes_2_0_gets_it_and_who_does_not_gets_1_0_in_the_same_breath() {
 
 #[test]
 fn an_answer_of_1_0_to_nothing_but_2_0_means_later() {
-    let (mut config, thread) = receiver(vec!["204 No Content"]);
-    config.setup.protocol = Protocol::V2;
-    let verdict = Client::new(&config).post(&batch(&config.setup));
-    assert!(
-        matches!(&verdict, Verdict::Later(why, None) if why.contains("auto")),
-        "{verdict:?}"
-    );
-    assert_eq!(thread.join().unwrap().len(), 1);
+    for answer in ["204 No Content", "415 Unsupported Media Type"] {
+        let (mut config, thread) = receiver(vec![answer]);
+        config.setup.protocol = Protocol::V2;
+        let verdict = Client::new(&config).post(&batch(&config.setup));
+        assert!(
+            matches!(&verdict, Verdict::Later(why, None) if why.contains("auto")),
+            "{verdict:?}"
+        );
+        assert_eq!(thread.join().unwrap().len(), 1);
+    }
 }
 
 #[test]

@@ -208,6 +208,7 @@ impl Series {
     pub(crate) fn probing(&self) -> String {
         let size = match self.size {
             0 if self.kind == SeriesKind::Tcp.as_str() => "a connection".to_owned(),
+            0 if self.kind == SeriesKind::Tls.as_str() => "a handshake".to_owned(),
             0 => "mixed sizes".to_owned(),
             n => crate::show::bytes(u64::from(n)),
         };

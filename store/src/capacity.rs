@@ -44,6 +44,21 @@ pub struct Capacity {
     pub confidence: f64,
 }
 
+/// A minute of load as it lies in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredMinute<'a>(&'a [u8]);
+
+impl StoredMinute<'_> {
+    /// Adds it to others: much faster than one after the other as a [`Minute`] of its own.
+    ///
+    /// # Errors
+    /// When it is damaged; what is in `sum` then is of no use.
+    pub fn add_to(self, sum: &mut Minute) -> Result<(), StoreError> {
+        sum.merge_encoded(self.0)
+            .ok_or_else(|| StoreError::Damaged("a minute of load is damaged".into()))
+    }
+}
+
 /// What waits for the next commit.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -108,18 +123,15 @@ impl Reader {
     /// its interface, in order.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or `each` fails.
     pub fn load_minutes(
         &self,
         from_ns: i64,
         to_ns: i64,
-        mut each: impl FnMut(i64, &str, Minute),
+        mut each: impl FnMut(i64, &str, StoredMinute<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.each_line_row(LOAD, from_ns, to_ns, |at, interface, bytes| {
-            let minute = Minute::decode(bytes)
-                .ok_or_else(|| StoreError::Damaged("a minute of load is damaged".into()))?;
-            each(at, interface, minute);
-            Ok(())
+            each(at, interface, StoredMinute(bytes))
         })
     }
 

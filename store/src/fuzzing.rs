@@ -1,6 +1,7 @@
 //! What the fuzz targets reach of the store, which is private otherwise.
 
 use bufferbane_core::limits::MAX_BLOCK_SAMPLES;
+use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::Monotonic;
 
 use crate::capacity::Capacity;
@@ -83,7 +84,10 @@ pub fn rows(bytes: &[u8]) {
     row::<LoadTest>(bytes);
     row::<Health>(bytes);
     if let Ok(health) = from_json::<Health>(bytes) {
-        let _ = health.send_late().map(|h| h.quantile(0.99));
+        let mut sum = Histogram::new();
+        let _ = health
+            .add_send_late_to(&mut sum)
+            .map(|()| sum.quantile(0.99));
     }
     row::<Capacity>(bytes);
     row::<Look>(bytes);

@@ -32,7 +32,7 @@ mod timemap;
 mod writer;
 
 pub use cable::CableReading;
-pub use capacity::{Capacity, Method};
+pub use capacity::{Capacity, Method, StoredMinute};
 pub use error::{OpenError, StoreError};
 pub use file::compact;
 pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};

@@ -236,7 +236,7 @@ pub struct Health {
     /// Send lateness of probes, ns: median, 99th percentile, largest.
     pub send_late_ns: [u64; 3],
     /// The whole of it as [`Histogram::encode`] writes it, in hexadecimal, so that minutes can be
-    /// added up; see [`Health::send_late`]. Empty in rows from before it was kept.
+    /// added up; see [`Health::add_send_late_to`]. Empty in rows from before it was kept.
     #[serde(default)]
     pub send_late: String,
     /// Probes that were marked as sent late.
@@ -269,16 +269,16 @@ impl Health {
         self.send_late_ns = [quantile(0.5), quantile(0.99), histogram.max().unwrap_or(0)];
     }
 
-    /// The send lateness of the minute; `None` in rows from before it was kept.
+    /// Adds the send lateness of the minute to that of others; `None` in rows from before it was kept.
     #[must_use]
-    pub fn send_late(&self) -> Option<Histogram> {
+    pub fn add_send_late_to(&self, sum: &mut Histogram) -> Option<()> {
         let digits = self.send_late.as_bytes();
         let digit = |d: u8| char::from(d).to_digit(16);
         let bytes: Vec<u8> = digits
             .chunks_exact(2)
             .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
             .collect::<Option<_>>()?;
-        Histogram::decode(&mut varint::Reader::new(&bytes))
+        sum.merge_encoded(&mut varint::Reader::new(&bytes))
     }
 
     /// How far stamps were off in this minute; assumed where it was not measured.
@@ -317,13 +317,16 @@ mod tests {
             let text = serde_json::to_string(minute).unwrap();
             *minute = serde_json::from_str(&text).unwrap();
         }
-        let mut sum = minutes[0].send_late().unwrap();
-        sum.merge(&minutes[1].send_late().unwrap());
+        let mut sum = Histogram::new();
+        for minute in &minutes {
+            minute.add_send_late_to(&mut sum).unwrap();
+        }
         assert_eq!((sum.count(), sum.max()), (200, Some(1_000_000)));
         assert!(!minutes[0].is_trouble());
         let old = r#"{"dropped_samples":0,"socket_drops":1,"skipped_slots":0,"cpu_ns":5,
             "wall_ns":6,"send_late_ns":[1,2,3]}"#;
         let old: Health = serde_json::from_str(old).unwrap();
-        assert!(old.send_late().is_none() && old.is_trouble());
+        assert!(old.add_send_late_to(&mut sum).is_none() && old.is_trouble());
+        assert_eq!(sum.count(), 200);
     }
 }

@@ -299,21 +299,26 @@ impl Reader {
         Ok(tests)
     }
 
-    /// The daemon's own health, a row for each minute that ends in `[from, to)` of wall time.
+    /// The daemon's own health: each row, of a minute that ends in `[from, to)` of wall time, with its
+    /// end, ns since 1970.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn health(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(i64, Health)>, StoreError> {
+    pub fn each_health(
+        &self,
+        from_ns: i64,
+        to_ns: i64,
+        mut each: impl FnMut(i64, Health),
+    ) -> Result<(), StoreError> {
         let tx = self.read()?;
         let table = tx.open_table(HEALTH)?;
-        let mut rows = Vec::new();
         for s in self.map.clip(from_ns, to_ns) {
             for row in table.range((s.boot, s.from_ns)..(s.boot, s.to_ns))? {
                 let (key, json) = row?;
-                rows.push((s.wall_ns(key.value().1), from_json(json.value())?));
+                each(s.wall_ns(key.value().1), from_json(json.value())?);
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Reads everything there is, and decodes it.

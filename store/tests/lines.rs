@@ -53,7 +53,10 @@ fn read(path: &Path) -> (Vec<(i64, Capacity)>, Minutes) {
     let r = Reader::open(path).unwrap();
     let mut minutes = Minutes::new();
     r.load_minutes(i64::MIN, i64::MAX, |at, interface, minute| {
-        minutes.push((at, interface.to_owned(), minute));
+        let mut whole = Minute::new();
+        minute.add_to(&mut whole)?;
+        minutes.push((at, interface.to_owned(), whole));
+        Ok(())
     })
     .unwrap();
     (r.capacities(i64::MIN, i64::MAX).unwrap(), minutes)

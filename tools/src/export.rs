@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::StampErrors;
-use bufferbane_store::{Filter, Health, Reader, Row, Segment, SeriesId, SeriesInfo, Window};
+use bufferbane_store::{Filter, Reader, Row, Segment, SeriesId, SeriesInfo, Window};
 
 use crate::args::Export as Arguments;
 use crate::export_tests::{self, Membership};
@@ -169,15 +169,22 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     }
     let series = source::series(&reader, &selection)?;
     let recorded = source::recorded(&reader)?;
+    // The minute of the first sample began before it.
+    let first_ns = match what {
+        "rollups" => recorded
+            .0
+            .saturating_sub(Window::Minute.length_ns().cast_signed()),
+        _ => recorded.0,
+    };
     let whole = Range {
-        from_ns: recorded.0,
+        from_ns: first_ns,
         to_ns: recorded.1,
         begin_typed: false,
     };
     let range = asked.unwrap_or(whole);
     // Nothing is outside of what was recorded, and looking for it takes time.
     let clipped = Range {
-        from_ns: range.from_ns.max(recorded.0),
+        from_ns: range.from_ns.max(first_ns),
         to_ns: range.to_ns.min(recorded.1),
         ..range
     };
@@ -298,9 +305,10 @@ impl<'a> Errors<'a> {
             self.hour = wall_ns..wall_ns.saturating_add(Self::HOUR_NS);
             // The minute in which the last second of it is ends after it.
             let to_ns = self.hour.end.saturating_add(2 * Self::MINUTE_NS);
-            let rows = self.reader.health(wall_ns, to_ns)?;
-            let row = |(end, h): (i64, Health)| (end, h.stamp_errors());
-            self.minutes = rows.into_iter().map(row).collect();
+            self.minutes.clear();
+            self.reader.each_health(wall_ns, to_ns, |end, row| {
+                self.minutes.push((end, row.stamp_errors()));
+            })?;
             self.minutes.sort_by_key(|m| m.0);
         }
         let next = self.minutes.partition_point(|m| m.0 < wall_ns);

@@ -35,7 +35,7 @@ pub struct MinuteWay {
     /// Queueing delay of probes, ns, by what the line carried in their second ([`Class::ALL`]).
     pub queue_ns: [Histogram; 3],
     /// Seconds through which its queue stood.
-    pub standing_s: u16,
+    pub standing_s: u32,
 }
 
 impl MinuteWay {
@@ -47,11 +47,13 @@ impl MinuteWay {
         }
     }
 
-    pub(super) fn add_rate(&mut self, rate_bps: u64) {
+    /// The rate of one more second, bit/s.
+    pub fn add_rate(&mut self, rate_bps: u64) {
         self.rate_bps.add(rounded(rate_bps));
     }
 
-    pub(super) fn add_queue(&mut self, class: Class, queue_ns: u64) {
+    /// What one more probe waited in a second of `class`, ns.
+    pub fn add_queue(&mut self, class: Class, queue_ns: u64) {
         self.queue_ns[class as usize].add(rounded(queue_ns));
     }
 
@@ -61,17 +63,18 @@ impl MinuteWay {
         &self.queue_ns[class as usize]
     }
 
-    /// That of another minute too.
-    pub fn merge(&mut self, other: &Self) {
-        self.rate_bps.merge(&other.rate_bps);
-        for (a, b) in self.queue_ns.iter_mut().zip(&other.queue_ns) {
-            a.merge(b);
-        }
-        self.standing_s = self.standing_s.saturating_add(other.standing_s);
+    /// That of another minute too, as [`Minute::encode`] writes it.
+    fn merge_encoded(&mut self, r: &mut Reader<'_>) -> Option<()> {
+        let standing_s = u32::try_from(r.unsigned()?).ok()?;
+        self.standing_s = self.standing_s.saturating_add(standing_s);
+        self.rate_bps.merge_encoded(r)?;
+        self.queue_ns
+            .iter_mut()
+            .try_for_each(|h| h.merge_encoded(r))
     }
 }
 
-/// See the module.
+/// A minute, or several that were added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     /// Upward.
@@ -111,24 +114,28 @@ impl Minute {
     /// Reads what [`Minute::encode`] wrote; `None` where the bytes are not such a thing.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut minute = Self::new();
+        minute.merge_encoded(bytes)?;
+        Some(minute)
+    }
+
+    /// Adds what [`Minute::encode`] wrote, at a fraction of what decoding it would cost; whether the
+    /// household is seen is taken from it. `None` where the bytes are not such a thing; what was read
+    /// before that became apparent has been added.
+    #[must_use]
+    pub fn merge_encoded(&mut self, bytes: &[u8]) -> Option<()> {
         let mut r = Reader::new(bytes);
         if r.unsigned()? != VERSION {
             return None;
         }
-        let mut minute = Self::new();
-        minute.sees_household = match r.unsigned()? {
+        self.sees_household = match r.unsigned()? {
             0 => false,
             1 => true,
             _ => return None,
         };
-        for way in [&mut minute.up, &mut minute.down] {
-            way.standing_s = u16::try_from(r.unsigned()?).ok()?;
-            way.rate_bps = Histogram::decode(&mut r)?;
-            for h in &mut way.queue_ns {
-                *h = Histogram::decode(&mut r)?;
-            }
-        }
-        r.rest().is_empty().then_some(minute)
+        self.up.merge_encoded(&mut r)?;
+        self.down.merge_encoded(&mut r)?;
+        r.rest().is_empty().then_some(())
     }
 }
 

@@ -270,7 +270,7 @@ impl Household {
                 for queue_ns in &closed.queues_ns {
                     way.add_queue(closed.class, *queue_ns);
                 }
-                way.standing_s += u16::from(closed.stands);
+                way.standing_s += u32::from(closed.stands);
             }
         }
     }

@@ -209,7 +209,7 @@ fn minutes_say_latency_against_load_and_their_bytes_say_the_same() {
     line.run(100);
     line.load = [0, 0];
     line.run(80);
-    let mut all = MinuteWay::default();
+    let mut all = Minute::new();
     for (begin, minute) in &line.minutes {
         assert_eq!(begin.as_nanos() % (60 * SECOND_NS), 0);
         let mut bytes = [0; MAX_ENCODED_MINUTE];
@@ -217,8 +217,9 @@ fn minutes_say_latency_against_load_and_their_bytes_say_the_same() {
         assert!(len < 400, "{len}");
         assert_eq!(Minute::decode(&bytes[..len]).as_ref(), Some(minute));
         assert_eq!(Minute::decode(&bytes[..len - 1]), None);
-        all.merge(&minute.up);
+        assert_eq!(all.merge_encoded(&bytes[..len]), Some(()));
     }
+    let all = all.up;
     let median = |class| all.queue(class).quantile(0.5).unwrap();
     assert!(median(Class::Idle) < 2 * MS);
     assert!((180 * MS..=210 * MS).contains(&median(Class::Full)));

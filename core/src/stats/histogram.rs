@@ -160,15 +160,24 @@ impl Histogram {
     #[must_use]
     pub fn decode(input: &mut Reader<'_>) -> Option<Self> {
         let mut h = Self::new();
+        h.merge_encoded(input)?;
+        Some(h)
+    }
+
+    /// Adds what [`Histogram::encode`] wrote, without making a histogram of it first: of a minute a
+    /// few buckets are used, and there are a million minutes in two years. `None` where the bytes are
+    /// not such a thing; what was read before that became apparent has been added.
+    #[must_use]
+    pub fn merge_encoded(&mut self, input: &mut Reader<'_>) -> Option<()> {
         let used = input.unsigned()?;
         if used == 0 {
-            return Some(h);
+            return Some(());
         }
         if used > BUCKETS as u64 {
             return None;
         }
-        h.min_ns = input.unsigned()?;
-        h.max_ns = h.min_ns.checked_add(input.unsigned()?)?;
+        let min_ns = input.unsigned()?;
+        let max_ns = min_ns.checked_add(input.unsigned()?)?;
         let mut at = 0usize;
         for i in 0..used {
             let gap = usize::try_from(input.unsigned()?).ok()?;
@@ -177,10 +186,12 @@ impl Histogram {
             }
             at = at.checked_add(gap).filter(|a| *a < BUCKETS)?;
             let n = u32::try_from(input.unsigned()?).ok().filter(|n| *n > 0)?;
-            h.counts[at] = n;
-            h.total += u64::from(n);
+            self.counts[at] = self.counts[at].saturating_add(n);
+            self.total = self.total.saturating_add(u64::from(n));
         }
-        Some(h)
+        self.min_ns = self.min_ns.min(min_ns);
+        self.max_ns = self.max_ns.max(max_ns);
+        Some(())
     }
 }
 
@@ -263,7 +274,11 @@ mod tests {
             merged.encode(&mut w);
             let len = w.finish().unwrap();
             let back = Histogram::decode(&mut Reader::new(&bytes[..len]));
-            prop_assert!(back == Some(merged));
+            let mut added = build(&b);
+            added.merge_encoded(&mut Reader::new(&bytes[..len])).unwrap();
+            prop_assert!(back.as_ref() == Some(&merged));
+            merged.merge(&build(&b));
+            prop_assert!(added == merged);
         }
 
         #[test]

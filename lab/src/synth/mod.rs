@@ -4,6 +4,7 @@
 //! addresses. The same options give the same store. It goes through the ordinary [`Writer`], so
 //! blocks, rollups and the tail are those of a daemon that ran as long.
 
+mod carried;
 pub(crate) mod line;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use bufferbane_core::clock::FloorEstimator;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
+use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
     Event, Health, SeriesInfo, SeriesKind, Severity, StoreError, Trust, Writer, WriterOptions,
@@ -20,6 +22,7 @@ use rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::bench::{Fail, within};
+use carried::Carried;
 use line::{Episode, Kind, Line, Load};
 
 /// The wall clock at the first sample, ns since 1970: 2026-05-01 00:00 UTC.
@@ -34,6 +37,8 @@ const SKEW_PPB: i64 = 9_300;
 const COMMIT_NS: u64 = 1_800_000_000_000;
 /// The daemon's health is written so often, ns.
 const HEALTH_NS: u64 = 60_000_000_000;
+/// Probes of a minute whose lateness is told; enough that its histogram is as large as a daemon's.
+const LATENESS_PER_MINUTE: u32 = 480;
 /// A reply that takes longer counts as late, ns.
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
@@ -132,7 +137,17 @@ pub fn make(options: &Options) -> Result<Made, Fail> {
             s
         })
         .collect();
-    let samples = write(&mut writer, &mut series, span_ns, interval_ns).map_err(|e| failed(&e))?;
+    let mut carried: Vec<Carried<'_>> = lines
+        .iter()
+        .map(|line| Carried::new(line, options.seed))
+        .collect();
+    let samples = write(
+        &mut writer,
+        (&mut series, &mut carried),
+        span_ns,
+        interval_ns,
+    )
+    .map_err(|e| failed(&e))?;
     let mut truth = Vec::new();
     for line in &lines {
         for e in line.episodes.iter().filter(|e| e.kind != Kind::Silence) {
@@ -248,7 +263,7 @@ fn info(line: &Line, target: usize, interval_ns: u64) -> SeriesInfo {
 /// Feeds the writer slot by slot, all series abreast as a daemon would. Gives the number of samples.
 fn write(
     writer: &mut Writer,
-    series: &mut [Synth<'_>],
+    (series, carried): (&mut [Synth<'_>], &mut [Carried<'_>]),
     span_ns: u64,
     interval_ns: u64,
 ) -> Result<u64, StoreError> {
@@ -273,6 +288,9 @@ fn write(
         }
         if at_ns >= next_health {
             next_health += HEALTH_NS;
+            for line in carried.iter_mut() {
+                line.write(writer, at_ns);
+            }
             if samples > 0 {
                 writer.health(
                     Monotonic::from_nanos(BEGIN_NS + at_ns),
@@ -289,13 +307,17 @@ fn write(
 }
 
 pub(crate) fn health(s: &mut Synth<'_>) -> Health {
-    let median = 9_000 + s.spread(2_000.0);
-    Health {
+    let mut late = Histogram::new();
+    for _ in 0..LATENESS_PER_MINUTE {
+        late.add(4_000 + s.spread(9_000.0));
+    }
+    let mut row = Health {
         cpu_ns: 180_000_000 + s.spread(20_000_000.0),
         wall_ns: HEALTH_NS,
-        send_late_ns: [median, median * 6, median * 20 + s.spread(300_000.0)],
         ..Health::default()
-    }
+    };
+    row.set_send_late(&late);
+    row
 }
 
 /// One series that is being made.

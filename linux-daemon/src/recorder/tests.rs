@@ -73,8 +73,12 @@ fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
     recorder.finish();
 
     let reader = Reader::open(&path).unwrap();
-    let rows = reader.health(i64::MIN, i64::MAX).unwrap();
-    let dropped: Vec<u64> = rows.iter().map(|(_, h)| h.dropped_samples).collect();
+    let mut dropped = Vec::new();
+    reader
+        .each_health(i64::MIN, i64::MAX, |_, row| {
+            dropped.push(row.dropped_samples)
+        })
+        .unwrap();
     assert_eq!(dropped, [300 + 1 + 20, 0]);
     let events = reader.events(i64::MIN, i64::MAX).unwrap();
     assert_eq!(events.len(), 1, "{events:?}");

@@ -1,8 +1,7 @@
 //! What uplinks carried, in as many columns as there are pixels for, and what they were found able to.
 
-use bufferbane_core::household::MinuteWay;
-use bufferbane_core::stats::histogram::Histogram;
-use bufferbane_store::{Capacity, Reader, StoreError};
+use bufferbane_core::household::Minute;
+use bufferbane_store::{Capacity, Reader, StoreError, StoredMinute};
 
 use super::data::Levels;
 use crate::when::Range;
@@ -39,7 +38,7 @@ struct Open {
     column: u64,
     from_ns: i64,
     to_ns: i64,
-    rates: [Histogram; 2],
+    sum: Box<Minute>,
 }
 
 impl Line {
@@ -52,7 +51,7 @@ impl Line {
         }
     }
 
-    fn add(&mut self, column: u64, at_ns: i64, ways: [&MinuteWay; 2]) {
+    fn add(&mut self, column: u64, at_ns: i64, minute: StoredMinute<'_>) -> Result<(), StoreError> {
         if self.open.as_ref().is_some_and(|o| o.column != column) {
             self.close();
         }
@@ -60,12 +59,10 @@ impl Line {
             column,
             from_ns: at_ns,
             to_ns: at_ns,
-            rates: [Histogram::new(), Histogram::new()],
+            sum: Box::default(),
         });
         open.to_ns = open.to_ns.max(at_ns.saturating_add(MINUTE_NS));
-        for (all, way) in open.rates.iter_mut().zip(ways) {
-            all.merge(&way.rate_bps);
-        }
+        minute.add_to(&mut open.sum)
     }
 
     fn close(&mut self) {
@@ -73,7 +70,7 @@ impl Line {
             self.loads.push(Load {
                 from_ns: o.from_ns,
                 to_ns: o.to_ns,
-                rate: [Levels::of(&o.rates[0]), Levels::of(&o.rates[1])],
+                rate: [&o.sum.up, &o.sum.down].map(|way| Levels::of(&way.rate_bps)),
             });
         }
     }
@@ -89,10 +86,9 @@ pub(crate) fn read(
     let mut lines: Vec<Line> = Vec::new();
     let wide = (range.to_ns.abs_diff(range.from_ns) / pixels.max(1) as u64).max(1);
     reader.load_minutes(range.from_ns, range.to_ns, |at_ns, interface, minute| {
-        if let Some(line) = place(&mut lines, interface, &is_wanted) {
-            let column = at_ns.abs_diff(range.from_ns) / wide;
-            line.add(column, at_ns, [&minute.up, &minute.down]);
-        }
+        let column = at_ns.abs_diff(range.from_ns) / wide;
+        place(&mut lines, interface, &is_wanted)
+            .map_or(Ok(()), |line| line.add(column, at_ns, minute))
     })?;
     for (at_ns, capacity) in reader.capacities(range.from_ns, range.to_ns)? {
         if let Some(line) = place(&mut lines, &capacity.interface, &is_wanted) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bufferbane_core::household::{Class, MinuteWay};
+use bufferbane_core::household::{Class, Minute, MinuteWay};
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_store::{Reader, StoreError};
 use serde_json::{Value, json};
@@ -10,43 +10,34 @@ use serde_json::{Value, json};
 use crate::args::Selection;
 use crate::when::{Range, rfc3339};
 
-/// One interface over the range.
-#[derive(Default)]
-struct Line {
-    sees_household: bool,
-    minutes: u64,
-    up: MinuteWay,
-    down: MinuteWay,
-}
-
 /// `load`: the rates of each interface's seconds, and queueing delay by what the line carried.
 pub(crate) fn load(
     reader: &Reader,
     selection: &Selection,
     range: Range,
 ) -> Result<Vec<Value>, StoreError> {
-    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
+    // Each interface's minutes: how many, and what they come to.
+    let mut lines: BTreeMap<String, (u64, Minute)> = BTreeMap::new();
     reader.load_minutes(range.from_ns, range.to_ns, |_, interface, minute| {
-        if is_wanted(selection, interface) {
-            let line = lines.entry(interface.to_owned()).or_default();
-            // What was found out last is what is known best.
-            line.sees_household = minute.sees_household;
-            line.minutes += 1;
-            line.up.merge(&minute.up);
-            line.down.merge(&minute.down);
+        if !is_wanted(selection, interface) {
+            return Ok(());
         }
+        let (minutes, sum) = lines.entry(interface.to_owned()).or_default();
+        *minutes += 1;
+        minute.add_to(sum)
     })?;
-    let one = |(interface, line): (String, Line)| {
+    let one = |(interface, (minutes, sum)): (String, (u64, Minute))| {
         json!({
             "interface": interface,
-            "sees_household": line.sees_household,
-            "minutes": line.minutes,
-            "up_bps": spread(&line.up.rate_bps),
-            "down_bps": spread(&line.down.rate_bps),
-            "queue_up_ns": queues(&line.up),
-            "queue_down_ns": queues(&line.down),
-            "standing_up_ns": u64::from(line.up.standing_s) * 1_000_000_000,
-            "standing_down_ns": u64::from(line.down.standing_s) * 1_000_000_000,
+            // What was found out last is what is known best.
+            "sees_household": sum.sees_household,
+            "minutes": minutes,
+            "up_bps": spread(&sum.up.rate_bps),
+            "down_bps": spread(&sum.down.rate_bps),
+            "queue_up_ns": queues(&sum.up),
+            "queue_down_ns": queues(&sum.down),
+            "standing_up_ns": u64::from(sum.up.standing_s) * 1_000_000_000,
+            "standing_down_ns": u64::from(sum.down.standing_s) * 1_000_000_000,
         })
     };
     Ok(lines.into_iter().map(one).collect())

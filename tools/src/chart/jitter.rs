@@ -23,7 +23,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Scene, Fail> {
     blank::legend(blanks, theme, &mut legend);
     let mut frame = Frame::begin(
         look,
-        "Jitter: change of the round-trip time from probe to probe",
+        "Jitter: change from probe to probe",
         &subtitle(range, &look.zone),
         &legend,
         tracks.len(),

@@ -16,7 +16,7 @@ use crate::loads::rate;
 use crate::show::plural;
 
 /// Room between the scale's top and what is highest.
-const HEADROOM: f64 = 1.08;
+const HEADROOM: f64 = 1.25;
 /// Rates below this are nothing beside any line, bit/s.
 const LEAST_BPS: u64 = 100_000;
 

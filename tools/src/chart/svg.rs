@@ -6,6 +6,11 @@ use std::fmt::Write as _;
 use super::scene::{Anchor, Label, Scene, Shape};
 use super::theme::Rgb;
 
+/// Fonts as wide as the one that charts are laid out with; the last is what there is.
+const FONTS: &str = "Liberation Sans,Arial,Helvetica,sans-serif";
+/// Texts of so many characters are held to their width whatever the font: one that is wider than ours
+/// would run into its neighbour. Shorter ones have room.
+const HELD_CHARACTERS: usize = 4;
 /// Steps in a pixel of coordinates: whole numbers are the shortest.
 const STEPS: f64 = 4.0;
 
@@ -21,7 +26,7 @@ pub(crate) fn svg(scene: &Scene, scale: Option<f64>) -> String {
     );
     let mut out = Out(format!(
         "<svg {size}viewBox=\"0 0 {right} {bottom}\" role=\"img\" aria-label=\"{}\" \
-         xmlns=\"http://www.w3.org/2000/svg\" font-family=\"sans-serif\">\n",
+         xmlns=\"http://www.w3.org/2000/svg\" font-family=\"{FONTS}\">\n",
         crate::report::html::escape(&scene.description),
     ));
     out.boxes(&[[0, 0, right, bottom]], scene.background);
@@ -151,8 +156,14 @@ impl Out {
             Anchor::Middle => " text-anchor=\"middle\"",
             Anchor::End => " text-anchor=\"end\"",
         };
+        let held = if label.text.chars().count() >= HELD_CHARACTERS {
+            let width = step(super::text::width(&label.text, label.size));
+            format!(" textLength=\"{width}\" lengthAdjust=\"spacingAndGlyphs\"")
+        } else {
+            String::new()
+        };
         self.put(format_args!(
-            "<text x=\"{}\" y=\"{}\" dy=\".5ex\"{anchor} font-size=\"{}\" fill=\"{}\">{}</text>\n",
+            "<text x=\"{}\" y=\"{}\" dy=\".5ex\"{anchor}{held} font-size=\"{}\" fill=\"{}\">{}</text>\n",
             step(label.x),
             step(label.y),
             step(label.size),
@@ -229,5 +240,8 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("width=\"200\""));
+        // Whatever font there is, a text is as wide as it was laid out.
+        let wide = step(crate::chart::text::width("<script>\"&'", 10.0));
+        assert!(svg.contains(&format!("textLength=\"{wide}\"")), "{svg}");
     }
 }

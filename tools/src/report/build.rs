@@ -96,7 +96,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
     let infos: Vec<SeriesInfo> = ids.iter().map(|(_, info)| info.clone()).collect();
     let of = (infos.as_slice(), report.series.as_slice());
     report.cable = cable::of(reader, selection, range, of, &report.events)?;
-    report.verdicts = super::verdict::verdicts(&report);
+    report.verdicts = super::verdict::verdicts(&report, &zone);
     report.grades = grades(&report);
     Ok(Built {
         report,

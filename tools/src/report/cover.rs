@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::model::{Report, Series};
+use super::model::{Grade, Report, Series};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -66,16 +66,7 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
         .iter()
         .filter(|g| g.interface == interface && g.grade > "B")
     {
-        found.push(format!(
-            "{}: packets then took {} longer than on the idle line (grade {}).",
-            match g.direction {
-                "up" => "The upload delays everything once it is used",
-                "down" => "The download delays everything once it is used",
-                _ => "In the worst hundredth of the time everything was delayed",
-            },
-            delay(g.increase_ns),
-            g.grade
-        ));
+        found.push(slow(g));
     }
     if found.is_empty() {
         return None;
@@ -83,7 +74,7 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     Some(format!(
         "From {} I measured my connection ({interface}) without a break of my own: {}, one every {}. {} \
          The times are {}; every single measurement was recorded and can be handed over. Please tell \
-         me the cause, and until when it will be removed.",
+         me the cause, and by when it will be fixed.",
         when::range_label(report.from.0, report.to.0, zone),
         plural(sent, "packet", "packets"),
         stretch(far.interval_ns),
@@ -95,6 +86,30 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     } else {
         ", apart from the gaps listed in the report:"
     }))
+}
+
+/// What a grade was given for, in words that say no more than was measured.
+fn slow(g: &Grade) -> String {
+    let (added, grade) = (delay(g.increase_ns), g.grade);
+    let way = match g.direction {
+        "up" => "up",
+        "down" => "down",
+        _ => "up and down together",
+    };
+    match g.method {
+        "test" => format!(
+            "With the line in use, packets waited {added} longer on their way {way} than on the idle \
+             line, in the median of the load tests (grade {grade})."
+        ),
+        "queue" => format!(
+            "In the worst hundredth of the time packets waited at least {added} in a queue on their \
+             way {way} (grade {grade})."
+        ),
+        _ => format!(
+            "In the worst hundredth of the time packets took at least {added} longer than on the \
+             idle line, {way} (grade {grade})."
+        ),
+    }
 }
 
 /// Whether it answers from within the house.

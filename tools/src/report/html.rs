@@ -401,18 +401,16 @@ fn events(page: &mut String, report: &Report, zone: &TimeZone) {
         "words events",
         &["Begin", "Kind", "For", "Where", "What happened"],
     );
-    for e in report.events.iter().take(MOST_EVENTS) {
+    let (events, more) = words::worst(&report.events, MOST_EVENTS);
+    for e in events {
         let severity = format!("{:?}", e.severity).to_lowercase();
         table.row(&severity, &event(e, zone));
     }
     table.end();
-    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
+    if let Some(more) = more {
         push(
             page,
-            format_args!(
-                "<p class=\"note\">And {} more; the chart above has them all.</p>\n",
-                count(more as u64 + 1)
-            ),
+            format_args!("<p class=\"note\">{more}: the chart above has them all.</p>\n"),
         );
     }
 }
@@ -446,10 +444,10 @@ fn event(e: &Event, zone: &TimeZone) -> Vec<String> {
     let begin = e
         .start
         .map_or_else(|| "unknown".into(), |t| when::civil(t.0, zone));
-    let length = match (e.start, e.end) {
-        (Some(a), Some(b)) if b > a => stretch(a.0.abs_diff(b.0)),
-        (_, None) => "still going on".into(),
-        _ => "–".into(),
+    let length = match (e.duration_ns(), e.end) {
+        (Some(ns), _) => stretch(ns),
+        (None, None) => "still going on".into(),
+        (None, Some(_)) => "–".into(),
     };
     let place: Vec<&str> = [Some(e.interface.as_str()), e.target.as_deref()]
         .into_iter()

@@ -95,7 +95,8 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if report.events.is_empty() {
         out.push_str("None.\n");
     }
-    for event in report.events.iter().take(MOST_EVENTS) {
+    let (events, more) = words::worst(&report.events, MOST_EVENTS);
+    for event in events {
         out.push_str(&format!(
             "- {}\n",
             escape(text::event_line(event, zone).trim())
@@ -104,8 +105,8 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
             out.push_str(&format!("  - {}\n", escape(&look)));
         }
     }
-    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
-        out.push_str(&format!("- and {} more\n", count(more as u64 + 1)));
+    if let Some(more) = more {
+        out.push_str(&format!("- {more}\n"));
     }
     let paths = paths::lines(report, zone);
     if !paths.is_empty() {

@@ -416,3 +416,20 @@ pub(crate) struct Event {
     /// What was seen of the way to a target because of it.
     pub(crate) seen: Vec<Seen>,
 }
+
+impl Event {
+    /// How long it lasted; `None` while it lasts, and where its end is not known to be after its begin.
+    pub(crate) fn duration_ns(&self) -> Option<u64> {
+        let (start, end) = (self.start?, self.end?);
+        (end > start).then(|| start.0.abs_diff(end.0))
+    }
+
+    /// What makes one event weigh more than another: its severity, then how long it lasted.
+    pub(crate) fn weight(&self) -> (bufferbane_store::Severity, u64) {
+        let lasted_ns = match self.end {
+            None => u64::MAX,
+            Some(_) => self.duration_ns().unwrap_or(0),
+        };
+        (self.severity, lasted_ns)
+    }
+}

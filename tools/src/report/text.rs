@@ -61,17 +61,15 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if report.events.is_empty() {
         out.push_str("  none\n");
     }
-    for event in report.events.iter().take(MOST_EVENTS) {
+    let (events, more) = words::worst(&report.events, MOST_EVENTS);
+    for event in events {
         out.push_str(&wrap(&event_line(event, zone), 2));
         for look in paths::looks(event, zone) {
             out.push_str(&wrap(&format!("    {look}"), 6));
         }
     }
-    if let Some(more) = report.events.len().checked_sub(MOST_EVENTS + 1) {
-        out.push_str(&format!(
-            "  and {} more: bbtool events\n",
-            count(more as u64 + 1)
-        ));
+    if let Some(more) = more {
+        out.push_str(&format!("  {more}: bbtool events lists them\n"));
     }
     let paths = paths::lines(report, zone);
     if !paths.is_empty() {
@@ -248,10 +246,10 @@ fn details(s: &Series, zone: &TimeZone) -> Vec<String> {
 pub(crate) fn event_line(event: &Event, zone: &TimeZone) -> String {
     let time = |t: Option<super::model::Time>| t.map(|t| when::civil(t.0, zone));
     let start = time(event.start).unwrap_or_else(|| "at an unknown time".into());
-    let length = match (event.start, event.end) {
-        (Some(a), Some(b)) if b > a => format!(", {}", stretch(a.0.abs_diff(b.0))),
-        (_, None) => ", still going on".into(),
-        _ => String::new(),
+    let length = match (event.duration_ns(), event.end) {
+        (Some(ns), _) => format!(", {}", stretch(ns)),
+        (None, None) => ", still going on".into(),
+        (None, Some(_)) => String::new(),
     };
     let place = [Some(event.interface.as_str()), event.target.as_deref()];
     let place: Vec<&str> = place

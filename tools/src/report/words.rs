@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::compare::Change;
-use super::model::{Compared, Grade, Report, Series, Spread, Stamps};
+use super::model::{Compared, Event, Grade, Report, Series, Spread, Stamps};
 use super::outages::Outages;
 use super::verdict;
 use crate::show::{count, delay, millis_or_dash, percent, plural, stretch};
@@ -37,6 +37,23 @@ fn no_verdict(watched_ns: u64) -> String {
 const MOST_TESTS: usize = 12;
 /// Most names or gaps that a sentence spells out.
 const MOST_NAMED: usize = 3;
+
+/// The `most` worst of `events` in the order of their times, and what is to be said of the others
+/// where there are any.
+pub(crate) fn worst(events: &[Event], most: usize) -> (Vec<&Event>, Option<String>) {
+    let mut chosen: Vec<(usize, &Event)> = events.iter().enumerate().collect();
+    let others = chosen.len().saturating_sub(most);
+    if others > 0 {
+        chosen.sort_by_key(|(_, e)| std::cmp::Reverse(e.weight()));
+        chosen.truncate(most);
+        chosen.sort_by_key(|(place, _)| *place);
+    }
+    let more = (others > 0).then(|| {
+        let others = plural(others as u64, "event", "events");
+        format!("and {others} more, none of them graver")
+    });
+    (chosen.into_iter().map(|(_, e)| e).collect(), more)
+}
 
 /// A grade in words: `eth0, upload` and `12 ms more than idle in the median load test`.
 pub(crate) fn grade(g: &Grade) -> (String, String) {
@@ -434,6 +451,9 @@ came later; loss has a direction only where the far end counts what it receives.
 
 #[cfg(test)]
 mod tests {
+    use bufferbane_store::Severity;
+
+    use super::super::model::Time;
     use super::*;
 
     #[test]
@@ -445,6 +465,38 @@ mod tests {
              well."
         );
         assert!(plain(verdict::LEAST_NS).contains("no cause"));
+    }
+
+    #[test]
+    fn a_list_that_is_cut_keeps_the_worst_in_the_order_of_time() {
+        let event = |id: u64, severity, seconds: i64| Event {
+            id,
+            start: Some(Time(id as i64 * 1000)),
+            end: Some(Time(id as i64 * 1000 + seconds * 1_000_000_000)),
+            kind: "outage".into(),
+            severity,
+            interface: "eth0".into(),
+            target: None,
+            direction: None,
+            values: Default::default(),
+            seen: Vec::new(),
+            text: String::new(),
+        };
+        let events = [
+            event(1, Severity::Critical, 5),
+            event(2, Severity::Warning, 900),
+            event(3, Severity::Info, 9000),
+            event(4, Severity::Critical, 2),
+            event(5, Severity::Warning, 30),
+        ];
+        let ids = |most| {
+            let (shown, more) = worst(&events, most);
+            let ids: Vec<u64> = shown.iter().map(|e| e.id).collect();
+            (ids, more.map(|m| m.replace('\u{a0}', " ")))
+        };
+        assert_eq!(ids(5), (vec![1, 2, 3, 4, 5], None));
+        let others = Some("and 2 events more, none of them graver".into());
+        assert_eq!(ids(3), (vec![1, 2, 4], others));
     }
 
     #[test]

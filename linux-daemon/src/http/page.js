@@ -1,6 +1,6 @@
 "use strict";
 (function () {
-  var KEPT = 3600, cards = {}, history = {}, last = 0;
+  var KEPT = 3600, LEAST = 300, cards = {}, history = {}, last = 0;
   var $ = function (id) { return document.getElementById(id); };
   function node(tag, text, name) {
     var e = document.createElement(tag);
@@ -49,7 +49,13 @@
     return { text: tried ? (gone && gone / tried < 0.001 ? "<0.1" : (gone / tried * 100).toFixed(gone && gone < tried ? 1 : 0)) + " %" : "–", bad: tried && gone / tried > 0.01 };
   }
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
-  function draw(c, seconds) {
+  // What the curves span: the hour, or as much of it as there is to show.
+  function span() {
+    var longest = LEAST;
+    Object.keys(history).forEach(function (k) { longest = Math.max(longest, history[k].length); });
+    return Math.min(longest, KEPT);
+  }
+  function draw(c, seconds, wide) {
     var scale = window.devicePixelRatio || 1, W = c.canvas.clientWidth, H = c.canvas.clientHeight, g = c.canvas.getContext("2d");
     if (!W) return;
     c.canvas.width = W * scale; c.canvas.height = H * scale; g.setTransform(scale, 0, 0, scale, 0, 0);
@@ -60,7 +66,7 @@
     // A column of pixels shows the worst of its seconds; nothing is drawn over a gap.
     var columns = Math.max(1, Math.floor(width)), worst = lines.map(function () { return new Array(columns); }), gone = new Array(columns), top = 1e6;
     seconds.forEach(function (x, i) {
-      var at = columns - 1 - Math.floor((seconds.length - 1 - i) * columns / KEPT);
+      var at = columns - 1 - Math.floor((seconds.length - 1 - i) * columns / wide);
       lines.forEach(function (l, n) {
         var v = x[l[0]];
         if (v === null || v === undefined || x.received === 0) return;
@@ -79,7 +85,7 @@
     gone.forEach(function (n, at) { g.fillStyle = css("--bad"); g.globalAlpha = Math.min(1, 0.25 + n); g.fillRect(left + at, 2, 1, foot - 2); g.globalAlpha = 1; });
     lines.forEach(function (l, n) {
       g.strokeStyle = css(l[1]); g.lineWidth = 1.4; g.beginPath();
-      var open = 0, step = Math.max(3, Math.ceil(columns / KEPT * 3));
+      var open = 0, step = Math.max(3, Math.ceil(columns / wide * 3));
       for (var at = 0; at < columns; at++) {
         if (worst[n][at] === undefined) { open--; continue; }
         if (open > 0) g.lineTo(left + at, y(worst[n][at])); else { g.moveTo(left + at, y(worst[n][at])); g.lineTo(left + at + 0.6, y(worst[n][at])); }
@@ -87,12 +93,12 @@
       }
       g.stroke();
     });
-    g.fillStyle = css("--soft"); g.textAlign = "left"; g.fillText("an hour ago", left, H - 6); g.textAlign = "right"; g.fillText("now", W, H - 6);
+    g.fillStyle = css("--soft"); g.textAlign = "left"; g.fillText(wide === KEPT ? "an hour ago" : stretch(wide) + " ago", left, H - 6); g.textAlign = "right"; g.fillText("now", W, H - 6);
     var words = (both ? [["up", "queue up"], ["down", "queue down"]] : [["rtt", "RTT"]]).concat([["lost", "lost"]]);
     if (c.words !== words.join()) {
       c.words = words.join(); c.key.textContent = "";
       words.forEach(function (w) { var b = node("b", undefined, w[0]); b.appendChild(node("i")); b.appendChild(document.createTextNode(w[1])); c.key.appendChild(b); });
-      c.canvas.setAttribute("aria-label", "The last hour: " + words.map(function (w) { return w[1]; }).join(", "));
+      c.canvas.setAttribute("aria-label", "Now and before: " + words.map(function (w) { return w[1]; }).join(", "));
     }
   }
   function show(now) {
@@ -104,7 +110,7 @@
     var troubles = now.troubles || [];
     $("troubles").hidden = !troubles.length; $("troubles").textContent = "";
     troubles.forEach(function (t) { $("troubles").appendChild(node("li", t)); });
-    var there = {};
+    var there = {}, wide = span();
     now.series.forEach(function (s) {
       var k = key(s), seconds = history[k] = history[k] || [], c = card(s), x = s.last_second;
       there[k] = true;
@@ -119,7 +125,7 @@
         var said = share(seconds.slice(-f[1]));
         c.cells[f[0]].textContent = said.text; c.cells[f[0]].className = said.bad ? "bad" : "";
       });
-      draw(c, seconds);
+      draw(c, seconds, wide);
     });
     Object.keys(cards).forEach(function (k) { if (!there[k]) { cards[k].box.remove(); delete cards[k]; delete history[k]; } });
     var events = now.events || [];
@@ -131,12 +137,17 @@
       $("events").appendChild(li);
     });
   }
+  // The hour as the daemon has it: what a page that was cut off or asleep has missed, too.
+  function past() {
+    return fetch("api/history").then(function (r) { return r.json(); }).then(function (h) { history = h; }).catch(function () {});
+  }
   function follow() {
     var source = new EventSource("api/events");
+    source.onopen = function () { if (last) past(); };
     source.onmessage = function (m) { show(JSON.parse(m.data)); };
   }
   setInterval(function () {
     if (last && Date.now() - last > 4000) { $("link").textContent = "no word from the daemon for " + stretch(Math.round((Date.now() - last) / 1000)); $("link").className = "lost"; }
   }, 1000);
-  fetch("api/history").then(function (r) { return r.json(); }).then(function (h) { history = h; }).catch(function () {}).then(follow);
+  past().then(follow);
 })();

@@ -21,6 +21,19 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// An interface's name cut to at most `width` characters: of one that says which store it is from
+/// (`router: eth0`) the store gives way first.
+pub(crate) fn cut_interface(name: &str, width: usize) -> String {
+    let Some((store, interface)) = name.split_once(": ") else {
+        return cut(name, width);
+    };
+    let room = width.saturating_sub(interface.chars().count() + 2);
+    if room < 2 {
+        return cut(interface, width);
+    }
+    format!("{}: {interface}", cut(store, room))
+}
+
 /// A whole number with narrow gaps between thousands: `72 000`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -203,6 +216,17 @@ mod tests {
         assert_eq!(millis(23_414_000), "23.41");
         assert_eq!(millis(812_000_000), "812.0");
         assert_eq!(plain(bytes(1_468_006)), "1.4 MiB");
+    }
+
+    #[test]
+    fn interfaces_are_told_apart_however_long_their_store_is_called() {
+        assert_eq!(cut_interface("eth0", 12), "eth0");
+        assert_eq!(cut_interface("laptop: eth0", 12), "laptop: eth0");
+        assert_eq!(cut_interface("the-router: wwan0", 12), "the-…: wwan0");
+        assert_eq!(
+            cut_interface("router: a-very-long-name", 12),
+            "a-very-long…"
+        );
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(crate) struct Change {
 /// How blocks are compared, for whoever reads the figures.
 const METHOD: &str = "medians of blocks; Mann-Whitney rank test, two-sided, its variance widened by \
 the blocks' autocorrelation at lag one; Holm's correction over all quantities; 95 % interval of the \
-difference of medians by a bootstrap over runs of four blocks";
+difference of medians by a bootstrap over runs of four blocks; a difference is claimed only where both \
+show one";
 
 /// What is compared, of one block.
 type Quantity = fn(&Summary) -> Option<f64>;
@@ -161,7 +162,10 @@ fn judge(changes: &mut [Change]) {
         least = corrected;
         c.p = Some(corrected);
         // A rank test can find what the medians do not show: then nothing is claimed.
-        c.says = if corrected >= LEVEL || c.after == c.before {
+        let could_be_none = c
+            .interval
+            .is_none_or(|[low, high]| low <= 0.0 && high >= 0.0);
+        c.says = if corrected >= LEVEL || could_be_none {
             "no difference shown"
         } else if c.after < c.before {
             "better"
@@ -309,6 +313,28 @@ mod tests {
             low < -900.0 + 250.0 && high < 0.0 && low < high,
             "{low} {high}"
         );
+    }
+
+    #[test]
+    fn what_the_interval_does_not_show_is_not_claimed() {
+        let says = |interval, after| {
+            let mut one = [Change {
+                interface: "eth0".into(),
+                target: "vienna".into(),
+                quantity: "rtt_p95_ns",
+                blocks: [100, 100],
+                before: 37.0,
+                after,
+                interval: Some(interval),
+                p: Some(0.01),
+                says: "too short to say",
+            }];
+            judge(&mut one);
+            one[0].says
+        };
+        assert_eq!(says([-8.0, 3.0], 31.0), "no difference shown");
+        assert_eq!(says([-8.0, -3.0], 31.0), "better");
+        assert_eq!(says([2.0, 9.0], 43.0), "worse");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
 use super::{cable, cover, paths, words};
-use crate::show::{clean, count, cut, millis_or_dash, percent, stretch, table};
+use crate::show::{clean, count, cut, cut_interface, millis_or_dash, percent, stretch, table};
 use crate::when;
 
 /// Widest line.
@@ -110,7 +110,7 @@ fn summary(report: &Report) -> String {
         .map(|s| {
             let direction = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| percent(n, s.sent));
             vec![
-                cut(&clean(&s.interface), 12),
+                cut_interface(&clean(&s.interface), 12),
                 cut(&clean(&s.target), 14),
                 format!("{}{}", s.kind, s.family),
                 count(s.sent),
@@ -150,7 +150,7 @@ fn outages(report: &Report) -> String {
         .flat_map(|o| o.days.iter().map(move |d| (o, d)))
         .map(|(o, d)| {
             vec![
-                cut(&clean(&o.interface), 24),
+                cut_interface(&clean(&o.interface), 24),
                 d.date.clone(),
                 count(d.count),
                 stretch(d.total_ns),
@@ -176,7 +176,7 @@ fn compared(report: &Report, zone: &TimeZone) -> String {
             .iter()
             .map(|change| {
                 let mut row = vec![
-                    cut(&clean(&change.interface), 16),
+                    cut_interface(&clean(&change.interface), 16),
                     cut(&clean(&change.target), 14),
                 ];
                 row.extend(words::change(change));

@@ -13,11 +13,14 @@ use bufferbane_store::SeriesInfo;
 use crate::episode::is_load;
 use crate::metrics::Reading;
 use crate::radio::Radios;
+use crate::status::LoadStatus;
 
 /// Between two readings of counters, ns.
 const READ_NS: u64 = 90_000_000;
 /// Between two looks for interfaces that came or went, and for forwarded packets, ns.
 const LOOK_NS: u64 = 5_000_000_000;
+/// What was carried longer ago than this is not carried now, ns.
+const STALE_NS: u64 = 3_000_000_000;
 /// A host that has forwarded so many packets since it was first looked at is the household's router.
 const FORWARDED: u64 = 100;
 
@@ -38,6 +41,8 @@ struct Line {
     /// Its counters as they were read last.
     read: Option<Reading>,
     household: Box<Household>,
+    /// The last of its seconds that is over.
+    second: Option<Second>,
     /// Series through it: a smaller number is a better witness of its queue.
     witnesses: BTreeMap<SeriesIndex, u64>,
     most_bps: u64,
@@ -95,6 +100,7 @@ impl Households {
             index: None,
             read: None,
             household: Box::default(),
+            second: None,
             witnesses: BTreeMap::new(),
             most_bps: 0,
         });
@@ -148,6 +154,25 @@ impl Households {
                 lost_down: lost.1,
             });
         }
+    }
+
+    /// What the uplinks carried in their last second, where their counters are still read.
+    pub(crate) fn carried(&self, now: Monotonic) -> Vec<LoadStatus> {
+        let lines = self.lines.iter().filter_map(|(name, line)| {
+            let second = line.second?;
+            (now.saturating_since(second.at) < STALE_NS).then(|| LoadStatus {
+                interface: name.clone(),
+                up_bps: second.up_bps,
+                down_bps: second.down_bps,
+                sees_household: self.sees_household(name),
+            })
+        });
+        lines.collect()
+    }
+
+    /// Whether an interface's counters show everybody's traffic.
+    fn sees_household(&self, name: &str) -> bool {
+        self.told.get(name).copied().unwrap_or(self.forwarding.seen)
     }
 
     /// A throughput test loads an interface from `at` on.
@@ -210,6 +235,7 @@ impl Households {
             while let Some(second) = line.household.poll_second() {
                 let bps = second.up_bps.max(second.down_bps);
                 line.most_bps = line.most_bps.max(bps);
+                line.second = Some(second);
                 // Of a line whose counters do not show everybody's traffic only what is surely load.
                 if everybody || is_load(bps, line.most_bps) {
                     heard.push(Heard::Load(name.clone(), second, everybody));

@@ -491,6 +491,7 @@ impl Recorder {
             return;
         };
         status.series = self.live.values().cloned().collect();
+        status.load = self.households.carried(now);
         status.store = store;
         status.wifi = self
             .households

@@ -27,6 +27,8 @@ pub struct Status {
     pub series: Vec<SeriesStatus>,
     /// Wi-Fi uplinks that are connected, and how they hear their access points.
     pub wifi: BTreeMap<String, Radio>,
+    /// What each uplink carried in its last second.
+    pub load: Vec<LoadStatus>,
     /// The store.
     pub store: StoreStatus,
     /// Datagrams that arrived and were not used, by reason.
@@ -90,6 +92,19 @@ pub struct Happening {
     pub text: String,
     /// Whether it is not over.
     pub ongoing: bool,
+}
+
+/// What an uplink carries now, by its own counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadStatus {
+    /// The uplink.
+    pub interface: String,
+    /// Upward, bit/s.
+    pub up_bps: u64,
+    /// Downward, bit/s.
+    pub down_bps: u64,
+    /// Whether that is everybody's traffic, as far as is known.
+    pub sees_household: bool,
 }
 
 /// Throughput tests that run by themselves through one uplink.

@@ -210,7 +210,10 @@ impl View {
         let second = match &self.trouble {
             Some(why) => Line::from(cut(&clean(why), width.into())).red().bold(),
             None if load.is_empty() => Line::from("q quits, ↑ ↓ scroll").dim(),
-            None => Line::from(load.join("   ")),
+            None => Line::from(vec![
+                load.join("   ").into(),
+                "   q quits, ↑ ↓ scroll".dim(),
+            ]),
         };
         let first = cut(&first.replace('\u{a0}', " "), width.into());
         Paragraph::new(vec![Line::from(first).bold(), second])
@@ -404,6 +407,7 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "uptime_s": 60, "store": {"file_bytes": 1_000_000},
             "series": [series("eth0", "vienna", 20), series("wwan0", "vie\u{1b}[2Jnna", 0)],
+            "load": [{"interface": "eth0", "up_bps": 1_300_000, "down_bps": 0}],
             "events": [{"at_ns": 0, "kind": "link_down", "severity": "warning",
                 "interface": "eth0", "text": "no carrier\u{7}", "ongoing": true}],
         });
@@ -417,6 +421,7 @@ mod tests {
             "23.4 ms",
             "queue ↑ 1.50 ms",
             "no answer",
+            "eth0 ↑ 1.3 Mbit/s ↓ 0.0 Mbit/s   q quits",
             "link down",
             "×",
             "100 %",

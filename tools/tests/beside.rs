@@ -155,6 +155,11 @@ fn reports_and_exports_are_the_same_with_the_daemon_running_and_stopped() {
     // A command that asks the daemon takes its store, and refuses another.
     let status = pair.run(&store, &["status", "--json"]);
     assert!(status.contains("uptime_s"), "{status}");
+    // A hundred probes a second of 128 bytes each, and their answers.
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let load = &status["load"][0];
+    assert_eq!(load["interface"], "lo", "{load}");
+    assert!(load["up_bps"].as_u64() > Some(50_000), "{load}");
     let held = pair.run(&copy, &["status", "--json"]);
     assert!(held.contains("\"running\": false"), "{held}");
     let refused = |args: &[&str], store: &Path| {

@@ -74,7 +74,9 @@
       });
       if (x.lost + x.unsent) gone[at] = (gone[at] || 0) + (x.lost + x.unsent) / Math.max(1, x.sent + x.unsent);
     });
-    top *= 1.1;
+    // A round figure, so that half of it is one too.
+    var digit = Math.pow(10, Math.floor(Math.log10(top)));
+    top = [1, 2, 4, 6, 8, 10].map(function (n) { return n * digit; }).find(function (v) { return v >= top; }) * 1.1;
     var y = function (v) { return foot - v / top * (foot - 6); };
     g.font = "10px sans-serif"; g.textBaseline = "middle"; g.textAlign = "right";
     [0, 0.5, 1].forEach(function (f) {

@@ -183,7 +183,7 @@ impl Recorder {
             watcher,
             past: Past::default(),
             alerts,
-            walks: Walks::start(now, settings.uplinks.clone()),
+            walks: Walks::new(now, settings.uplinks.clone()),
             routes: HashMap::new(),
             households: Households::new(settings.sees_household.clone()),
             settings,

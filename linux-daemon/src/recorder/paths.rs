@@ -125,3 +125,83 @@ fn sentence(changed: &Changed) -> String {
         at(before)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_linux_io::clock;
+    use bufferbane_store::{Reader, WriterOptions};
+
+    use super::super::tests::recorder;
+    use super::*;
+
+    fn path(hops: &[u8]) -> Path {
+        let hop = |n: &u8| PathHop {
+            addresses: vec![[10, 0, 0, *n].into()],
+            sent: 3,
+            answered: 3,
+            rtt_min_ns: Some(u64::from(*n) * 1000),
+            rtt_mean_ns: None,
+        };
+        Path {
+            interface: "wan".into(),
+            target: "far".into(),
+            address: [10, 0, 0, 9].into(),
+            source: None,
+            end: PathEnd::Target,
+            hops: hops.iter().map(hop).collect(),
+        }
+    }
+
+    #[test]
+    fn another_way_is_an_event_or_part_of_the_one_that_the_number_of_hops_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store.redb");
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut recorder = recorder(&store, options);
+        let now = clock::now();
+        let at = |s| now.saturating_add(s * SECOND_NS);
+        let changed = |since, before: &[u8], after: &[u8]| Changed {
+            since,
+            hop: 2,
+            before: path(before),
+            after: path(after),
+        };
+        recorder.way_changed(&changed(at(0), &[1, 2, 9], &[1, 3, 4, 9]));
+        let mut told = Event::new("route_change", Severity::Info, 1, at(1000), "TTL".into());
+        told.values.insert("rtt_before_ns".into(), 7.into());
+        let id = recorder.writer.as_mut().unwrap().event(told.clone());
+        let key = ("wan".to_owned(), "far".to_owned());
+        recorder.routes.insert(key, (id, told));
+        recorder.way_changed(&changed(at(1010), &[1, 3, 4, 9], &[1, 2, 9]));
+        // That one is told; another change is another event.
+        recorder.way_changed(&changed(at(1100), &[1, 2, 9], &[1, 5, 9]));
+        recorder.writer.take().unwrap().close().unwrap();
+
+        let events = Reader::open(&store).unwrap();
+        let events = events.events(i64::MIN, i64::MAX).unwrap();
+        let texts: Vec<&str> = events.iter().map(|(_, e)| e.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "the way to far through wan is another from hop 2 on: 10.0.0.3 instead of 10.0.0.2, and the \
+                 way has 4 hops instead of 3",
+                "TTL; the way to far through wan is another from hop 2 on: 10.0.0.2 instead of 10.0.0.3, \
+                 and the way has 3 hops instead of 4",
+                "the way to far through wan is another from hop 2 on: 10.0.0.5 instead of 10.0.0.2",
+            ]
+        );
+        let values = &events[1].1.values;
+        assert_eq!(
+            values["hops_after"],
+            json!([["10.0.0.1"], ["10.0.0.2"], ["10.0.0.9"]])
+        );
+        // What probes have measured stays.
+        assert_eq!(
+            (&values["rtt_before_ns"], &values["rtt_after_ns"]),
+            (&json!(7), &json!(9000))
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! The ways to targets: walked now and then, hop by hop, so that it is known which they are, and at once
 //! when something looks wrong, so that it is known where they end then.
 //!
-//! Walking happens on a thread of its own (`worker`), one way at a time, a few messages a second. The
+//! Walking happens on a thread for each uplink (`worker`), one way at a time, a few messages a second. The
 //! recorder drives this, and never waits for it. docs/paths.md says when what is walked.
 
 mod budget;
@@ -32,8 +32,9 @@ const AGAIN_NS: u64 = 900 * S;
 const SOON_NS: u64 = 5 * S;
 /// Between two walks that nothing asks for, ns.
 const APART_NS: u64 = 2 * S;
-/// Ways that are walked at most.
+/// Ways that are walked at most, and uplinks that they lead through.
 const TARGETS: usize = 128;
+const LINES: usize = 16;
 /// An uplink is silent if nobody beyond it has answered for this long and some slots of its fastest
 /// series, ns.
 const SILENT_NS: u64 = S;
@@ -92,11 +93,43 @@ struct Ear {
 }
 
 /// An uplink.
-#[derive(Debug)]
 struct Line {
+    worker: Worker,
     budget: Budget,
     /// Its silence has been noticed.
     silent: bool,
+    /// What waits for the thread, because something looks wrong.
+    asked: VecDeque<Asked>,
+    /// What the thread does.
+    out: Option<Asked>,
+    /// Why its ways cannot be walked, as it was said last.
+    trouble: Option<String>,
+}
+
+impl Line {
+    const fn new(now: Monotonic, worker: Worker) -> Self {
+        Self {
+            worker,
+            budget: Budget::new(now),
+            silent: false,
+            asked: VecDeque::new(),
+            out: None,
+            trouble: None,
+        }
+    }
+
+    fn send(&mut self, now: Monotonic, way: Way, asked: Asked) {
+        let errand = Errand {
+            way,
+            key: asked.key.clone(),
+            urgent: asked.events.is_some(),
+        };
+        // The thread has nothing to do, and is there as long as this end of its queue.
+        if self.worker.errands.try_send(errand).is_ok() {
+            let begun = Some(now);
+            self.out = Some(Asked { begun, ..asked });
+        }
+    }
 }
 
 /// A walk that was asked for.
@@ -111,39 +144,26 @@ struct Asked {
 
 /// See the module.
 pub(crate) struct Walks {
-    worker: Option<Worker>,
     /// How packets leave through interfaces that are configured.
     uplinks: BTreeMap<String, Way>,
     targets: BTreeMap<Key, Target>,
     ears: HashMap<SeriesIndex, Ear>,
     lines: BTreeMap<String, Line>,
-    /// What waits for the thread, because something looks wrong.
-    asked: VecDeque<Asked>,
-    out: Option<Asked>,
+    /// When a walk ended last.
     done: Monotonic,
     looks: VecDeque<(Monotonic, Look)>,
-    /// Why ways through an interface cannot be walked, as it was said last.
-    troubles: BTreeMap<String, String>,
 }
 
 impl Walks {
-    /// With the thread that walks; it ends with this.
-    pub(crate) fn start(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
-        let worker = Worker::start();
-        if let Err(e) = &worker {
-            log::warn!("paths are not walked: {e}");
-        }
+    /// Without anything to walk.
+    pub(crate) fn new(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
         Self {
-            worker: worker.ok(),
             uplinks,
             targets: BTreeMap::new(),
             ears: HashMap::new(),
             lines: BTreeMap::new(),
-            asked: VecDeque::new(),
-            out: None,
             done: now,
             looks: VecDeque::new(),
-            troubles: BTreeMap::new(),
         }
     }
 
@@ -159,7 +179,7 @@ impl Walks {
             // A service: it is asked over ways that others are pinged on.
             return;
         };
-        if info.kind.asks_a_service() || address == MODEM {
+        if info.kind.asks_a_service() || address == MODEM || !self.has_line(now, &info.interface) {
             return;
         }
         if watch::is_far(info) {
@@ -180,6 +200,27 @@ impl Walks {
             ways: Ways::default(),
         });
         target.series.insert(index);
+    }
+
+    /// Whether ways through this interface can be walked.
+    fn has_line(&mut self, now: Monotonic, interface: &str) -> bool {
+        if self.lines.contains_key(interface) {
+            return true;
+        }
+        if self.lines.len() >= LINES {
+            return false;
+        }
+        match Worker::start() {
+            Ok(worker) => {
+                let line = Line::new(now, worker);
+                self.lines.insert(interface.to_owned(), line);
+                true
+            }
+            Err(e) => {
+                log::warn!("paths through {interface} are not walked: {e}");
+                false
+            }
+        }
     }
 
     /// A series is no longer probed.
@@ -231,15 +272,17 @@ impl Walks {
                 is_seen |= now.saturating_since(*at) < RECENT_NS;
             }
         }
-        for asked in self.asked.iter_mut().chain(&mut self.out) {
-            let during = event.end_ns.is_none()
-                || asked
-                    .begun
-                    .is_some_and(|at| (from..=until).contains(&at.as_nanos()));
-            if asked.key.0 == event.interface
-                && during
-                && let Some(events) = &mut asked.events
-            {
+        let line = self.lines.get_mut(&event.interface);
+        for asked in line
+            .into_iter()
+            .flat_map(|l| l.asked.iter_mut().chain(&mut l.out))
+        {
+            // What waits comes before the event is over, or does not matter to it.
+            let during = match asked.begun {
+                Some(at) => (from..=until).contains(&at.as_nanos()),
+                None => event.end_ns.is_none(),
+            };
+            if during && let Some(events) = &mut asked.events {
                 events.push(id);
                 is_seen = true;
             }
@@ -283,9 +326,10 @@ impl Walks {
     }
 
     fn ask(&mut self, now: Monotonic, key: Key, events: Vec<EventId>) {
-        let line = line(&mut self.lines, now, &key.0);
-        if self.worker.is_some() && line.budget.take(now) {
-            self.asked.push_back(Asked {
+        if let Some(line) = self.lines.get_mut(&key.0)
+            && line.budget.take(now)
+        {
+            line.asked.push_back(Asked {
                 key,
                 events: Some(events),
                 begun: None,
@@ -296,11 +340,17 @@ impl Walks {
     /// Takes in what was walked, and sends what is due.
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<News> {
         let mut news = Vec::new();
-        while let Some(walked) = self.worker.as_ref().and_then(|w| w.returns.try_recv().ok()) {
-            self.done = now;
-            if let Some(asked) = self.out.take() {
-                self.take(now, asked, walked, &mut news);
+        let mut back = Vec::new();
+        for line in self.lines.values_mut() {
+            if let Ok(walked) = line.worker.returns.try_recv()
+                && let Some(asked) = line.out.take()
+            {
+                back.push((asked, walked));
             }
+        }
+        for (asked, walked) in back {
+            self.done = now;
+            self.take(now, asked, walked, &mut news);
         }
         self.looks
             .retain(|(at, _)| now.saturating_since(*at) < LOOK_NS);
@@ -310,10 +360,13 @@ impl Walks {
     }
 
     fn take(&mut self, now: Monotonic, asked: Asked, walked: Walked, news: &mut Vec<News>) {
-        let Some(target) = self.targets.get_mut(&asked.key) else {
+        let interface = &asked.key.0;
+        let (Some(target), Some(line)) = (
+            self.targets.get_mut(&asked.key),
+            self.lines.get_mut(interface),
+        ) else {
             return;
         };
-        let interface = &asked.key.0;
         let path = match walked.path {
             Ok(Some(path)) => path,
             Ok(None) => {
@@ -321,14 +374,14 @@ impl Walks {
                 return;
             }
             Err(why) => {
-                if self.troubles.get(interface) != Some(&why) {
+                if line.trouble.as_ref() != Some(&why) {
                     log::info!("paths through {interface} cannot be walked: {why}");
-                    self.troubles.insert(interface.clone(), why);
+                    line.trouble = Some(why);
                 }
                 return;
             }
         };
-        self.troubles.remove(interface);
+        line.trouble = None;
         if let Some(events) = asked.events {
             let known = target.ways.now().map(|k| &k.path);
             let usual = known.filter(|p| p.end == PathEnd::Target);
@@ -394,7 +447,9 @@ impl Walks {
         let mut fallen = Vec::new();
         for (interface, (at, interval_ns)) in heard {
             let patience = SILENT_NS.saturating_add(SILENT_SLOTS.saturating_mul(interval_ns));
-            let line = line(&mut self.lines, now, interface);
+            let Some(line) = self.lines.get_mut(interface) else {
+                continue;
+            };
             let silent = now.saturating_since(at) > patience;
             if silent && !line.silent {
                 fallen.push(interface.to_owned());
@@ -412,53 +467,43 @@ impl Walks {
     }
 
     fn send(&mut self, now: Monotonic) {
-        let Some(worker) = &self.worker else {
-            return;
-        };
-        worker.hurry(!self.asked.is_empty());
-        if self.out.is_some() {
+        let mut is_busy = false;
+        for (interface, line) in &mut self.lines {
+            if line.out.is_none()
+                && let Some(asked) = line.asked.pop_front()
+            {
+                line.worker.hurry(false);
+                line.send(now, way(&self.uplinks, interface), asked);
+            }
+            line.worker.hurry(!line.asked.is_empty());
+            is_busy |= line.out.is_some();
+        }
+        // Where nothing is wrong, one at a time.
+        if is_busy || now.saturating_since(self.done) < APART_NS {
             return;
         }
-        let asked = match self.asked.pop_front() {
-            Some(asked) => asked,
-            None if now.saturating_since(self.done) < APART_NS => return,
-            None => {
-                let due = self.targets.iter_mut().filter(|(_, t)| t.due <= now);
-                let Some((key, target)) = due.min_by_key(|(_, t)| t.due) else {
-                    return;
-                };
-                target.due = now.saturating_add(AGAIN_NS);
-                Asked {
-                    key: key.clone(),
-                    events: None,
-                    begun: None,
-                }
-            }
+        let due = self.targets.iter_mut().filter(|(_, t)| t.due <= now);
+        let Some((key, target)) = due.min_by_key(|(_, t)| t.due) else {
+            return;
         };
-        let interface = &asked.key.0;
-        let plain = || Way {
-            interface: interface.clone(),
-            source: None,
-            mark: None,
-        };
-        let errand = Errand {
-            way: self.uplinks.get(interface).cloned().unwrap_or_else(plain),
-            key: asked.key.clone(),
-            urgent: asked.events.is_some(),
-        };
-        worker.hurry(!self.asked.is_empty());
-        // The thread has nothing to do, and is there as long as this end of its queue.
-        if worker.errands.try_send(errand).is_ok() {
-            let begun = Some(now);
-            self.out = Some(Asked { begun, ..asked });
+        target.due = now.saturating_add(AGAIN_NS);
+        if let Some(line) = self.lines.get_mut(&key.0) {
+            let asked = Asked {
+                key: key.clone(),
+                events: None,
+                begun: None,
+            };
+            line.send(now, way(&self.uplinks, &key.0), asked);
         }
     }
 }
 
-fn line<'a>(lines: &'a mut BTreeMap<String, Line>, now: Monotonic, name: &str) -> &'a mut Line {
-    lines.entry(name.to_owned()).or_insert_with(|| Line {
-        budget: Budget::new(now),
-        silent: false,
+/// How packets leave through an interface.
+fn way(uplinks: &BTreeMap<String, Way>, interface: &str) -> Way {
+    uplinks.get(interface).cloned().unwrap_or_else(|| Way {
+        interface: interface.to_owned(),
+        source: None,
+        mark: None,
     })
 }
 

@@ -38,9 +38,10 @@ fn event(kind: &str, start: Monotonic, end: Option<Monotonic>) -> Event {
 impl Lab {
     /// With a gateway and two hosts beyond it, from the tenth second on.
     fn new() -> Self {
-        let mut walks = Walks::start(at(0), BTreeMap::new());
+        let mut walks = Walks::new(at(0), BTreeMap::new());
         let (worker, errands, back) = Worker::by_hand();
-        walks.worker = Some(worker);
+        let line = Line::new(at(0), worker);
+        walks.lines.insert("eth0".into(), line);
         let infos = [
             info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
             info(SeriesKind::Udp, "vienna", "203.0.113.9"),
@@ -64,7 +65,8 @@ impl Lab {
 
     /// The thread comes back with a way of these hops; the last is the target where `whole`.
     fn walked(&mut self, now: Monotonic, hops: &[u8], whole: bool) -> Vec<News> {
-        let key = self.walks.out.as_ref().unwrap().key.clone();
+        let line = &self.walks.lines["eth0"];
+        let key = line.out.as_ref().unwrap().key.clone();
         let hop = |n: &u8| PathHop {
             addresses: vec![[10, 0, 0, *n].into()],
             sent: 3,
@@ -173,6 +175,27 @@ fn a_short_outage_is_looked_at_while_it_lasts_and_belongs_to_its_event() {
     );
 }
 
+/// A house that is cut off is, through all of its uplinks at once.
+#[test]
+fn one_uplink_does_not_wait_for_another() {
+    let mut lab = Lab::new();
+    let (worker, others, _back) = Worker::by_hand();
+    let line = Line::new(at(0), worker);
+    lab.walks.lines.insert("wlan0".into(), line);
+    let mut other = info(SeriesKind::Udp, "vienna", "203.0.113.9");
+    other.interface = "wlan0".into();
+    lab.walks.add(at(0), SeriesIndex(9), &other);
+    for index in [1, 9] {
+        lab.walks.heard(SeriesIndex(index), at(50));
+    }
+    lab.walks.tick(at(52));
+    assert_eq!(lab.asked().map(|a| a.1), Some(true));
+    assert!(others.try_recv().unwrap().urgent);
+    // It is one silence for as long as it lasts.
+    lab.walks.tick(at(60));
+    assert!(others.try_recv().is_err());
+}
+
 #[test]
 fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
     let mut lab = Lab::new();
@@ -225,7 +248,7 @@ fn what_hinders_is_said_once_and_does_not_stop_the_others() {
     let mut lab = Lab::new();
     for n in 0..3 {
         lab.walks.tick(at(20 + n * 10));
-        lab.asked().unwrap();
+        assert!(lab.asked().is_some());
         let walked = Walked {
             begun: at(20 + n * 10),
             took_ns: 0,
@@ -234,7 +257,7 @@ fn what_hinders_is_said_once_and_does_not_stop_the_others() {
         lab.back.send(walked).unwrap();
         assert!(lab.walks.tick(at(21 + n * 10)).is_empty());
     }
-    assert_eq!(lab.walks.troubles.len(), 1);
+    assert!(lab.walks.lines["eth0"].trouble.is_some());
 }
 
 /// The real thread, on the way to this host itself.

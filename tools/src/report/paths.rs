@@ -111,7 +111,7 @@ impl Way {
         let name = hop.addresses.join(" or ");
         if self.provider_hop == Some(n) {
             format!("{name} (the provider's first router)")
-        } else if n == 1 && hop.private {
+        } else if n == 1 && hop.private && (self.hops.len() > 1 || self.end != PathEnd::Target) {
             format!("{name} (the home's router)")
         } else {
             name
@@ -244,11 +244,14 @@ fn found(seen: &Seen) -> String {
         && let Some(from) = lossy_from(&way.hops)
         && let Some(last) = way.hops.last()
     {
+        let place = if from == n {
+            String::new()
+        } else {
+            format!(" and losses began at hop {from}, {}", way.who(from))
+        };
         text.push_str(&format!(
-            "; {} of {} messages to it were answered, and all to hops before {from}, {}",
-            last.answered,
-            last.sent,
-            way.who(from)
+            ", but only {} of {} messages to it were answered{place}",
+            last.answered, last.sent
         ));
     }
     if let Some(from) = seen.other_from {
@@ -411,8 +414,8 @@ mod tests {
                  home's router)",
                 "at 00:00:40, meanwhile: nobody on the way to quad9 answered, not even the first hop",
                 "at 00:00:50, meanwhile: nothing could be sent to quad9: there was no route",
-                "at 00:01:01, afterwards: the way to quad9 was whole, 4\u{a0}hops; 1 of 3 messages to it \
-                 were answered, and all to hops before 3, 203.0.113.1 (the provider's first router); \
+                "at 00:01:01, afterwards: the way to quad9 was whole, 4\u{a0}hops, but only 1 of 3 messages to it \
+                 were answered and losses began at hop 3, 203.0.113.1 (the provider's first router); \
                  from hop 3 on it was another than before",
             ]
         );

@@ -82,7 +82,7 @@ impl Households {
             interfaces: HashMap::new(),
             told,
             forwarding: Forwarding::default(),
-            radios: Radios::new(),
+            radios: Radios::default(),
             read_at: Monotonic::ZERO,
             look_at: Monotonic::ZERO,
         }
@@ -207,8 +207,9 @@ impl Households {
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<Heard> {
         if now >= self.look_at {
             self.look_at = now.saturating_add(LOOK_NS);
-            self.look(now);
+            self.look();
         }
+        self.radios.tick();
         let due = now >= self.read_at;
         if due {
             self.read_at = now.saturating_add(READ_NS);
@@ -261,12 +262,12 @@ impl Households {
     }
 
     /// How Wi-Fi uplinks hear their access points.
-    pub(crate) const fn radios(&self) -> &Radios {
-        &self.radios
+    pub(crate) const fn radios(&mut self) -> &mut Radios {
+        &mut self.radios
     }
 
     /// Which interfaces there are, how those of Wi-Fi hear, and whether this host is the household's router.
-    fn look(&mut self, now: Monotonic) {
+    fn look(&mut self) {
         if let Some(netlink) = &mut self.netlink
             && let Ok(interfaces) = netlink.interfaces()
         {
@@ -278,7 +279,7 @@ impl Households {
                 .into_iter()
                 .filter(|i| i.kind == InterfaceKind::Wifi && self.lines.contains_key(&i.name));
             let wifi: Vec<_> = wifi.map(|i| (i.name, i.index)).collect();
-            self.radios.look(now, &wifi);
+            self.radios.look(wifi);
         }
         self.forwarding.look();
     }

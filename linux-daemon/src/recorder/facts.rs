@@ -195,7 +195,7 @@ impl Recorder {
             event.end_ns = Some(event.start_ns);
         }
         if fact.kind == "link_down" {
-            self.households.radios().explain(&mut event);
+            self.households.radios().explain(&mut event, None);
         }
         let id = writer.event(event.clone());
         note(&self.status, &self.meters, id, &event);

@@ -91,9 +91,9 @@ impl Recorder {
         };
         for notice in self.watcher.news(now) {
             let mut event = self.watcher.event(writer.boot(), &notice);
-            self.households.radios().explain(&mut event);
-            let over = event.end_ns.is_some();
             let known = self.watcher.told_before(&notice);
+            self.households.radios().explain(&mut event, known);
+            let over = event.end_ns.is_some();
             // Both edges are made durable at once; what changes between them can wait.
             self.commit_soon |= known.is_none() || over;
             let id = match known {
@@ -115,6 +115,7 @@ impl Recorder {
                     id
                 }
             };
+            self.households.radios().follow(id, &event);
             match known {
                 None => {
                     let seen_at = self.watcher.seen_at(&notice);

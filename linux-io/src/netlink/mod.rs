@@ -47,6 +47,7 @@ pub(crate) fn walk(bytes: &[u8]) {
         let _ = (parse::link(body).is_some(), parse::address(body));
         let _ = (parse::route(body), parse::statistics(body));
         let _ = (wireless::family(body), wireless::station(body));
+        let _ = wireless::interface_type(body);
     }
 }
 

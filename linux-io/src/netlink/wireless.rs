@@ -15,8 +15,12 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 /// `struct genlmsghdr`: command, version, two bytes reserved.
 const GENL_HEADER: usize = 4;
 
+const NL80211_CMD_GET_INTERFACE: u8 = 5;
 const NL80211_CMD_GET_STATION: u8 = 17;
 const NL80211_ATTR_IFINDEX: u16 = 3;
+const NL80211_ATTR_IFTYPE: u16 = 5;
+const IFTYPE_STATION: u32 = 2;
+const IFTYPE_P2P_CLIENT: u32 = 8;
 const NL80211_ATTR_STA_INFO: u16 = 21;
 const STA_INFO_SIGNAL: u16 = 7;
 const STA_INFO_TX_BITRATE: u16 = 8;
@@ -65,11 +69,26 @@ impl Wireless {
     }
 
     /// The access point that the interface with this index is connected to; `None` where it is connected to
-    /// none, or to several stations because it is an access point itself.
+    /// none, or is an access point itself or one of several peers. Waits for the driver, which may take its
+    /// time when the card is in trouble.
     ///
     /// # Errors
-    /// ENODEV where the interface is gone, EOPNOTSUPP or another where it is not wireless.
+    /// ENODEV where the interface is gone or not wireless; another where the drivers were loaded anew, and
+    /// this connection is to be opened anew too.
     pub fn access_point(&mut self, index: u32) -> io::Result<Option<Station>> {
+        let mut request = Request::new(
+            self.family,
+            0,
+            self.netlink.next_sequence(),
+            [NL80211_CMD_GET_INTERFACE, 0, 0, 0],
+        )
+        .attribute(NL80211_ATTR_IFINDEX, &index.to_ne_bytes());
+        let mut kind = None;
+        self.netlink
+            .exchange(&mut request, &mut kind, |k, m| *k = interface_type(m.body))?;
+        if !matches!(kind, Some(IFTYPE_STATION | IFTYPE_P2P_CLIENT)) {
+            return Ok(None);
+        }
         let mut request = Request::new(
             self.family,
             NLM_F_DUMP,
@@ -101,6 +120,12 @@ pub(super) fn family(body: &[u8]) -> Option<u16> {
         .find_map(id)
         .flatten()
         .map(u16::from_ne_bytes)
+}
+
+/// What part an interface plays (`enum nl80211_iftype`).
+pub(super) fn interface_type(body: &[u8]) -> Option<u32> {
+    let (_, data) = attributes(body).find(|(kind, _)| *kind == NL80211_ATTR_IFTYPE)?;
+    number(data)
 }
 
 /// What a message says of a station; `None` where it says nothing of one.
@@ -163,7 +188,9 @@ mod tests {
         ];
         let mut body = vec![19, 1, 0, 0];
         body.extend(attribute(NL80211_ATTR_IFINDEX, &3u32.to_ne_bytes()));
-        assert_eq!(station(&body), None);
+        assert_eq!((station(&body), interface_type(&body)), (None, None));
+        body.extend(attribute(NL80211_ATTR_IFTYPE, &2u32.to_ne_bytes()));
+        assert_eq!(interface_type(&body), Some(IFTYPE_STATION));
         body.extend(attribute(NL80211_ATTR_STA_INFO | 0x8000, &info.concat()));
         let expected = Station {
             signal_dbm: Some(-61),

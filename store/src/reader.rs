@@ -19,6 +19,9 @@ use crate::tables::{
 use crate::tail::{self, Form, Tail};
 use crate::timemap::{Anchor, Segment, TimeMap};
 
+/// Longer than any test, ns: so far apart may those be that overlap.
+const OVERLAP_NS: u64 = 3_600_000_000_000;
+
 /// Which samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
@@ -288,12 +291,18 @@ impl Reader {
             Err(TableError::TableDoesNotExist(_)) => return Ok(tests),
             Err(e) => return Err(e.into()),
         };
-        for row in table.iter()? {
-            let (id, json) = row?;
-            let test: LoadTest = from_json(json.value())?;
-            let start = self.map.wall_ns(test.boot, test.start_ns);
-            if let Some(start) = start.filter(|s| (from_ns..to_ns).contains(s)) {
-                tests.push((TestId(id.value()), start, test));
+        for s in self.map.clip(from_ns, to_ns) {
+            let from = (s.boot, s.from_ns.saturating_sub(OVERLAP_NS));
+            let until = (s.boot, s.to_ns.saturating_add(OVERLAP_NS));
+            for row in table.range(first_test(&table, from)?..)? {
+                let (id, json) = row?;
+                let test: LoadTest = from_json(json.value())?;
+                if (test.boot, test.start_ns) >= until {
+                    break;
+                }
+                if test.boot == s.boot && (s.from_ns..s.to_ns).contains(&test.start_ns) {
+                    tests.push((TestId(id.value()), s.wall_ns(test.start_ns), test));
+                }
             }
         }
         Ok(tests)
@@ -533,4 +542,39 @@ impl Iterator for Samples<'_> {
             .min_by_key(|c| c.head.as_ref().map(key))?;
         earliest.head.take().map(Ok)
     }
+}
+
+/// The number from which on all tests began at `wanted` or later, boot and ns since boot, give or take
+/// some that overlap: they are numbered in the order in which they end. A month may hold a thousand,
+/// kilobytes each, of which an hour has one.
+fn first_test(
+    table: &redb::ReadOnlyTable<u64, &'static [u8]>,
+    wanted: (u32, u64),
+) -> Result<u64, StoreError> {
+    /// When a test began.
+    #[derive(serde::Deserialize)]
+    struct Begun {
+        boot: u32,
+        start_ns: u64,
+    }
+    let (Some(first), Some(last)) = (table.first()?, table.last()?) else {
+        return Ok(0);
+    };
+    let (mut low, mut high) = (first.0.value(), last.0.value().saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // Those that have been given up leave gaps.
+        match table.range(middle..high)?.next().transpose()? {
+            None => high = middle,
+            Some((id, json)) => {
+                let begun: Begun = from_json(json.value())?;
+                if (begun.boot, begun.start_ns) < wanted {
+                    low = id.value() + 1;
+                } else {
+                    high = middle;
+                }
+            }
+        }
+    }
+    Ok(low)
 }

@@ -1,11 +1,12 @@
 //! Services that are asked through an uplink. Resolvers: a real one (Debian's dnsmasq) over UDP, TCP and IPv6 and
-//! for names that nobody has asked for yet; and some that refuse, cut their answers, or say nothing; and
-//! connections that are taken, refused, or swallowed on the way.
+//! for names that nobody has asked for yet; and some that refuse, cut their answers, or say nothing;
+//! connections that are taken, refused, or swallowed on the way; and servers of HTTP and HTTPS.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bufferbane_core::detect::Kind;
@@ -16,6 +17,8 @@ use bufferbane_lab::netns::{Namespace, possible};
 use bufferbane_lab::skip;
 use bufferbane_store::{Reader, SeriesInfo, SeriesKind, by_reason};
 use bufferbaned::Daemon;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const MS: u64 = 1_000_000;
 
@@ -112,6 +115,38 @@ name = "no-route"
 kind = "dns"
 address = "198.51.100.53"
 interval = "200ms"
+[[target]]
+name = "page"
+kind = "http"
+address = "https://10.99.0.1/"
+ca = "ca.pem"
+interval = "1s"
+[[target]]
+name = "page-6"
+kind = "http"
+address = "https://[fd99::1]/"
+ca = "ca.pem"
+interval = "1s"
+[[target]]
+name = "page-stranger"
+kind = "http"
+address = "https://10.99.0.1/"
+interval = "1s"
+[[target]]
+name = "page-500"
+kind = "http"
+address = "http://10.99.0.2/"
+interval = "1s"
+[[target]]
+name = "page-silent"
+kind = "http"
+address = "http://10.99.0.3/"
+interval = "1s"
+[[target]]
+name = "page-refused"
+kind = "http"
+address = "http://10.99.0.1:81/"
+interval = "1s"
 "#;
 
 /// A program that is ended with the test.
@@ -176,6 +211,54 @@ fn resolver(ns: &Namespace, ip: &'static str, flags: Option<[u8; 2]>) {
     bound.recv().expect("a resolver");
 }
 
+/// A certificate for both addresses of the server, PEM, which is its own authority.
+fn certificate() -> (String, Arc<ServerConfig>) {
+    let names = ["10.99.0.1", "fd99::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a key that belongs to it");
+    (made.cert.pem(), Arc::new(config))
+}
+
+/// Answers every request at `ip` with this status; `None` is never.
+fn pages(ns: &Namespace, ip: &'static str, tls: Option<Arc<ServerConfig>>, status: Option<u16>) {
+    fn answer(mut stream: impl Read + Write, status: Option<u16>) {
+        let mut request = [0; 1024];
+        // Whoever does not like the certificate says so and goes.
+        if stream.read(&mut request).is_ok_and(|n| n > 0) {
+            let _ = match status {
+                Some(status) => write!(stream, "HTTP/1.1 {status} X\r\n\r\n"),
+                // Until it is closed at the other end.
+                None => stream.read(&mut request).map(drop),
+            };
+        }
+    }
+    let (bound_in, bound) = std::sync::mpsc::channel();
+    let serve = move || {
+        let port = if tls.is_some() { 443 } else { 80 };
+        let listener = TcpListener::bind((ip, port)).expect("a free port");
+        bound_in.send(()).expect("somebody waits");
+        for stream in listener.incoming() {
+            let (stream, tls) = (stream.expect("a connection"), tls.clone());
+            std::thread::spawn(move || match tls {
+                None => answer(stream, status),
+                Some(tls) => {
+                    let connection = ServerConnection::new(tls).expect("a connection");
+                    answer(StreamOwned::new(connection, stream), status);
+                }
+            });
+        }
+    };
+    drop(ns.spawn(serve).expect("the server's namespace"));
+    bound.recv().expect("a server");
+}
+
 #[test]
 fn resolvers_are_asked_and_their_failures_told_apart() {
     if let Err(why) = possible() {
@@ -209,6 +292,12 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     resolver(&home.server, "10.99.0.2", Some([0x81, 0x82]));
     resolver(&home.server, "10.99.0.3", Some([0x83, 0x80]));
     resolver(&home.server, "10.99.0.4", None);
+    let (pem, tls) = certificate();
+    std::fs::write(dir.path().join("ca.pem"), pem).expect("a file");
+    pages(&home.server, "10.99.0.1", Some(Arc::clone(&tls)), Some(204));
+    pages(&home.server, "fd99::1", Some(tls), Some(204));
+    pages(&home.server, "10.99.0.2", None, Some(500));
+    pages(&home.server, "10.99.0.3", None, None);
     wait_for_dnsmasq(&home.server);
 
     let loaded = bufferbaned::config::parse("services.toml", CONFIG, dir.path());
@@ -225,38 +314,47 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     daemon.stop();
 
     let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
-    let all: BTreeMap<String, (SeriesInfo, Summary)> = reader
+    let all: BTreeMap<(String, &str), (SeriesInfo, Summary)> = reader
         .series()
         .expect("readable")
         .into_iter()
         .map(|(id, info)| {
             let summary = reader.summary(id, i64::MIN, i64::MAX).expect("readable");
-            (info.target.clone(), (info, summary))
+            ((info.target.clone(), info.kind.as_str()), (info, summary))
         })
         .collect();
-    assert_eq!(all.len(), 17);
-    for (name, (info, s)) in &all {
+    // Of the pages two and a stranger's are by HTTPS, and three not.
+    assert_eq!(all.len(), 17 + 3 * 3 + 3 * 2);
+    for ((name, kind), (info, s)) in &all {
         let failures = by_reason(&s.failures);
         let p50 = s.rtt.quantile(0.5);
         println!(
-            "{name}: {} sent, {} received, {} lost, {} unsent, {failures:?}, p50 {p50:?}",
+            "{name} {kind}: {} sent, {} received, {} lost, {} unsent, {failures:?}, p50 {p50:?}",
             s.sent, s.received, s.lost, s.unsent
         );
+        let page = name.starts_with("page");
         let tcp = ["connected", "connected-6", "refused", "swallowed"].contains(&name.as_str());
-        let expected = if tcp {
-            SeriesKind::Tcp
-        } else {
-            SeriesKind::Dns
+        let expected = match (page, tcp) {
+            (false, true) => SeriesKind::Tcp,
+            (false, false) => SeriesKind::Dns,
+            (true, _) => info.kind,
         };
-        assert_eq!((info.kind, info.size > 20), (expected, !tcp));
+        let sized = [SeriesKind::Dns, SeriesKind::Http].contains(&info.kind);
+        assert_eq!((info.kind, info.size > 20), (expected, sized), "{name}");
         assert_eq!(s.sent, s.received + s.lost);
-        assert!(s.sent + s.unsent >= 20, "{name}");
+        assert!(s.sent + s.unsent >= if page { 3 } else { 20 }, "{name}");
         let all_are = |why: &str| {
             assert_eq!(failures.len(), 1, "{name}: {failures:?}");
             assert_eq!(failures.get(why), Some(&s.received), "{name}: {failures:?}");
             assert_eq!((s.lost, s.rtt.count()), (0, 0), "{name}");
         };
         match name.as_str() {
+            "page-500" if info.kind == SeriesKind::Http => all_are("HTTP 500"),
+            "page-stranger" if info.kind != SeriesKind::Tcp => all_are("certificate not trusted"),
+            "page-refused" => all_are("connection refused"),
+            "page-silent" if info.kind == SeriesKind::Http => {
+                assert_eq!((s.received, s.lost), (0, s.sent));
+            }
             "servfail" => all_are("SERVFAIL"),
             "cut" => all_are("truncated"),
             "unknown-name" => all_are("NXDOMAIN"),
@@ -267,7 +365,8 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             }
             "no-route" => assert_eq!((s.sent, s.lost), (0, 0)),
             _ => {
-                // The line alone takes 10 ms; a connection takes it twice.
+                // The line alone takes 10 ms; a question over a new connection takes it twice, and of a page
+                // each step once.
                 let line = if name == "real-tcp" { 20 } else { 10 } * MS;
                 assert_eq!((s.lost, s.failures.count()), (0, 0), "{name}");
                 assert!(s.rtt.min() >= Some(line), "{name}: {:?}", s.rtt.min());

@@ -210,7 +210,10 @@ impl Recorder {
         let (path, options) = (self.settings.store.clone(), self.options());
         let opening = std::thread::spawn(move || {
             let writer = Writer::open(&path, options)?;
-            Ok((writer, Past::read(&path, clock::wall_now(), trust())))
+            // What may be in a damaged file is not worth the writer that it opened with.
+            let past = std::panic::catch_unwind(|| Past::read(&path, clock::wall_now(), trust()));
+            let past = past.unwrap_or_else(|_| Err("reading it panicked".into()));
+            Ok((writer, past))
         });
         while !opening.is_finished() {
             notify::extend_timeout();

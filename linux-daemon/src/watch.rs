@@ -374,6 +374,14 @@ fn role(info: &SeriesInfo) -> Role {
     }
 }
 
+/// A stretch of time of a detector's windows.
+fn within(ns: u64) -> String {
+    match ns / 1_000_000_000 {
+        s @ 0..=60 => format!("{s} s"),
+        s => format!("{} min", s.div_ceil(60)),
+    }
+}
+
 /// What happened, for people.
 fn sentence(notice: &Notice, targets: &[&str]) -> String {
     let e = &notice.event;
@@ -407,8 +415,9 @@ fn sentence(notice: &Notice, targets: &[&str]) -> String {
             ms("p95_above_ns")
         ),
         Kind::PacketLoss => format!(
-            "{:.1} % of the probes to {whom} were lost{way}, surely more than {:.1} %",
+            "{:.1} % of the probes to {whom} were lost{way} within {}, surely more than {:.1} %",
             100.0 * ratio("loss"),
+            within(number("within_ns")),
             100.0 * ratio("at_least")
         ),
         Kind::LossBurst => format!("probes to {whom} were lost in a row{way}"),

@@ -274,6 +274,7 @@ impl Losses {
                 severity,
                 share,
                 at_least,
+                within_s,
             } => {
                 if self.rate.since() == Some(since) {
                     // Count what lies within the trouble only.
@@ -290,6 +291,7 @@ impl Losses {
                     .direction(Direction::of_weights(self.up, self.down))
                     .ratio("loss", share)
                     .ratio("at_least", at_least)
+                    .number("within_ns", within_s * S)
                     .number("lost_up", self.up)
                     .number("lost_down", self.down)))
             }

@@ -13,6 +13,11 @@ use crate::time::Monotonic;
 
 /// Windows that are tried, seconds.
 const WINDOWS_S: [u64; 6] = [10, 20, 60, 180, 600, 3540];
+/// What is a hit is known so long after its trial, at most: all hits of it may be told at once.
+const SETTLING_S: u64 = 5;
+/// A window shorter than the time of the thresholds is of so many trials at least: how much hits cluster
+/// cannot be seen in fewer, and a few pairs of losses would be proof.
+const LEAST_IN_SHORT: f64 = 100.0;
 /// Log likelihood ratio at which it is certain that the trouble has ended.
 const CERTAIN: f64 = 14.0;
 /// A minute is calm if no trouble was found for this many minutes after it.
@@ -22,12 +27,14 @@ const MINUTE_NS: u64 = 60_000_000_000;
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Change {
-    /// It is high, since then, this bad; share as measured and its lower bound.
+    /// It is high, since then, this bad; share as measured over the last `within_s` seconds and its lower
+    /// bound.
     High {
         since: Edge,
         severity: Severity,
         share: f64,
         at_least: f64,
+        within_s: u64,
     },
     /// It was high until then.
     Over(Edge),
@@ -164,13 +171,19 @@ impl RateWatch {
             let keep = if all > 2e6 { 0.5 } else { 1.0 };
             self.quiet = (hits * keep, all * keep);
         }
-        let mut found: Option<(Severity, Rate, f64)> = None;
+        let mut found: Option<(Severity, Rate, f64, u64)> = None;
         for seconds in WINDOWS_S {
             if seconds > 60 && !is_minute(now) {
                 continue;
             }
             let mut rate = self.window.last(now, seconds);
             rate.clustering = rate.clustering.max(self.hits_each);
+            if seconds < self.over_s {
+                rate.all = self.window.last(now, seconds + SETTLING_S).all;
+                if rate.all < LEAST_IN_SHORT {
+                    continue;
+                }
+            }
             if rate.hits < 3.0 * self.hits_each || !rate.is_above(self.threshold) {
                 continue;
             }
@@ -184,10 +197,10 @@ impl RateWatch {
                 continue;
             };
             if found.is_none_or(|(s, ..)| severity > s) {
-                found = Some((severity, rate, low));
+                found = Some((severity, rate, low, seconds));
             }
         }
-        let (severity, rate, low) = found?;
+        let (severity, rate, low, within_s) = found?;
         self.grain_ns = (1.0 / (rate.share().max(1e-9) * self.per_ns)) as u64;
         if let Some(since) = self.since {
             if self.severity >= Some(severity) {
@@ -199,6 +212,7 @@ impl RateWatch {
                 severity,
                 share: rate.share(),
                 at_least: low,
+                within_s,
             });
         }
         let since = self.marks.onset(self.settled, known, quiet_per_ns)?;
@@ -210,6 +224,7 @@ impl RateWatch {
             severity,
             share: rate.share(),
             at_least: low,
+            within_s,
         })
     }
 }
@@ -261,6 +276,18 @@ mod tests {
         };
         assert!(raised(1.0, 9) && !raised(2.0, 9));
         assert!(raised(2.0, 60));
+    }
+
+    /// Ten pings of which half are lost, in pairs that are far apart, prove little.
+    #[test]
+    fn a_few_trials_in_a_short_time_prove_nothing() {
+        let mut watch = RateWatch::new(0.01, 0.02, 60, S);
+        for s in 0..400u64 {
+            let now = Monotonic::from_nanos(s * S);
+            watch.add(now, now, [300, 301, 304, 307, 308].contains(&s));
+            let told = watch.each_second(now, now);
+            assert!(told.is_none() || s >= 359, "{s}: {told:?}");
+        }
     }
 
     /// When trouble was found, and its begin: one in five of 40 trials a second hits for so long.

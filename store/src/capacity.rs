@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::model::Direction;
 use crate::reader::Reader;
 use crate::tables::{CABLE, CAPACITY, LOAD, LineTime};
+use crate::waiting::{self, For, Waiting};
 use crate::writer::Writer;
 
 /// How a capacity was found.
@@ -75,19 +76,28 @@ impl Pending {
             let which = format!("{} {}", c.interface, c.direction.as_str());
             table.insert((boot, *at, which.as_str()), to_json(c)?.as_slice())?;
         }
-        let mut table = tx.open_table(LOAD)?;
-        let mut bytes = vec![0; MAX_ENCODED_MINUTE];
-        for (begin, interface, minute) in &self.minutes {
-            let len = minute
-                .encode(&mut bytes)
-                .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
-            table.insert((boot, *begin, interface.as_str()), &bytes[..len])?;
-        }
         let mut table = tx.open_table(CABLE)?;
         for ((begin, which), row) in &self.cables {
             table.insert((boot, *begin, which.as_str()), to_json(row)?.as_slice())?;
         }
         Ok(())
+    }
+
+    /// The minutes of load, as rows.
+    pub(crate) fn waiting(&self, boot: u32) -> impl Iterator<Item = Result<Waiting, StoreError>> {
+        let mut bytes = vec![0; MAX_ENCODED_MINUTE];
+        self.minutes.iter().map(move |(begin, interface, minute)| {
+            let len = minute
+                .encode(&mut bytes)
+                .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
+            Ok(Waiting {
+                table: For::Load,
+                boot,
+                at_ns: *begin,
+                interface: interface.clone(),
+                value: bytes[..len].to_vec(),
+            })
+        })
     }
 }
 
@@ -112,7 +122,7 @@ impl Reader {
     /// When the file cannot be read.
     pub fn capacities(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(i64, Capacity)>, StoreError> {
         let mut rows = Vec::new();
-        self.each_line_row(CAPACITY, from_ns, to_ns, |at, _, bytes| {
+        self.each_line_row(CAPACITY, None, from_ns, to_ns, |at, _, bytes| {
             rows.push((at, from_json(bytes)?));
             Ok(())
         })?;
@@ -130,14 +140,19 @@ impl Reader {
         to_ns: i64,
         mut each: impl FnMut(i64, &str, StoredMinute<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.each_line_row(LOAD, from_ns, to_ns, |at, interface, bytes| {
-            each(at, interface, StoredMinute(bytes))
-        })
+        self.each_line_row(
+            LOAD,
+            Some(For::Load),
+            from_ns,
+            to_ns,
+            |at, interface, bytes| each(at, interface, StoredMinute(bytes)),
+        )
     }
 
     pub(crate) fn each_line_row(
         &self,
         table: TableDefinition<'_, LineTime<'static>, &'static [u8]>,
+        waiting: Option<For>,
         from_ns: i64,
         to_ns: i64,
         mut each: impl FnMut(i64, &str, &[u8]) -> Result<(), StoreError>,
@@ -149,11 +164,23 @@ impl Reader {
             Err(TableError::TableDoesNotExist(_)) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
+        let waiting = match waiting {
+            Some(table) => waiting::read(&tx, table)?,
+            None => BTreeMap::new(),
+        };
         for s in self.time_map().clip(from_ns, to_ns) {
+            let late = waiting.range(waiting::keys(&s));
+            // A row that waits replaces the one with its key.
+            let first = late.clone().next().map_or(u64::MAX, |(key, _)| key.1);
             for row in table.range((s.boot, s.from_ns, "")..(s.boot, s.to_ns, ""))? {
                 let (key, bytes) = row?;
                 let (_, at, which) = key.value();
-                each(s.wall_ns(at), which, bytes.value())?;
+                if at < first || !waiting.contains_key(&(s.boot, at, which.to_owned())) {
+                    each(s.wall_ns(at), which, bytes.value())?;
+                }
+            }
+            for ((_, at, which), bytes) in late {
+                each(s.wall_ns(*at), which, bytes)?;
             }
         }
         Ok(())

@@ -9,8 +9,9 @@ use crate::codec::{from_json, to_json};
 use crate::loadtest::LoadTest;
 use crate::model::{Event, Health, SeriesInfo, Trust};
 use crate::paths::{Look, StoredPath};
-use crate::tail::{self, Change, Form, Tail};
+use crate::tail::{self, Change, Form, Row, Tail, Wanted};
 use crate::timemap::{Anchor, TimeMap};
+use crate::waiting::{For, Waiting};
 
 /// Any rows of unsealed samples: the first byte is the length of the first row of two, and the whole is a
 /// row of an earlier version, too.
@@ -25,14 +26,14 @@ pub fn tail(bytes: &[u8]) {
     let (first, second) = rows.split_at(rows.len().min(usize::from(*len)));
     let mut tail = Tail::default();
     for row in [first, second] {
-        let Some(changes) = tail_row(row, Form::Changes) else {
+        let Some(row) = tail_row(row, Form::Changes) else {
             return;
         };
-        if tail.take(changes).is_err() {
+        if tail.take(row).is_err() {
             return;
         }
     }
-    let parts = tail.into_parts();
+    let (parts, _) = tail.into_parts();
     let read: usize = parts.iter().map(|p| p.samples.len()).sum();
     assert!(read <= rows.len() * MAX_BLOCK_SAMPLES);
     // All that there is, as one row.
@@ -45,16 +46,16 @@ pub fn tail(bytes: &[u8]) {
         samples: p.samples.iter().collect(),
     }));
     let mut again = Tail::default();
-    let changes = tail::decode(&whole, Form::Changes, |_, _| true).expect("what was just written");
+    let changes = tail::decode(&whole, Form::Changes, Wanted::All).expect("what was just written");
     again.take(changes).expect("nothing is kept of nothing");
-    assert_eq!(again.into_parts(), parts);
+    assert_eq!(again.into_parts().0, parts);
 }
 
-fn tail_row(row: &[u8], form: Form) -> Option<Vec<Change>> {
-    let changes = tail::decode(row, form, |_, _| true).ok()?;
-    let read: usize = changes.iter().map(|c| c.samples.len()).sum();
+fn tail_row(row: &[u8], form: Form) -> Option<Row> {
+    let decoded = tail::decode(row, form, Wanted::All).ok()?;
+    let read: usize = decoded.changes.iter().map(|c| c.samples.len()).sum();
     assert!(read <= row.len() * MAX_BLOCK_SAMPLES);
-    let again = tail::encode(changes.iter().map(|c| Change {
+    let mut again = tail::encode(decoded.changes.iter().map(|c| Change {
         series: c.series,
         boot: c.boot,
         rolled_until_ns: c.rolled_until_ns,
@@ -62,9 +63,10 @@ fn tail_row(row: &[u8], form: Form) -> Option<Vec<Change>> {
         kept: c.kept,
         samples: c.samples.iter().collect(),
     }));
-    let read = tail::decode(&again, Form::Changes, |_, _| true).expect("what was just written");
-    assert_eq!(read, changes);
-    Some(changes)
+    decoded.waiting.iter().for_each(|w| w.encode(&mut again));
+    let read = tail::decode(&again, Form::Changes, Wanted::All).expect("what was just written");
+    assert_eq!(read, decoded);
+    Some(decoded)
 }
 
 fn row<T: serde::de::DeserializeOwned + serde::Serialize>(json: &[u8]) {
@@ -179,6 +181,19 @@ mod tests {
             ),
             // More than one block of a series.
             ("blocks", rows(vec![], vec![change(7, 0, 0, 0..700)])),
+            ("waiting", {
+                let waiting = |table, interface: &str| Waiting {
+                    table,
+                    boot: 3,
+                    at_ns: 120_000_000_000,
+                    interface: interface.to_owned(),
+                    value: b"a row of a minute".to_vec(),
+                };
+                let mut bytes = rows(vec![], vec![change(1, 0, 0, 0..1)]);
+                waiting(For::Health, "").encode(&mut bytes);
+                waiting(For::Load, "eth0").encode(&mut bytes);
+                bytes
+            }),
             // Of an earlier version.
             (
                 "whole",

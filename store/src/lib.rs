@@ -29,6 +29,7 @@ mod tables;
 mod tail;
 mod tentative;
 mod timemap;
+mod waiting;
 mod writer;
 
 pub use cable::CableReading;

@@ -17,6 +17,7 @@ use crate::floors::Floors;
 use crate::model::SeriesId;
 use crate::reader::{Reader, read_chunk, read_tail};
 use crate::tables::{BLOCKS, HOUR_NS, HOURS, MINUTE_NS, MINUTES};
+use crate::tail::Wanted;
 use crate::timemap::Segment;
 
 /// Up to this length a stretch is summed up from its samples, ns: exact, and fast enough.
@@ -464,7 +465,7 @@ fn has_samples(
 
 /// Up to where the samples of a series and boot are in rollups.
 fn rolled_until(tx: &ReadTransaction, series: SeriesId, boot: u32) -> Result<u64, StoreError> {
-    Ok(read_tail(tx, |id, of| id == series && of == boot)?
+    Ok(read_tail(tx, Wanted::Series(series, boot))?
         .first()
         .map_or(u64::MAX, |p| p.rolled_until_ns))
 }

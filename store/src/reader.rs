@@ -16,8 +16,9 @@ use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL, TESTS, WHOLE_TAIL,
 };
-use crate::tail::{self, Form, Tail};
+use crate::tail::{self, Form, Tail, Wanted};
 use crate::timemap::{Anchor, Segment, TimeMap};
+use crate::waiting::{self, For};
 
 /// Longer than any test, ns: so far apart may those be that overlap.
 const OVERLAP_NS: u64 = 3_600_000_000_000;
@@ -205,7 +206,7 @@ impl Reader {
                 }
             }
         }
-        for part in read_tail(&tx, |_, _| true)? {
+        for part in read_tail(&tx, Wanted::All)? {
             if let (Some(first), Some(last)) = (part.samples.first(), part.samples.last()) {
                 widen(part.boot, first.sent.as_nanos(), last.sent.as_nanos() + 1);
             }
@@ -321,10 +322,18 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let tx = self.read()?;
         let table = tx.open_table(HEALTH)?;
+        let waiting = waiting::read(&tx, For::Health)?;
         for s in self.map.clip(from_ns, to_ns) {
             for row in table.range((s.boot, s.from_ns)..(s.boot, s.to_ns))? {
                 let (key, json) = row?;
-                each(s.wall_ns(key.value().1), from_json(json.value())?);
+                let at = key.value().1;
+                if !waiting.contains_key(&(s.boot, at, String::new())) {
+                    each(s.wall_ns(at), from_json(json.value())?);
+                }
+            }
+            // Those of a boot are younger than what is in the table, or replace it.
+            for ((_, at, _), json) in waiting.range(waiting::keys(&s)) {
+                each(s.wall_ns(*at), from_json(json)?);
             }
         }
         Ok(())
@@ -351,7 +360,7 @@ impl Reader {
             report.blocks += 1;
             report.samples += samples.len() as u64;
         }
-        for part in read_tail(&tx, |_, _| true)? {
+        for part in read_tail(&tx, Wanted::All)? {
             report.samples += part.samples.len() as u64;
         }
         for table in [MINUTES, HOURS] {
@@ -368,16 +377,16 @@ impl Reader {
     }
 }
 
-/// The samples that are in no block yet, of the series and boots that are `wanted`.
+/// The samples that are in no block yet, as far as they are `wanted`.
 pub(crate) fn read_tail(
     tx: &ReadTransaction,
-    wanted: impl Fn(SeriesId, u32) -> bool,
+    wanted: Wanted,
 ) -> Result<Vec<tail::Part>, StoreError> {
     let mut tail = Tail::default();
     match tx.open_table(WHOLE_TAIL) {
         Ok(table) => {
             if let Some(row) = table.get(())? {
-                tail.take(tail::decode(row.value(), Form::Whole, &wanted)?)?;
+                tail.take(tail::decode(row.value(), Form::Whole, wanted)?)?;
             }
         }
         Err(TableError::TableDoesNotExist(_)) => {}
@@ -386,13 +395,13 @@ pub(crate) fn read_tail(
     match tx.open_table(TAIL) {
         Ok(table) => {
             for row in table.iter()? {
-                tail.take(tail::decode(row?.1.value(), Form::Changes, &wanted)?)?;
+                tail.take(tail::decode(row?.1.value(), Form::Changes, wanted)?)?;
             }
         }
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(e) => return Err(e.into()),
     }
-    Ok(tail.into_parts())
+    Ok(tail.into_parts().0)
 }
 
 /// The samples of one series and one stretch of a boot that begin in the block at or after
@@ -421,7 +430,7 @@ pub(crate) fn read_chunk(
         let (key, bytes) = row?;
         return Ok((Some(key.value().2), decode_block(bytes.value())?));
     }
-    let tail = read_tail(tx, |id, boot| id == series && boot == segment.boot)?;
+    let tail = read_tail(tx, Wanted::Series(series, segment.boot))?;
     Ok((None, tail.into_iter().flat_map(|p| p.samples).collect()))
 }
 

@@ -11,6 +11,8 @@
 //! blocks varint, then each: length varint, a packed block
 //! ```
 //!
+//! Rows of minutes that wait to be put in their tables follow in the same row, see `waiting`.
+//!
 //! Files of schema 5 and older have one row of all that there is, without the 0, `gone` and `kept`.
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use bufferbane_core::varint::{Reader, Writer};
 use crate::codec::encode_block;
 use crate::error::StoreError;
 use crate::model::SeriesId;
+use crate::waiting::{For, Waiting};
 
 /// What a row says of one series.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +61,24 @@ pub(crate) enum Form {
     Changes,
 }
 
+/// What of a row is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything.
+    All,
+    /// The samples of one series and boot.
+    Series(SeriesId, u32),
+    /// The rows that wait.
+    Waiting,
+}
+
+/// A row, as far as it was wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
 pub(crate) fn encode<'a>(changes: impl Iterator<Item = Change<&'a Sample>>) -> Vec<u8> {
     let mut row = Vec::new();
     for change in changes {
@@ -79,18 +100,30 @@ pub(crate) fn encode<'a>(changes: impl Iterator<Item = Change<&'a Sample>>) -> V
     row
 }
 
-/// What a row says, of the series and boots that are `wanted` only.
-pub(crate) fn decode(
-    row: &[u8],
-    form: Form,
-    wanted: impl Fn(SeriesId, u32) -> bool,
-) -> Result<Vec<Change>, StoreError> {
-    let mut changes = Vec::new();
+/// What a row says, as far as it is `wanted`.
+pub(crate) fn decode(row: &[u8], form: Form, wanted: Wanted) -> Result<Row, StoreError> {
+    let mut read = Row::default();
     let mut r = Reader::new(row);
     while !r.rest().is_empty() {
-        changes.extend(change(&mut r, form, &wanted).ok_or_else(damaged)?);
+        next(&mut r, form, wanted, &mut read).ok_or_else(damaged)?;
     }
-    Ok(changes)
+    Ok(read)
+}
+
+fn next(r: &mut Reader<'_>, form: Form, wanted: Wanted, row: &mut Row) -> Option<()> {
+    let kind = match form {
+        Form::Whole => SAMPLES,
+        Form::Changes => r.unsigned()?,
+    };
+    if kind == SAMPLES {
+        row.changes.extend(change(r, form, wanted)?);
+    } else {
+        let waiting = Waiting::decode(For::of(kind)?, r)?;
+        if matches!(wanted, Wanted::All | Wanted::Waiting) {
+            row.waiting.push(waiting);
+        }
+    }
+    Some(())
 }
 
 fn damaged() -> StoreError {
@@ -98,14 +131,7 @@ fn damaged() -> StoreError {
 }
 
 /// The next change of a row: the inner one is `None` where nobody wants it.
-fn change(
-    r: &mut Reader<'_>,
-    form: Form,
-    wanted: impl Fn(SeriesId, u32) -> bool,
-) -> Option<Option<Change>> {
-    if form == Form::Changes && r.unsigned()? != SAMPLES {
-        return None;
-    }
+fn change(r: &mut Reader<'_>, form: Form, wanted: Wanted) -> Option<Option<Change>> {
     let series = SeriesId(u32::try_from(r.unsigned()?).ok()?);
     let boot = u32::try_from(r.unsigned()?).ok()?;
     let rolled_until_ns = r.unsigned()?;
@@ -114,7 +140,7 @@ fn change(
         Form::Changes => [r.unsigned()?, r.unsigned()?],
     };
     let blocks = r.unsigned()?;
-    let wanted = wanted(series, boot);
+    let wanted = wanted == Wanted::All || wanted == Wanted::Series(series, boot);
     let mut samples = Vec::new();
     for _ in 0..blocks {
         let len = usize::try_from(r.unsigned()?).ok()?;
@@ -136,18 +162,25 @@ fn change(
 
 /// The tail of each series, put together row by row.
 #[derive(Debug, Default)]
-pub(crate) struct Tail(BTreeMap<(SeriesId, u32), Part>);
+pub(crate) struct Tail {
+    parts: BTreeMap<(SeriesId, u32), Part>,
+    waiting: Vec<Waiting>,
+}
 
 impl Tail {
     /// What the next row says.
-    pub(crate) fn take(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        for c in changes {
-            let part = self.0.entry((c.series, c.boot)).or_insert_with(|| Part {
-                series: c.series,
-                boot: c.boot,
-                rolled_until_ns: 0,
-                samples: Vec::new(),
-            });
+    pub(crate) fn take(&mut self, row: Row) -> Result<(), StoreError> {
+        self.waiting.extend(row.waiting);
+        for c in row.changes {
+            let part = self
+                .parts
+                .entry((c.series, c.boot))
+                .or_insert_with(|| Part {
+                    series: c.series,
+                    boot: c.boot,
+                    rolled_until_ns: 0,
+                    samples: Vec::new(),
+                });
             let there = part.samples.len();
             if there.checked_sub(c.gone).is_none_or(|n| n < c.kept) {
                 return Err(damaged());
@@ -160,12 +193,13 @@ impl Tail {
         Ok(())
     }
 
-    pub(crate) fn into_parts(self) -> Vec<Part> {
-        self.0.into_values().collect()
+    /// The series, and the rows that wait.
+    pub(crate) fn into_parts(self) -> (Vec<Part>, Vec<Waiting>) {
+        (self.parts.into_values().collect(), self.waiting)
     }
 }
 
-fn number(row: &mut Vec<u8>, value: u64) {
+pub(crate) fn number(row: &mut Vec<u8>, value: u64) {
     let mut bytes = [0; 10];
     let mut w = Writer::new(&mut bytes);
     w.unsigned(value);

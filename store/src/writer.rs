@@ -22,7 +22,8 @@ use crate::floors::{Floors, Recent};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::paths;
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HEALTH, SERIES, TESTS};
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, SERIES, TESTS};
+use crate::waiting::{For, Waiting};
 use resume::insert_block;
 use rollups::{complete_last_hour, write_minutes};
 use tail::{Settled, TailRows};
@@ -75,6 +76,8 @@ pub struct Writer {
     shed_samples: u64,
     /// What is in the file of the tail; `None` where that is not known.
     tail: Option<TailRows>,
+    /// Rows that are in the tail and not in their tables yet.
+    waiting: Vec<Waiting>,
 }
 
 /// What waits for the next commit beside samples.
@@ -89,6 +92,22 @@ struct Pending {
     lines: capacity::Pending,
     paths: paths::Pending,
     revisions: Vec<(SeriesId, Sample, Stored)>,
+}
+
+impl Pending {
+    /// The rows that get into their tables later, see `waiting`.
+    fn waiting(&self, boot: u32) -> Result<Vec<Waiting>, StoreError> {
+        let health = self.health.iter().map(|(at_ns, row)| {
+            Ok(Waiting {
+                table: For::Health,
+                boot,
+                at_ns: *at_ns,
+                interface: String::new(),
+                value: to_json(row)?,
+            })
+        });
+        health.chain(self.lines.waiting(boot)).collect()
+    }
 }
 
 impl Writer {
@@ -114,6 +133,7 @@ impl Writer {
             fresh_samples: 0,
             shed_samples: 0,
             tail: None,
+            waiting: Vec::new(),
         };
         unless_it_panics(path, || {
             writer.load().map_err(|e| OpenError::Corrupt {
@@ -374,11 +394,16 @@ impl Writer {
                 });
             }
         }
-        let tail_rows = self.write_tail(&tx, &settled, all)?;
+        let mut fresh = self.pending.waiting(boot)?;
+        let tail_rows = self.write_tail(&tx, &settled, &fresh, all)?;
         self.write_revisions(&tx)?;
         self.sum_up_again(&tx)?;
         tx.commit()?;
         self.tail = Some(tail_rows);
+        self.waiting.append(&mut fresh);
+        if tail_rows.is_whole() {
+            self.waiting.clear();
+        }
         for s in settled {
             if let Some(buffer) = self.buffers.get_mut(&s.id) {
                 buffer.settle(s.sealed, s.rolled_until_ns);
@@ -413,10 +438,6 @@ impl Writer {
         let mut tests = tx.open_table(TESTS)?;
         for (id, test) in &p.tests {
             tests.insert(id.0, to_json(test)?.as_slice())?;
-        }
-        let mut health = tx.open_table(HEALTH)?;
-        for (mono, row) in &p.health {
-            health.insert((self.boot, *mono), to_json(row)?.as_slice())?;
         }
         p.lines.write(tx, self.boot)?;
         p.paths.write(tx, self.boot)

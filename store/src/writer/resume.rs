@@ -15,7 +15,7 @@ use crate::tables::{
     ANCHORS, BLOCKS, EVENTS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
     WHOLE_TAIL,
 };
-use crate::tail::{self, Form, Tail};
+use crate::tail::{self, Form, Tail, Wanted};
 
 impl Writer {
     /// Reads the dictionaries, and closes what the run before left open.
@@ -40,13 +40,17 @@ impl Writer {
             self.next_test = last_test.map_or(0, |id| id + 1);
             let mut tail = Tail::default();
             if let Some(row) = tx.open_table(WHOLE_TAIL)?.get(())? {
-                tail.take(tail::decode(row.value(), Form::Whole, |_, _| true)?)?;
+                tail.take(tail::decode(row.value(), Form::Whole, Wanted::All)?)?;
             }
             let mut rows = tx.open_table(TAIL)?;
             while let Some((_, row)) = rows.pop_first()? {
-                tail.take(tail::decode(row.value(), Form::Changes, |_, _| true)?)?;
+                tail.take(tail::decode(row.value(), Form::Changes, Wanted::All)?)?;
             }
-            for mut part in tail.into_parts() {
+            let (parts, waiting) = tail.into_parts();
+            for row in &waiting {
+                row.put(&tx)?;
+            }
+            for mut part in parts {
                 close_part(&tx, &mut part)?;
                 complete_last_hour(&tx, part.series, part.boot, u64::MAX)?;
             }

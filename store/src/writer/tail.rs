@@ -7,6 +7,7 @@ use crate::error::StoreError;
 use crate::model::SeriesId;
 use crate::tables::TAIL;
 use crate::tail::{Change, encode};
+use crate::waiting::Waiting;
 
 /// Rows of changes since the whole was written may take so many bytes, or as many as that did, before
 /// the whole is written again.
@@ -22,6 +23,13 @@ pub(super) struct TailRows {
     changes_bytes: usize,
 }
 
+impl TailRows {
+    /// Nothing has been added since the whole was written.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.changes_bytes == 0
+    }
+}
+
 /// What a commit does to a buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled {
@@ -32,16 +40,19 @@ pub(super) struct Settled {
 }
 
 impl Writer {
-    /// Writes what has changed; with `all`, when nothing is left, removes everything.
+    /// Writes what has changed, and the rows of `fresh`; or everything, and rows that wait where they belong;
+    /// with `all`, when nothing is left to be sealed, removes everything.
     pub(super) fn write_tail(
         &self,
         tx: &WriteTransaction,
         settled: &[Settled],
+        fresh: &[Waiting],
         all: bool,
     ) -> Result<TailRows, StoreError> {
         let mut table = tx.open_table(TAIL)?;
         if let Some(rows) = self.tail.filter(|_| !all) {
-            let row = encode(self.changes(settled));
+            let mut row = encode(self.changes(settled));
+            fresh.iter().for_each(|w| w.encode(&mut row));
             let changes_bytes = rows.changes_bytes + row.len();
             if changes_bytes <= rows.whole_bytes.max(CHANGES_BYTES) {
                 if row.is_empty() {
@@ -56,6 +67,9 @@ impl Writer {
             }
         }
         while table.pop_first()?.is_some() {}
+        for row in self.waiting.iter().chain(fresh) {
+            row.put(tx)?;
+        }
         let row = if all {
             Vec::new()
         } else {
@@ -107,6 +121,7 @@ impl Writer {
 mod tests {
     use std::path::Path;
 
+    use bufferbane_core::household::Minute;
     use bufferbane_core::sample::{Sample, SeriesIndex, Status};
     use bufferbane_core::time::Monotonic;
     use proptest::prelude::*;
@@ -115,8 +130,9 @@ mod tests {
     use super::*;
     use crate::buffer::Buffer;
     use crate::tables::{META, WHOLE_TAIL};
-    use crate::tail::{Form, Tail, decode, encode_whole};
-    use crate::{Filter, Reader, SeriesInfo, SeriesKind, Trust, WriterOptions};
+    use crate::tail::{Form, Row, Tail, Wanted, decode, encode_whole};
+    use crate::waiting::{self, For};
+    use crate::{Filter, Health, Reader, SeriesInfo, SeriesKind, Trust, WriterOptions};
 
     const S: u64 = 1_000_000_000;
 
@@ -232,12 +248,13 @@ mod tests {
                             kept: c.kept,
                             samples: c.samples,
                         }));
-                        let changes = decode(&row, Form::Changes, |_, _| true).unwrap();
+                        let changes = decode(&row, Form::Changes, Wanted::All).unwrap();
                         tail.take(changes).unwrap();
                         buffer.settle(sealed, rolled_until_ns);
                         prop_assert!(buffer.tail_change(0, rolled_until_ns).is_none());
                         let there: Vec<Sample> = std::mem::take(&mut tail)
                             .into_parts()
+                            .0
                             .into_iter()
                             .inspect(|p| assert_eq!(p.rolled_until_ns, rolled_until_ns))
                             .flat_map(|p| p.samples)
@@ -251,7 +268,7 @@ mod tests {
                             kept: 0,
                             samples: there,
                         };
-                        tail.take(vec![whole]).unwrap();
+                        tail.take(Row { changes: vec![whole], ..Row::default() }).unwrap();
                     }
                 }
             }
@@ -302,6 +319,80 @@ mod tests {
         let mut found = everything(&path);
         found.sort_by_key(|(id, s)| (s.sent, *id));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn minutes_wait_in_the_tail_and_are_read_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.redb");
+        let mut w = writer(&path);
+        let at = |minute: u64| Monotonic::from_nanos(minute * 60 * S);
+        let busy = |bps| {
+            let mut minute = Minute::new();
+            minute.up.rate_bps.add(bps);
+            minute
+        };
+        let add = |w: &mut Writer, minute, bps| {
+            let health = Health {
+                cpu_ns: bps,
+                ..Health::default()
+            };
+            w.health(at(minute), health);
+            w.load_minute(at(minute), "eth0", busy(bps));
+            w.load_minute(at(minute), "wwan0", busy(bps + 1));
+            w.commit().unwrap();
+        };
+        // Of each minute: what its rows say.
+        let read = |path: &Path, from: u64, to: u64| {
+            let r = Reader::open(path).unwrap();
+            let wall = |minute| r.time_map().wall_ns(1, at(minute).as_nanos()).unwrap();
+            let mut health = Vec::new();
+            r.each_health(wall(from), wall(to), |at_ns, row| health.push((at_ns, row)))
+                .unwrap();
+            let mut load = Vec::new();
+            r.load_minutes(wall(from), wall(to), |at_ns, interface, minute| {
+                let mut sum = Minute::new();
+                minute.add_to(&mut sum)?;
+                load.push((at_ns, interface.to_owned(), sum));
+                Ok(())
+            })
+            .unwrap();
+            assert!(health.is_sorted_by_key(|h| h.0) && load.is_sorted_by_key(|l| l.0));
+            (health, load)
+        };
+        (0..10).for_each(|n| add(&mut w, n, n * 1_000_000));
+        // A run that begins in a minute of another writes it again.
+        add(&mut w, 9, 77_000_000);
+        let waiting = |w: &mut Writer| {
+            let tx = w.database().unwrap().begin_read().unwrap();
+            waiting::read(&tx, For::Load).unwrap().len()
+        };
+        assert!(waiting(&mut w) > 15);
+        let seen = read(&path, 0, 60);
+        assert_eq!((seen.0.len(), seen.1.len()), (10, 20));
+        assert_eq!(seen.0[9].1.cpu_ns, 77_000_000);
+        assert_eq!(seen.1[18].2, busy(77_000_000));
+        assert_eq!(seen.1[19].1, "wwan0");
+        let part = read(&path, 3, 5);
+        assert_eq!(part.0, seen.0[3..5]);
+        assert_eq!(part.1, seen.1[6..10]);
+        // After a crash they are in their tables, and what comes then replaces what is there.
+        let copy = dir.path().join("copy.redb");
+        Reader::open(&path).unwrap().copy(&copy).unwrap();
+        drop(w);
+        let mut w = writer(&path);
+        assert_eq!(waiting(&mut w), 0);
+        assert_eq!(read(&path, 0, 60), seen);
+        w.commit().unwrap();
+        add(&mut w, 9, 78_000_000);
+        assert_eq!(waiting(&mut w), 2);
+        let again = read(&path, 0, 60);
+        assert_eq!((again.0.len(), again.1.len()), (10, 20));
+        assert_eq!(again.0[9].1.cpu_ns, 78_000_000);
+        assert_eq!(again.1[18].2, busy(78_000_000));
+        w.close().unwrap();
+        assert_eq!(read(&path, 0, 60), again);
+        assert_eq!(read(&copy, 0, 60), seen);
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bufferbane_core::time::Monotonic;
-use redb::WriteTransaction;
+use bufferbane_core::trace::ADDRESSES;
+use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
 use crate::model::EventId;
 use crate::reader::Reader;
-use crate::tables::{ESCALATIONS, PATHS};
+use crate::retention::row_bytes;
+use crate::tables::{ESCALATIONS, LineTime, PATHS};
 use crate::writer::Writer;
 
 /// Where a way ends.
@@ -50,6 +52,30 @@ impl AsRef<[IpAddr]> for PathHop {
     }
 }
 
+impl PathHop {
+    fn add(&mut self, more: Self) {
+        for address in more.addresses {
+            if !self.addresses.contains(&address) && self.addresses.len() < ADDRESSES {
+                self.addresses.push(address);
+            }
+        }
+        self.rtt_mean_ns = match (self.rtt_mean_ns, more.rtt_mean_ns) {
+            (Some(a), Some(b)) => {
+                let [of_a, of_b] = [self.answered, more.answered].map(u128::from);
+                let sum = u128::from(a) * of_a + u128::from(b) * of_b;
+                u64::try_from(sum / (of_a + of_b).max(1)).ok()
+            }
+            (a, b) => a.or(b),
+        };
+        self.rtt_min_ns = match (self.rtt_min_ns, more.rtt_min_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.sent = self.sent.saturating_add(more.sent);
+        self.answered = self.answered.saturating_add(more.answered);
+    }
+}
+
 /// A way to a target, as it was walked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
@@ -63,6 +89,10 @@ pub struct Path {
     pub source: Option<IpAddr>,
     /// Where it ends.
     pub end: PathEnd,
+    /// Why nothing could be sent, in the system's words, where `end` is [`PathEnd::Unsent`]; none where there
+    /// was no route. Older rows lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsent: Option<String>,
     /// The hops, the nearest first.
     pub hops: Vec<PathHop>,
 }
@@ -72,6 +102,20 @@ impl Path {
     #[must_use]
     pub fn shape(&self) -> (&[PathHop], bool) {
         (&self.hops, self.end == PathEnd::Target)
+    }
+
+    /// Adds walks of the same way: what is known of either, and sums of both.
+    pub fn add(&mut self, more: Self) {
+        if self.end != PathEnd::Target {
+            self.end = more.end;
+        }
+        self.source = more.source.or(self.source);
+        for (i, hop) in more.hops.into_iter().enumerate() {
+            match self.hops.get_mut(i) {
+                Some(known) => known.add(hop),
+                None => self.hops.push(hop),
+            }
+        }
     }
 
     /// Which hop is the first that is the provider's, from 1.
@@ -222,6 +266,36 @@ impl Reader {
         })?;
         Ok(rows)
     }
+}
+
+/// Gives up the oldest rows of ways and looks, boot by boot, until so many `bytes` are free or `rows` have
+/// gone. Says how many bytes and rows went. A way that this run still sees comes back with its next walk.
+pub(crate) fn forget_oldest(
+    tx: &WriteTransaction,
+    bytes: u64,
+    rows: u64,
+) -> Result<(u64, u64), StoreError> {
+    let (mut paths, mut looks) = (tx.open_table(PATHS)?, tx.open_table(ESCALATIONS)?);
+    let (mut freed, mut gone) = (0, 0);
+    while freed < bytes && gone < rows {
+        let age = |key: LineTime<'_>| (key.0, key.1);
+        let way = paths.first()?.map(|(key, _)| age(key.value()));
+        let look = looks.first()?.map(|(key, _)| age(key.value()));
+        let from_ways = match (way, look) {
+            (Some(way), Some(look)) => way <= look,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => break,
+        };
+        let oldest = if from_ways {
+            paths.pop_first()?
+        } else {
+            looks.pop_first()?
+        };
+        freed += oldest.map_or(0, |(_, row)| row_bytes(row.value().len() as u64));
+        gone += 1;
+    }
+    Ok((freed, gone))
 }
 
 /// Gives up what was last seen in each boot before its instant, ns since boot. Says whether there was any.

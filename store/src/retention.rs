@@ -15,11 +15,16 @@ use crate::tables::{ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HOUR_NS, HOURS, MINU
 use crate::timemap::{Anchor, TimeMap};
 use crate::writer::Writer;
 use crate::writer::rollups::complete_hour;
-use size::{Stretch, row_bytes, stretches, used_bytes};
+pub(crate) use size::row_bytes;
+use size::{Stretch, paths_bytes, stretches, used_bytes};
 
 /// Rows that one pass gives up at most: some tens of MB of blocks, so that it takes a fraction of a
 /// second on flash.
 const ROWS_PER_PASS: u64 = 2048;
+
+/// Ways to targets may take this part of what data may take before they go, ahead of any sample: what routers
+/// answer, and so how many ways there are, is up to others.
+const PATHS_PART: u64 = 16;
 
 /// How long what is kept. `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,8 @@ pub struct Retention {
     /// Rollups of an hour, ns.
     pub hours_ns: Option<u64>,
     /// The most bytes that data may take in the file: beyond it the oldest samples go first, then
-    /// the oldest minutes.
+    /// the oldest minutes, then the oldest ways to targets; of these, what is beyond a sixteenth goes
+    /// before all else.
     pub max_bytes: Option<u64>,
 }
 
@@ -44,6 +50,8 @@ pub struct RetentionReport {
     pub minutes: u64,
     /// Rollup rows of an hour.
     pub hours: u64,
+    /// Ways to targets and looks at them that went by size.
+    pub paths: u64,
     /// There is more to give up than one pass may: another is due soon.
     pub unfinished: bool,
 }
@@ -75,6 +83,7 @@ impl Writer {
             let fitted = self.fit(max_bytes)?;
             report.blocks += fitted.blocks;
             report.minutes += fitted.minutes;
+            report.paths += fitted.paths;
             report.unfinished |= fitted.unfinished;
         }
         Ok(report)
@@ -151,8 +160,8 @@ impl Writer {
         Ok(report)
     }
 
-    /// Gives up the oldest samples, and when there are none the oldest minutes, until data fits into
-    /// `max_bytes`.
+    /// Gives up ways beyond their part, then the oldest samples, when there are none the oldest minutes, and
+    /// at last the oldest ways, until data fits into `max_bytes`.
     fn fit(&mut self, max_bytes: u64) -> Result<RetentionReport, StoreError> {
         let mut report = RetentionReport::default();
         // Data is never larger than its file, which does not shrink.
@@ -168,12 +177,16 @@ impl Writer {
         }
         // A little more than has to, so that not every pass has to.
         let mut excess = used - (max_bytes - max_bytes / 64);
+        let beyond = paths_bytes(&tx)?.saturating_sub(max_bytes / PATHS_PART);
+        let (freed, gone) = paths::forget_oldest(&tx, beyond.min(excess), ROWS_PER_PASS)?;
+        excess = excess.saturating_sub(freed);
+        report.paths += gone;
         {
             let mut blocks = tx.open_table(BLOCKS)?;
             let mut oldest = Oldest::new(stretches(&blocks)?);
             let mut last: BTreeMap<(u32, u32), SeriesTime> = BTreeMap::new();
             while excess > 0
-                && report.blocks < ROWS_PER_PASS
+                && report.paths + report.blocks < ROWS_PER_PASS
                 && let Some(key) = oldest.next(&blocks)?
             {
                 let bytes = blocks.remove(key)?.map_or(0, |row| row.value().len());
@@ -196,7 +209,7 @@ impl Writer {
                 .collect();
             let mut oldest = Oldest::new(left.into_iter().filter(whole).collect());
             while excess > 0
-                && report.blocks + report.minutes < ROWS_PER_PASS
+                && report.paths + report.blocks + report.minutes < ROWS_PER_PASS
                 && let Some(key) = oldest.next(&minutes)?
             {
                 if key.1 == boot && running.get(&key.0).is_none_or(|from| key.2 >= *from) {
@@ -209,7 +222,12 @@ impl Writer {
                 forget_health(&tx, &[(key.1, key.2)])?;
             }
         }
-        report.unfinished = excess > 0 && report.blocks + report.minutes >= ROWS_PER_PASS;
+        let left = ROWS_PER_PASS.saturating_sub(report.paths + report.blocks + report.minutes);
+        let (freed, gone) = paths::forget_oldest(&tx, excess, left)?;
+        excess = excess.saturating_sub(freed);
+        report.paths += gone;
+        let went = report.paths + report.blocks + report.minutes;
+        report.unfinished = excess > 0 && went >= ROWS_PER_PASS;
         tx.commit()?;
         Ok(report)
     }

@@ -186,6 +186,7 @@ fn way(end: PathEnd, hops: &[[u8; 4]]) -> Way {
         target: "quad9".into(),
         address: [9, 9, 9, 9].into(),
         source: Some([192, 168, 1, 2].into()),
+        unsent: None,
         end,
         hops: hops.iter().map(hop).collect(),
     }
@@ -266,4 +267,60 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
     let (paths, looks) = read(&path, i64::MIN, i64::MAX);
     assert_eq!(paths, [known(60, 500_000, 2, &whole)]);
     assert_eq!(looks, []);
+}
+
+/// How many ways there are is up to routers, and so must not cost samples, nor grow without end.
+#[test]
+fn ways_beyond_their_part_go_by_size_and_the_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let made_up = |n: u64| way(PathEnd::Target, &[[192, 168, 1, 1], [10, 0, 0, n as u8]]);
+    for n in 0..4000 {
+        w.path(at(n), at(n), 1, made_up(n));
+        if n % 2 == 0 {
+            let look = Look {
+                events: vec![EventId(n)],
+                took_ns: S,
+                usual_hops: None,
+                other_from: None,
+                path: made_up(n),
+            };
+            w.escalation(at(n), look);
+        }
+    }
+    w.commit().unwrap();
+    let fit = Retention {
+        samples_ns: None,
+        minutes_ns: None,
+        hours_ns: None,
+        max_bytes: Some(1 << 20),
+    };
+    let mut passes = 0;
+    loop {
+        let report = w.enforce_retention(&fit, 0, Trust::None).unwrap();
+        passes += 1;
+        // One pass is of bounded length.
+        assert!((1..=2048).contains(&report.paths), "{report:?}");
+        if !report.unfinished {
+            break;
+        }
+    }
+    assert!(passes > 1, "{passes}");
+    let again = w.enforce_retention(&fit, 0, Trust::None).unwrap();
+    assert_eq!(again.paths, 0);
+    w.close().unwrap();
+    let r = Reader::open(&path).unwrap();
+    let ways = r.paths(i64::MIN, i64::MAX).unwrap();
+    let looks = r.escalations(i64::MIN, i64::MAX).unwrap();
+    let (first_way, first_look) = (ways[0].first_ns, looks[0].at_ns);
+    // Of both the newest are left, from about the same time on.
+    assert!(
+        first_way.abs_diff(first_look) <= 2 * S,
+        "{first_way} {first_look}"
+    );
+    let last = START_WALL_NS + (3999 * S) as i64;
+    assert_eq!(ways[ways.len() - 1].first_ns, last);
+    assert!((100..3900).contains(&ways.len()), "{}", ways.len());
 }

@@ -92,6 +92,15 @@ impl Recorder {
         for notice in self.watcher.news(now) {
             let mut event = self.watcher.event(writer.boot(), &notice);
             let known = self.watcher.told_before(&notice);
+            if known.is_none()
+                && let Some((id, event)) = paths::part_of_told(&mut self.routes, &event)
+            {
+                log::info!("{}", event.text);
+                self.watcher.remember(&notice, id);
+                writer.update_event(id, event);
+                self.commit_soon = true;
+                continue;
+            }
             self.households.radios().explain(&mut event, known);
             let over = event.end_ns.is_some();
             // Both edges are made durable at once; what changes between them can wait.

@@ -1,7 +1,9 @@
 //! The ways to targets, as they are walked: recorded, and told where they change.
 
+use std::collections::HashMap;
+
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Event, Path, PathEnd, PathHop, Severity, Writer};
+use bufferbane_store::{Event, EventId, Path, PathEnd, PathHop, Severity, Writer};
 use serde_json::{Value, json};
 
 use super::{Recorder, SECOND_NS, note};
@@ -87,6 +89,27 @@ impl Recorder {
     }
 }
 
+/// Where a walk told of the change that `event` tells by the number of hops: that event, with both.
+pub(super) fn part_of_told(
+    routes: &mut HashMap<(String, String), (EventId, Event)>,
+    event: &Event,
+) -> Option<(EventId, Event)> {
+    if event.kind != "route_change" {
+        return None;
+    }
+    let key = (event.interface.clone(), event.target.clone()?);
+    let (id, told) = routes.get_mut(&key)?;
+    let is_same = told.start_ns.abs_diff(event.start_ns) <= SAME_CHANGE_NS;
+    if !is_same || told.values.contains_key("ttl_after") {
+        return None;
+    }
+    // What probes have measured goes before what few messages have.
+    told.values.extend(event.values.clone());
+    told.direction = event.direction;
+    told.text = format!("{}; {}", event.text, told.text);
+    Some((*id, told.clone()))
+}
+
 /// Records ways, and what was seen of them.
 pub(super) fn record(writer: &mut Writer, news: impl IntoIterator<Item = News>) {
     for news in news {
@@ -147,6 +170,7 @@ mod tests {
             target: "far".into(),
             address: [10, 0, 0, 9].into(),
             source: None,
+            unsent: None,
             end: PathEnd::Target,
             hops: hops.iter().map(hop).collect(),
         }
@@ -203,5 +227,48 @@ mod tests {
             (&values["rtt_before_ns"], &values["rtt_after_ns"]),
             (&json!(7), &json!(9000))
         );
+    }
+
+    #[test]
+    fn the_number_of_hops_told_after_the_walk_is_part_of_the_same_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut recorder = recorder(&dir.path().join("store.redb"), options);
+        let now = clock::now();
+        let by_hops = |target: &str, s| {
+            let at = now.saturating_add(s * SECOND_NS);
+            let mut e = Event::new("route_change", Severity::Info, 1, at, "TTL".into());
+            e.interface = "wan".into();
+            e.target = Some(target.into());
+            e.values.insert("ttl_after".into(), 60.into());
+            e.values.insert("rtt_after_ns".into(), 7.into());
+            e
+        };
+        recorder.way_changed(&Changed {
+            since: now,
+            hop: 2,
+            before: path(&[1, 2, 9]),
+            after: path(&[1, 3, 9]),
+        });
+        let key = ("wan".to_owned(), "far".to_owned());
+        let id = recorder.routes[&key].0;
+        let routes = &mut recorder.routes;
+        // Of another target, or of another time, it is another change.
+        assert!(part_of_told(routes, &by_hops("near", 10)).is_none());
+        assert!(part_of_told(routes, &by_hops("far", 400)).is_none());
+        let (same, joined) = part_of_told(routes, &by_hops("far", 10)).unwrap();
+        assert_eq!((same, joined.start_ns), (id, now.as_nanos()));
+        assert_eq!(
+            joined.text,
+            "TTL; the way to far through wan is another from hop 2 on: 10.0.0.3 instead of 10.0.0.2"
+        );
+        assert_eq!(joined.values["rtt_after_ns"], json!(7));
+        assert_eq!(joined.values["rtt_before_ns"], json!(9000));
+        assert!(joined.values.contains_key("hops_after"));
+        // The next is told by itself.
+        assert!(part_of_told(routes, &by_hops("far", 20)).is_none());
     }
 }

@@ -1,37 +1,56 @@
-//! How often an uplink's way is looked at because something looks wrong.
+//! How often ways are walked out of turn: because something looks wrong, or to confirm that one is another.
 
 use bufferbane_core::time::Monotonic;
 
-/// So many looks may follow each other at once.
-const AT_ONCE: u32 = 3;
-/// In the long run one look in this time, ns: six an hour.
-const EACH_NS: u64 = 600_000_000_000;
+/// How often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// So many walks may follow each other at once.
+    pub(super) at_once: u32,
+    /// In the long run there is one in this time, ns.
+    pub(super) each_ns: u64,
+}
+
+/// Looks through an uplink: six an hour.
+pub(super) const LOOKS: Limit = Limit {
+    at_once: 3,
+    each_ns: 600_000_000_000,
+};
+/// Walks to a target that confirm another: routers that answer from other addresses each time are nothing
+/// that a second walk confirms.
+pub(super) const CONFIRMING: Limit = Limit {
+    at_once: 2,
+    each_ns: 900_000_000_000,
+};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
+    limit: Limit,
     left: u32,
-    /// Since when the next look is being saved for.
+    /// Since when the next walk is being saved for.
     since: Monotonic,
 }
 
 impl Budget {
-    pub(super) const fn new(now: Monotonic) -> Self {
+    pub(super) const fn new(limit: Limit, now: Monotonic) -> Self {
         Self {
-            left: AT_ONCE,
+            limit,
+            left: limit.at_once,
             since: now,
         }
     }
 
-    /// Whether there may be another look at `now`; it counts then.
+    /// Whether there may be another walk at `now`; it counts then.
     pub(super) fn take(&mut self, now: Monotonic) -> bool {
-        let saved = now.saturating_since(self.since) / EACH_NS;
-        self.since = self.since.saturating_add(saved * EACH_NS);
+        let Limit { at_once, each_ns } = self.limit;
+        let saved = now.saturating_since(self.since) / each_ns;
+        self.since = self.since.saturating_add(saved * each_ns);
         self.left = u32::try_from(saved)
-            .unwrap_or(AT_ONCE)
+            .unwrap_or(at_once)
             .saturating_add(self.left)
-            .min(AT_ONCE);
-        if self.left == AT_ONCE {
+            .min(at_once);
+        if self.left == at_once {
             self.since = now;
         }
         let any = self.left > 0;
@@ -47,9 +66,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_stretch_has_more_than_its_share(gaps in proptest::collection::vec(0u64..2_000, 1..200)) {
+        fn no_stretch_has_more_than_its_share(
+            gaps in proptest::collection::vec(0u64..2_000, 1..200),
+            limit in prop_oneof![Just(LOOKS), Just(CONFIRMING)],
+        ) {
             let mut now = Monotonic::from_nanos(5);
-            let mut budget = Budget::new(now);
+            let mut budget = Budget::new(limit, now);
             let mut taken = Vec::new();
             for gap in gaps {
                 now = now.saturating_add(gap * 1_000_000_000);
@@ -59,12 +81,12 @@ mod tests {
                 } else {
                     // Whoever has waited for long enough is not refused.
                     let waited = before.map(|b: Monotonic| now.saturating_since(b));
-                    prop_assert!(waited.is_some_and(|ns| ns < EACH_NS));
+                    prop_assert!(waited.is_some_and(|ns| ns < limit.each_ns));
                 }
             }
             for (i, from) in taken.iter().enumerate() {
                 for (n, to) in taken[i..].iter().enumerate() {
-                    let allowed = u64::from(AT_ONCE) + to.saturating_since(*from) / EACH_NS;
+                    let allowed = u64::from(limit.at_once) + to.saturating_since(*from) / limit.each_ns;
                     prop_assert!((n as u64) < allowed);
                 }
             }

@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 
 use bufferbane_core::time::Monotonic;
-use bufferbane_core::trace::ADDRESSES;
 use bufferbane_core::trace::way::{Against, against, reach};
-use bufferbane_store::{Path, PathEnd, PathHop};
+use bufferbane_store::Path;
 
 /// Ways that are remembered: one that comes back is no new one.
 const KEPT: usize = 8;
 /// So many walks in a row that end early make a way that ends there.
 const SHORTER: u32 = 4;
-/// So many changes are told in a day; the store has them all.
+/// So many changes are told in a day.
 const TOLD: usize = 4;
+/// So many new ways are recorded in a day: who makes up addresses of routers makes no store grow.
+const RECORDED: usize = 16;
 const DAY_NS: u64 = 86_400_000_000_000;
 
 /// A way, and when it was seen.
@@ -22,6 +23,7 @@ pub(super) struct Kept {
     pub(super) last: Monotonic,
     pub(super) walks: u64,
     pub(super) path: Path,
+    is_recorded: bool,
 }
 
 /// The way has become another.
@@ -61,12 +63,20 @@ pub(super) struct Ways {
     /// Walks in a row that ended early.
     shorter: u32,
     told: VecDeque<Monotonic>,
+    recorded: VecDeque<Monotonic>,
 }
 
 impl Ways {
     /// The way now.
     pub(super) fn now(&self) -> Option<&Kept> {
         self.kept.get(self.current)
+    }
+
+    /// The way now, where it is to be recorded at `at`: as it was before, or new within what a day may have.
+    pub(super) fn record_now(&mut self, at: Monotonic) -> Option<&Kept> {
+        let kept = self.kept.get_mut(self.current)?;
+        kept.is_recorded = kept.is_recorded || is_within(&mut self.recorded, RECORDED, at);
+        Some(&*kept).filter(|k| k.is_recorded)
     }
 
     /// A walk that began at `at`. In trouble a walk that ends early says nothing of the time after.
@@ -113,7 +123,7 @@ impl Ways {
                 };
                 let before = self.kept[self.current].path.clone();
                 self.turn_to(at, path.clone());
-                if !self.may_tell(at) {
+                if !is_within(&mut self.told, TOLD, at) {
                     return Said::Seen;
                 }
                 Said::Changed(Box::new(Changed {
@@ -146,18 +156,20 @@ impl Ways {
             last: at,
             walks: 1,
             path,
+            is_recorded: false,
         });
         self.current = self.kept.len() - 1;
     }
+}
 
-    fn may_tell(&mut self, at: Monotonic) -> bool {
-        self.told.retain(|t| at.saturating_since(*t) < DAY_NS);
-        let may = self.told.len() < TOLD;
-        if may {
-            self.told.push_back(at);
-        }
-        may
+/// Whether there were fewer than `most` in the day before `at`; this one counts then.
+fn is_within(times: &mut VecDeque<Monotonic>, most: usize, at: Monotonic) -> bool {
+    times.retain(|t| at.saturating_since(*t) < DAY_NS);
+    let is_within = times.len() < most;
+    if is_within {
+        times.push_back(at);
     }
+    is_within
 }
 
 fn is_other(a: &Path, b: &Path) -> bool {
@@ -169,51 +181,14 @@ impl Kept {
     fn add(&mut self, at: Monotonic, more: Path) {
         self.last = self.last.max(at);
         self.walks += 1;
-        if self.path.end != PathEnd::Target {
-            self.path.end = more.end;
-        }
-        self.path.source = more.source.or(self.path.source);
-        for (i, hop) in more.hops.into_iter().enumerate() {
-            match self.path.hops.get_mut(i) {
-                Some(known) => add(known, hop),
-                None => self.path.hops.push(hop),
-            }
-        }
+        self.path.add(more);
     }
-}
-
-fn add(known: &mut PathHop, more: PathHop) {
-    for address in more.addresses {
-        if !known.addresses.contains(&address) && known.addresses.len() < ADDRESSES {
-            known.addresses.push(address);
-        }
-    }
-    let sum = |h: &PathHop, mean_ns| u128::from(h.answered) * u128::from(mean_ns);
-    known.rtt_mean_ns = match (known.rtt_mean_ns, more.rtt_mean_ns) {
-        (Some(a), Some(b)) => {
-            let of = u128::from(known.answered + more.answered);
-            let all = sum(known, a)
-                + sum(
-                    &PathHop {
-                        answered: more.answered,
-                        ..PathHop::default()
-                    },
-                    b,
-                );
-            u64::try_from(all / of.max(1)).ok()
-        }
-        (a, b) => a.or(b),
-    };
-    known.rtt_min_ns = match (known.rtt_min_ns, more.rtt_min_ns) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    known.sent += more.sent;
-    known.answered += more.answered;
 }
 
 #[cfg(test)]
 mod tests {
+    use bufferbane_store::{PathEnd, PathHop};
+
     use super::*;
 
     fn at(s: u64) -> Monotonic {
@@ -240,6 +215,7 @@ mod tests {
             target: "x".into(),
             address: [10, 0, 0, 9].into(),
             source: None,
+            unsent: None,
             end: if hops.last() == Some(&9) {
                 PathEnd::Target
             } else {
@@ -327,9 +303,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_what_is_told_are_bounded() {
+    fn memory_what_is_told_and_what_is_recorded_are_bounded() {
         let mut ways = Ways::default();
         let mut told = 0;
+        let mut rows = std::collections::BTreeSet::new();
         for n in 0..40u64 {
             let other = path(&[1, 10 + n as u8, 9]);
             ways.hear(at(n * 10), other.clone(), false);
@@ -339,7 +316,14 @@ mod tests {
                 ways.now().unwrap().path.hops[1].addresses,
                 other.hops[1].addresses
             );
+            rows.extend(ways.record_now(at(n * 10 + 1)).map(|k| k.first));
         }
-        assert_eq!((ways.kept.len(), told), (KEPT, TOLD));
+        let counts = (ways.kept.len(), told, rows.len());
+        assert_eq!(counts, (KEPT, TOLD, RECORDED));
+        // A way that stays is recorded once there is room again, with all of its walks.
+        let day = DAY_NS / 1_000_000_000;
+        ways.hear(at(day + 20), path(&[1, 49, 9]), false);
+        let late = ways.record_now(at(day + 20)).unwrap();
+        assert_eq!((late.first, late.walks), (at(391), 2));
     }
 }

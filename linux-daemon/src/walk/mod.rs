@@ -6,6 +6,7 @@
 
 mod budget;
 mod known;
+mod line;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -18,10 +19,11 @@ use bufferbane_store::{Event, EventId, Look, Path, PathEnd, SeriesInfo};
 
 use crate::scout::{MODEM, Way};
 use crate::watch;
-use budget::Budget;
+use budget::{Budget, CONFIRMING};
 pub(crate) use known::Changed;
 use known::{Said, Ways};
-use worker::{Errand, Walked, Worker};
+use line::{Asked, Line};
+use worker::{Walked, Worker};
 
 const S: u64 = 1_000_000_000;
 /// The first walk to a target comes this long after it is probed, ns: a start has enough to do.
@@ -81,6 +83,8 @@ pub(crate) enum News {
 struct Target {
     series: BTreeSet<SeriesIndex>,
     due: Monotonic,
+    /// Walks soon after one that went another way.
+    confirming: Budget,
     ways: Ways,
 }
 
@@ -90,56 +94,6 @@ struct Ear {
     interface: String,
     interval_ns: u64,
     heard: Option<Monotonic>,
-}
-
-/// An uplink.
-struct Line {
-    worker: Worker,
-    budget: Budget,
-    /// Its silence has been noticed.
-    silent: bool,
-    /// What waits for the thread, because something looks wrong.
-    asked: VecDeque<Asked>,
-    /// What the thread does.
-    out: Option<Asked>,
-    /// Why its ways cannot be walked, as it was said last.
-    trouble: Option<String>,
-}
-
-impl Line {
-    const fn new(now: Monotonic, worker: Worker) -> Self {
-        Self {
-            worker,
-            budget: Budget::new(now),
-            silent: false,
-            asked: VecDeque::new(),
-            out: None,
-            trouble: None,
-        }
-    }
-
-    fn send(&mut self, now: Monotonic, way: Way, asked: Asked) {
-        let errand = Errand {
-            way,
-            key: asked.key.clone(),
-            urgent: asked.events.is_some(),
-        };
-        // The thread has nothing to do, and is there as long as this end of its queue.
-        if self.worker.errands.try_send(errand).is_ok() {
-            let begun = Some(now);
-            self.out = Some(Asked { begun, ..asked });
-        }
-    }
-}
-
-/// A walk that was asked for.
-#[derive(Debug)]
-struct Asked {
-    key: Key,
-    /// `None` where nothing looks wrong.
-    events: Option<Vec<EventId>>,
-    /// When the thread was given it.
-    begun: Option<Monotonic>,
 }
 
 /// See the module.
@@ -197,6 +151,7 @@ impl Walks {
         let target = self.targets.entry(key).or_insert_with(|| Target {
             series: BTreeSet::new(),
             due: now.saturating_add(FIRST_NS),
+            confirming: Budget::new(CONFIRMING, now),
             ways: Ways::default(),
         });
         target.series.insert(index);
@@ -327,6 +282,7 @@ impl Walks {
 
     fn ask(&mut self, now: Monotonic, key: Key, events: Vec<EventId>) {
         if let Some(line) = self.lines.get_mut(&key.0)
+            && line.worker.is_some()
             && line.budget.take(now)
         {
             line.asked.push_back(Asked {
@@ -341,12 +297,8 @@ impl Walks {
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<News> {
         let mut news = Vec::new();
         let mut back = Vec::new();
-        for line in self.lines.values_mut() {
-            if let Ok(walked) = line.worker.returns.try_recv()
-                && let Some(asked) = line.out.take()
-            {
-                back.push((asked, walked));
-            }
+        for (interface, line) in &mut self.lines {
+            back.extend(line.back(interface));
         }
         for (asked, walked) in back {
             self.done = now;
@@ -424,13 +376,16 @@ impl Walks {
         match target.ways.hear(begun, path, in_trouble) {
             Said::Nothing => return,
             Said::Doubt => {
-                target.due = now.saturating_add(SOON_NS);
+                // Else the next walk in turn says whether it is so.
+                if target.confirming.take(now) {
+                    target.due = now.saturating_add(SOON_NS);
+                }
                 return;
             }
             Said::Seen => {}
             Said::Changed(changed) => news.push(News::Changed(changed)),
         }
-        if let Some(k) = target.ways.now() {
+        if let Some(k) = target.ways.record_now(now) {
             news.push(News::Way(k.first, k.last, k.walks, k.path.clone()));
         }
     }
@@ -472,17 +427,20 @@ impl Walks {
             if line.out.is_none()
                 && let Some(asked) = line.asked.pop_front()
             {
-                line.worker.hurry(false);
+                line.hurry(false);
                 line.send(now, way(&self.uplinks, interface), asked);
             }
-            line.worker.hurry(!line.asked.is_empty());
+            line.hurry(!line.asked.is_empty());
             is_busy |= line.out.is_some();
         }
         // Where nothing is wrong, one at a time.
         if is_busy || now.saturating_since(self.done) < APART_NS {
             return;
         }
-        let due = self.targets.iter_mut().filter(|(_, t)| t.due <= now);
+        let lines = &self.lines;
+        let walks = |k: &Key| lines.get(&k.0).is_some_and(|l| l.worker.is_some());
+        let due = self.targets.iter_mut();
+        let due = due.filter(|(k, t)| t.due <= now && walks(k));
         let Some((key, target)) = due.min_by_key(|(_, t)| t.due) else {
             return;
         };

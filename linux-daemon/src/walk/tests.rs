@@ -1,7 +1,8 @@
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bufferbane_store::{PathHop, SeriesKind, Severity};
 
+use super::worker::Errand;
 use super::*;
 
 struct Lab {
@@ -79,6 +80,7 @@ impl Lab {
             target: key.1,
             address: key.2,
             source: None,
+            unsent: None,
             end: if whole {
                 PathEnd::Target
             } else {
@@ -258,6 +260,48 @@ fn what_hinders_is_said_once_and_does_not_stop_the_others() {
         assert!(lab.walks.tick(at(21 + n * 10)).is_empty());
     }
     assert!(lab.walks.lines["eth0"].trouble.is_some());
+}
+
+#[test]
+fn routers_that_are_others_each_time_are_not_walked_to_without_end() {
+    let mut lab = Lab::new();
+    let (mut walks, mut ways) = (0, 0);
+    for s in 0..3600u64 {
+        lab.walks.tick(at(s));
+        if lab.asked().is_some() {
+            walks += 1;
+            let made_up = [1, (walks % 200) as u8, 9];
+            let news = lab.walked(at(s), &made_up, true);
+            ways += news.len();
+        }
+    }
+    // Three targets for an hour: each four times in turn, two to confirm at once, and one more each time after.
+    assert_eq!((walks, ways), (3 * (4 + 2 + 1 + 1), 3));
+}
+
+#[test]
+fn a_thread_that_has_ended_leaves_nothing_waiting() {
+    let mut lab = Lab::new();
+    let (worker, others, _back) = Worker::by_hand();
+    lab.walks
+        .lines
+        .insert("wlan0".into(), Line::new(at(0), worker));
+    let mut other = info(SeriesKind::Udp, "vienna", "203.0.113.9");
+    other.interface = "wlan0".into();
+    lab.walks.add(at(0), SeriesIndex(9), &other);
+    lab.walks.tick(at(20));
+    let outage = event("outage", at(21), None);
+    lab.walks.begins(at(21), EventId(1), &outage, None);
+    lab.back = sync_channel(1).0;
+    lab.walks.tick(at(22));
+    let line = &lab.walks.lines["eth0"];
+    assert!(line.worker.is_none() && line.out.is_none() && line.asked.is_empty());
+    let outage = event("outage", at(100), None);
+    lab.walks.begins(at(100), EventId(2), &outage, None);
+    assert!(lab.walks.lines["eth0"].asked.is_empty());
+    // The other uplink's ways are walked as before.
+    lab.walks.tick(at(101));
+    assert!(others.try_recv().is_ok());
 }
 
 /// The real thread, on the way to this host itself.

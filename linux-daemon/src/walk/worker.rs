@@ -121,6 +121,7 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         target: target.clone(),
         address: *to,
         source: None,
+        unsent: None,
         end: PathEnd::Unsent,
         hops: Vec::new(),
     };
@@ -139,7 +140,7 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         max_hops: MAX_HOPS,
     }));
     let mut rtts = vec![Rtts::default(); usize::from(MAX_HOPS)];
-    let mut sent = false;
+    let (mut sent, mut refused) = (false, None);
     loop {
         if is_over() {
             return Ok(None);
@@ -147,7 +148,11 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         match trace.step(clock::now()) {
             Step::Send(message) => match socket.send(message.ttl, message.message()) {
                 Ok(()) => sent = true,
-                Err(_) => trace.handle_unsent(message.number),
+                Err(e) if !sent && forbids(&e) => return Err(e.to_string()),
+                Err(e) => {
+                    trace.handle_unsent(message.number);
+                    refused.get_or_insert(e);
+                }
             },
             Step::Wait(until) => {
                 let left = Duration::from_nanos(until.saturating_since(clock::now()));
@@ -176,6 +181,9 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         End::Silence if sent => PathEnd::Silence,
         End::Silence => PathEnd::Unsent,
     };
+    if path.end == PathEnd::Unsent {
+        path.unsent = refused.map(|e: io::Error| e.to_string());
+    }
     path.hops = trace
         .hops()
         .iter()
@@ -189,6 +197,12 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         })
         .collect();
     Ok(Some(path))
+}
+
+/// Whether this host does not let us send at all: no matter of the way.
+fn forbids(e: &io::Error) -> bool {
+    // EPERM and EACCES.
+    e.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Round-trip times of one hop.
@@ -251,4 +265,23 @@ fn socket(way: &Way, to: IpAddr) -> Result<(HopSocket, Transport), String> {
         HopSocket::new(builder.clone().bind(from), to).or_else(|_| HopSocket::new(builder, to))
     };
     Ok((socket.map_err(|e| e.to_string())?, transport))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_forbids_to_send_is_no_matter_of_the_way() {
+        for (name, errno, is_forbidden) in [
+            ("EPERM", 1, true),
+            ("EACCES", 13, true),
+            ("ENETUNREACH", 101, false),
+            ("EHOSTUNREACH", 113, false),
+            ("ENOBUFS", 105, false),
+        ] {
+            let e = io::Error::from_raw_os_error(errno);
+            assert_eq!(forbids(&e), is_forbidden, "{name}: {e}");
+        }
+    }
 }

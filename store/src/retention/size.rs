@@ -56,7 +56,7 @@ pub(super) fn stretches(
 
 /// Bytes of the file that a row takes whose value has `value` bytes: a page of its own, the next power of two,
 /// where it is large; else a share of one that is two thirds full.
-pub(super) const fn row_bytes(value: u64) -> u64 {
+pub(crate) const fn row_bytes(value: u64) -> u64 {
     let row = value + 32;
     if row > 2048 {
         let page = row.next_power_of_two();
@@ -78,9 +78,12 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     used += of_rows(tx, CAPACITY)?;
     used += of_rows(tx, LOAD)?;
     used += of_rows(tx, CABLE)?;
-    used += of_rows(tx, PATHS)?;
-    used += of_rows(tx, ESCALATIONS)?;
-    Ok(used)
+    Ok(used + paths_bytes(tx)?)
+}
+
+/// The same of ways to targets and looks at them.
+pub(super) fn paths_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
+    Ok(of_rows(tx, PATHS)? + of_rows(tx, ESCALATIONS)?)
 }
 
 /// Of a table by series: each stretch has rows of its own size and frequency.

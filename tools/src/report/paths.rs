@@ -1,7 +1,11 @@
 //! The ways to targets: which there were, and what was seen of them when an event began.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use bufferbane_core::path::is_providers;
-use bufferbane_store::{Look, Path, PathEnd, Reader, StoreError};
+use bufferbane_core::trace::way::{Against, against};
+use bufferbane_store::{KnownPath, Look, Path, PathEnd, Reader, StoreError};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -29,6 +33,9 @@ pub(crate) struct Way {
     pub(crate) address: String,
     /// `target`, `silence`, `refused` or `unsent`: see docs/paths.md.
     pub(crate) end: PathEnd,
+    /// Why nothing could be sent, where that was not for want of a route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unsent: Option<String>,
     /// Which hop is the first that is the provider's, from 1.
     pub(crate) provider_hop: Option<usize>,
     /// The hops, the nearest first.
@@ -98,6 +105,7 @@ impl Way {
             hops: path.hops.iter().map(hop).collect(),
             address: path.address.to_string(),
             end: path.end,
+            unsent: path.unsent,
             interface: path.interface,
             target: path.target,
         }
@@ -142,8 +150,9 @@ pub(super) fn known(
         is(&selection.interface, &p.interface) && is(&selection.target, &p.target)
     };
     let rows = reader.paths(range.from_ns, range.to_ns)?.into_iter();
+    let rows = joined(rows.filter(|k| wanted(&k.path)));
     let mut ways: Vec<KnownWay> = rows
-        .filter(|k| wanted(&k.path))
+        .into_iter()
         .map(|k| KnownWay {
             first: Time(k.first_ns),
             last: Time(k.last_ns),
@@ -156,6 +165,31 @@ pub(super) fn known(
         of(a).cmp(&of(b))
     });
     Ok(ways)
+}
+
+/// Each run and boot has rows of its own: those of the same way to the same address become one.
+fn joined(rows: impl Iterator<Item = KnownPath>) -> Vec<KnownPath> {
+    let mut ways: BTreeMap<(String, String, IpAddr), Vec<KnownPath>> = BTreeMap::new();
+    for row in rows {
+        let path = &row.path;
+        let key = (path.interface.clone(), path.target.clone(), path.address);
+        let known = ways.entry(key).or_default();
+        let is_same = |k: &&mut KnownPath| {
+            let (a, b) = (&k.path, &row.path);
+            let alike = a.end == b.end && a.hops.len() == b.hops.len();
+            alike && against(a.shape(), b.shape()) == Against::Same
+        };
+        match known.iter_mut().find(is_same) {
+            Some(k) => {
+                k.first_ns = k.first_ns.min(row.first_ns);
+                k.last_ns = k.last_ns.max(row.last_ns);
+                k.walks += row.walks;
+                k.path.add(row.path);
+            }
+            None => known.push(row),
+        }
+    }
+    ways.into_values().flatten().collect()
 }
 
 /// Puts to each event what was seen for it.
@@ -221,7 +255,10 @@ fn found(seen: &Seen) -> String {
         _ => String::new(),
     };
     let mut text = match way.end {
-        PathEnd::Unsent => return format!("nothing could be sent to {target}: there was no route"),
+        PathEnd::Unsent => {
+            let why = way.unsent.as_deref().unwrap_or("there was no route");
+            return format!("nothing could be sent to {target}: {why}");
+        }
         _ if n == 0 => {
             return format!("nobody on the way to {target} answered, not even the first hop");
         }
@@ -241,18 +278,16 @@ fn found(seen: &Seen) -> String {
         }
     };
     if way.end == PathEnd::Target
-        && let Some(from) = lossy_from(&way.hops)
-        && let Some(last) = way.hops.last()
+        && let Some(last) = way.hops.last().filter(|h| h.answered < h.sent)
     {
-        let place = if from == n {
-            String::new()
-        } else {
-            format!(" and losses began at hop {from}, {}", way.who(from))
-        };
         text.push_str(&format!(
-            ", but only {} of {} messages to it were answered{place}",
+            ", but only {} of {} messages to it were answered",
             last.answered, last.sent
         ));
+        // No farther: a router that misses some may answer when it likes.
+        if let Some(whole) = last_whole(&way.hops) {
+            text.push_str(&format!("; hop {whole}, {}, answered all", way.who(whole)));
+        }
     }
     if let Some(from) = seen.other_from {
         text.push_str(&format!("; from hop {from} on it was another than before"));
@@ -260,21 +295,10 @@ fn found(seen: &Seen) -> String {
     text
 }
 
-/// The first hop, from 1, from which on each that answers misses some; none where the target does not.
-fn lossy_from(hops: &[Hop]) -> Option<usize> {
-    let mut from = None;
-    for (i, hop) in hops
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, h)| h.answered > 0)
-    {
-        if hop.answered == hop.sent {
-            break;
-        }
-        from = Some(i + 1);
-    }
-    from
+/// The last hop, from 1, that answered all that was sent to it; none where each missed some.
+fn last_whole(hops: &[Hop]) -> Option<usize> {
+    let whole = |h: &Hop| h.sent > 0 && h.answered >= h.sent;
+    hops.iter().rposition(whole).map(|i| i + 1)
 }
 
 /// The ways of a report, a line each; those to neighbours are no news.
@@ -358,6 +382,7 @@ mod tests {
             target: "quad9".into(),
             address: [9, 9, 9, 9].into(),
             source: None,
+            unsent: None,
             end,
             hops: hops.iter().map(hop).collect(),
         }
@@ -415,9 +440,21 @@ mod tests {
                 "at 00:00:40, meanwhile: nobody on the way to quad9 answered, not even the first hop",
                 "at 00:00:50, meanwhile: nothing could be sent to quad9: there was no route",
                 "at 00:01:01, afterwards: the way to quad9 was whole, 4\u{a0}hops, but only 1 of 3 messages to it \
-                 were answered and losses began at hop 3, 203.0.113.1 (the provider's first router); \
-                 from hop 3 on it was another than before",
+                 were answered; hop 1, 192.168.1.1 (the home's router), answered all; from hop 3 on it was \
+                 another than before",
             ]
+        );
+        // Where each hop missed some, nothing is said of them; and the system's word is told.
+        let mut lossy = path(PathEnd::Target, &[("192.168.1.1", 2), ("9.9.9.9", 1)]);
+        assert_eq!(
+            found(&seen(0, None, lossy.clone())),
+            "the way to quad9 was whole, 2\u{a0}hops, but only 1 of 3 messages to it were answered"
+        );
+        lossy.hops.clear();
+        (lossy.end, lossy.unsent) = (PathEnd::Unsent, Some("Network is unreachable".into()));
+        assert_eq!(
+            found(&seen(0, None, lossy)),
+            "nothing could be sent to quad9: Network is unreachable"
         );
         event.seen.truncate(1);
         event.seen[0].at = Time(100_000 * S);
@@ -426,6 +463,37 @@ mod tests {
             said[0].starts_with("at 1970-01-02 03:46:40, afterwards"),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn the_same_way_of_many_runs_is_one() {
+        let home = ("192.168.1.1", 3);
+        let row = |day: i64, end, hops: &[(&str, u64)]| KnownPath {
+            first_ns: day * 86_400 * S,
+            last_ns: (day * 86_400 + 80_000) * S,
+            walks: 90,
+            path: path(end, hops),
+        };
+        let usual = [home, ("100.64.0.1", 3), ("9.9.9.9", 3)];
+        let mut rows: Vec<KnownPath> = (0..30).map(|d| row(d, PathEnd::Target, &usual)).collect();
+        // A silent hop is no other way; another router, another length and another address are.
+        rows.push(row(30, PathEnd::Target, &[home, ("", 0), ("9.9.9.9", 3)]));
+        rows.push(row(
+            31,
+            PathEnd::Target,
+            &[home, ("100.64.0.2", 3), ("9.9.9.9", 3)],
+        ));
+        rows.push(row(32, PathEnd::Silence, &[home, ("100.64.0.1", 3)]));
+        let mut elsewhere = row(33, PathEnd::Target, &usual);
+        elsewhere.path.address = [9, 9, 9, 10].into();
+        rows.push(elsewhere);
+        let ways = joined(rows.into_iter());
+        let walks: Vec<u64> = ways.iter().map(|k| k.walks).collect();
+        assert_eq!(walks, [31 * 90, 90, 90, 90]);
+        let all = &ways[0];
+        assert_eq!((all.first_ns, all.last_ns), (0, (30 * 86_400 + 80_000) * S));
+        assert_eq!(all.path.hops[1].answered, 30 * 3);
+        assert_eq!(all.path.hops[1].sent, 31 * 3);
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Line {
             target: target.clone(),
             address: [192, 0, 2, 1].into(),
             source: Some([10, 77, 0, 1].into()),
+            unsent: None,
             end,
             hops: hops
                 .iter()

@@ -14,6 +14,7 @@ pub mod link;
 pub mod matching;
 pub mod netns;
 mod offload;
+pub mod services;
 pub mod synth;
 mod userns;
 

@@ -4,18 +4,11 @@
 
 use std::time::Duration;
 
-use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::bench::episodes::house::{self, House};
 use bufferbane_lab::bench::episodes::judge::{Cause, Judgement};
 use bufferbane_lab::link::Way;
+use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
-use bufferbaned::Daemon;
-
-const KEY: PresharedKey = PresharedKey {
-    id: KeyId(*b"episodes"),
-    secret: Secret::new([4; 32]),
-};
 
 #[test]
 fn loads_by_others_are_told_as_what_they_are() {
@@ -23,32 +16,10 @@ fn loads_by_others_are_told_as_what_they_are() {
         return skip(&why);
     }
     let house = House::new().expect("a house");
-    let far = bufferbane_reflector::config::Config {
-        listen: vec![house::REFLECTOR.into()],
-        control_socket: None,
-        clients: vec![bufferbane_reflector::config::Client {
-            name: "home".into(),
-            keys: vec![KEY],
-            max_pps: 1000,
-            max_rate_bps: None,
-            daily_bytes: None,
-        }],
-        ..bufferbane_reflector::config::Config::default()
-    };
-    let running = house.home.server.spawn(move || Running::start(&far));
-    let running = running.expect("the server's namespace").join();
-    let reflector = running.expect("no panic").expect("the reflector starts");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    bufferbane_config::keyfile::write_new(&dir.path().join("e.key"), &KEY).expect("a key file");
-    let text = house::configuration("e.key");
-    let loaded = bufferbaned::config::parse("episodes.toml", &text, dir.path());
-    let mut config = loaded.expect("a right configuration").config;
-    config.store = dir.path().join("s.redb");
-    config.control_socket = dir.path().join("c.sock");
-    config.keep.min_free_bytes = 0;
-    let daemon = house.home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let (client, server) = (&house.home.client, &house.home.server);
+    let text = house::configuration(KEY_FILE);
+    let services = Services::start(client, server, house::REFLECTOR.into(), &text);
+    let services = services.expect("daemon and reflector");
 
     // Longer than an event takes to end.
     let rest = || std::thread::sleep(Duration::from_secs(7));
@@ -61,12 +32,11 @@ fn loads_by_others_are_told_as_what_they_are() {
         episodes.push(house.trouble(cause, Duration::from_secs(10)));
         rest();
     }
-    daemon.stop();
-    drop(reflector);
+    let recorded = services.stop().expect("both ran to their ends");
 
-    let store = dir.path().join("s.redb");
     let carried = house.carried().expect("a whole log");
-    let judgement = Judgement::of_store(&store, &carried, &episodes).expect("a readable store");
+    let judgement =
+        Judgement::of_store(&recorded.store(), &carried, &episodes).expect("a readable store");
     println!("{judgement}");
     assert!(judgement.is_right(), "{judgement}");
     for way in Way::BOTH {

@@ -7,22 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Direction, Fate, Passage, Way};
+use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
 use bufferbane_store::{Event, Method, Reader};
-use bufferbaned::Daemon;
 use nix::sys::socket::{setsockopt, sockopt};
 
 const MS: u64 = 1_000_000;
+const REFLECTOR: &str = "10.99.0.1:9876";
 const SINK: &str = "10.99.0.2:5001";
-const KEY: PresharedKey = PresharedKey {
-    id: KeyId(*b"househol"),
-    secret: Secret::new([5; 32]),
-};
-
 fn wall_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.expect("a clock after 1970").as_nanos() as i64
@@ -74,41 +68,16 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
         ..Direction::delay(10 * MS)
     };
     let home = Home::new(1, &up(10_000_000), &Direction::delay(10 * MS), 99).expect("a lab");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let far = bufferbane_reflector::config::Config {
-        listen: vec!["10.99.0.1:9876".parse().expect("an address")],
-        control_socket: None,
-        clients: vec![bufferbane_reflector::config::Client {
-            name: "home".into(),
-            keys: vec![KEY],
-            max_pps: 1000,
-            max_rate_bps: None,
-            daily_bytes: None,
-        }],
-        ..bufferbane_reflector::config::Config::default()
-    };
-    let (stop_far, stopping) = std::sync::mpsc::channel::<()>();
-    let reflector = home.server.spawn(move || {
-        sink();
-        let running = Running::start(&far).expect("the reflector starts");
-        let _ = stopping.recv();
-        running.stop().expect("the reflector ran to the end");
-    });
-    let reflector = reflector.expect("the server's namespace");
-    std::thread::sleep(Duration::from_millis(300));
-
-    bufferbane_config::keyfile::write_new(&dir.path().join("h.key"), &KEY).expect("a key file");
-    let text = "target = []\n[[interface]]\nname = \"wan0\"\nsees_household = \"yes\"\n\
-                [[reflector]]\nname = \"vienna\"\naddress = \"10.99.0.1:9876\"\n\
-                key_file = \"h.key\"\ninterval = \"25ms\"\n";
-    let loaded = bufferbaned::config::parse("household.toml", text, dir.path());
-    let mut config = loaded.expect("a right configuration").config;
-    config.store = dir.path().join("s.redb");
-    config.control_socket = dir.path().join("c.sock");
-    config.keep.min_free_bytes = 0;
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let sinking = home.server.spawn(sink).expect("the server's namespace");
+    sinking.join().expect("a sink");
+    let text = format!(
+        "target = []\n[[interface]]\nname = \"wan0\"\nsees_household = \"yes\"\n\
+         [[reflector]]\nname = \"vienna\"\naddress = \"{REFLECTOR}\"\n\
+         key_file = \"{KEY_FILE}\"\ninterval = \"25ms\"\n"
+    );
+    let listen = REFLECTOR.parse().expect("an address");
+    let services = Services::start(&home.client, &home.server, listen, &text);
+    let services = services.expect("daemon and reflector");
 
     std::thread::sleep(Duration::from_secs(8));
     let loaded_ns = wall_ns();
@@ -126,17 +95,15 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
     stop.store(true, Ordering::Relaxed);
     uploading.join().expect("the upload ran to its end");
     std::thread::sleep(Duration::from_secs(4));
-    daemon.stop();
-    let _ = stop_far.send(());
-    reflector.join().expect("no panic");
+    let recorded = services.stop().expect("both ran to their ends");
 
     if let Some(keep) = std::env::var_os("BUFFERBANE_KEEP_STORE") {
-        std::fs::copy(dir.path().join("s.redb"), keep).expect("a place to keep the store");
+        std::fs::copy(recorded.store(), keep).expect("a place to keep the store");
     }
     let link = &home.links[0];
     assert_eq!((link.missed(), link.left_out()), (0, 0));
     let log = link.log();
-    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let reader = Reader::open(&recorded.store()).expect("a store that was closed");
     let rows = reader.capacities(i64::MIN, i64::MAX).expect("readable");
     for (from_ns, to_ns, rate) in [
         (loaded_ns, collapsed_ns, 10e6),

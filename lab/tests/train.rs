@@ -3,20 +3,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Direction, Way};
+use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
 use bufferbane_store::{Capacity, Method, Reader};
-use bufferbaned::Daemon;
 
 const MS: u64 = 1_000_000;
 const MBIT: u64 = 1_000_000;
-const KEY: PresharedKey = PresharedKey {
-    id: KeyId(*b"trains!!"),
-    secret: Secret::new([8; 32]),
-};
+const REFLECTOR: &str = "10.99.0.1:9876";
 /// Rates of the three lines up and down, Mbit/s.
 const RATES: [[u64; 2]; 3] = [[10, 40], [5, 20], [20, 20]];
 
@@ -64,42 +59,16 @@ fn trains_know_lines_and_notice_a_collapse_of_ten_seconds() {
         link.change(Way::Up, plan(up));
         link.change(Way::Down, plan(down));
     }
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let far = bufferbane_reflector::config::Config {
-        listen: vec!["10.99.0.1:9876".parse().expect("an address")],
-        control_socket: None,
-        clients: vec![bufferbane_reflector::config::Client {
-            name: "home".into(),
-            keys: vec![KEY],
-            max_pps: 1000,
-            max_rate_bps: None,
-            daily_bytes: None,
-        }],
-        ..bufferbane_reflector::config::Config::default()
-    };
-    let (stop_far, stopping) = std::sync::mpsc::channel::<()>();
-    let reflector = home.server.spawn(move || {
-        let running = Running::start(&far).expect("the reflector starts");
-        let _ = stopping.recv();
-        running.stop().expect("the reflector ran to the end");
-    });
-    let reflector = reflector.expect("the server's namespace");
-    std::thread::sleep(Duration::from_millis(300));
-
-    bufferbane_config::keyfile::write_new(&dir.path().join("h.key"), &KEY).expect("a key file");
-    let text = "target = []\n[[interface]]\nname = \"wan0\"\n[[interface]]\nname = \"wan1\"\n\
-                [[interface]]\nname = \"wan2\"\n\
-                [[reflector]]\nname = \"vienna\"\naddress = \"10.99.0.1:9876\"\n\
-                key_file = \"h.key\"\ninterval = \"100ms\"\n\
-                [throughput]\nevery = \"never\"\ntrain_budget = \"3%\"\nmonthly_budget = \"9TiB\"\n";
-    let loaded = bufferbaned::config::parse("train.toml", text, dir.path());
-    let mut config = loaded.expect("a right configuration").config;
-    config.store = dir.path().join("s.redb");
-    config.control_socket = dir.path().join("c.sock");
-    config.keep.min_free_bytes = 0;
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let text = format!(
+        "target = []\n[[interface]]\nname = \"wan0\"\n[[interface]]\nname = \"wan1\"\n\
+         [[interface]]\nname = \"wan2\"\n\
+         [[reflector]]\nname = \"vienna\"\naddress = \"{REFLECTOR}\"\n\
+         key_file = \"{KEY_FILE}\"\ninterval = \"100ms\"\n\
+         [throughput]\nevery = \"never\"\ntrain_budget = \"3%\"\nmonthly_budget = \"9TiB\"\n"
+    );
+    let listen = REFLECTOR.parse().expect("an address");
+    let services = Services::start(&home.client, &home.server, listen, &text);
+    let services = services.expect("daemon and reflector");
 
     std::thread::sleep(Duration::from_secs(25));
     let collapsed_ns = wall_ns();
@@ -108,11 +77,9 @@ fn trains_know_lines_and_notice_a_collapse_of_ten_seconds() {
     let back_ns = wall_ns();
     home.links[0].change(Way::Up, plan("delay=8ms,rate=10Mbit,buffer=300ms"));
     std::thread::sleep(Duration::from_secs(8));
-    daemon.stop();
-    let _ = stop_far.send(());
-    reflector.join().expect("no panic");
+    let recorded = services.stop().expect("both ran to their ends");
 
-    let reader = Reader::open(&dir.path().join("s.redb")).expect("a store that was closed");
+    let reader = Reader::open(&recorded.store()).expect("a store that was closed");
     let rows = reader.capacities(i64::MIN, i64::MAX).expect("readable");
     for (at, c) in &rows {
         println!("{:6.1} s {c:?}", (at - collapsed_ns) as f64 / 1e9);

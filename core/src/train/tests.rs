@@ -120,6 +120,18 @@ fn a_token_bucket_is_told_from_the_line_behind_it() {
     assert_eq!(e.sustained_bps, None, "{e:?}");
 }
 
+/// Behind a bucket that is nearly shut most of a train's time is pauses, one after the other: they are the
+/// slow part of the line, and no batches with a grant between them.
+#[test]
+fn pauses_in_a_row_are_a_slow_line_and_no_batches() {
+    for slow_mbit in [1, 2] {
+        let e = of(bucket(64, 20 * MBIT, slow_mbit * MBIT, 64 << 10)).unwrap();
+        assert!(off(e.burst_bps, 20 * MBIT) < 0.1, "{e:?}");
+        let sustained = e.sustained_bps.expect("a tail of 90 ms and more");
+        assert!(off(sustained, slow_mbit * MBIT) < 0.05, "{e:?}");
+    }
+}
+
 /// A receiver that is held up stamps what came meanwhile all at once; a sender that is held up leaves
 /// the line idle.
 #[test]

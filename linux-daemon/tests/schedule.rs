@@ -120,6 +120,24 @@ fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     assert_eq!(made.len(), before + 1);
     assert_eq!(made[before].asked_by, "command");
 
+    // The first test of a line that nobody knows stops where the budget is used up, and its phases end.
+    let fresh = Place::new();
+    let bytes = |t: &LoadTest| t.ways.iter().map(|w| w.bytes).sum::<u64>();
+    let least = made.iter().map(bytes).min().unwrap();
+    let left = least / 4;
+    let mut daemon = Daemon::start(config(&fresh, &near, lo.probe_bytes + left), None).unwrap();
+    wait_for(&fresh, &daemon, 1);
+    told(&daemon, &|t| t.spent_bytes > 0 && t.waits.is_some());
+    daemon.stop();
+    let [first] = &tests(&fresh)[..] else {
+        panic!("one test")
+    };
+    // What was on its way when it ended no receiver counts.
+    assert!(first.cut_short, "{left} {first:?}");
+    assert!((1..least).contains(&bytes(first)), "{left} {first:?}");
+    assert!(first.load_end_ns - first.load_start_ns < 2_000_000_000);
+    assert!(made.iter().all(|t| !t.cut_short));
+
     // With more it goes on where it was.
     let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
     wait_for(&far, &daemon, before + 2);

@@ -113,6 +113,9 @@ pub struct LoadTest {
     pub asked_by: String,
     /// Congestion control of all streams.
     pub congestion: String,
+    /// Whether the load was ended early, because it had moved what the month's budget left.
+    #[serde(default)]
+    pub cut_short: bool,
     /// What was carried, one or two directions.
     pub ways: Vec<TestWay>,
     /// Round-trip time of probes.

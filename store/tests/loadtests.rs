@@ -19,6 +19,7 @@ fn test(interface: &str, start_ns: u64, lasts_ns: u64) -> LoadTest {
         kind: "up".into(),
         asked_by: "schedule".into(),
         congestion: "cubic".into(),
+        cut_short: false,
         ways: Vec::new(),
         rtt: LoadedDelay::default(),
         rpm: None,

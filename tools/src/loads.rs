@@ -37,6 +37,8 @@ pub(crate) struct Throughput {
     pub(crate) rtt_us: u64,
     /// Sum of their congestion windows at the end.
     pub(crate) cwnd_bytes: u64,
+    /// Whether the test was ended early, because it had moved what the month's budget left.
+    pub(crate) cut_short: bool,
 }
 
 /// What the load did to latency in one direction, or to the round trip (`both`).
@@ -93,6 +95,7 @@ pub(crate) fn throughput(at_ns: i64, test: &LoadTest) -> impl Iterator<Item = Th
         congestion: test.congestion.clone(),
         rtt_us: w.rtt_us,
         cwnd_bytes: w.cwnd_bytes,
+        cut_short: test.cut_short,
     })
 }
 
@@ -167,6 +170,9 @@ pub(crate) fn lines(
                 rate(t.p10_bps),
                 rate(t.p90_bps),
             );
+            if t.cut_short {
+                line.push_str(", cut short by the month's budget");
+            }
             let delay = bufferbloat
                 .iter()
                 .find(|b| b.at == t.at && b.interface == t.interface && b.direction == t.direction);
@@ -288,6 +294,7 @@ mod tests {
             kind: "up".into(),
             asked_by: "command".into(),
             congestion: "cubic".into(),
+            cut_short: false,
             ways: vec![TestWay {
                 direction: Direction::Up,
                 streams: 4,
@@ -354,7 +361,14 @@ mod tests {
             (&json[0]["rpm"], &json[0]["grade"]),
             (&340.into(), &"C".into())
         );
-        let lines = lines(&t, &b, |_| "now".into(), 5);
+        let cut = LoadTest {
+            cut_short: true,
+            ..test()
+        };
+        let cut: Vec<Throughput> = throughput(5, &cut).collect();
+        let told = |t| lines(t, &b, |_| "now".into(), 5);
+        assert!(told(&cut)[0].contains("cut short") && !told(&t)[0].contains("cut short"));
+        let lines = told(&t);
         assert_eq!(lines.len(), 1);
         assert!(
             lines[0].contains("eth0 → vienna up: 10.4 Mbit/s"),

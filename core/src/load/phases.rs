@@ -137,6 +137,18 @@ impl Phases {
         self.phase()
     }
 
+    /// [`PhaseTimes::ramp_ns`] of the time for which streams ran, which may have been ended early.
+    #[must_use]
+    pub fn ramp_ns(&self) -> u64 {
+        let ran = self.load.zip(self.load_end);
+        let ran_ns = ran.map_or(u64::MAX, |(from, to)| to.saturating_since(from));
+        PhaseTimes {
+            load_ns: self.times.load_ns.min(ran_ns),
+            ..self.times
+        }
+        .ramp_ns()
+    }
+
     /// The times of the phases.
     #[must_use]
     pub const fn times(&self) -> &PhaseTimes {
@@ -183,6 +195,7 @@ mod tests {
         assert!(!p.must_end_load(at(13 * S - 1)) && p.must_end_load(at(13 * S)));
         p.unloaded(at(13 * S));
         assert!(!p.must_end_load(at(14 * S)));
+        assert_eq!(p.ramp_ns(), 2 * S);
         assert_eq!(p.advance(at(14 * S), false), Phase::Recovery);
         assert_eq!(p.advance(at(15 * S), true), Phase::Done);
         assert_eq!(
@@ -195,7 +208,13 @@ mod tests {
     fn recovery_ends_by_itself_and_a_test_is_bounded() {
         let mut p = Phases::new(PhaseTimes::with_load(600 * S), at(0));
         assert_eq!(p.times().load_ns, MAX_LOAD_NS);
+        p.loaded(at(S));
         p.unloaded(at(5 * S));
+        assert_eq!(
+            p.ramp_ns(),
+            S,
+            "a quarter of the time for which it was loaded"
+        );
         assert_eq!(p.advance(at(15 * S - 1), false), Phase::Recovery);
         assert_eq!(p.advance(at(15 * S), false), Phase::Done);
         assert_eq!(PhaseTimes::with_load(4 * S).ramp_ns(), S);

@@ -192,6 +192,7 @@ impl<'a> Carried<'a> {
             kind: direction.as_str().into(),
             asked_by: "schedule".into(),
             congestion: "cubic".into(),
+            cut_short: false,
             ways: vec![TestWay {
                 direction,
                 streams: 4,

@@ -1,10 +1,11 @@
 //! What tests may still move this month.
 
-use std::path::Path;
+use std::cmp::Reverse;
 
+use bufferbane_core::time::Monotonic;
 use bufferbane_store::{LoadTest, Reader};
 
-use super::Kind;
+use super::{Kind, Path};
 
 /// A month, for the budget, ns.
 pub(crate) const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
@@ -29,8 +30,9 @@ impl Held {
 /// What one test moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spent {
-    /// When it began, ns since 1970.
-    pub(super) at_ns: i64,
+    /// How long ago it began, ns; `None`: by a clock that was wrong then, or is now, so that nobody
+    /// knows.
+    pub(super) age_ns: Option<u64>,
     pub(super) interface: String,
     pub(super) reflector: String,
     /// What it loaded, where it ran by itself and has a result.
@@ -40,14 +42,14 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    pub(super) fn of(at_ns: i64, test: &LoadTest) -> Self {
+    fn of(age_ns: Option<u64>, test: &LoadTest) -> Self {
         let kind = if test.kind == Kind::Down.as_str() {
             Kind::Down
         } else {
             Kind::Up
         };
         Self {
-            at_ns,
+            age_ns,
             interface: test.interface.clone(),
             reflector: test.reflector.clone(),
             scheduled: (test.asked_by == super::BY_SCHEDULE).then_some(kind),
@@ -56,19 +58,114 @@ impl Spent {
     }
 }
 
-/// The tests that the store holds of the month before `wall_ns`, and of what a clock that was wrong
-/// takes for later, the oldest first.
-pub(super) fn read(store: &Path, wall_ns: i64) -> Result<Vec<Spent>, String> {
-    let from_ns = wall_ns.saturating_sub_unsigned(MONTH_NS);
-    let tests = Reader::open(store)
-        .map_err(|e| e.to_string())
-        .and_then(|r| r.tests(from_ns, i64::MAX).map_err(|e| e.to_string()));
-    let mut spent: Vec<Spent> = tests?
-        .iter()
-        .map(|(_, at_ns, test)| Spent::of(*at_ns, test))
-        .collect();
-    spent.sort_by_key(|s| s.at_ns);
-    Ok(spent)
+/// A test of this run: the store does not hold it where it failed, or is not written yet.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    /// When it began, as the store would have it; of one that failed, about.
+    begun: Monotonic,
+    /// Its age is known when it is asked for.
+    spent: Spent,
+}
+
+impl Made {
+    pub(super) fn of(test: &LoadTest) -> Self {
+        Self {
+            begun: Monotonic::from_nanos(test.start_ns),
+            spent: Spent::of(None, test),
+        }
+    }
+
+    /// One that failed at `at` and moved so much.
+    pub(super) fn failed(at: Monotonic, path: &Path, bytes: u64) -> Self {
+        Self {
+            begun: at,
+            spent: Spent {
+                age_ns: None,
+                interface: path.interface.clone(),
+                reflector: path.reflector.clone(),
+                scheduled: None,
+                bytes,
+            },
+        }
+    }
+
+    /// Whether it counts no longer.
+    pub(super) fn is_old(&self, now: Monotonic) -> bool {
+        now.saturating_since(self.begun) > MONTH_NS
+    }
+}
+
+/// What clocks show.
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    /// Since boot.
+    pub(super) mono: Monotonic,
+    /// ns since 1970, where the clock can be right.
+    pub(super) wall_ns: Option<i64>,
+    /// Of this boot, where it is known.
+    pub(super) boot_id: Option<String>,
+}
+
+/// A test in the store.
+struct Kept {
+    /// When it began, ns since boot, if that was this one.
+    begun_ns: Option<u64>,
+    /// ns since 1970, as far as that is known.
+    wall_ns: i64,
+    spent: Spent,
+}
+
+/// The tests of the last month, the oldest first: those that the store holds and those of this run.
+pub(super) fn read(
+    store: &std::path::Path,
+    now: &Now,
+    made: &[Made],
+) -> Result<Vec<Spent>, String> {
+    let failed = |e: &dyn std::fmt::Display| e.to_string();
+    let reader = Reader::open(store).map_err(|e| failed(&e))?;
+    let boots = reader.boots().map_err(|e| failed(&e))?;
+    let tests = reader.tests(i64::MIN, i64::MAX).map_err(|e| failed(&e))?;
+    let kept = tests.iter().map(|(_, wall_ns, test)| {
+        let is_this_boot = now.boot_id.is_some() && boots.get(&test.boot) == now.boot_id.as_ref();
+        Kept {
+            begun_ns: is_this_boot.then_some(test.start_ns),
+            wall_ns: *wall_ns,
+            spent: Spent::of(None, test),
+        }
+    });
+    Ok(together(kept.collect(), now, made))
+}
+
+/// Tests of this boot are as old as its monotonic clock says, however the wall clock was set meanwhile;
+/// others are as old as the wall clock says. Before that is set, no time has passed since the last of
+/// them.
+fn together(kept: Vec<Kept>, now: &Now, made: &[Made]) -> Vec<Spent> {
+    let of_before = kept.iter().filter(|k| k.begun_ns.is_none());
+    let last_ns = of_before.map(|k| k.wall_ns).max();
+    let wall_ns = now.wall_ns.or(last_ns).unwrap_or(0);
+    let is_written = |m: &&Made| {
+        kept.iter().any(|k| {
+            k.begun_ns == Some(m.begun.as_nanos())
+                && (&k.spent.interface, &k.spent.reflector)
+                    == (&m.spent.interface, &m.spent.reflector)
+        })
+    };
+    let age_ns = |begun| Some(now.mono.saturating_since(begun));
+    let unwritten = made.iter().filter(|m| !is_written(m)).map(|m| Spent {
+        age_ns: age_ns(m.begun),
+        ..m.spent.clone()
+    });
+    let mut spent: Vec<Spent> = unwritten.collect();
+    spent.extend(kept.into_iter().map(|k| Spent {
+        age_ns: match k.begun_ns {
+            Some(ns) => age_ns(Monotonic::from_nanos(ns)),
+            None => u64::try_from(wall_ns.saturating_sub(k.wall_ns)).ok(),
+        },
+        ..k.spent
+    }));
+    spent.retain(|s| s.age_ns.is_none_or(|age_ns| age_ns <= MONTH_NS));
+    spent.sort_by_key(|s| Reverse(s.age_ns.unwrap_or(u64::MAX)));
+    spent
 }
 
 /// The month's bytes of one uplink.
@@ -81,15 +178,14 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Whether another test may run at `wall_ns` after those that were `spent` in the month before, of
-    /// this uplink; else why not.
+    /// How many bytes another test may move now, after those that were `spent` in the month before, of
+    /// this uplink, the oldest first; else why none may run.
     ///
     /// Between two tests there is as much time as makes tests like those last use the month up evenly.
     pub(super) fn check<'a>(
         self,
         spent: impl DoubleEndedIterator<Item = &'a Spent> + Clone,
-        wall_ns: i64,
-    ) -> Result<(), Held> {
+    ) -> Result<u64, Held> {
         let Some(all) = self.all else {
             return Err(Held::unknown(
                 "it is cellular: no test by itself without a monthly_budget of its own".into(),
@@ -106,7 +202,7 @@ impl Budget {
         let used: u64 = spent.clone().map(|s| s.bytes).sum();
         let last: Vec<u64> = spent.clone().rev().take(LAST).map(|s| s.bytes).collect();
         let most = last.iter().copied().max().unwrap_or(0);
-        if used.saturating_add(most) > left {
+        if used >= left || used.saturating_add(most) > left {
             return Err(Held::unknown(format!(
                 "the monthly budget of {} is used up: {} for probes and packet trains, {} by tests of the last 30 days",
                 size(all),
@@ -116,9 +212,7 @@ impl Budget {
         }
         let mean = last.iter().sum::<u64>() / last.len().max(1) as u64;
         let gap_ns = u128::from(MONTH_NS) * u128::from(mean) / u128::from(left);
-        let latest = spent.map(|s| s.at_ns).filter(|at| *at <= wall_ns).max();
-        let since = latest.map(|at| wall_ns.abs_diff(at));
-        match since {
+        match spent.filter_map(|s| s.age_ns).min() {
             Some(since_ns) if u128::from(since_ns) < gap_ns => {
                 let wait_ns = u64::try_from(gap_ns - u128::from(since_ns)).unwrap_or(u64::MAX);
                 Err(Held {
@@ -130,7 +224,7 @@ impl Budget {
                     for_ns: Some(wait_ns),
                 })
             }
-            _ => Ok(()),
+            _ => Ok(left - used),
         }
     }
 }
@@ -155,11 +249,12 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const DAY_NS: i64 = 86_400 * 1_000_000_000;
+    const DAY_NS: u64 = 86_400 * 1_000_000_000;
 
-    fn spent(day: i64, mib: u64) -> Spent {
+    /// A test so many days ago.
+    fn spent(days: u64, mib: u64) -> Spent {
         Spent {
-            at_ns: day * DAY_NS,
+            age_ns: Some(days * DAY_NS),
             interface: "eth0".into(),
             reflector: "vienna".into(),
             scheduled: Some(Kind::Up),
@@ -167,43 +262,107 @@ mod tests {
         }
     }
 
-    fn check(all: Option<u64>, probes: u64, tests: &[Spent], day: i64) -> Result<(), Held> {
+    fn check(all: Option<u64>, probes: u64, tests: &[Spent]) -> Result<u64, Held> {
         let mib = |n: u64| n << 20;
         let budget = Budget {
             all: all.map(mib),
             probes: mib(probes),
         };
-        budget.check(tests.iter(), day * DAY_NS)
+        budget.check(tests.iter()).map(|bytes| bytes >> 20)
     }
 
     #[test]
     fn tests_stay_apart_as_the_budget_has_it() {
-        let tests = [spent(100, 10)];
         // Ten of them make the month: one in three days.
-        let held = check(Some(100), 0, &tests, 102).unwrap_err();
+        let held = check(Some(100), 0, &[spent(2, 10)]).unwrap_err();
         assert!(held.why.contains("next in"), "{held:?}");
-        assert_eq!(held.for_ns, Some(DAY_NS as u64));
-        assert_eq!(check(Some(100), 0, &tests, 103), Ok(()));
+        assert_eq!(held.for_ns, Some(DAY_NS));
+        assert_eq!(check(Some(100), 0, &[spent(3, 10)]), Ok(90));
         // Probes take half.
-        assert!(check(Some(100), 50, &tests, 103).is_err());
-        assert_eq!(check(Some(100), 50, &tests, 106), Ok(()));
-        assert_eq!(check(Some(100), 0, &[], 0), Ok(()));
+        assert!(check(Some(100), 50, &[spent(3, 10)]).is_err());
+        assert_eq!(check(Some(100), 50, &[spent(6, 10)]), Ok(40));
+        assert_eq!(check(Some(100), 0, &[]), Ok(100));
     }
 
     #[test]
     fn what_is_used_up_is_used_up() {
-        let tests: Vec<Spent> = (0..3).map(|d| spent(100 + d, 30)).collect();
-        let why = check(Some(110), 0, &tests, 125).unwrap_err().why;
+        let tests: Vec<Spent> = (23..26).rev().map(|days| spent(days, 30)).collect();
+        let why = check(Some(110), 0, &tests).unwrap_err().why;
         assert!(why.contains("used up") && why.contains("90.0 MiB"), "{why}");
-        assert_eq!(check(Some(120), 0, &tests, 125), Ok(()));
-        let why = check(Some(100), 100, &[], 0).unwrap_err().why;
+        assert_eq!(check(Some(120), 0, &tests), Ok(30));
+        // Tests that failed at once leave no room where there is none.
+        let nothing = [spent(9, 100), spent(3, 0), spent(2, 0), spent(1, 0)];
+        assert!(check(Some(100), 0, &nothing).is_err());
+        let why = check(Some(100), 100, &[]).unwrap_err().why;
         assert!(why.contains("by probes and packet trains alone"), "{why}");
-        let why = check(None, 0, &[], 0).unwrap_err().why;
+        let why = check(None, 0, &[]).unwrap_err().why;
         assert!(why.contains("cellular"), "{why}");
+    }
+
+    fn ages(spent: &[Spent]) -> Vec<Option<u64>> {
+        let days = |ns: u64| ns / DAY_NS;
+        spent.iter().map(|s| s.age_ns.map(days)).collect()
+    }
+
+    fn made(day: u64) -> Made {
+        Made {
+            begun: Monotonic::from_nanos(day * DAY_NS),
+            spent: spent(0, 10),
+        }
+    }
+
+    fn now(mono_day: u64, wall_day: Option<i64>) -> Now {
+        Now {
+            mono: Monotonic::from_nanos(mono_day * DAY_NS),
+            wall_ns: wall_day.map(|day| day * DAY_NS as i64),
+            boot_id: Some("now".into()),
+        }
+    }
+
+    fn kept(begun_day: Option<u64>, wall_day: i64) -> Kept {
+        Kept {
+            begun_ns: begun_day.map(|day| day * DAY_NS),
+            wall_ns: wall_day * DAY_NS as i64,
+            spent: spent(0, 10),
+        }
+    }
+
+    /// A test of this run that is written on day 10 after boot, one that failed on day 11, and one of an
+    /// earlier boot, four days before this one: however the wall clock is put meanwhile, each counts once.
+    #[test]
+    fn a_clock_that_is_put_forgets_no_test_and_counts_none_twice() {
+        let made = [made(10), made(11)];
+        let store = || vec![kept(Some(10), 20_010), kept(None, 19_996)];
+        let at = |wall_day| ages(&together(store(), &now(12, wall_day), &made));
+        assert_eq!(at(Some(20_012)), [Some(16), Some(2), Some(1)]);
+        // Years ahead: what was before this boot is as old as that clock says.
+        assert_eq!(at(Some(30_000)), [Some(2), Some(1)]);
+        // Back by a week, and by years: so is this.
+        assert_eq!(at(Some(20_005)), [Some(9), Some(2), Some(1)]);
+        assert_eq!(at(Some(10_000)), [None, Some(2), Some(1)]);
+        // It is 1970: no time has passed since the last of before.
+        assert_eq!(at(None), [Some(2), Some(1), Some(0)]);
+        // The same, 30 days later.
+        let later = together(store(), &now(41, Some(20_041)), &made);
+        assert_eq!(ages(&later), [Some(30)]);
+        assert!(made[0].is_old(now(41, None).mono) && !made[1].is_old(now(41, None).mono));
+    }
+
+    /// What all clocks before this boot have shown is long ago, and still in the store.
+    #[test]
+    fn a_clock_of_1970_does_not_take_in_all_tests_there_ever_were() {
+        let store = (0..1000).map(|day| kept(None, 19_000 + day)).collect();
+        let spent = together(store, &now(1, None), &[]);
+        assert_eq!(spent.len(), 31);
+        assert!(check(Some(1000), 0, &spent).is_err());
     }
 
     #[test]
     fn a_clock_that_was_put_back_holds_no_test_up_for_long() {
-        assert_eq!(check(Some(100), 0, &[spent(4000, 10)], 100), Ok(()));
+        let unknown = Spent {
+            age_ns: None,
+            ..spent(0, 10)
+        };
+        assert_eq!(check(Some(100), 0, &[unknown]), Ok(90));
     }
 }

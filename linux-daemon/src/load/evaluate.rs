@@ -48,6 +48,7 @@ pub(super) struct Taken<'a> {
     pub(super) guest: &'a Guest,
     pub(super) carried: &'a Carried,
     pub(super) recovery_ns: Option<u64>,
+    pub(super) cut_short: bool,
 }
 
 /// A stretch of time, ns.
@@ -68,7 +69,7 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
     let load = t.phases.load().map(Monotonic::as_nanos);
     let end = t.phases.load_end().map(Monotonic::as_nanos);
     let (load, end) = load.zip(end).ok_or("no stream ever carried anything")?;
-    let ramp_ns = t.phases.times().ramp_ns();
+    let ramp_ns = t.phases.ramp_ns();
     let begun = t.phases.begun().as_nanos();
     let idle = Stretch {
         from: begun,
@@ -130,6 +131,7 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
         kind: t.spec.kind.as_str().to_owned(),
         asked_by: t.spec.asked_by.to_owned(),
         congestion: t.spec.congestion.clone(),
+        cut_short: t.cut_short,
         ways,
         rtt,
         rpm: rpm.map(|r| r.rpm),

@@ -7,6 +7,7 @@
 mod budget;
 mod evaluate;
 mod flows;
+mod meter;
 mod run;
 mod schedule;
 mod settings;

@@ -23,6 +23,7 @@ use rand_core::Rng;
 
 use super::evaluate::{self, Probe};
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
+use super::meter::Meter;
 use super::{Kind, Path, Progress};
 use crate::recorder::Order;
 
@@ -64,6 +65,8 @@ pub(super) struct Spec {
     pub(super) load_ns: u64,
     pub(super) congestion: String,
     pub(super) asked_by: &'static str,
+    /// Once it has moved so much, both ways, its streams are ended.
+    pub(super) most_bytes: Option<u64>,
     /// The recorder hears from when to when the interface is loaded.
     pub(super) orders: SyncSender<Order>,
 }
@@ -89,6 +92,8 @@ struct Test<'a> {
     carried: Option<Carried>,
     idle_rtt: Option<Spread>,
     meter: Meter,
+    /// Whether the streams were ended because they had moved all that they may.
+    cut_short: bool,
 }
 
 /// While this lives, the recorder takes the interface for loaded: however a test ends, that ends too.
@@ -111,13 +116,6 @@ impl Drop for Loading {
         let interface = std::mem::take(&mut self.interface);
         let _ = self.orders.send(Order::LoadEnds(interface, clock::now()));
     }
-}
-
-/// Rates of the last second.
-#[derive(Default)]
-struct Meter {
-    /// When, bytes up, bytes down.
-    marks: Vec<(u64, u64, u64)>,
 }
 
 /// Why a test has no result.
@@ -241,6 +239,7 @@ impl<'a> Test<'a> {
             carried: None,
             idle_rtt: None,
             meter: Meter::default(),
+            cut_short: false,
         })
     }
 
@@ -387,9 +386,12 @@ impl<'a> Test<'a> {
                     .max(flows.seen.sent.load(Ordering::Relaxed)),
                 flows.seen.received.load(Ordering::Relaxed),
             );
-            if (flows.has_ended() || phases.must_end_load(now))
+            let most = self.spec.most_bytes;
+            let used_up = most.is_some_and(|most| self.meter.total() >= most);
+            if (flows.has_ended() || phases.must_end_load(now) || used_up)
                 && let Some(flows) = self.flows.take()
             {
+                self.cut_short = used_up && !phases.must_end_load(now);
                 let carried = flows.stop();
                 if let Some(why) = &carried.trouble {
                     self.guest.stop(now);
@@ -511,6 +513,7 @@ impl<'a> Test<'a> {
             guest: &self.guest,
             carried: &carried,
             recovery_ns,
+            cut_short: self.cut_short,
         };
         evaluate::evaluate(&taken)
     }
@@ -549,34 +552,6 @@ impl Probe {
         self.rtt = s.rtt_ns.map(|r| r.saturating_add(own_ns));
         self.up = s.raw_up_ns.map(|u| u.saturating_add(own));
         self.down = s.raw_down_ns;
-    }
-}
-
-impl Meter {
-    fn add(&mut self, now: Monotonic, up: u64, down: u64) {
-        let now = now.as_nanos();
-        self.marks.push((now, up, down));
-        let old = now.saturating_sub(1_000_000_000);
-        let first = self.marks.partition_point(|(at, ..)| *at < old);
-        self.marks.drain(..first.saturating_sub(1));
-    }
-
-    /// Bytes both ways so far.
-    fn total(&self) -> u64 {
-        let last = self.marks.last();
-        last.map_or(0, |(_, up, down)| up.saturating_add(*down))
-    }
-
-    fn rates(&self) -> (Option<u64>, Option<u64>) {
-        let (Some(a), Some(b)) = (self.marks.first(), self.marks.last()) else {
-            return (None, None);
-        };
-        let ns = b.0.saturating_sub(a.0);
-        let rate = |from: u64, to: u64| {
-            let bits = u128::from(to.saturating_sub(from)) * 8_000_000_000;
-            u64::try_from(bits.checked_div(u128::from(ns))?).ok()
-        };
-        (rate(a.1, b.1), rate(a.2, b.2))
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) trait Facts {
 struct Chosen {
     path: Path,
     kind: Kind,
+    /// What the month's budget leaves it.
+    most_bytes: u64,
     /// What was loaded in its turn before.
     last: Option<Kind>,
     since: Instant,
@@ -53,6 +55,7 @@ enum Choice {
     Test {
         path: Path,
         kind: Kind,
+        most_bytes: u64,
         last: Option<Kind>,
     },
     /// Nobody at present, and how long that lasts where it is known.
@@ -112,7 +115,7 @@ impl Schedule {
         }
     }
 
-    /// The test that is due, if one is and nothing stands in its way.
+    /// The test that is due, if one is and nothing stands in its way, and how many bytes it may move.
     ///
     /// Of the paths whose budget allows it the one that was tested longest ago has its turn: upward
     /// twice, then downward once.
@@ -123,7 +126,7 @@ impl Schedule {
         settings: &Settings,
         facts: &mut impl Facts,
         rng: &mut impl Rng,
-    ) -> Option<(Path, Kind)> {
+    ) -> Option<(Path, Kind, u64)> {
         let every_ns = settings.throughput.every_ns?;
         if paths.is_empty() {
             self.is_cut_off = true;
@@ -146,13 +149,19 @@ impl Schedule {
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => match self.choose(now, paths, settings, facts) {
-                Ok(Choice::Test { path, kind, last }) => {
+                Ok(Choice::Test {
+                    path,
+                    kind,
+                    most_bytes,
+                    last,
+                }) => {
                     self.waits = None;
                     let looks = settings.throughput.skip_when_busy;
                     let before = looks.then(|| facts.counters(path.index)).flatten();
                     Chosen {
                         path,
                         kind,
+                        most_bytes,
                         last,
                         since: now,
                         before,
@@ -190,7 +199,11 @@ impl Schedule {
             }
         }
         let Chosen {
-            path, kind, last, ..
+            path,
+            kind,
+            most_bytes,
+            last,
+            ..
         } = chosen;
         self.uplink(&path.interface).waits = None;
         self.busy_until.remove(&path.interface);
@@ -202,7 +215,7 @@ impl Schedule {
         self.tried.insert(key, tried);
         // Not always at the same minute of the hour.
         self.next = Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
-        Some((path, kind))
+        Some((path, kind, most_bytes))
     }
 
     /// What there is to say of each uplink, by its name.
@@ -268,16 +281,13 @@ impl Schedule {
         let spent = facts
             .spent()
             .map_err(|why| format!("what the month's tests have moved cannot be read: {why}"))?;
-        // Before the clock is set no time has passed since the last one.
-        let wall_ns = facts.wall_ns().or(spent.last().map(|s| s.at_ns));
-        let wall_ns = wall_ns.unwrap_or(0);
         self.of_uplinks.clear();
         let mut soonest: Option<Duration> = None;
-        let mut best: Option<(Option<Duration>, Path)> = None;
+        let mut best: Option<(Option<Duration>, Path, u64)> = None;
         for path in paths {
             let budget = settings.budget(path);
             let of_uplink = spent.iter().filter(|s| s.interface == path.interface);
-            let checked = budget.check(of_uplink.clone(), wall_ns);
+            let checked = budget.check(of_uplink.clone());
             let sees = settings.sees_household(&path.interface);
             let sees = sees.unwrap_or_else(|| facts.is_router());
             let counted = facts.counters(path.index).is_some();
@@ -295,37 +305,41 @@ impl Schedule {
                 waits: busy_until.map(|_| IN_USE.into()),
                 caveat,
             };
-            let lasts = match checked {
-                Err(held) => {
+            let busy_for = busy_until
+                .filter(|until| now < *until)
+                .map(|until| until.saturating_duration_since(now));
+            let most_bytes = match (checked, busy_for) {
+                (Err(held), _) => {
                     self.uplink(&path.interface).waits = Some(held.why);
-                    Some(held.for_ns.map(Duration::from_nanos))
+                    let lasts = held.for_ns.map(Duration::from_nanos);
+                    soonest = soonest.into_iter().chain(lasts).min();
+                    continue;
                 }
-                Ok(()) => busy_until
-                    .filter(|until| now < *until)
-                    .map(|until| Some(until.saturating_duration_since(now))),
+                (Ok(_), Some(lasts)) => {
+                    soonest = soonest.into_iter().chain([lasts]).min();
+                    continue;
+                }
+                (Ok(most_bytes), None) => most_bytes,
             };
-            if let Some(lasts) = lasts {
-                soonest = soonest.into_iter().chain(lasts).min();
-                continue;
-            }
             // How long ago it had its turn; `None`: never, which is longest.
             let key = (path.interface.clone(), path.reflector.clone());
             let ago = match self.tried.get(&key) {
                 Some(tried) => Some(now.saturating_duration_since(tried.at)),
+                // By a clock that was wrong: nobody knows, and it may have been just now.
                 None => turns(&spent, path)
                     .next()
-                    .map(|s| Duration::from_nanos(wall_ns.saturating_sub(s.at_ns).max(0) as u64)),
+                    .map(|s| Duration::from_nanos(s.age_ns.unwrap_or(0))),
             };
             let longer = |than: &Option<Duration>| match (ago, than) {
                 (_, None) => false,
                 (None, Some(_)) => true,
                 (Some(a), Some(b)) => a > *b,
             };
-            if best.as_ref().is_none_or(|(than, _)| longer(than)) {
-                best = Some((ago, path.clone()));
+            if best.as_ref().is_none_or(|(than, ..)| longer(than)) {
+                best = Some((ago, path.clone(), most_bytes));
             }
         }
-        let Some((_, path)) = best else {
+        let Some((_, path, most_bytes)) = best else {
             return Ok(Choice::None(soonest));
         };
         let key = (path.interface.clone(), path.reflector.clone());
@@ -345,6 +359,7 @@ impl Schedule {
         Ok(Choice::Test {
             path,
             kind,
+            most_bytes,
             last: kinds[0],
         })
     }

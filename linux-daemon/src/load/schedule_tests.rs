@@ -21,7 +21,8 @@ struct World {
     /// The only interface that carries it; `None`: all do.
     busy: Option<u32>,
     clock_is_set: bool,
-    spent: Vec<Spent>,
+    /// With when each began.
+    spent: Vec<(i64, Spent)>,
     router: bool,
 }
 
@@ -71,9 +72,13 @@ impl Facts for World {
     }
 
     fn spent(&mut self) -> Result<Vec<Spent>, String> {
-        let from_ns = self.at_ns() - MONTH_NS as i64;
-        let recent = self.spent.iter().filter(|s| s.at_ns >= from_ns);
-        Ok(recent.cloned().collect())
+        let now_ns = self.at_ns();
+        let with_age = self.spent.iter().map(|(at_ns, spent)| Spent {
+            age_ns: Some(now_ns.abs_diff(*at_ns)),
+            ..spent.clone()
+        });
+        let recent = with_age.filter(|s| s.age_ns <= Some(MONTH_NS));
+        Ok(recent.collect())
     }
 
     fn is_router(&mut self) -> bool {
@@ -129,7 +134,7 @@ fn run(
         } else {
             Duration::from_secs(20)
         });
-        let Some((path, kind)) = s.due(world.now, paths, &settings, world, &mut rng) else {
+        let Some((path, kind, _)) = s.due(world.now, paths, &settings, world, &mut rng) else {
             continue;
         };
         let at_ns = world.at_ns();
@@ -138,13 +143,14 @@ fn run(
             format!("{} {}", path.interface, path.reflector),
             kind,
         ));
-        world.spent.push(Spent {
-            at_ns,
+        let spent = Spent {
+            age_ns: None,
             interface: path.interface,
             reflector: path.reflector,
             scheduled: Some(kind),
             bytes,
-        });
+        };
+        world.spent.push((at_ns, spent));
     }
     (s, tests)
 }
@@ -423,13 +429,14 @@ fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
     let mut rng = ChaCha12Rng::seed_from_u64(4);
     let mut world = World::new();
     let paths = [path("eth0", "vienna")];
-    world.spent = vec![Spent {
-        at_ns: BEGIN_NS,
+    let spent = Spent {
+        age_ns: None,
         interface: "eth0".into(),
         reflector: "vienna".into(),
         scheduled: Some(Kind::Up),
         bytes: 1,
-    }];
+    };
+    world.spent = vec![(BEGIN_NS, spent)];
     let mut s = Schedule::new(&config.throughput, &mut rng);
     world.pass(Duration::from_secs(86_400 - 120));
     s.next = Some(world.now);

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use bufferbane_linux_io::clock;
 use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_linux_io::{clock, host};
 use bufferbane_store::{LoadTest, Trust};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use super::budget::{self, Spent};
+use super::budget::{self, Made, Now, Spent};
 use super::schedule::{Facts, Schedule};
 use super::settings::Settings;
 use super::{
@@ -37,8 +37,8 @@ pub(super) struct Worker {
     waiting: VecDeque<Request>,
     stop: Arc<AtomicBool>,
     forwarding: Forwarding,
-    /// What tests of this run moved that the store does not hold: they failed, or are not written yet.
-    unwritten: Vec<Spent>,
+    /// The tests of this run: those that failed, or are not written yet, the store does not hold.
+    made: Vec<Made>,
     /// What was said of an uplink last, so that it is said once.
     said: BTreeMap<String, &'static str>,
     rng: ChaCha12Rng,
@@ -61,7 +61,7 @@ impl Worker {
             waiting: VecDeque::new(),
             stop,
             forwarding: Forwarding::default(),
-            unwritten: Vec::new(),
+            made: Vec::new(),
             said: BTreeMap::new(),
             rng,
         }
@@ -128,21 +128,24 @@ impl Worker {
         let mut facts = Host {
             settings: &self.settings,
             forwarding: &mut self.forwarding,
-            unwritten: &mut self.unwritten,
+            made: &mut self.made,
         };
         let now = Instant::now();
         let due = self
             .schedule
             .due(now, &paths, &self.settings, &mut facts, &mut self.rng);
         self.show();
-        let Some((path, kind)) = due else {
+        let Some((path, kind, most_bytes)) = due else {
             return;
         };
         let wish = TestWish {
             direction: Some(kind),
             ..TestWish::default()
         };
-        let spec = self.spec(&path, &wish, BY_SCHEDULE);
+        let spec = run::Spec {
+            most_bytes: Some(most_bytes),
+            ..self.spec(&path, &wish, BY_SCHEDULE)
+        };
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed);
         let (requests, waiting) = (&self.requests, &mut self.waiting);
@@ -181,23 +184,16 @@ impl Worker {
         path: &Path,
         result: Result<LoadTest, run::Failed>,
     ) -> Result<LoadTest, String> {
-        let at_ns = clock::wall_now();
         match result {
             Ok(test) => {
                 record(&test);
-                self.unwritten.push(Spent::of(at_ns, &test));
+                self.made.push(Made::of(&test));
                 // The recorder is gone only when everything ends.
                 let _ = self.ends.orders.send(Order::Test(Box::new(test.clone())));
                 Ok(test)
             }
             Err(run::Failed { why, moved }) => {
-                self.unwritten.push(Spent {
-                    at_ns,
-                    interface: path.interface.clone(),
-                    reflector: path.reflector.clone(),
-                    scheduled: None,
-                    bytes: moved,
-                });
+                self.made.push(Made::failed(clock::now(), path, moved));
                 Err(why)
             }
         }
@@ -267,6 +263,7 @@ impl Worker {
             load_ns: seconds.saturating_mul(1_000_000_000),
             congestion: settings.congestion.clone(),
             asked_by,
+            most_bytes: None,
             orders: self.ends.orders.clone(),
         }
     }
@@ -312,7 +309,7 @@ fn wall_ns() -> Option<i64> {
 struct Host<'a> {
     settings: &'a Settings,
     forwarding: &'a mut Forwarding,
-    unwritten: &'a mut Vec<Spent>,
+    made: &'a mut Vec<Made>,
 }
 
 impl Facts for Host<'_> {
@@ -326,25 +323,13 @@ impl Facts for Host<'_> {
     }
 
     fn spent(&mut self) -> Result<Vec<Spent>, String> {
-        let now = clock::wall_now();
-        let mut spent = budget::read(&self.settings.store, now)?;
-        self.unwritten
-            .retain(|s| now.saturating_sub(s.at_ns) < budget::MONTH_NS as i64);
-        for s in self.unwritten.iter() {
-            // What the store holds by now began before it was taken down here, by no more than it takes.
-            let written = |kept: &Spent| {
-                let apart_ns = s.at_ns.saturating_sub(kept.at_ns);
-                let longest_ns = run::BESIDE_LOAD_NS as i64 + 120_000_000_000;
-                (kept.bytes, &kept.interface, &kept.reflector)
-                    == (s.bytes, &s.interface, &s.reflector)
-                    && (0..longest_ns).contains(&apart_ns)
-            };
-            if !spent.iter().any(written) {
-                spent.push(s.clone());
-            }
-        }
-        spent.sort_by_key(|s| s.at_ns);
-        Ok(spent)
+        let now = Now {
+            mono: clock::now(),
+            wall_ns: wall_ns(),
+            boot_id: host::boot_id().ok(),
+        };
+        self.made.retain(|m| !m.is_old(now.mono));
+        budget::read(&self.settings.store, &now, self.made)
     }
 
     fn is_router(&mut self) -> bool {

@@ -165,6 +165,7 @@ fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
         kind: "down".into(),
         asked_by: "schedule".into(),
         congestion: "cubic".into(),
+        cut_short: false,
         ways: vec![TestWay {
             direction: Direction::Down,
             streams: 4,

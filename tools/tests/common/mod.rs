@@ -338,6 +338,7 @@ fn load_test(interface: &str, reflector: &str, start_ns: u64) -> LoadTest {
         kind: "up".into(),
         asked_by: "command".into(),
         congestion: "cubic".into(),
+        cut_short: false,
         ways: vec![TestWay {
             direction: Direction::Up,
             streams: 4,

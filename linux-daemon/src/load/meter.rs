@@ -1,0 +1,59 @@
+//! What a test has moved so far, and how fast in the last second.
+
+use bufferbane_core::time::Monotonic;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Meter {
+    /// When, bytes up, bytes down.
+    marks: Vec<(u64, u64, u64)>,
+}
+
+impl Meter {
+    /// What was moved up and down until `now`, bytes.
+    pub(super) fn add(&mut self, now: Monotonic, up: u64, down: u64) {
+        let now = now.as_nanos();
+        self.marks.push((now, up, down));
+        let old = now.saturating_sub(1_000_000_000);
+        let first = self.marks.partition_point(|(at, ..)| *at < old);
+        self.marks.drain(..first.saturating_sub(1));
+    }
+
+    /// Bytes both ways so far.
+    pub(super) fn total(&self) -> u64 {
+        let last = self.marks.last();
+        last.map_or(0, |(_, up, down)| up.saturating_add(*down))
+    }
+
+    /// Up and down, bit/s.
+    pub(super) fn rates(&self) -> (Option<u64>, Option<u64>) {
+        let (Some(a), Some(b)) = (self.marks.first(), self.marks.last()) else {
+            return (None, None);
+        };
+        let ns = b.0.saturating_sub(a.0);
+        let rate = |from: u64, to: u64| {
+            let bits = u128::from(to.saturating_sub(from)) * 8_000_000_000;
+            u64::try_from(bits.checked_div(u128::from(ns))?).ok()
+        };
+        (rate(a.1, b.1), rate(a.2, b.2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_last_second_and_the_sum_is_of_all() {
+        let mut meter = Meter::default();
+        assert_eq!((meter.total(), meter.rates()), (0, (None, None)));
+        for tenth in 0..=50u64 {
+            let at = Monotonic::from_nanos(tenth * 100_000_000);
+            // Upward ten times as fast for the last second and a half.
+            let up = 1000 * tenth.min(35) + 10_000 * tenth.saturating_sub(35);
+            meter.add(at, up, 500 * tenth);
+        }
+        assert_eq!(meter.total(), 185_000 + 25_000);
+        assert_eq!(meter.rates(), (Some(800_000), Some(40_000)));
+    }
+}

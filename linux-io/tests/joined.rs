@@ -36,7 +36,7 @@ fn two_receivers() -> [(UdpSocket, SocketAddr); 2] {
     let first = receiver();
     loop {
         let second = receiver();
-        if (first.1.port() ^ second.1.port()) % 16 != 0 {
+        if !(first.1.port() ^ second.1.port()).is_multiple_of(16) {
             return [first, second];
         }
     }

@@ -68,6 +68,8 @@ pub struct Writer {
     next_event: u64,
     next_test: u64,
     buffers: BTreeMap<SeriesId, Buffer>,
+    /// Up to where samples of this boot are in rollups from runs before, ns since boot.
+    rolled_before: BTreeMap<SeriesId, u64>,
     floors: BTreeMap<SeriesId, Recent>,
     /// Events of this run that last.
     open: BTreeMap<EventId, Event>,
@@ -127,6 +129,7 @@ impl Writer {
             next_event: 0,
             next_test: 0,
             buffers: BTreeMap::new(),
+            rolled_before: BTreeMap::new(),
             floors: BTreeMap::new(),
             open: BTreeMap::new(),
             pending: Pending::default(),
@@ -175,6 +178,7 @@ impl Writer {
             self.pending.boot = Some(boot_id.to_owned());
         }
         self.boot = known.unwrap_or(next);
+        self.rolled_before = self.rolled_by_runs_before()?;
         self.anchor(now, wall_ns, trust);
         Ok(self.boot)
     }
@@ -211,7 +215,9 @@ impl Writer {
     /// Records one sample.
     pub fn record(&mut self, series: SeriesId, sample: Sample) {
         self.fresh_samples += 1;
-        let buffer = self.buffers.entry(series).or_default();
+        let buffer = self.buffers.entry(series).or_insert_with(|| {
+            Buffer::rolled_until(self.rolled_before.get(&series).copied().unwrap_or(0))
+        });
         buffer.insert(sample);
         // A commit every minute keeps buffers short; this bounds them while commits fail.
         self.shed_samples += buffer.shed(self.options.backlog_samples);

@@ -48,6 +48,38 @@ fn samples_are_read_beside_the_writer_and_after_it_with_the_same_figures() {
     assert_eq!((report.series, report.samples), (2, 10_000));
 }
 
+/// A second run within the same boot is killed before it has rolled up anything.
+#[test]
+fn what_a_run_before_rolled_up_is_not_counted_again_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut next = 0;
+    for until_s in [990, 1100, 1130] {
+        let mut w = writer(&path);
+        let id = w.series(&info("a"));
+        for i in next..until_s {
+            w.record(id, sample(i, i * S, Some(20_000_000)));
+        }
+        next = until_s;
+        w.commit().unwrap();
+        if until_s == 990 {
+            w.close().unwrap();
+        }
+    }
+    writer(&path).close().unwrap();
+    let r = Reader::open(&path).unwrap();
+    let id = *r.series().unwrap().keys().next().unwrap();
+    assert_eq!(r.check().unwrap().samples, next);
+    let boot = 1;
+    let mut sent = 0;
+    for minute in 0..60 {
+        let range = minute * 60 * S..(minute + 1) * 60 * S;
+        let rows = r.rollups(Window::Minute, id, boot, range).unwrap();
+        sent += rows.iter().map(|(_, m)| m.sent).sum::<u64>();
+    }
+    assert_eq!(sent, next);
+}
+
 /// A probe every 100 ms that waits `queue` upward, on a line whose clocks are far apart; its floor
 /// upward is 10 ms, or 18 ms where `longer`.
 fn directed(seq: u64, queue_ns: u64, longer: bool) -> Sample {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::Writer;
 use super::rollups::{complete_last_hour, write_minutes};
@@ -60,6 +60,41 @@ impl Writer {
         tx.commit()?;
         Ok(())
     }
+}
+
+impl Writer {
+    /// Up to where each series' samples of this boot are in rollups, ns since boot: opening the file has put
+    /// there all that there were, and what is told of this run must not begin before.
+    pub(super) fn rolled_by_runs_before(&mut self) -> Result<BTreeMap<SeriesId, u64>, StoreError> {
+        let tx = self.database()?.begin_read()?;
+        let blocks = tx.open_table(BLOCKS)?;
+        let mut rolled = BTreeMap::new();
+        for id in self.series.values() {
+            if let Some(newest) = newest_ns(&blocks, *id, self.boot)? {
+                rolled.insert(*id, newest + 1);
+            }
+        }
+        Ok(rolled)
+    }
+}
+
+/// When the newest sample of a series and boot was sent, ns since boot; of a block that cannot be read, when
+/// its first one was.
+fn newest_ns(
+    blocks: &impl ReadableTable<SeriesTime, &'static [u8]>,
+    id: SeriesId,
+    boot: u32,
+) -> Result<Option<u64>, StoreError> {
+    let of_series = (id.0, boot, 0)..=(id.0, boot, u64::MAX);
+    let mut newest = None;
+    // What came out of order may have the block before reach further.
+    for row in blocks.range(of_series)?.rev().take(2) {
+        let (key, block) = row?;
+        let samples = decode_block(block.value()).unwrap_or_default();
+        let last = samples.iter().map(|s| s.sent.as_nanos()).max();
+        newest = newest.max(Some(last.unwrap_or(key.value().2)));
+    }
+    Ok(newest)
 }
 
 /// Puts what a run before left unsealed into blocks and rollups.
@@ -137,12 +172,7 @@ fn last_instant<'a>(
     last_ns = last_ns.max(minute.map_or(0, |(k, _)| k.value().1));
     let blocks = tx.open_table(BLOCKS)?;
     for id in series {
-        let of_series = (id.0, boot, 0)..=(id.0, boot, u64::MAX);
-        if let Some((_, block)) = blocks.range(of_series)?.next_back().transpose()? {
-            let samples = decode_block(block.value())?;
-            let newest = samples.iter().map(|s| s.sent.as_nanos()).max();
-            last_ns = last_ns.max(newest.unwrap_or(0));
-        }
+        last_ns = last_ns.max(newest_ns(&blocks, *id, boot)?.unwrap_or(0));
     }
     Ok(last_ns)
 }

@@ -2,4 +2,4 @@
 //! what was read.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| { bufferbane_config::fuzzing::text(bytes) });
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bufferbane_config::fuzzing::text(bytes));

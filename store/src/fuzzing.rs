@@ -11,7 +11,6 @@ use crate::model::{Event, Health, SeriesInfo, Trust};
 use crate::paths::{Look, StoredPath};
 use crate::tail::{self, Change, Form, Row, Tail, Wanted};
 use crate::timemap::{Anchor, TimeMap};
-use crate::waiting::{For, Waiting};
 
 /// Any rows of unsealed samples: the first byte is the length of the first row of two, and the whole is a
 /// row of an earlier version, too.
@@ -132,6 +131,7 @@ mod tests {
     use super::*;
     use crate::model::{SeriesId, Severity};
     use crate::replay::{Seeds, replay};
+    use crate::waiting::{For, Waiting};
 
     #[test]
     fn the_tail_goes_through_its_corpus() {

@@ -292,7 +292,7 @@ fn parse_rate(text: &str) -> Result<u64, String> {
         "Gbit" => 1_000_000_000,
         _ => 0,
     };
-    let rate = digits.parse::<u32>().ok().map(|n| u64::from(n) * unit);
+    let rate = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
     rate.filter(|r| *r > 0)
         .ok_or_else(|| format!("\"{text}\" is not a rate; write for example 100Mbit"))
 }
@@ -383,6 +383,62 @@ mod tests {
                     .any(|s| s.starts_with(place) && s.contains(what)),
                 "{place} {what} not in {said:#?}"
             );
+        }
+    }
+
+    #[test]
+    fn limits_are_taken_up_to_their_edges_and_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        key(dir.path(), "a.key", 1);
+        let read = |limits: &str, client: &str| {
+            let text = format!(
+                "[limits]\n{limits}\n[[client]]\nname = \"a\"\nkey_file = \"a.key\"\n{client}\n"
+            );
+            parse("f", &text, dir.path()).map(|(config, _)| config)
+        };
+        type Read = fn(&Config) -> u64;
+        let of_all: [(&str, u64, u64, Read); 5] = [
+            ("sessions", 1, 65_535, |c| c.limits.sessions.into()),
+            ("sessions_per_client", 1, 65_535, |c| {
+                c.limits.sessions_per_client.into()
+            }),
+            ("failed_opens_per_second", 1, 10_000_000, |c| {
+                c.limits.failed_opens_per_second.into()
+            }),
+            ("concurrent_tests", 0, 16, |c| {
+                c.limits.concurrent_tests.into()
+            }),
+            ("test_streams", 1, 32, |c| c.limits.test_streams.into()),
+        ];
+        for (name, least, most, of) in of_all {
+            for edge in [least, most] {
+                let config = read(&format!("{name} = {edge}"), "").unwrap();
+                assert_eq!(of(&config), edge, "{name}");
+            }
+            for beyond in [least as i64 - 1, most as i64 + 1] {
+                assert!(read(&format!("{name} = {beyond}"), "").is_err(), "{name}");
+            }
+        }
+        for (line, taken) in [
+            ("max_pps = 0", None),
+            ("max_pps = 1", Some(1)),
+            ("max_pps = 1000000", Some(1_000_000)),
+            ("max_pps = 1000001", None),
+        ] {
+            let pps = read("", line).ok().map(|c| c.clients[0].max_pps);
+            assert_eq!(pps, taken, "{line}");
+        }
+        for (line, taken) in [
+            ("0Mbit", None),
+            ("1bit", Some(1)),
+            ("5000000000bit", Some(5_000_000_000)),
+            ("18446744073Gbit", Some(18_446_744_073_000_000_000)),
+            ("18446744074Gbit", None),
+            ("-1Mbit", None),
+        ] {
+            let rate = read("", &format!("max_rate = \"{line}\""));
+            let rate = rate.ok().map(|c| c.clients[0].max_rate_bps.unwrap());
+            assert_eq!(rate, taken, "{line}");
         }
     }
 

@@ -4,30 +4,22 @@
 use std::collections::{HashMap, VecDeque};
 
 use bufferbane_core::detect::{Event, Kind, Value};
-use bufferbane_core::household::Second;
+use bufferbane_core::household::{Scale, Second};
 use bufferbane_core::time::Monotonic;
 
 /// Seconds of load that are remembered for each line: an event that lasts longer is judged by its
 /// end.
 const SECONDS: usize = 900;
-/// Less is never load, bit/s.
-const LEAST_BPS: u64 = 500_000;
-/// Nor is less than this part of the most that was seen.
-const PART: u64 = 4;
 /// A second of load more or less at either end, ns.
 const SLACK_NS: u64 = 1_000_000_000;
-
-/// Whether a line is loaded that carries `bps` and was seen to carry `most_bps`.
-pub(crate) fn is_load(bps: u64, most_bps: u64) -> bool {
-    bps >= LEAST_BPS.max(most_bps / PART)
-}
 
 /// One line.
 #[derive(Default)]
 struct Line {
     /// The end of each second, and whether it was loaded.
     seconds: VecDeque<(Monotonic, bool)>,
-    most: [u64; 2],
+    /// What is much for it, up and down.
+    scales: [Scale; 2],
     /// Whether its counters show everybody's traffic, so that no load is an idle line.
     everybody: bool,
 }
@@ -39,17 +31,21 @@ pub(crate) struct Loads(HashMap<u8, Line>);
 impl Loads {
     pub(crate) fn add(&mut self, line: u8, second: &Second, everybody: bool) {
         let line = self.0.entry(line).or_default();
-        let now = [second.up_bps, second.down_bps];
         let mut loaded = false;
-        for (most, now) in line.most.iter_mut().zip(now) {
-            *most = (*most).max(now);
-            loaded |= is_load(now, *most);
+        for (scale, bps) in line.scales.iter_mut().zip([second.up_bps, second.down_bps]) {
+            scale.add(bps);
+            loaded |= scale.is_load(bps);
         }
         line.everybody = everybody;
         if line.seconds.len() == SECONDS {
             line.seconds.pop_front();
         }
         line.seconds.push_back((second.at, loaded));
+    }
+
+    /// A line was measured to carry so much one way in the long run, bit/s.
+    pub(crate) fn measured(&mut self, line: u8, up: bool, bps: u64) {
+        self.0.entry(line).or_default().scales[usize::from(!up)].measured(bps);
     }
 
     /// The word for an event, where load says anything of it and is known.

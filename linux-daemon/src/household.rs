@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bufferbane_core::clock::Queueing;
-use bufferbane_core::household::{Estimate, Household, Minute, Second, Seen};
+use bufferbane_core::household::{Estimate, Household, Minute, SURE, Scale, Second, Seen};
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 use bufferbane_store::SeriesInfo;
 
-use crate::episode::is_load;
 use crate::metrics::Reading;
 use crate::radio::Radios;
 use crate::status::LoadStatus;
@@ -19,6 +18,8 @@ use crate::status::LoadStatus;
 const READ_NS: u64 = 90_000_000;
 /// Between two looks for interfaces that came or went, and for forwarded packets, ns.
 const LOOK_NS: u64 = 5_000_000_000;
+/// The same while one is missing, ns.
+const MISSING_NS: u64 = 1_000_000_000;
 /// What was carried longer ago than this is not carried now, ns.
 const STALE_NS: u64 = 3_000_000_000;
 /// A host that has forwarded so many packets since it was first looked at is the household's router.
@@ -45,13 +46,24 @@ struct Line {
     second: Option<Second>,
     /// Series through it: a smaller number is a better witness of its queue.
     witnesses: BTreeMap<SeriesIndex, u64>,
-    most_bps: u64,
+    /// What is much for it, up and down.
+    scales: [Scale; 2],
 }
 
 impl Line {
     fn witness(&self) -> Option<SeriesIndex> {
         let best = self.witnesses.iter().min_by_key(|(_, rank)| **rank);
         best.map(|(index, _)| *index)
+    }
+
+    /// Takes in what it carried in the next second: whether that is load for its direction.
+    fn carries(&mut self, second: &Second) -> bool {
+        let mut is_loaded = false;
+        for (scale, bps) in self.scales.iter_mut().zip([second.up_bps, second.down_bps]) {
+            scale.add(bps);
+            is_loaded |= scale.is_load(bps);
+        }
+        is_loaded
     }
 }
 
@@ -102,7 +114,7 @@ impl Households {
             household: Box::default(),
             second: None,
             witnesses: BTreeMap::new(),
-            most_bps: 0,
+            scales: [Scale::new(); 2],
         });
         // Probes of a higher class may pass the queue by.
         let rank = info.interval_ns.saturating_add(u64::from(info.dscp) << 40);
@@ -206,8 +218,10 @@ impl Households {
     /// Reads what is due; gives what is new.
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<Heard> {
         if now >= self.look_at {
-            self.look_at = now.saturating_add(LOOK_NS);
             self.look();
+            let is_missing = self.lines.values().any(|line| line.index.is_none());
+            let wait_ns = if is_missing { MISSING_NS } else { LOOK_NS };
+            self.look_at = now.saturating_add(wait_ns);
         }
         self.radios.tick();
         let due = now >= self.read_at;
@@ -227,22 +241,28 @@ impl Households {
                             down_bytes: c.rx_bytes,
                         });
                     }
-                    // It is gone, and looked for again soon.
-                    Err(_) => line.index = None,
+                    // It is gone, and looked for again at once: it may have come back under another number.
+                    Err(e) if e.raw_os_error() == Some(nix::libc::ENODEV) => {
+                        line.index = None;
+                        self.look_at = now;
+                    }
+                    // The next reading spans what this one did not say.
+                    Err(e) => log::debug!("the counters of {name} cannot be read: {e}"),
                 }
             }
             let everybody = self.told.get(name).copied().unwrap_or(self.forwarding.seen);
             line.household.handle_timeout(now);
             while let Some(second) = line.household.poll_second() {
-                let bps = second.up_bps.max(second.down_bps);
-                line.most_bps = line.most_bps.max(bps);
                 line.second = Some(second);
                 // Of a line whose counters do not show everybody's traffic only what is surely load.
-                if everybody || is_load(bps, line.most_bps) {
+                if line.carries(&second) || everybody {
                     heard.push(Heard::Load(name.clone(), second, everybody));
                 }
             }
             while let Some(estimate) = line.household.poll_estimate() {
+                if estimate.confidence >= SURE {
+                    line.scales[usize::from(!estimate.up)].measured(estimate.rate_bps);
+                }
                 heard.push(Heard::Capacity(name.clone(), estimate));
             }
             while let Some((begin, mut minute)) = line.household.poll_minute() {
@@ -361,15 +381,10 @@ mod tests {
     fn the_fastest_series_that_knows_its_queue_is_the_witness_of_a_line() {
         let mut h = Households::new(BTreeMap::new());
         let info = |kind, interval_ns, dscp| SeriesInfo {
-            interface: "lo".into(),
-            interface_kind: "loopback".into(),
-            target: "x".into(),
             kind,
-            family: 4,
             dscp,
-            size: 64,
             interval_ns,
-            address: "127.0.0.1".into(),
+            ..info("lo")
         };
         use bufferbane_store::SeriesKind::{Icmp, Udp};
         for (i, (kind, interval_ns, dscp)) in [(Icmp, 10, 0), (Udp, 50, 0), (Udp, 10, 46)]
@@ -387,12 +402,28 @@ mod tests {
         assert_eq!(h.lines["lo"].witness(), Some(SeriesIndex(2)));
     }
 
-    /// Half a minute of the loopback interface: nothing else is needed to be told what it carries.
+    /// A download that is many times as fast as any upload: an upload after it is load all the same.
     #[test]
-    fn what_an_interface_carries_is_told_each_second() {
-        let mut h = Households::new(BTreeMap::from([("lo".to_owned(), true)]));
-        let info = SeriesInfo {
-            interface: "lo".into(),
+    fn each_way_has_its_own_measure() {
+        let mut h = Households::new(BTreeMap::new());
+        h.add(SeriesIndex(0), &info("lo"));
+        let line = h.lines.get_mut("lo").unwrap();
+        let second = |up_bps, down_bps| Second {
+            at: Monotonic::ZERO,
+            up_bps,
+            down_bps,
+        };
+        assert!(!line.carries(&second(20_000, 60_000)));
+        for _ in 0..3 {
+            assert!(line.carries(&second(300_000, 95_000_000)));
+        }
+        assert!(line.carries(&second(9_700_000, 400_000)));
+        assert!(!line.carries(&second(400_000, 20_000_000)));
+    }
+
+    fn info(interface: &str) -> SeriesInfo {
+        SeriesInfo {
+            interface: interface.into(),
             interface_kind: "loopback".into(),
             target: "x".into(),
             kind: bufferbane_store::SeriesKind::Icmp,
@@ -401,8 +432,14 @@ mod tests {
             size: 64,
             interval_ns: 1,
             address: "127.0.0.1".into(),
-        };
-        h.add(SeriesIndex(0), &info);
+        }
+    }
+
+    /// Half a minute of the loopback interface: nothing else is needed to be told what it carries.
+    #[test]
+    fn what_an_interface_carries_is_told_each_second() {
+        let mut h = Households::new(BTreeMap::from([("lo".to_owned(), true)]));
+        h.add(SeriesIndex(0), &info("lo"));
         let mut told = Vec::new();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while told.is_empty() && std::time::Instant::now() < end {

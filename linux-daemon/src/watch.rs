@@ -207,6 +207,7 @@ impl Watcher {
             speaks_for_ns,
         };
         self.watch.handle_capacity(line, found);
+        self.loads.measured(line, up, rate_bps);
     }
 
     /// What an interface was found to carry before this run, each with its local time, in the order of

@@ -8,16 +8,13 @@ use super::compare::Told;
 use super::input::{Capacity, Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
+use crate::household::Scale;
 use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
 /// Seconds of load that are remembered: longer than samples are held.
 const LOADS: usize = 24;
-/// Less is never load, bit/s.
-const LEAST_BPS: u64 = 500_000;
-/// Nor is less than this part of the most that was ever seen.
-const PART: u64 = 4;
 /// A load figure counts for probes of the two seconds before it and the one after, ns.
 const BEFORE_NS: u64 = 2 * S;
 const AFTER_NS: u64 = S;
@@ -37,7 +34,8 @@ pub(crate) struct LineWatch {
     pub(crate) cable: CableWatch,
     pub(crate) loads: Deque<(Monotonic, Load), LOADS>,
     pub(crate) tests: OwnTests,
-    pub(crate) most: Load,
+    /// What is much for it, up and down.
+    pub(crate) scales: [Scale; 2],
 }
 
 impl LineWatch {
@@ -54,16 +52,14 @@ impl LineWatch {
             down_trains: CapacityWatch::of_trains(),
             loads: Deque::new(),
             tests: OwnTests::new(),
-            most: Load {
-                up_bps: 0,
-                down_bps: 0,
-            },
+            scales: [Scale::new(); 2],
         }
     }
 
     pub(crate) fn load(&mut self, at: Monotonic, load: Load) {
-        self.most.up_bps = self.most.up_bps.max(load.up_bps);
-        self.most.down_bps = self.most.down_bps.max(load.down_bps);
+        let [up, down] = &mut self.scales;
+        up.add(load.up_bps);
+        down.add(load.down_bps);
         if self.loads.is_full() {
             self.loads.pop_front();
         }
@@ -82,8 +78,8 @@ impl LineWatch {
         let Some(load) = most else {
             return Busy::Unknown;
         };
-        let much = |now: u64, most: u64| now >= LEAST_BPS.max(most / PART);
-        if much(load.up_bps, self.most.up_bps) || much(load.down_bps, self.most.down_bps) {
+        let [up, down] = &self.scales;
+        if up.is_load(load.up_bps) || down.is_load(load.down_bps) {
             Busy::Loaded(load.up_bps, load.down_bps)
         } else {
             Busy::Idle
@@ -97,11 +93,13 @@ impl LineWatch {
         c: &Capacity,
         t: &Thresholds,
     ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
+        self.measured(c);
         self.capacity_watch(c).step(c, local_ns, t)
     }
 
     /// A measured capacity of before: see [`CapacityWatch::learn`].
     pub(crate) fn past_capacity(&mut self, local_ns: Option<u64>, c: &Capacity, t: &Thresholds) {
+        self.measured(c);
         self.capacity_watch(c).learn(c, local_ns, t);
     }
 
@@ -116,6 +114,13 @@ impl LineWatch {
         } = self;
         for watch in [up, down, up_trains, down_trains] {
             watch.end_past();
+        }
+    }
+
+    /// What is much for it goes by what it can in the long run, not by what passes in a train.
+    const fn measured(&mut self, c: &Capacity) {
+        if !c.by_train {
+            self.scales[!c.up as usize].measured(c.rate_bps);
         }
     }
 

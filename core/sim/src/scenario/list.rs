@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 38] = [
+pub const ALL: [(&str, Make); 40] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -39,6 +39,8 @@ pub const ALL: [(&str, Make); 38] = [
     ("outages_pings_only", access::outages_pings_only),
     ("bufferbloat_up", access::bufferbloat_up),
     ("bufferbloat_down", access::bufferbloat_down),
+    ("bufferbloat_rush", access::bufferbloat_rush),
+    ("bufferbloat_flood", access::bufferbloat_flood),
     ("spike_idle_up", access::spike_idle_up),
     ("spike_unknown_down", access::spike_unknown_down),
     ("jitter_up", access::jitter_up),

@@ -22,6 +22,7 @@ use heapless::Deque;
 
 use super::input::{Load, Probe, SeriesFacts};
 use super::line::LineWatch;
+use crate::household::Scale;
 use crate::sample::Status;
 use crate::time::Monotonic;
 use buffer::BufferWatch;
@@ -228,14 +229,14 @@ impl CableWatch {
     }
 
     /// Once a second, when all probes up to `now` have been seen: judges the one that is old enough.
-    /// `was_dead` says whether it was part of an outage, `load` what the line carried in it, and `most`
-    /// the most it was seen to carry.
+    /// `was_dead` says whether it was part of an outage, `load` what the line carried in it, and `scales`
+    /// what is much for it, up and down.
     pub(crate) fn each_second(
         &mut self,
         now: Monotonic,
         was_dead: impl Fn(Monotonic, Monotonic) -> bool,
         load: impl Fn(u64) -> Option<Load>,
-        most: Load,
+        scales: &[Scale; 2],
     ) {
         let Some(second) = (now.as_nanos() / S).checked_sub(LATER) else {
             return;
@@ -245,7 +246,7 @@ impl CableWatch {
         let from = Monotonic::from_nanos(second * S);
         let is_there = b.number == second && b.losses.small + b.losses.large > 0;
         let is_good = is_there && !was_dead(from, from.saturating_add(S));
-        self.judge(second, is_good.then_some(b), load(second), most);
+        self.judge(second, is_good.then_some(b), load(second), scales);
 
         let over = now.saturating_since(since) >= HOUR_NS;
         let wait_ns = if self.is_told {
@@ -259,10 +260,16 @@ impl CableWatch {
         }
     }
 
-    fn judge(&mut self, second: u64, bucket: Option<Bucket>, load: Option<Load>, most: Load) {
-        let much = |bps: u64, most: u64| bps >= LEAST_BPS.max((FULL * most as f64) as u64);
-        let some = |bps: u64, most: u64| bps >= LEAST_BPS.max(most / 4);
-        let full = load.filter(|l| much(l.up_bps, most.up_bps));
+    fn judge(
+        &mut self,
+        second: u64,
+        bucket: Option<Bucket>,
+        load: Option<Load>,
+        scales: &[Scale; 2],
+    ) {
+        let [up, down] = scales;
+        let full_bps = LEAST_BPS.max((FULL * up.most_bps() as f64) as u64);
+        let full = load.filter(|l| l.up_bps >= full_bps);
         self.buffer.step(
             bucket
                 .zip(full)
@@ -275,8 +282,7 @@ impl CableWatch {
                     in_rows: b.in_rows,
                 }),
         );
-        let loaded =
-            load.is_some_and(|l| some(l.up_bps, most.up_bps) || some(l.down_bps, most.down_bps));
+        let loaded = load.is_some_and(|l| up.is_load(l.up_bps) || down.is_load(l.down_bps));
         let idle = bucket.map(|b| b.losses).filter(|_| !loaded);
         if let Some(l) = idle {
             let probes = u64::from(l.small + l.large);
@@ -335,7 +341,7 @@ pub(crate) fn each_second(line: &mut LineWatch, now: Monotonic) {
         cable,
         outages,
         loads,
-        most,
+        scales,
         ..
     } = line;
     let load = |second: u64| {
@@ -344,5 +350,5 @@ pub(crate) fn each_second(line: &mut LineWatch, now: Monotonic) {
         let within = |(at, _): &&(Monotonic, Load)| (from + 1..=to).contains(&at.as_nanos());
         loads.iter().find(within).map(|(_, l)| *l)
     };
-    cable.each_second(now, |from, to| outages.touch(from, to), load, *most);
+    cable.each_second(now, |from, to| outages.touch(from, to), load, scales);
 }

@@ -222,6 +222,42 @@ pub(super) fn bufferbloat_up(rng: &mut ChaCha8Rng) -> Scenario {
     s
 }
 
+/// What a host sends as an upload begins: far more than the line lets through, for so long.
+fn rush(s: &mut Scenario, from: u64, long: u64) {
+    let load = Load {
+        up_bps: 120_000_000,
+        down_bps: 300_000,
+    };
+    s.loads.push((0, from, from + long, load));
+}
+
+/// Each upload begins with a second in which far more is sent than passes.
+pub(super) fn bufferbloat_rush(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::Bufferbloat;
+    let mut at = 12 * MINUTE;
+    for _ in 0..4 {
+        rush(&mut s, at + S / 4, S / 2);
+        at = bloat(rng, &mut s, at, Direction::Up, 240 * MS) + between(rng, 6 * MINUTE, 8 * MINUTE);
+        at -= at % S;
+    }
+    s
+}
+
+/// Something floods the line upward for a while, and most of that is lost; it was measured what passes.
+/// Uploads after it are uploads.
+pub(super) fn bufferbloat_flood(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::Bufferbloat;
+    let mut at = 12 * MINUTE;
+    rush(&mut s, at, 20 * S);
+    s.capacities.push((0, at + 6 * S, true, 10_000_000));
+    for _ in 0..3 {
+        at = bloat(rng, &mut s, at, Direction::Up, 240 * MS) + between(rng, 6 * MINUTE, 8 * MINUTE);
+    }
+    s
+}
+
 pub(super) fn bufferbloat_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
     s.cause = Cause::Bufferbloat;

@@ -113,7 +113,9 @@ impl RateWatch {
 
     /// The share over the last `seconds`.
     pub(crate) fn last(&mut self, now: Monotonic, seconds: u64) -> Rate {
-        self.window.last(now, seconds)
+        let mut rate = self.window.last(now, seconds);
+        rate.clustering = rate.clustering.max(self.hits_each);
+        rate
     }
 
     /// Hits per ns that are nothing unusual.
@@ -176,8 +178,7 @@ impl RateWatch {
             if seconds > 60 && !is_minute(now) {
                 continue;
             }
-            let mut rate = self.window.last(now, seconds);
-            rate.clustering = rate.clustering.max(self.hits_each);
+            let mut rate = self.last(now, seconds);
             if seconds < self.over_s {
                 rate.all = self.window.last(now, seconds + SETTLING_S).all;
                 if rate.all < LEAST_IN_SHORT {
@@ -276,6 +277,21 @@ mod tests {
         };
         assert!(raised(1.0, 9) && !raised(2.0, 9));
         assert!(raised(2.0, 60));
+    }
+
+    /// What series are compared by knows it, too: twelve hits of sixty may be six of thirty.
+    #[test]
+    fn a_rate_that_is_compared_is_no_surer_than_one_that_is_told() {
+        let bounds = |each: f64| {
+            let mut watch = RateWatch::new(0.05, 1.0, 10, S).hits_each(each);
+            for s in 0..60u64 {
+                let now = Monotonic::from_nanos(s * S);
+                watch.add(now, now, s % 5 == 0);
+            }
+            watch.last(Monotonic::from_nanos(59 * S), 60).bounds(Z95)
+        };
+        assert_eq!(bounds(2.0), super::super::chance::wilson(6.0, 30.0, Z95));
+        assert!(bounds(1.0).0 > bounds(2.0).0);
     }
 
     /// Ten pings of which half are lost, in pairs that are far apart, prove little.

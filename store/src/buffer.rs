@@ -8,7 +8,7 @@ use bufferbane_core::sample::{Sample, Status};
 use bufferbane_core::stats::summary::Summary;
 
 use crate::floors::Floors;
-use crate::tables::MINUTE_NS;
+use crate::tables::{HOUR_NS, MINUTE_NS};
 
 /// Samples younger than this may still be joined by an older one: the probers' longest time-out.
 pub(crate) const HOLD_BACK_NS: u64 = 13_000_000_000;
@@ -21,9 +21,10 @@ const BLOCK_SAMPLES: usize = 1024;
 
 const _: () = assert!(BLOCK_SAMPLES <= MAX_BLOCK_SAMPLES);
 
-/// Minutes are rolled up so many at a time, unless they have many samples: each commit with rows of
-/// minutes writes a page for each series anew, and until then a reader sums up the samples themselves.
-const ROLLED_AT_ONCE_NS: u64 = 10 * MINUTE_NS;
+/// Minutes of an hour are rolled up at once while fewer samples than this wait, and ten minutes where fewer
+/// than a block do: each commit with rows of minutes writes a page for each series anew, and until then a
+/// reader sums up the samples themselves.
+const FEW_SAMPLES: usize = 400;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -205,10 +206,10 @@ impl Buffer {
         // Those that are not rolled up stay in memory, sealed or not.
         let rolled = |s: &Sample| s.sent.as_nanos() < self.rolled_until_ns;
         let waiting = self.samples.len() - self.samples.partition_point(rolled);
-        let step = if waiting < BLOCK_SAMPLES {
-            ROLLED_AT_ONCE_NS
-        } else {
-            MINUTE_NS
+        let step = match waiting {
+            ..FEW_SAMPLES => HOUR_NS,
+            FEW_SAMPLES..BLOCK_SAMPLES => 10 * MINUTE_NS,
+            _ => MINUTE_NS,
         };
         self.rolled_until_ns.max(mature - mature % step)
     }

@@ -11,7 +11,7 @@ use crate::waiting::Waiting;
 
 /// Rows of changes since the whole was written may take so many bytes, or as many as that did, before
 /// the whole is written again.
-const CHANGES_BYTES: usize = 128 << 10;
+const CHANGES_BYTES: usize = 256 << 10;
 
 /// The rows of the tail in the file.
 #[derive(Clone, Copy, Debug)]
@@ -283,10 +283,10 @@ mod tests {
         let ids = [w.series(&info("a")), w.series(&info("b"))];
         let (mut most_rows, mut fewest_after) = (0, u64::MAX);
         let mut expected = Vec::new();
-        for minute in 0..120 {
+        for minute in 0..240 {
             for at in minute * 300..minute * 300 + 300 {
                 // The second series is silent in the end.
-                for id in ids.iter().take(if minute < 90 { 2 } else { 1 }) {
+                for id in ids.iter().take(if minute < 180 { 2 } else { 1 }) {
                     let s = sample(at, at * S / 5, at % 50 == 7);
                     w.record(*id, s);
                     expected.push((*id, s));

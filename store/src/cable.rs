@@ -228,7 +228,7 @@ impl Reader {
     pub fn cable(&self, from_ns: i64, to_ns: i64) -> Result<Vec<CableReading>, StoreError> {
         let mut rows = Vec::new();
         let begin_ns = from_ns.saturating_sub(LONGEST_NS);
-        self.each_line_row(CABLE, None, begin_ns, to_ns, |since_ns, _, bytes| {
+        self.each_line_row(CABLE, begin_ns, to_ns, |since_ns, _, bytes| {
             let row: Stored = from_json(bytes)?;
             let until_ns = since_ns.saturating_add_unsigned(row.lasted_ns);
             if until_ns > from_ns {

@@ -1,19 +1,19 @@
-//! What lines carried, and what they were found able to carry.
+//! What lines were found able to carry.
 
 use std::collections::BTreeMap;
 
-use bufferbane_core::household::{MAX_ENCODED_MINUTE, Minute};
+use bufferbane_core::household::Minute;
 use bufferbane_core::time::Monotonic;
-use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
+use redb::{TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::cable::Stored;
 use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
+use crate::hours;
 use crate::model::Direction;
 use crate::reader::Reader;
-use crate::tables::{CABLE, CAPACITY, LOAD, LineTime};
-use crate::waiting::{self, For, Waiting};
+use crate::tables::{CABLE, CAPACITY, LOAD, LOAD_HOURS, LineTime};
 use crate::writer::Writer;
 
 /// How a capacity was found.
@@ -45,26 +45,11 @@ pub struct Capacity {
     pub confidence: f64,
 }
 
-/// A minute of load as it lies in the file.
-#[derive(Clone, Copy, Debug)]
-pub struct StoredMinute<'a>(&'a [u8]);
-
-impl StoredMinute<'_> {
-    /// Adds it to others: much faster than one after the other as a [`Minute`] of its own.
-    ///
-    /// # Errors
-    /// When it is damaged; what is in `sum` then is of no use.
-    pub fn add_to(self, sum: &mut Minute) -> Result<(), StoreError> {
-        sum.merge_encoded(self.0)
-            .ok_or_else(|| StoreError::Damaged("a minute of load is damaged".into()))
-    }
-}
-
 /// What waits for the next commit.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     capacities: Vec<(u64, Capacity)>,
-    minutes: Vec<(u64, String, Minute)>,
+    pub(crate) minutes: Vec<(u64, String, Minute)>,
     /// By begin, interface and kind.
     pub(crate) cables: BTreeMap<(u64, String), Stored>,
 }
@@ -82,23 +67,6 @@ impl Pending {
         }
         Ok(())
     }
-
-    /// The minutes of load, as rows.
-    pub(crate) fn waiting(&self, boot: u32) -> impl Iterator<Item = Result<Waiting, StoreError>> {
-        let mut bytes = vec![0; MAX_ENCODED_MINUTE];
-        self.minutes.iter().map(move |(begin, interface, minute)| {
-            let len = minute
-                .encode(&mut bytes)
-                .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
-            Ok(Waiting {
-                table: For::Load,
-                boot,
-                at_ns: *begin,
-                interface: interface.clone(),
-                value: bytes[..len].to_vec(),
-            })
-        })
-    }
 }
 
 impl Writer {
@@ -106,12 +74,6 @@ impl Writer {
     pub fn capacity(&mut self, at: Monotonic, capacity: Capacity) {
         let rows = &mut self.pending_lines().capacities;
         rows.push((at.as_nanos(), capacity));
-    }
-
-    /// Records what a line carried in the minute of this boot that begins at `begin`.
-    pub fn load_minute(&mut self, begin: Monotonic, interface: &str, minute: Minute) {
-        let rows = &mut self.pending_lines().minutes;
-        rows.push((begin.as_nanos(), interface.to_owned(), minute));
     }
 }
 
@@ -122,76 +84,41 @@ impl Reader {
     /// When the file cannot be read.
     pub fn capacities(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(i64, Capacity)>, StoreError> {
         let mut rows = Vec::new();
-        self.each_line_row(CAPACITY, None, from_ns, to_ns, |at, _, bytes| {
+        self.each_line_row(CAPACITY, from_ns, to_ns, |at, _, bytes| {
             rows.push((at, from_json(bytes)?));
             Ok(())
         })?;
         Ok(rows)
     }
 
-    /// What lines carried: each minute that begins in `[from, to)` of wall time, ns since 1970, with
-    /// its interface, in order.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or `each` fails.
-    pub fn load_minutes(
-        &self,
-        from_ns: i64,
-        to_ns: i64,
-        mut each: impl FnMut(i64, &str, StoredMinute<'_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.each_line_row(
-            LOAD,
-            Some(For::Load),
-            from_ns,
-            to_ns,
-            |at, interface, bytes| each(at, interface, StoredMinute(bytes)),
-        )
-    }
-
     pub(crate) fn each_line_row(
         &self,
         table: TableDefinition<'_, LineTime<'static>, &'static [u8]>,
-        waiting: Option<For>,
         from_ns: i64,
         to_ns: i64,
         mut each: impl FnMut(i64, &str, &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let tx: ReadTransaction = self.read()?;
-        let table = match tx.open_table(table) {
-            Ok(table) => table,
-            // An earlier version did not make it.
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            Err(e) => return Err(e.into()),
-        };
-        let waiting = match waiting {
-            Some(table) => waiting::read(&tx, table)?,
-            None => BTreeMap::new(),
+        let tx = self.read()?;
+        // An earlier version did not make it.
+        let Some(table) = hours::open(&tx, table)? else {
+            return Ok(());
         };
         for s in self.time_map().clip(from_ns, to_ns) {
-            let late = waiting.range(waiting::keys(&s));
-            // A row that waits replaces the one with its key.
-            let first = late.clone().next().map_or(u64::MAX, |(key, _)| key.1);
             for row in table.range((s.boot, s.from_ns, "")..(s.boot, s.to_ns, ""))? {
                 let (key, bytes) = row?;
                 let (_, at, which) = key.value();
-                if at < first || !waiting.contains_key(&(s.boot, at, which.to_owned())) {
-                    each(s.wall_ns(at), which, bytes.value())?;
-                }
-            }
-            for ((_, at, which), bytes) in late {
-                each(s.wall_ns(*at), which, bytes)?;
+                each(s.wall_ns(at), which, bytes.value())?;
             }
         }
         Ok(())
     }
 }
 
-/// Gives up rows of all three tables: those of each boot before its instant, ns since boot. Says whether
-/// there were any.
+/// Gives up rows of all these tables: those of each boot before its instant, ns since boot, and the sums of
+/// hours that any of them was in. Says whether there were any.
 pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
     let mut any = false;
-    for table in [CAPACITY, LOAD, CABLE] {
+    for table in [CAPACITY, LOAD, LOAD_HOURS, CABLE] {
         let mut table = tx.open_table(table)?;
         for (boot, end) in ends {
             table.retain_in((*boot, 0, "")..(*boot, *end, ""), |_, _| {

@@ -10,7 +10,8 @@ use redb::{Database, ReadableDatabase};
 use crate::error::{OpenError, StoreError};
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH,
-    HOURS, LOAD, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA, SERIES, TAIL, TESTS,
+    HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA, SERIES,
+    TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -246,8 +247,10 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(EVENTS)?;
     tx.open_table(TESTS)?;
     tx.open_table(HEALTH)?;
+    tx.open_table(HEALTH_HOURS)?;
     tx.open_table(CAPACITY)?;
     tx.open_table(LOAD)?;
+    tx.open_table(LOAD_HOURS)?;
     tx.open_table(CABLE)?;
     tx.open_table(PATHS)?;
     tx.open_table(ESCALATIONS)?;

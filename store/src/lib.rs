@@ -16,6 +16,9 @@ mod floors;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
+mod hours;
+mod load;
 mod loadtest;
 mod model;
 mod paths;
@@ -33,9 +36,11 @@ mod waiting;
 mod writer;
 
 pub use cable::CableReading;
-pub use capacity::{Capacity, Method, StoredMinute};
+pub use capacity::{Capacity, Method};
 pub use error::{OpenError, StoreError};
 pub use file::compact;
+pub use health::HealthSum;
+pub use load::StoredLoad;
 pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust, by_reason,

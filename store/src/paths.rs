@@ -237,7 +237,7 @@ impl Reader {
     pub fn paths(&self, from_ns: i64, to_ns: i64) -> Result<Vec<KnownPath>, StoreError> {
         let mut rows = Vec::new();
         // A way may have been first seen long before: there are few rows.
-        self.each_line_row(PATHS, None, i64::MIN, to_ns, |first_ns, _, bytes| {
+        self.each_line_row(PATHS, i64::MIN, to_ns, |first_ns, _, bytes| {
             let row: StoredPath = from_json(bytes)?;
             let last_ns = first_ns.saturating_add_unsigned(row.lasted_ns);
             if last_ns >= from_ns {
@@ -259,7 +259,7 @@ impl Reader {
     /// When the file cannot be read.
     pub fn escalations(&self, from_ns: i64, to_ns: i64) -> Result<Vec<Escalation>, StoreError> {
         let mut rows = Vec::new();
-        self.each_line_row(ESCALATIONS, None, from_ns, to_ns, |at_ns, _, bytes| {
+        self.each_line_row(ESCALATIONS, from_ns, to_ns, |at_ns, _, bytes| {
             let look = from_json(bytes)?;
             rows.push(Escalation { at_ns, look });
             Ok(())

@@ -12,13 +12,12 @@ use crate::error::{OpenError, StoreError};
 use crate::file::{open_database, open_read_only};
 use crate::floors::{self, Floors};
 use crate::loadtest::{LoadTest, TestId};
-use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
+use crate::model::{Event, EventId, SeriesId, SeriesInfo, Trust};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HEALTH, HOURS, MINUTES, SERIES, TAIL, TESTS, WHOLE_TAIL,
+    ANCHORS, BLOCKS, BOOTS, EVENTS, FLOORS, HOURS, MINUTES, SERIES, TAIL, TESTS, WHOLE_TAIL,
 };
 use crate::tail::{self, Form, Tail, Wanted};
 use crate::timemap::{Anchor, Segment, TimeMap};
-use crate::waiting::{self, For};
 
 /// Longer than any test, ns: so far apart may those be that overlap.
 const OVERLAP_NS: u64 = 3_600_000_000_000;
@@ -307,36 +306,6 @@ impl Reader {
             }
         }
         Ok(tests)
-    }
-
-    /// The daemon's own health: each row, of a minute that ends in `[from, to)` of wall time, with its
-    /// end, ns since 1970.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn each_health(
-        &self,
-        from_ns: i64,
-        to_ns: i64,
-        mut each: impl FnMut(i64, Health),
-    ) -> Result<(), StoreError> {
-        let tx = self.read()?;
-        let table = tx.open_table(HEALTH)?;
-        let waiting = waiting::read(&tx, For::Health)?;
-        for s in self.map.clip(from_ns, to_ns) {
-            for row in table.range((s.boot, s.from_ns)..(s.boot, s.to_ns))? {
-                let (key, json) = row?;
-                let at = key.value().1;
-                if !waiting.contains_key(&(s.boot, at, String::new())) {
-                    each(s.wall_ns(at), from_json(json.value())?);
-                }
-            }
-            // Those of a boot are younger than what is in the table, or replace it.
-            for ((_, at, _), json) in waiting.range(waiting::keys(&s)) {
-                each(s.wall_ns(*at), from_json(json)?);
-            }
-        }
-        Ok(())
     }
 
     /// Reads everything there is, and decodes it.

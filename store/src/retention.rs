@@ -11,7 +11,9 @@ use crate::capacity;
 use crate::error::StoreError;
 use crate::model::Trust;
 use crate::paths;
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HOUR_NS, HOURS, MINUTES, SeriesTime};
+use crate::tables::{
+    ANCHORS, BLOCKS, BOOTS, FLOORS, HEALTH, HEALTH_HOURS, HOUR_NS, HOURS, MINUTES, SeriesTime,
+};
 use crate::timemap::{Anchor, TimeMap};
 use crate::writer::Writer;
 use crate::writer::rollups::complete_hour;
@@ -384,15 +386,18 @@ fn forget_floors(
     Ok(())
 }
 
-/// Gives up the daemon's health in each boot before its instant. Says whether there was any.
+/// Gives up the daemon's health in each boot before its instant, and the sums of hours that any of it was
+/// in. Says whether there was any.
 fn forget_health(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
-    let mut health = tx.open_table(HEALTH)?;
     let mut any = false;
-    for (boot, end) in ends {
-        health.retain_in((*boot, 0)..(*boot, *end), |_, _| {
-            any = true;
-            false
-        })?;
+    for table in [HEALTH, HEALTH_HOURS] {
+        let mut health = tx.open_table(table)?;
+        for (boot, end) in ends {
+            health.retain_in((*boot, 0)..(*boot, *end), |_, _| {
+                any = true;
+                false
+            })?;
+        }
     }
     Ok(any)
 }

@@ -3,7 +3,7 @@
 use redb::{ConcurrencyMode, TableDefinition};
 
 /// Version of everything below; a file with a larger one is refused.
-pub(crate) const SCHEMA: u64 = 6;
+pub(crate) const SCHEMA: u64 = 7;
 
 /// Bytes of page cache: more makes nothing faster here.
 pub(crate) const CACHE_BYTES: usize = 2 << 20;
@@ -49,6 +49,10 @@ pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(crate) const TESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tests");
 /// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.
 pub(crate) const HEALTH: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("health");
+/// (boot, begin of the hour) → `HealthSum` of all minutes that end in it. Files of schema 6 and older have
+/// none.
+pub(crate) const HEALTH_HOURS: TableDefinition<'_, (u32, u64), &[u8]> =
+    TableDefinition::new("health_1h");
 
 /// What lines were found to carry: `Capacity` as JSON, by interface and direction. Older files lack
 /// the table.
@@ -57,6 +61,9 @@ pub(crate) const CAPACITY: TableDefinition<'_, LineTime<'static>, &[u8]> =
 /// What lines carried: a minute, by its begin and the interface. Older files lack the table.
 pub(crate) const LOAD: TableDefinition<'_, LineTime<'static>, &[u8]> =
     TableDefinition::new("load_1m");
+/// Those minutes added up, by the begin of the hour and the interface. Files of schema 6 and older have none.
+pub(crate) const LOAD_HOURS: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("load_1h");
 
 /// What lines showed of what cables do: `Stored` of `cable.rs` as JSON, by its begin, the interface and
 /// the kind. Older files lack the table.

@@ -95,6 +95,8 @@ impl Waiting {
 
 /// Boot, ns since boot, interface.
 pub(crate) type Key = (u32, u64, String);
+/// Rows by their keys.
+pub(crate) type Rows = BTreeMap<Key, Vec<u8>>;
 
 /// The keys of a stretch of a boot.
 pub(crate) fn keys(s: &Segment) -> Range<Key> {
@@ -102,7 +104,7 @@ pub(crate) fn keys(s: &Segment) -> Range<Key> {
 }
 
 /// Those that wait for `table`.
-pub(crate) fn read(tx: &ReadTransaction, table: For) -> Result<BTreeMap<Key, Vec<u8>>, StoreError> {
+pub(crate) fn read(tx: &ReadTransaction, table: For) -> Result<Rows, StoreError> {
     let mut waiting = BTreeMap::new();
     match tx.open_table(TAIL) {
         Ok(rows) => {

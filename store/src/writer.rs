@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bufferbane_core::clock::Update;
+use bufferbane_core::household::Minute;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::time::Monotonic;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -19,6 +20,7 @@ use crate::codec::to_json;
 use crate::error::{OpenError, StoreError};
 use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_panics};
 use crate::floors::{Floors, Recent};
+use crate::load;
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::paths;
@@ -108,7 +110,9 @@ impl Pending {
                 value: to_json(row)?,
             })
         });
-        health.chain(self.lines.waiting(boot)).collect()
+        let minutes = self.lines.minutes.iter();
+        let load = minutes.map(|(begin, line, m)| load::waiting(boot, *begin, line, m));
+        health.chain(load).collect()
     }
 }
 
@@ -276,9 +280,12 @@ impl Writer {
         }
     }
 
-    /// Records the daemon's own health over the minute that ends at `now`.
-    pub fn health(&mut self, now: Monotonic, health: Health) {
-        self.pending.health.push((now.as_nanos(), health));
+    pub(crate) const fn pending_health(&mut self) -> &mut Vec<(u64, Health)> {
+        &mut self.pending.health
+    }
+
+    pub(crate) const fn pending_load(&mut self) -> &mut Vec<(u64, String, Minute)> {
+        &mut self.pending.lines.minutes
     }
 
     pub(crate) const fn pending_lines(&mut self) -> &mut capacity::Pending {

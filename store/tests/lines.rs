@@ -9,7 +9,7 @@ use bufferbane_core::household::{Household, Minute, Seen};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{
     Capacity, Direction, Escalation, EventId, KnownPath, Look, Method, Path as Way, PathEnd,
-    PathHop, Reader, Retention, Trust,
+    PathHop, Reader, Retention, Trust, Window,
 };
 use common::{S, START_WALL_NS, writer};
 
@@ -52,10 +52,10 @@ type Minutes = Vec<(i64, String, Minute)>;
 fn read(path: &Path) -> (Vec<(i64, Capacity)>, Minutes) {
     let r = Reader::open(path).unwrap();
     let mut minutes = Minutes::new();
-    r.load_minutes(i64::MIN, i64::MAX, |at, interface, minute| {
+    r.load(Window::Minute, i64::MIN, i64::MAX, |interface, minute| {
         let mut whole = Minute::new();
         minute.add_to(&mut whole)?;
-        minutes.push((at, interface.to_owned(), whole));
+        minutes.push((minute.from_ns, interface.to_owned(), whole));
         Ok(())
     })
     .unwrap();

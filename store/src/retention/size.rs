@@ -5,8 +5,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 
 use crate::error::StoreError;
 use crate::tables::{
-    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HOURS, LOAD, MINUTES, PATHS,
-    SeriesTime, TESTS,
+    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD,
+    LOAD_HOURS, MINUTES, PATHS, SeriesTime, TESTS,
 };
 
 /// Stretches of a table of which rows are looked at.
@@ -75,8 +75,10 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     used += of_rows(tx, EVENTS)?;
     used += of_rows(tx, TESTS)?;
     used += of_rows(tx, HEALTH)?;
+    used += of_rows(tx, HEALTH_HOURS)?;
     used += of_rows(tx, CAPACITY)?;
     used += of_rows(tx, LOAD)?;
+    used += of_rows(tx, LOAD_HOURS)?;
     used += of_rows(tx, CABLE)?;
     Ok(used + paths_bytes(tx)?)
 }

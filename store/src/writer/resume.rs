@@ -10,6 +10,7 @@ use crate::buffer::Buffer;
 use crate::codec::{decode_block, from_json, to_json};
 use crate::error::StoreError;
 use crate::floors::Floors;
+use crate::hours;
 use crate::model::{Event, SeriesId, SeriesInfo};
 use crate::tables::{
     ANCHORS, BLOCKS, EVENTS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
@@ -47,9 +48,8 @@ impl Writer {
                 tail.take(tail::decode(row.value(), Form::Changes, Wanted::All)?)?;
             }
             let (parts, waiting) = tail.into_parts();
-            for row in &waiting {
-                row.put(&tx)?;
-            }
+            waiting.iter().try_for_each(|row| row.put(&tx))?;
+            hours::sum_up(&tx, waiting.iter(), true)?;
             for mut part in parts {
                 close_part(&tx, &mut part)?;
                 complete_last_hour(&tx, part.series, part.boot, u64::MAX)?;

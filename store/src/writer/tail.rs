@@ -4,6 +4,7 @@ use redb::WriteTransaction;
 
 use super::Writer;
 use crate::error::StoreError;
+use crate::hours;
 use crate::model::SeriesId;
 use crate::tables::TAIL;
 use crate::tail::{Change, encode};
@@ -67,9 +68,9 @@ impl Writer {
             }
         }
         while table.pop_first()?.is_some() {}
-        for row in self.waiting.iter().chain(fresh) {
-            row.put(tx)?;
-        }
+        let waited = || self.waiting.iter().chain(fresh);
+        waited().try_for_each(|row| row.put(tx))?;
+        hours::sum_up(tx, waited(), all)?;
         let row = if all {
             Vec::new()
         } else {
@@ -132,7 +133,7 @@ mod tests {
     use crate::tables::{META, WHOLE_TAIL};
     use crate::tail::{Form, Row, Tail, Wanted, decode, encode_whole};
     use crate::waiting::{self, For};
-    use crate::{Filter, Health, Reader, SeriesInfo, SeriesKind, Trust, WriterOptions};
+    use crate::{Filter, Health, Reader, SeriesInfo, SeriesKind, Trust, Window, WriterOptions};
 
     const S: u64 = 1_000_000_000;
 
@@ -350,10 +351,10 @@ mod tests {
             r.each_health(wall(from), wall(to), |at_ns, row| health.push((at_ns, row)))
                 .unwrap();
             let mut load = Vec::new();
-            r.load_minutes(wall(from), wall(to), |at_ns, interface, minute| {
+            r.load(Window::Minute, wall(from), wall(to), |interface, minute| {
                 let mut sum = Minute::new();
                 minute.add_to(&mut sum)?;
-                load.push((at_ns, interface.to_owned(), sum));
+                load.push((minute.from_ns, interface.to_owned(), sum));
                 Ok(())
             })
             .unwrap();
@@ -428,7 +429,7 @@ mod tests {
             assert!(tx.open_table(WHOLE_TAIL).is_err());
             assert!(tx.open_table(TAIL).unwrap().is_empty().unwrap());
             let meta = tx.open_table(META).unwrap();
-            assert_eq!(meta.get("schema").unwrap().unwrap().value(), 6);
+            assert_eq!(meta.get("schema").unwrap().unwrap().value(), 7);
         }
     }
 }

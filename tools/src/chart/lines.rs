@@ -1,13 +1,14 @@
 //! What uplinks carried, in as many columns as there are pixels for, and what they were found able to.
 
 use bufferbane_core::household::Minute;
-use bufferbane_store::{Capacity, Reader, StoreError, StoredMinute};
+use bufferbane_store::{Capacity, Reader, StoreError, StoredLoad, Window};
 
 use super::data::Levels;
 use crate::when::Range;
 
-/// Length of a minute of load, ns.
-const MINUTE_NS: i64 = 60_000_000_000;
+/// Columns at least this wide are filled from hours, ns; narrower ones from minutes, or what lies on the
+/// border of two would be told in the wrong one.
+const COARSE_NS: u64 = 6 * 3_600_000_000_000;
 
 /// One uplink over the range of a chart.
 #[derive(Debug)]
@@ -51,18 +52,18 @@ impl Line {
         }
     }
 
-    fn add(&mut self, column: u64, at_ns: i64, minute: StoredMinute<'_>) -> Result<(), StoreError> {
+    fn add(&mut self, column: u64, load: StoredLoad<'_>) -> Result<(), StoreError> {
         if self.open.as_ref().is_some_and(|o| o.column != column) {
             self.close();
         }
         let open = self.open.get_or_insert_with(|| Open {
             column,
-            from_ns: at_ns,
-            to_ns: at_ns,
+            from_ns: load.from_ns,
+            to_ns: load.to_ns,
             sum: Box::default(),
         });
-        open.to_ns = open.to_ns.max(at_ns.saturating_add(MINUTE_NS));
-        minute.add_to(&mut open.sum)
+        open.to_ns = open.to_ns.max(load.to_ns);
+        load.add_to(&mut open.sum)
     }
 
     fn close(&mut self) {
@@ -85,10 +86,14 @@ pub(crate) fn read(
 ) -> Result<Vec<Line>, StoreError> {
     let mut lines: Vec<Line> = Vec::new();
     let wide = (range.to_ns.abs_diff(range.from_ns) / pixels.max(1) as u64).max(1);
-    reader.load_minutes(range.from_ns, range.to_ns, |at_ns, interface, minute| {
-        let column = at_ns.abs_diff(range.from_ns) / wide;
-        place(&mut lines, interface, &is_wanted)
-            .map_or(Ok(()), |line| line.add(column, at_ns, minute))
+    let window = if wide < COARSE_NS {
+        Window::Minute
+    } else {
+        Window::Hour
+    };
+    reader.load(window, range.from_ns, range.to_ns, |interface, load| {
+        let column = load.from_ns.abs_diff(range.from_ns) / wide;
+        place(&mut lines, interface, &is_wanted).map_or(Ok(()), |line| line.add(column, load))
     })?;
     for (at_ns, capacity) in reader.capacities(range.from_ns, range.to_ns)? {
         if let Some(line) = place(&mut lines, &capacity.interface, &is_wanted) {

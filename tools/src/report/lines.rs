@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bufferbane_core::household::{Class, Minute, MinuteWay};
 use bufferbane_core::stats::histogram::Histogram;
-use bufferbane_store::{Reader, StoreError};
+use bufferbane_store::{Reader, StoreError, Window};
 use serde_json::{Value, json};
 
 use crate::args::Selection;
@@ -18,14 +18,19 @@ pub(crate) fn load(
 ) -> Result<Vec<Value>, StoreError> {
     // Each interface's minutes: how many, and what they come to.
     let mut lines: BTreeMap<String, (u64, Minute)> = BTreeMap::new();
-    reader.load_minutes(range.from_ns, range.to_ns, |_, interface, minute| {
-        if !is_wanted(selection, interface) {
-            return Ok(());
-        }
-        let (minutes, sum) = lines.entry(interface.to_owned()).or_default();
-        *minutes += 1;
-        minute.add_to(sum)
-    })?;
+    reader.load(
+        Window::Hour,
+        range.from_ns,
+        range.to_ns,
+        |interface, load| {
+            if !is_wanted(selection, interface) {
+                return Ok(());
+            }
+            let (minutes, sum) = lines.entry(interface.to_owned()).or_default();
+            *minutes += load.minutes;
+            load.add_to(sum)
+        },
+    )?;
     let one = |(interface, (minutes, sum)): (String, (u64, Minute))| {
         json!({
             "interface": interface,

@@ -1,0 +1,470 @@
+//! Sums of an hour of the rows that are there for every minute beside samples: `health` and `load_1m`. A
+//! month of minutes is tens of thousands of rows, each on a page that a cold file has to be waited for.
+//!
+//! The rows of an hour are sums of every minute of it that is in its table, or they are not there: of an
+//! hour that is still running, of one before schema 7, and of one some minutes of which were given up. What
+//! waits to get into its table ([`crate::waiting`]) is in no sum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use crate::codec::from_json;
+use crate::error::StoreError;
+use crate::health::HealthSum;
+use crate::load;
+use crate::tables::{HEALTH, HEALTH_HOURS, HOUR_NS, LOAD, LOAD_HOURS};
+use crate::timemap::Segment;
+use crate::waiting::{For, Rows, Waiting};
+
+/// A part of a stretch of time.
+pub(crate) enum Piece<T> {
+    /// A row of a whole hour.
+    Hour(T),
+    /// Where there are minutes only.
+    Minutes(Segment),
+}
+
+/// Hands out the parts of `s` in order: those of `hours`, each a begin (ns since boot) and a row of it, that
+/// lie in it as a whole and to which no row of `waiting` is to be added, and what is between them.
+pub(crate) fn walk<T>(
+    s: &Segment,
+    waiting: &Rows,
+    hours: impl Iterator<Item = Result<(u64, T), StoreError>>,
+    mut put: impl FnMut(Piece<T>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let part = |from_ns, to_ns| Segment {
+        from_ns,
+        to_ns,
+        ..*s
+    };
+    let mut at = s.from_ns;
+    for row in hours {
+        let (begin, row) = row?;
+        let end = begin.saturating_add(HOUR_NS);
+        let keys = (s.boot, begin, String::new())..(s.boot, end, String::new());
+        if end > s.to_ns || waiting.range(keys).next().is_some() {
+            continue;
+        }
+        if at < begin {
+            put(Piece::Minutes(part(at, begin)))?;
+        }
+        // There is a row for each interface.
+        at = end;
+        put(Piece::Hour(row))?;
+    }
+    if at < s.to_ns {
+        put(Piece::Minutes(part(at, s.to_ns)))?;
+    }
+    Ok(())
+}
+
+/// A table that earlier versions did not make.
+pub(crate) fn open<K: redb::Key + 'static>(
+    tx: &ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+) -> Result<Option<redb::ReadOnlyTable<K, &'static [u8]>>, StoreError> {
+    match tx.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sums up the hours of `rows`, which have just been put in their tables: those that are over, as a later
+/// minute of their boot is there, those that have sums already, and with `all` every one.
+pub(crate) fn sum_up<'a>(
+    tx: &WriteTransaction,
+    rows: impl Iterator<Item = &'a Waiting>,
+    all: bool,
+) -> Result<(), StoreError> {
+    let mut touched: BTreeMap<(bool, u32), BTreeSet<u64>> = BTreeMap::new();
+    for row in rows {
+        let of_boot = touched.entry((row.table == For::Load, row.boot));
+        of_boot.or_default().insert(row.at_ns - row.at_ns % HOUR_NS);
+    }
+    for ((is_load, boot), hours) in touched {
+        let (Some(first), Some(last)) = (hours.first().copied(), hours.last().copied()) else {
+            continue;
+        };
+        let before = if is_load {
+            last_load_before(tx, boot, first)?
+        } else {
+            last_health_before(tx, boot, first)?
+        };
+        let before = before.map(|at| at - at % HOUR_NS);
+        for hour in before.into_iter().chain(hours) {
+            // One that was over before has its sums, unless a later minute is the first to say so.
+            let is_due = |has: bool| {
+                if hour < first {
+                    !has
+                } else {
+                    all || hour < last || has
+                }
+            };
+            if is_load {
+                sum_up_load(tx, boot, hour, is_due)?;
+            } else {
+                sum_up_health(tx, boot, hour, is_due)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn last_health_before(
+    tx: &WriteTransaction,
+    boot: u32,
+    at: u64,
+) -> Result<Option<u64>, StoreError> {
+    let table = tx.open_table(HEALTH)?;
+    let last = table
+        .range((boot, 0)..(boot, at))?
+        .next_back()
+        .transpose()?;
+    Ok(last.map(|(key, _)| key.value().1))
+}
+
+fn last_load_before(tx: &WriteTransaction, boot: u32, at: u64) -> Result<Option<u64>, StoreError> {
+    let table = tx.open_table(LOAD)?;
+    let last = table
+        .range((boot, 0, "")..(boot, at, ""))?
+        .next_back()
+        .transpose()?;
+    Ok(last.map(|(key, _)| key.value().1))
+}
+
+fn sum_up_health(
+    tx: &WriteTransaction,
+    boot: u32,
+    hour: u64,
+    is_due: impl Fn(bool) -> bool,
+) -> Result<(), StoreError> {
+    let mut of_hours = tx.open_table(HEALTH_HOURS)?;
+    if !is_due(of_hours.get((boot, hour))?.is_some()) {
+        return Ok(());
+    }
+    let sum = || {
+        let mut sum = HealthSum::default();
+        for row in tx
+            .open_table(HEALTH)?
+            .range((boot, hour)..(boot, hour + HOUR_NS))?
+        {
+            let (key, json) = row?;
+            sum.add(key.value().1.cast_signed(), &from_json(json.value())?);
+        }
+        sum.encode()
+    };
+    match unless_damaged(sum())? {
+        Some(bytes) => of_hours.insert((boot, hour), bytes.as_slice())?,
+        None => of_hours.remove((boot, hour))?,
+    };
+    Ok(())
+}
+
+fn sum_up_load(
+    tx: &WriteTransaction,
+    boot: u32,
+    hour: u64,
+    is_due: impl Fn(bool) -> bool,
+) -> Result<(), StoreError> {
+    let mut of_hours = tx.open_table(LOAD_HOURS)?;
+    let there = (boot, hour, "")..(boot, hour + 1, "");
+    if !is_due(of_hours.range(there.clone())?.next().is_some()) {
+        return Ok(());
+    }
+    // Sums of all lines or of none: a reader takes an hour as a whole.
+    let sums = || {
+        let mut sums: BTreeMap<String, load::Hour> = BTreeMap::new();
+        let minutes = (boot, hour, "")..(boot, hour + HOUR_NS, "");
+        for row in tx.open_table(LOAD)?.range(minutes)? {
+            let (key, bytes) = row?;
+            let (_, at, interface) = key.value();
+            let sum = sums.entry(interface.to_owned()).or_default();
+            sum.add(at, bytes.value())?;
+        }
+        let encoded = sums
+            .into_iter()
+            .map(|(line, sum)| Ok((line, sum.encode()?)));
+        encoded.collect::<Result<Vec<_>, StoreError>>()
+    };
+    let sums = unless_damaged(sums())?;
+    of_hours.retain_in(there, |_, _| false)?;
+    for (interface, bytes) in sums.into_iter().flatten() {
+        of_hours.insert((boot, hour, interface.as_str()), bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+/// A minute that is damaged must not end recording: its hour has no sum, and whoever reads it is told.
+fn unless_damaged<T>(sum: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match sum {
+        Ok(sum) => Ok(Some(sum)),
+        Err(StoreError::Damaged(_)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bufferbane_core::household::{Class, Minute};
+    use bufferbane_core::stats::histogram::Histogram;
+    use bufferbane_core::time::Monotonic;
+    use proptest::prelude::*;
+    use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+
+    use super::*;
+    use crate::tables::META;
+    use crate::{
+        Health, OpenError, Reader, Retention, StoredLoad, Trust, Window, Writer, WriterOptions,
+    };
+
+    const S: u64 = 1_000_000_000;
+    const WALL_NS: i64 = 1_790_000_000 * 1_000_000_000;
+
+    fn writer(path: &Path, boot: &str) -> Writer {
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut w = Writer::open(path, options).unwrap();
+        let offset = if boot == "a" { 0 } else { 3_000_000 * S as i64 };
+        w.begin_boot(boot, Monotonic::ZERO, WALL_NS + offset, Trust::Disciplined)
+            .unwrap();
+        w
+    }
+
+    /// What is recorded of minute `n`, whose rows are large enough to be put in their tables now and then.
+    fn add(w: &mut Writer, n: u64, is_trouble: bool) {
+        let mut late = Histogram::new();
+        (1..=400).for_each(|i| late.add(i * i * 37 % 1_000_003 * (1 + n % 7)));
+        let mut health = Health {
+            cpu_ns: n,
+            wall_ns: 60 * S,
+            socket_drops: is_trouble.into(),
+            ..Health::default()
+        };
+        health.set_send_late(&late);
+        // Written a little after the minute's end.
+        w.health(
+            Monotonic::from_nanos(n * 60 * S + n % 900 * 1_000_000),
+            health,
+        );
+        for (line, interface) in ["eth0", "wwan0"].iter().enumerate() {
+            if n % 11 == 5 && line == 1 {
+                continue;
+            }
+            let mut minute = Minute::new();
+            minute.sees_household = n.is_multiple_of(3);
+            for i in 0..60 {
+                minute.up.add_rate((i * n * 7919) % 40_000_000);
+                minute
+                    .down
+                    .add_queue(Class::Full, i * i * n * 104_729 % 300_000_000);
+            }
+            minute.up.standing_s = (n % 60) as u32;
+            w.load_minute(Monotonic::from_nanos(n * 60 * S), interface, minute);
+        }
+    }
+
+    type Loads = BTreeMap<String, (u64, i64, i64, Minute)>;
+
+    fn loads(r: &Reader, window: Window, from: i64, to: i64) -> (Loads, usize) {
+        let (mut sums, mut rows) = (Loads::new(), 0);
+        r.load(window, from, to, |interface, load: StoredLoad<'_>| {
+            rows += 1;
+            let sum = sums
+                .entry(interface.to_owned())
+                .or_insert_with(|| (0, load.from_ns, load.to_ns, Minute::new()));
+            sum.0 += load.minutes;
+            sum.1 = sum.1.min(load.from_ns);
+            sum.2 = sum.2.max(load.to_ns);
+            load.add_to(&mut sum.3)
+        })
+        .unwrap();
+        (sums, rows)
+    }
+
+    /// By hours and by minutes the same; gives how many rows that took by hours and by minutes.
+    fn agree(path: &Path, from: i64, to: i64) -> (usize, usize) {
+        let r = Reader::open(path).unwrap();
+        let mut by_minutes: Option<HealthSum> = None;
+        r.each_health(from, to, |end_ns, row| {
+            by_minutes.get_or_insert_default().add(end_ns, &row);
+        })
+        .unwrap();
+        assert_eq!(r.health_sum(from, to).unwrap(), by_minutes);
+        let (by_hours, hours) = loads(&r, Window::Hour, from, to);
+        let (by_minutes, minutes) = loads(&r, Window::Minute, from, to);
+        assert_eq!(by_hours, by_minutes);
+        (hours, minutes)
+    }
+
+    fn everywhere(path: &Path) -> (usize, usize) {
+        let minute = 60 * S as i64;
+        for (from, to) in [(0, 50), (17, 400), (60, 120), (59, 181), (333, 334)] {
+            agree(path, WALL_NS + from * minute, WALL_NS + to * minute);
+        }
+        agree(path, i64::MIN, i64::MAX)
+    }
+
+    fn sums(path: &Path) -> (u64, u64) {
+        let db = Database::open(path).unwrap();
+        let tx = db.begin_read().unwrap();
+        (
+            tx.open_table(HEALTH_HOURS).unwrap().len().unwrap(),
+            tx.open_table(LOAD_HOURS).unwrap().len().unwrap(),
+        )
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Minutes(u64),
+        /// So many minutes nothing is recorded.
+        Pause(u64),
+        /// The last minute again, by a run that began within it.
+        Again,
+        Commit,
+        Crash,
+        Close,
+        Reboot,
+        Forget(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (1..90u64).prop_map(Step::Minutes),
+            2 => (1..200u64).prop_map(Step::Pause),
+            1 => Just(Step::Again),
+            4 => Just(Step::Commit),
+            1 => Just(Step::Crash),
+            1 => Just(Step::Close),
+            1 => Just(Step::Reboot),
+            1 => (1..300u64).prop_map(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn hours_say_what_their_minutes_say(steps in proptest::collection::vec(step(), 1..12)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("s.redb");
+            let (mut boot, mut at) = ("a", 1);
+            let mut w = writer(&path, boot);
+            for step in steps {
+                match step {
+                    Step::Minutes(count) => for _ in 0..count {
+                        at += 1;
+                        add(&mut w, at, at % 13 < 2);
+                        if at % 4 == 0 {
+                            w.commit().unwrap();
+                        }
+                    },
+                    Step::Pause(minutes) => at += minutes,
+                    Step::Again => add(&mut w, at, true),
+                    Step::Commit => drop(w.commit().unwrap()),
+                    Step::Crash => {
+                        drop(w);
+                        w = writer(&path, boot);
+                    }
+                    Step::Close => {
+                        w.close().unwrap();
+                        w = writer(&path, boot);
+                    }
+                    Step::Reboot => {
+                        w.close().unwrap();
+                        (boot, at) = ("b", 1);
+                        w = writer(&path, boot);
+                    }
+                    Step::Forget(minutes) => {
+                        let keep = Some(minutes * 60 * S);
+                        let retention = Retention {
+                            samples_ns: keep,
+                            minutes_ns: keep,
+                            hours_ns: keep,
+                            max_bytes: None,
+                        };
+                        let now = WALL_NS + (at * 60 * S) as i64;
+                        w.enforce_retention(&retention, now, Trust::Disciplined).unwrap();
+                    }
+                }
+                everywhere(&path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.redb");
+        let mut w = writer(&path, "a");
+        for n in 0..24 * 60 {
+            add(&mut w, n, n % 100 < 3);
+            w.commit().unwrap();
+        }
+        let (hours, minutes) = everywhere(&path);
+        assert!(minutes > 2600 && hours < 500, "{hours} {minutes}");
+        w.close().unwrap();
+        let (hours, minutes) = everywhere(&path);
+        assert!(minutes > 2600 && hours == 48, "{hours} {minutes}");
+        assert_eq!(sums(&path), (24, 48));
+        let copy = dir.path().join("copy.redb");
+        Reader::open(&path).unwrap().copy(&copy).unwrap();
+        assert_eq!(everywhere(&copy), (hours, minutes));
+
+        let db = Database::open(&path).unwrap();
+        let tx = db.begin_write().unwrap();
+        assert!(tx.delete_table(HEALTH_HOURS).unwrap() && tx.delete_table(LOAD_HOURS).unwrap());
+        tx.open_table(META).unwrap().insert("schema", 6).unwrap();
+        tx.commit().unwrap();
+        drop(db);
+        let (hours, minutes) = everywhere(&path);
+        assert_eq!(hours, minutes);
+        // What is recorded then is summed up, the hour that it begins in from all its minutes, and the one
+        // before.
+        let mut w = writer(&path, "a");
+        (24 * 60 - 10..26 * 60).for_each(|n| add(&mut w, n, false));
+        w.close().unwrap();
+        let (hours, minutes) = everywhere(&path);
+        assert!(hours < minutes - 2 * 3 * 55, "{hours} {minutes}");
+        assert_eq!(sums(&path), (4, 8));
+    }
+
+    #[test]
+    fn a_damaged_minute_ends_no_recording() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.redb");
+        let mut w = writer(&path, "a");
+        (0..200).for_each(|n| add(&mut w, n, false));
+        w.close().unwrap();
+        let db = Database::open(&path).unwrap();
+        let tx = db.begin_write().unwrap();
+        tx.open_table(LOAD)
+            .unwrap()
+            .insert((1, 7 * 60 * S, "eth0"), &[9, 9][..])
+            .unwrap();
+        tx.commit().unwrap();
+        drop(db);
+        let mut w = writer(&path, "a");
+        add(&mut w, 8, false);
+        (200..300).for_each(|n| add(&mut w, n, false));
+        w.close().unwrap();
+        assert_eq!(sums(&path), (5, 8));
+        let r = Reader::open(&path)
+            .map_err(|e: OpenError| e.to_string())
+            .unwrap();
+        let read = |from: i64| {
+            r.load(
+                Window::Hour,
+                WALL_NS + from * 60 * S as i64,
+                i64::MAX,
+                |_, load| load.add_to(&mut Minute::new()),
+            )
+        };
+        assert!(read(60).is_ok() && matches!(read(0), Err(StoreError::Damaged(_))));
+    }
+}

@@ -7,7 +7,7 @@ use super::data::Material;
 use super::frame::{Frame, Heading, Look, Swatch, subtitle};
 use super::scene::Scene;
 use super::tested::{Way, median, place, ways};
-use super::theme::{Rgb, mixed};
+use super::theme::{Rgb, TINT, mixed};
 use crate::fail::Fail;
 use crate::show::delay;
 
@@ -23,7 +23,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     if ways.is_empty() {
         return Ok(None);
     }
-    let tint = |direction| mixed(ink(look, direction), theme.background, 0.4);
+    let tint = |direction| mixed(ink(look, direction), theme.background, TINT);
     let mut legend = vec![(Swatch::Dot(theme.text), "median without load")];
     for (direction, name) in [
         (Direction::Up, "up under load: median to p99"),

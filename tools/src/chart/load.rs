@@ -10,7 +10,7 @@ use super::lines::{Line, Load};
 use super::queue::{mark, side};
 use super::scene::Scene;
 use super::tested::{median, rate_mark};
-use super::theme::mixed;
+use super::theme::{FAINT, STRONG, mixed};
 use crate::fail::Fail;
 use crate::loads::rate;
 use crate::show::plural;
@@ -34,15 +34,15 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     let paper = theme.background;
     let mut legend = vec![
         (
-            Swatch::Box(mixed(theme.up, paper, 0.75)),
+            Swatch::Box(mixed(theme.up, paper, STRONG)),
             "up: 95 of 100 seconds within",
         ),
-        (Swatch::Box(mixed(theme.up, paper, 0.35)), "busiest second"),
+        (Swatch::Box(mixed(theme.up, paper, FAINT)), "busiest second"),
         (
-            Swatch::Box(mixed(theme.down, paper, 0.75)),
+            Swatch::Box(mixed(theme.down, paper, STRONG)),
             "down: 95 of 100 within",
         ),
-        (Swatch::Box(mixed(theme.down, paper, 0.35)), "busiest"),
+        (Swatch::Box(mixed(theme.down, paper, FAINT)), "busiest"),
     ];
     let found = |method| {
         lines
@@ -115,7 +115,7 @@ fn half(
             mark(frame, left - 6.0, at, rate_mark(*v));
         }
     }
-    for (peaks, strength) in [(true, 0.35), (false, 0.75)] {
+    for (peaks, strength) in [(true, FAINT), (false, STRONG)] {
         for load in &line.loads {
             let Some(rates) = &load.rate[index] else {
                 continue;

@@ -4,7 +4,7 @@ use super::blank::unbroken;
 use super::data::{Column, Levels, Material, Track};
 use super::frame::{Frame, Heading, Look, Plot, SMALL, Swatch, event_legend, subtitle};
 use super::scene::{Anchor, Label, Scene};
-use super::theme::mixed;
+use super::theme::{FAINT, STRONG, mixed};
 use super::{axis::Scale, delay_mark};
 use crate::fail::Fail;
 use crate::show::delay;
@@ -29,15 +29,15 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     let paper = theme.background;
     let mut legend = vec![
         (
-            Swatch::Box(mixed(theme.up, paper, 0.75)),
+            Swatch::Box(mixed(theme.up, paper, STRONG)),
             "up: 95 of 100 within",
         ),
-        (Swatch::Box(mixed(theme.up, paper, 0.35)), "99 of 100"),
+        (Swatch::Box(mixed(theme.up, paper, FAINT)), "99 of 100"),
         (
-            Swatch::Box(mixed(theme.down, paper, 0.75)),
+            Swatch::Box(mixed(theme.down, paper, STRONG)),
             "down: 95 of 100 within",
         ),
-        (Swatch::Box(mixed(theme.down, paper, 0.35)), "99 of 100"),
+        (Swatch::Box(mixed(theme.down, paper, FAINT)), "99 of 100"),
         (Swatch::Line(theme.text), "median"),
         (Swatch::Box(theme.unmeasured), "not known"),
     ];
@@ -74,7 +74,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
             let level = |c: &Column| c.queue[direction].unwrap_or_default();
             let known: fn(&Column) -> bool = |c| c.queue[0].is_some();
             for run in unbroken(track, &track.fine, known) {
-                let levels: [(Level, f64); 2] = [(|l| l.p99, 0.35), (|l| l.p95, 0.75)];
+                let levels: [(Level, f64); 2] = [(|l| l.p99, FAINT), (|l| l.p95, STRONG)];
                 for (of, strength) in levels {
                     for c in run {
                         let (x0, x1) = (plot.x(c.from_ns), plot.x(c.to_ns));

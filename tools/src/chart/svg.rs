@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::scene::{Anchor, Label, Scene, Shape};
-use super::theme::Rgb;
+use super::theme::{Rgb, hex};
 
 /// Fonts as wide as the one that charts are laid out with; the last is what there is.
 const FONTS: &str = "Liberation Sans,Arial,Helvetica,sans-serif";
@@ -73,10 +73,6 @@ fn step(v: f64) -> i64 {
 fn steps([x0, y0, x1, y1]: [f64; 4]) -> [i64; 4] {
     let (x0, y0) = (step(x0), step(y0));
     [x0, y0, step(x1).max(x0 + 1), step(y1).max(y0 + 1)]
-}
-
-fn hex(c: Rgb) -> String {
-    format!("#{:02x}{:02x}{:02x}", c.0, c.1, c.2)
 }
 
 /// What is being written.

@@ -6,6 +6,13 @@ use bufferbane_store::Severity;
 /// Red, green, blue.
 pub(crate) type Rgb = (u8, u8, u8);
 
+/// Shares of an ink on the background: what is in front, what is behind it, and what a line is to stand out from.
+pub(crate) const STRONG: f64 = 0.75;
+/// See [`STRONG`].
+pub(crate) const FAINT: f64 = 0.35;
+/// See [`STRONG`].
+pub(crate) const TINT: f64 = 0.4;
+
 /// `share` of one colour on another.
 pub(crate) fn mixed(ink: Rgb, paper: Rgb, share: f64) -> Rgb {
     let part = |a: u8, b: u8| (f64::from(a) * share + f64::from(b) * (1.0 - share)).round() as u8;
@@ -14,6 +21,11 @@ pub(crate) fn mixed(ink: Rgb, paper: Rgb, share: f64) -> Rgb {
         part(ink.1, paper.1),
         part(ink.2, paper.2),
     )
+}
+
+/// As style sheets and SVG write it.
+pub(crate) fn hex(c: Rgb) -> String {
+    format!("#{:02x}{:02x}{:02x}", c.0, c.1, c.2)
 }
 
 /// The colours of one theme.
@@ -116,6 +128,42 @@ impl Theme {
         ],
     };
 
+    /// Every colour of a chart.
+    fn colors(&self) -> Vec<Rgb> {
+        let named = [
+            self.background,
+            self.text,
+            self.muted,
+            self.grid,
+            self.axis,
+            self.main,
+            self.band,
+            self.band_p99,
+            self.band_p95,
+            self.p95,
+            self.p99,
+            self.up,
+            self.down,
+            self.unknown,
+            self.unsent,
+            self.silent,
+            self.unmeasured,
+        ];
+        let shares = [STRONG, FAINT, TINT].into_iter();
+        let mixes = shares.flat_map(|s| [self.up, self.down].map(|c| mixed(c, self.background, s)));
+        named.into_iter().chain(self.heat).chain(mixes).collect()
+    }
+
+    /// Rules of a style sheet that give charts drawn in the light theme the colours of the dark one.
+    pub(crate) fn dark_rules() -> String {
+        let pairs = Self::LIGHT.colors().into_iter().zip(Self::DARK.colors());
+        let rule = |(light, dark)| {
+            let (light, dark) = (hex(light), hex(dark));
+            format!("[fill=\"{light}\"]{{fill:{dark}}}[stroke=\"{light}\"]{{stroke:{dark}}}\n")
+        };
+        pairs.map(rule).collect()
+    }
+
     /// The colour of an event.
     pub(crate) const fn severity(&self, severity: Severity) -> Rgb {
         match severity {
@@ -132,5 +180,18 @@ impl Theme {
             "dark" => Some(Self::DARK),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_light_colour_is_one_dark_one() {
+        let mut light = Theme::LIGHT.colors();
+        light.sort_unstable();
+        assert!(light.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(Theme::DARK.colors().len(), light.len());
     }
 }

@@ -7,7 +7,7 @@ use super::data::Material;
 use super::frame::{Frame, Heading, Look, Swatch, subtitle};
 use super::scene::Scene;
 use super::tested::{Way, median, place, rate_mark, ways};
-use super::theme::mixed;
+use super::theme::{TINT, mixed};
 use crate::fail::Fail;
 use crate::loads::rate;
 use crate::show::plural;
@@ -22,7 +22,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
     if ways.is_empty() {
         return Ok(None);
     }
-    let tint = |direction| mixed(ink(look, direction), theme.background, 0.4);
+    let tint = |direction| mixed(ink(look, direction), theme.background, TINT);
     let mut legend = Vec::new();
     for (direction, mean, spread) in [
         (

@@ -57,11 +57,13 @@ pub(crate) fn render(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-             style-src 'unsafe-inline'; script-src {2}\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n\
+             style-src 'unsafe-inline'; script-src {2}\">\n<title>{0}</title>\n<style>\n{STYLE}\
+             @media screen and (prefers-color-scheme: dark) {{\n{3}}}\n</style>\n\
              </head>\n<body>\n<main>\n<h1>{0}</h1>\n<p class=\"range\">{1}</p>\n",
             escape(&title),
             escape(&words::range(report, zone)),
-            explore::policy()
+            explore::policy(),
+            Theme::dark_rules()
         ),
     );
     facts(&mut page, report, zone);

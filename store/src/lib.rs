@@ -32,6 +32,7 @@ mod tables;
 mod tail;
 mod tentative;
 mod timemap;
+mod usage;
 mod waiting;
 mod writer;
 
@@ -50,4 +51,5 @@ pub use query::{Bucket, Gap, Overview, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};
 pub use timemap::{Anchor, Segment, TimeMap};
+pub use usage::Usage;
 pub use writer::{CommitReport, Writer, WriterOptions};

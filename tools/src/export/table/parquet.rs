@@ -1,6 +1,6 @@
 //! Rows as Parquet: the same columns as in CSV, whole numbers as INT64, words as UTF-8 strings, null
-//! where something is not known. Snappy, row groups of 64 Ki rows, so memory stays the same however
-//! much is written.
+//! where something is not known. Snappy, row groups of 64 Ki rows, of which the file's end lists some
+//! kilobytes each: that is all that memory grows by, however much is written.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
@@ -51,6 +51,12 @@ struct Column {
     values: Values,
     /// 1 where there is a value, 0 where not, for each row.
     levels: Vec<i16>,
+}
+
+/// One more word; most are the one before, whose bytes then are not kept twice.
+fn push(all: &mut Vec<ByteArray>, word: &str) {
+    let again = all.last().filter(|last| last.data() == word.as_bytes());
+    all.push(again.cloned().unwrap_or_else(|| ByteArray::from(word)));
 }
 
 /// Writes rows into one file.
@@ -102,6 +108,9 @@ impl Writer {
             .map_err(failed)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
+            // An index of pages would be kept for all groups until the file's end.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
             .build();
         let file = SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties))
             .map_err(failed)?;
@@ -133,14 +142,9 @@ impl Writer {
                 (_, Field::Empty) => {}
                 (Values::Numbers(all), Field::Unsigned(v)) => all.push(v.cast_signed()),
                 (Values::Numbers(all), Field::Signed(v)) => all.push(*v),
-                (Values::Words(all), field) => {
-                    let word = match field {
-                        Field::Text(v) => (*v).to_owned(),
-                        Field::Owned(v) => v.clone(),
-                        other => serde_json::to_string(other)?,
-                    };
-                    all.push(ByteArray::from(word.into_bytes()));
-                }
+                (Values::Words(all), Field::Text(v)) => push(all, v),
+                (Values::Words(all), Field::Owned(v)) => push(all, v),
+                (Values::Words(all), other) => push(all, &serde_json::to_string(other)?),
                 (Values::Numbers(_), _) => {
                     return Err(Fail::Failed("a word in a column of numbers".into()));
                 }

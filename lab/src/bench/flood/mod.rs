@@ -26,7 +26,7 @@ use super::setup::{Bench, Reflecting, wait_until};
 use super::{Fail, within};
 use crate::home::Home;
 use crate::link::{Direction, Flow, Passage, Way};
-use crate::matching::{Sent, compare, exchanges};
+use crate::matching::{Exchange, Sent, compare, exchanges};
 use crate::netns::Namespace;
 
 /// How the floods are run.
@@ -48,6 +48,9 @@ const STRANGER: &str = "10.65.0.2";
 const MADE_UP: &str = "10.66.0.0/16";
 const PORT: u16 = 9876;
 const INTERVAL_NS: i64 = 50_000_000;
+/// Where nothing has passed the line for this long nothing is on its way: an answer reaches it 10 ms after
+/// its request, ns.
+const QUIET_NS: i64 = 30_000_000;
 /// Bytes of a probe's payload.
 const PROBE_BYTES: u16 = 128;
 /// Of a hundred packets the line drops so many in each direction, at half rate, ppm.
@@ -286,6 +289,28 @@ fn wall_ns() -> i64 {
     since.map_or(0, |d| d.as_nanos() as i64)
 }
 
+/// The exchanges from the first request on that reaches the line at `from_ns` or later and when nothing is
+/// on its way, and when that request does. What the reflector's socket dropped before has no answer, which
+/// would be taken for that of the next.
+fn exchanges_from_quiet(log: &[Passage], from_ns: i64) -> Option<(i64, Vec<Exchange>)> {
+    let is_quiet = |at_ns: i64| {
+        let before = at_ns - QUIET_NS..at_ns;
+        !log.iter().any(|p| before.contains(&p.arrival_ns))
+    };
+    let begin_ns = log
+        .iter()
+        .filter(|p| p.way == Way::Up && p.arrival_ns >= from_ns)
+        .map(|p| p.arrival_ns)
+        .filter(|at_ns| is_quiet(*at_ns))
+        .min()?;
+    let rest: Vec<_> = log
+        .iter()
+        .filter(|p| p.arrival_ns >= begin_ns)
+        .copied()
+        .collect();
+    Some((begin_ns, exchanges(&rest)))
+}
+
 /// Holds what the client recorded against the line's log.
 fn judge(bench: &Bench, home: &Home, phases: &[Phase]) -> Result<(), Fail> {
     let store = bench.store();
@@ -298,7 +323,6 @@ fn judge(bench: &Bench, home: &Home, phases: &[Phase]) -> Result<(), Fail> {
         .ok_or_else(|| failed(&"no series of probes"))?;
     let own = |p: &Passage| matches!(p.flow, Flow::Udp(from, to, PROBE_BYTES) if from == PORT || to == PORT);
     let log: Vec<Passage> = home.links[0].log().into_iter().filter(own).collect();
-    let line = exchanges(&log);
     println!(
         "\n{:<14}{:<9}{:>9}{:>9}{:>9}{:>9}  lost, as the client has it",
         "flood", "rate", "probes", "up", "down", "unknown"
@@ -326,10 +350,13 @@ fn judge(bench: &Bench, home: &Home, phases: &[Phase]) -> Result<(), Fail> {
             said.push(format!("{} of {expected} probes were sent", samples.len()));
         }
         if phase.name == "half" {
+            let Some((begin_ns, line)) = exchanges_from_quiet(&log, phase.from_ns) else {
+                return Err(Fail::Failed("the line was never quiet".into()));
+            };
+            samples.retain(|s| s.at_ns > begin_ns - QUIET_NS / 2);
             let during: Vec<_> = line
-                .iter()
-                .filter(|e| (phase.from_ns..phase.to_ns).contains(&e.request.arrival_ns))
-                .copied()
+                .into_iter()
+                .filter(|e| e.request.arrival_ns < phase.to_ns)
                 .collect();
             said.extend(compare(&samples, &during, true).wrong.into_iter().take(3));
         } else if up + down > 0 {
@@ -357,4 +384,36 @@ fn judge(bench: &Bench, home: &Home, phases: &[Phase]) -> Result<(), Fail> {
         return Ok(());
     }
     Err(Fail::Failed(format!("{} findings, see above", wrong.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Fate;
+
+    #[test]
+    fn an_exchange_that_the_socket_dropped_before_shifts_nothing() {
+        const MS: i64 = 1_000_000;
+        let mut log = Vec::new();
+        // The first and the third get no answer, the sixth's is lost.
+        for (i, at_ms) in [0, 50, 100, 112, 150, 200, 250].into_iter().enumerate() {
+            let mut pass = |way, at_ms: i64, lost: bool| {
+                let mut p = Passage::arrived(way, at_ms * MS, 170);
+                let delivered = Fate::Delivered(p.arrival_ns + 10 * MS);
+                p.fate = if lost { Fate::Lost } else { delivered };
+                p.flow = Flow::Udp(PORT, PORT, PROBE_BYTES);
+                log.push(p);
+            };
+            pass(Way::Up, at_ms, false);
+            if !matches!(i, 0 | 2) {
+                pass(Way::Down, at_ms + 10, i == 5);
+            }
+        }
+        // The request at 112 comes while something may be on its way, that at 150 too.
+        let (begin_ns, line) = exchanges_from_quiet(&log, 101 * MS).unwrap();
+        assert_eq!((begin_ns, line.len()), (200 * MS, 2));
+        let fates: Vec<_> = line.iter().map(|e| e.answer.map(|a| a.fate)).collect();
+        assert_eq!(fates, [Some(Fate::Lost), Some(Fate::Delivered(270 * MS))]);
+        assert!(exchanges_from_quiet(&log, 251 * MS).is_none());
+    }
 }

@@ -30,6 +30,7 @@ pub mod household;
 pub mod icmp;
 pub mod limits;
 pub mod load;
+pub mod mtu;
 mod own_tests;
 pub mod packet;
 pub mod path;

@@ -36,7 +36,7 @@ pub enum Transport {
 
 /// Which message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     /// The one with this number.
     Number(u16),
     /// One of ours; nothing of its payload was quoted.
@@ -44,7 +44,7 @@ pub(super) enum Which {
 }
 
 /// Writes message `number`; gives its length.
-pub(super) fn emit(
+pub(crate) fn emit(
     transport: Transport,
     cookie: u64,
     number: u16,
@@ -78,7 +78,7 @@ pub(super) fn emit(
 }
 
 /// Which of our messages `quoted` is the beginning of: of the ICMP message, or of UDP's payload.
-pub(super) fn of_quoted(
+pub(crate) fn of_quoted(
     transport: Transport,
     cookie: u64,
     quoted: &[u8],
@@ -114,7 +114,7 @@ pub(super) fn of_quoted(
 }
 
 /// Which of our messages this ICMP message, without an IP header, is the reply to.
-pub(super) fn of_reply(
+pub(crate) fn of_reply(
     transport: Transport,
     cookie: u64,
     message: &[u8],

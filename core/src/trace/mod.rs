@@ -8,7 +8,7 @@
 //! A router answers when it likes: a hop without an answer is no hop without a way. What is lost on the
 //! way is lost at every hop from there on.
 
-mod message;
+pub(crate) mod message;
 pub mod way;
 
 use core::net::IpAddr;

@@ -116,7 +116,7 @@ fn summarise(link: &Link) {
             .map(|b| b.queue_max_ns)
             .max();
         eprintln!(
-            "{name}: {packets} packets ({} bytes) {}, {} {}, {} {}, {} {}, {} {}; waited {:.1} ms on average, {:.1} ms at most",
+            "{name}: {packets} packets ({} bytes) {}, {} {}, {} {}, {} {}, {} {}, {} {}; waited {:.1} ms on average, {:.1} ms at most",
             sum(|b| b.bytes),
             Fate::Delivered(0).as_str(),
             sum(|b| b.lost),
@@ -125,6 +125,8 @@ fn summarise(link: &Link) {
             Fate::Outage.as_str(),
             sum(|b| b.buffer),
             Fate::Buffer.as_str(),
+            sum(|b| b.large),
+            Fate::Large.as_str(),
             sum(|b| b.refused),
             Fate::Refused.as_str(),
             sum(|b| b.queue_sum_ns) as f64 / packets.max(1) as f64 / 1e6,

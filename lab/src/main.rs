@@ -365,6 +365,7 @@ buffer=64KiB         what does not fit is dropped (default: 1MiB)
 buffer=120ms         what would wait longer is dropped
 bucket=2Mbit/128KiB  token bucket: sustained rate and burst; bursts pass at rate
 grants=2ms/1ms       request and grant: one grant in 2 ms, 1 ms after a request at the earliest
+largest=1400         larger IP packets vanish
 loss=0.5%            each packet by itself
 bursts=0.1%/200      losses in runs: chance of each packet to begin one, mean packets in it
 bursts=0.1%/200/60%  the same, with this share lost in a run

@@ -31,6 +31,7 @@ use crate::plan::{self, Host, Probe, Sources, Wanted};
 use crate::probe::{Command, Returned, SOCKETS, Unit};
 use crate::recorder::{Fact, Order};
 use crate::scout::{Errand, Scout, Way};
+use crate::sizes;
 use crate::status::Status;
 use numbers::Numbers;
 
@@ -263,6 +264,9 @@ impl Keeper {
         for (w, _) in self.units.iter().filter(|(_, kept)| kept.open.is_some()) {
             let bytes = probe_bytes.entry(&w.interface).or_default();
             *bytes = bytes.saturating_add(w.bytes_in(MONTH_NS));
+            if !matches!(w.probe, Probe::Service(_)) {
+                *bytes = bytes.saturating_add(sizes::MONTH_BYTES);
+            }
         }
         let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
             Probe::Reflector { key, .. } => {

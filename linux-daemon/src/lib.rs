@@ -34,6 +34,7 @@ mod remote;
 mod scout;
 mod service;
 mod signals;
+mod sizes;
 pub mod stamp;
 mod status;
 mod tls;

@@ -6,6 +6,7 @@ mod facts;
 mod findings;
 mod past;
 mod paths;
+mod sizes;
 pub(crate) mod wall;
 
 pub(crate) use past::Found;
@@ -37,6 +38,7 @@ use crate::metrics::Meters;
 use crate::notify;
 use crate::probe::Report;
 use crate::scout::Way;
+use crate::sizes::Sizes;
 use crate::status::{SeriesStatus, Status, StoreStatus};
 use crate::walk::Walks;
 use crate::watch::Watcher;
@@ -136,6 +138,9 @@ pub(crate) struct Recorder {
     past: Past,
     alerts: Alerts,
     walks: Walks,
+    sizes: Sizes,
+    /// Sizes that vanish, as detectors tell and by interface, while they do.
+    told_holes: HashMap<String, (EventId, Event)>,
     /// The latest change of the way, by interface and target.
     routes: HashMap<(String, String), (EventId, Event)>,
     open_events: HashMap<String, (EventId, Event)>,
@@ -184,6 +189,8 @@ impl Recorder {
             past: Past::default(),
             alerts,
             walks: Walks::new(now, settings.uplinks.clone()),
+            sizes: Sizes::new(now, settings.uplinks.clone()),
+            told_holes: HashMap::new(),
             routes: HashMap::new(),
             households: Households::new(settings.sees_household.clone()),
             settings,
@@ -302,6 +309,9 @@ impl Recorder {
                 self.watcher.add(clock::now(), index, &info);
                 self.recall(&info.interface);
                 self.walks.add(clock::now(), index, &info);
+                // Without random numbers all start alike.
+                let random = getrandom::u32().unwrap_or(0);
+                self.sizes.add(clock::now(), index, &info, random);
                 self.meter(|m| m.begin(index, &info));
                 let id = self.writer.as_mut().map(|w| w.series(&info));
                 self.ids.insert(index, (info, id));
@@ -312,6 +322,7 @@ impl Recorder {
                 self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
                 self.walks.remove(index);
+                self.sizes.remove(index);
                 self.meter(|m| m.end(index));
             }
             Order::Session(id, interface, target) => {
@@ -346,7 +357,10 @@ impl Recorder {
                 }
             }
             Order::Test(test) => self.test(*test),
-            Order::Rerouted => self.walks.rerouted(clock::now(), None),
+            Order::Rerouted => {
+                self.walks.rerouted(clock::now(), None);
+                self.sizes.rerouted(clock::now());
+            }
             Order::Commit(answer) => {
                 self.commit_waits.push(answer);
                 self.commit_for_readers(clock::now());
@@ -355,6 +369,7 @@ impl Recorder {
                 self.alerts.set(&settings.alerts);
                 self.households.set(settings.sees_household.clone());
                 self.walks.set(settings.uplinks.clone());
+                self.sizes.set(settings.uplinks.clone());
                 if let Some(writer) = &mut self.writer {
                     writer.set_min_free_bytes(settings.keep.min_free_bytes);
                 }
@@ -440,6 +455,7 @@ impl Recorder {
         self.watch(now);
         self.note_cables();
         self.note_walks(now);
+        self.note_sizes(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);
@@ -496,6 +512,8 @@ impl Recorder {
         status.series = self.live.values().cloned().collect();
         status.load = self.households.carried(now);
         status.store = store;
+        status.sizes = self.sizes.known().cloned().collect();
+        status.size_search_bytes = self.sizes.bytes();
         status.wifi = self
             .households
             .radios()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status as Outcome};
 use bufferbane_core::stats::failures::Failures;
-use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
+use bufferbane_store::{Event, EventId, PathSize, SeriesInfo, Severity};
 use serde::Serialize;
 
 use crate::radio::Radio;
@@ -41,6 +41,10 @@ pub struct Status {
     pub events: VecDeque<Happening>,
     /// Receivers of remote-write, by their URLs.
     pub remote_write: BTreeMap<String, RemoteStatus>,
+    /// The largest packets that pass on the way to each target beyond the access line, where that was found.
+    pub sizes: Vec<PathSize>,
+    /// What searches for them have sent since the start, IP headers included, bytes.
+    pub size_search_bytes: u64,
     /// Where the live page is.
     pub http: Option<String>,
 }

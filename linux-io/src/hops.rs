@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bufferbane_core::time::Monotonic;
-use bufferbane_core::wire::icmp::{Report, Version, strip_ipv4_header};
+use bufferbane_core::wire::icmp::{Report, Version, is_too_big, strip_ipv4_header};
 
 use crate::clock;
 use crate::errqueue::{Entry, ErrorQueue};
@@ -41,6 +41,9 @@ pub enum Word<'a> {
     /// What became of it; and the beginning of it, as far as it was quoted: of the ICMP message or of
     /// UDP's payload.
     Report(Report, &'a [u8]),
+    /// It was too big for where it was to go on; how many bytes are not, in the router's words, and the
+    /// beginning of it, likewise.
+    TooBig(u32, &'a [u8]),
     /// An ICMP message came, without IP header.
     Message(&'a [u8]),
 }
@@ -119,12 +122,12 @@ impl HopSocket {
         let _ = self.socket.socket.take_error();
         for i in 0..self.queue.read(fd) {
             if let Some(entry) = self.queue.entry(i)
-                && let Some((from, report)) = self.report(&entry)
+                && let Some((from, word)) = report(&entry)
             {
                 tell(Heard {
                     at: self.arrival(&entry, now),
                     from,
-                    word: Word::Report(report, entry.quoted),
+                    word,
                 });
             }
         }
@@ -152,20 +155,6 @@ impl HopSocket {
         arrived.flatten().unwrap_or(now)
     }
 
-    /// Who reports what, where this is a report from the network.
-    fn report(&self, entry: &Entry<'_>) -> Option<(IpAddr, Report)> {
-        let error = entry.facts.error?;
-        let version = match error.origin {
-            libc::SO_EE_ORIGIN_ICMP => Version::V4,
-            libc::SO_EE_ORIGIN_ICMP6 => Version::V6,
-            _ => return None,
-        };
-        Some((
-            error.offender?,
-            Report::of(version, error.kind, error.code)?,
-        ))
-    }
-
     /// The ICMP message that was received.
     fn message<'a>(&self, entry: &Entry<'a>) -> Option<&'a [u8]> {
         match (self.socket.kind, self.socket.family) {
@@ -173,4 +162,20 @@ impl HopSocket {
             _ => Some(entry.quoted),
         }
     }
+}
+
+/// Who reports what, where this is a report from the network.
+fn report<'a>(entry: &Entry<'a>) -> Option<(IpAddr, Word<'a>)> {
+    let error = entry.facts.error?;
+    let version = match error.origin {
+        libc::SO_EE_ORIGIN_ICMP => Version::V4,
+        libc::SO_EE_ORIGIN_ICMP6 => Version::V6,
+        _ => return None,
+    };
+    let word = if is_too_big(version, error.kind, error.code) {
+        Word::TooBig(error.info, entry.quoted)
+    } else {
+        Word::Report(Report::of(version, error.kind, error.code)?, entry.quoted)
+    };
+    Some((error.offender?, word))
 }

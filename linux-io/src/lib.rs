@@ -37,6 +37,7 @@ pub mod admission;
 pub mod clock;
 pub mod counters;
 pub mod host;
+pub mod mtu;
 pub mod netlink;
 pub mod stamping;
 pub mod support;

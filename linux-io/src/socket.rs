@@ -153,6 +153,7 @@ pub struct SocketBuilder {
     mark: Option<u32>,
     tos: Option<u8>,
     ttl: Option<u8>,
+    is_whole: bool,
     receive_buffer: usize,
     stamping: Stamping,
     header_facts: bool,
@@ -172,6 +173,7 @@ impl SocketBuilder {
             mark: None,
             tos: None,
             ttl: None,
+            is_whole: false,
             receive_buffer: RECEIVE_BUFFER,
             stamping: Stamping {
                 receive: true,
@@ -220,6 +222,15 @@ impl SocketBuilder {
     #[must_use]
     pub const fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Whether nothing that is sent may be cut up, here or on the way, whatever this host has learnt of the
+    /// way (`IP_PMTUDISC_PROBE`): what is larger than the interface takes is refused with `EMSGSIZE`, and what
+    /// a router does not pass on is reported where [`Self::report_errors`] asks for it. Off by default.
+    #[must_use]
+    pub const fn whole(mut self, on: bool) -> Self {
+        self.is_whole = on;
         self
     }
 
@@ -382,6 +393,26 @@ impl SocketBuilder {
                 (libc::IPPROTO_IP, libc::IP_TTL)
             };
             set(fd, level, name, i32::from(ttl)).map_err(error("IP_TTL", ttl))?;
+        }
+        if self.is_whole {
+            let (level, name, probe) = if v6 {
+                (
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_MTU_DISCOVER,
+                    libc::IPV6_PMTUDISC_PROBE,
+                )
+            } else {
+                (
+                    libc::IPPROTO_IP,
+                    libc::IP_MTU_DISCOVER,
+                    libc::IP_PMTUDISC_PROBE,
+                )
+            };
+            set(fd, level, name, probe).map_err(error("IP_MTU_DISCOVER", "probe"))?;
+            if v6 {
+                // Else this host itself would cut up what its interface does not take.
+                set(fd, level, libc::IPV6_DONTFRAG, 1).map_err(error("IPV6_DONTFRAG", "on"))?;
+            }
         }
         Ok(())
     }

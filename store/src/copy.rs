@@ -10,7 +10,7 @@ use crate::file::new_database;
 use crate::reader::Reader;
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS,
-    HOURS, LOAD, LOAD_HOURS, META, MINUTES, PATHS, SERIES, TAIL, TESTS, WHOLE_TAIL,
+    HOURS, LOAD, LOAD_HOURS, META, MINUTES, PATHS, SERIES, SIZES, TAIL, TESTS, WHOLE_TAIL,
 };
 
 impl Reader {
@@ -77,7 +77,7 @@ impl Reader {
                 }
             })*};
         }
-        copy!(META BOOTS ANCHORS SERIES BLOCKS TAIL WHOLE_TAIL MINUTES HOURS EVENTS FLOORS TESTS HEALTH HEALTH_HOURS CAPACITY LOAD LOAD_HOURS CABLE PATHS ESCALATIONS);
+        copy!(META BOOTS ANCHORS SERIES BLOCKS TAIL WHOLE_TAIL MINUTES HOURS EVENTS FLOORS TESTS HEALTH HEALTH_HOURS CAPACITY LOAD LOAD_HOURS CABLE PATHS ESCALATIONS SIZES);
         // Nothing is left out in silence.
         for table in source.list_tables()? {
             if !known.iter().any(|k| k == table.name()) {

@@ -11,7 +11,7 @@ use crate::error::{OpenError, StoreError};
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH,
     HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA, SERIES,
-    TAIL, TESTS,
+    SIZES, TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -254,6 +254,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(CABLE)?;
     tx.open_table(PATHS)?;
     tx.open_table(ESCALATIONS)?;
+    tx.open_table(SIZES)?;
     tx.open_table(TAIL)?;
     tx.commit()?;
     Ok(())

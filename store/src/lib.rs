@@ -28,6 +28,7 @@ mod reader;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 mod retention;
+mod sizes;
 mod tables;
 mod tail;
 mod tentative;
@@ -50,6 +51,7 @@ pub use paths::{Escalation, KnownPath, Look, Path, PathEnd, PathHop};
 pub use query::{Bucket, Gap, Overview, Window};
 pub use reader::{CheckReport, Filter, Reader, Row, recover};
 pub use retention::{Retention, RetentionReport};
+pub use sizes::{KnownSize, Larger, PathSize};
 pub use timemap::{Anchor, Segment, TimeMap};
 pub use usage::Usage;
 pub use writer::{CommitReport, Writer, WriterOptions};

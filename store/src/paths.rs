@@ -14,7 +14,8 @@ use crate::error::StoreError;
 use crate::model::EventId;
 use crate::reader::Reader;
 use crate::retention::row_bytes;
-use crate::tables::{ESCALATIONS, LineTime, PATHS};
+use crate::sizes::{self, StoredSize};
+use crate::tables::{ESCALATIONS, LineTime, PATHS, SIZES};
 use crate::writer::Writer;
 
 /// Where a way ends.
@@ -180,11 +181,15 @@ pub(crate) struct StoredPath {
     path: Path,
 }
 
+/// Rows by when they begin and whose they are.
+pub(crate) type Rows<T> = BTreeMap<(u64, String), T>;
+
 /// What waits for the next commit.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    paths: BTreeMap<(u64, String), StoredPath>,
-    looks: BTreeMap<(u64, String), Look>,
+    paths: Rows<StoredPath>,
+    looks: Rows<Look>,
+    pub(crate) sizes: Rows<StoredSize>,
 }
 
 impl Pending {
@@ -197,7 +202,7 @@ impl Pending {
         for ((at, which), row) in &self.looks {
             table.insert((boot, *at, which.as_str()), to_json(row)?.as_slice())?;
         }
-        Ok(())
+        sizes::write(&self.sizes, tx, boot)
     }
 }
 
@@ -268,31 +273,36 @@ impl Reader {
     }
 }
 
-/// Gives up the oldest rows of ways and looks, boot by boot, until so many `bytes` are free or `rows` have
+/// Gives up the oldest rows of ways, looks and sizes, boot by boot, until so many `bytes` are free or `rows` have
 /// gone. Says how many bytes and rows went. A way that this run still sees comes back with its next walk.
 pub(crate) fn forget_oldest(
     tx: &WriteTransaction,
     bytes: u64,
     rows: u64,
 ) -> Result<(u64, u64), StoreError> {
-    let (mut paths, mut looks) = (tx.open_table(PATHS)?, tx.open_table(ESCALATIONS)?);
+    let mut tables = [
+        tx.open_table(PATHS)?,
+        tx.open_table(ESCALATIONS)?,
+        tx.open_table(SIZES)?,
+    ];
     let (mut freed, mut gone) = (0, 0);
     while freed < bytes && gone < rows {
-        let age = |key: LineTime<'_>| (key.0, key.1);
-        let way = paths.first()?.map(|(key, _)| age(key.value()));
-        let look = looks.first()?.map(|(key, _)| age(key.value()));
-        let from_ways = match (way, look) {
-            (Some(way), Some(look)) => way <= look,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (None, None) => break,
+        let mut oldest: Option<((u32, u64), usize)> = None;
+        for (i, table) in tables.iter().enumerate() {
+            let first = table.first()?.map(|(key, _)| {
+                let key: LineTime<'_> = key.value();
+                ((key.0, key.1), i)
+            });
+            oldest = match (oldest, first) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        let Some((_, i)) = oldest else {
+            break;
         };
-        let oldest = if from_ways {
-            paths.pop_first()?
-        } else {
-            looks.pop_first()?
-        };
-        freed += oldest.map_or(0, |(_, row)| row_bytes(row.value().len() as u64));
+        let row = tables[i].pop_first()?;
+        freed += row.map_or(0, |(_, row)| row_bytes(row.value().len() as u64));
         gone += 1;
     }
     Ok((freed, gone))
@@ -301,6 +311,7 @@ pub(crate) fn forget_oldest(
 /// Gives up what was last seen in each boot before its instant, ns since boot. Says whether there was any.
 pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
     let (mut paths, mut looks) = (tx.open_table(PATHS)?, tx.open_table(ESCALATIONS)?);
+    let mut sizes = tx.open_table(SIZES)?;
     let mut any = false;
     for (boot, end) in ends {
         let old = (*boot, 0, "")..(*boot, *end, "");
@@ -311,9 +322,15 @@ pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool,
             any |= !stays;
             stays
         })?;
-        looks.retain_in(old, |_, _| {
+        looks.retain_in(old.clone(), |_, _| {
             any = true;
             false
+        })?;
+        sizes.retain_in(old, |(_, first, _), bytes| {
+            let last = from_json::<StoredSize>(bytes).map_or(0, |r| r.lasted_ns);
+            let stays = first.saturating_add(last) >= *end;
+            any |= !stays;
+            stays
         })?;
     }
     Ok(any)

@@ -79,6 +79,11 @@ pub(crate) const PATHS: TableDefinition<'_, LineTime<'static>, &[u8]> =
 pub(crate) const ESCALATIONS: TableDefinition<'_, LineTime<'static>, &[u8]> =
     TableDefinition::new("escalations");
 
+/// The largest packets that pass on ways: `StoredSize` of `sizes.rs` as JSON, likewise. Older files lack the
+/// table.
+pub(crate) const SIZES: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("sizes");
+
 /// Length of a short rollup window, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
 /// Length of a long one, ns.

@@ -8,8 +8,8 @@ use bufferbane_core::detect::cable::{Loss, Reading};
 use bufferbane_core::household::{Household, Minute, Seen};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{
-    Capacity, Direction, Escalation, EventId, KnownPath, Look, Method, Path as Way, PathEnd,
-    PathHop, Reader, Retention, Trust, Window,
+    Capacity, Direction, Escalation, EventId, KnownPath, KnownSize, Larger, Look, Method,
+    Path as Way, PathEnd, PathHop, PathSize, Reader, Retention, Trust, Window,
 };
 use common::{S, START_WALL_NS, writer};
 
@@ -221,13 +221,32 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
         path: cut,
     };
     w.escalation(at(100), look.clone());
+    let size = PathSize {
+        interface: "eth0".into(),
+        target: "quad9".into(),
+        address: [9, 9, 9, 9].into(),
+        interface_bytes: 1500,
+        passes_bytes: 1452,
+        larger: Larger::Silent,
+        told_by: None,
+        direction: Some(Direction::Up),
+    };
+    w.size(at(70), at(70), 1, size.clone());
+    w.size(at(70), at(500_000), 3, size.clone());
+    let well = PathSize {
+        passes_bytes: 1500,
+        larger: Larger::None,
+        direction: None,
+        ..size.clone()
+    };
+    w.size(at(50), at(50), 1, well.clone());
     w.commit().unwrap();
 
     let read = |path: &Path, from, to| {
         let r = Reader::open(path).unwrap();
         let paths = r.paths(from, to).unwrap();
         let looks = r.escalations(from, to).unwrap();
-        (paths, looks)
+        (paths, looks, r.sizes(from, to).unwrap())
     };
     let all = read(&path, i64::MIN, i64::MAX);
     let known = |first, last, walks, path: &Way| KnownPath {
@@ -245,6 +264,14 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
         look,
     };
     assert_eq!(all.1, [seen]);
+    let found = |first, last, searches, size: &PathSize| KnownSize {
+        first_ns: wall(first),
+        last_ns: wall(last),
+        searches,
+        size: size.clone(),
+    };
+    let silent = found(70, 500_000, 3, &size);
+    assert_eq!(all.2, [found(50, 50, 1, &well), silent.clone()]);
     // What began before a range and is seen in it belongs to it.
     let late = read(&path, wall(1000), wall(2000));
     assert_eq!((late.0.len(), late.1.len()), (1, 0));
@@ -264,7 +291,8 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
     w.enforce_retention(&retention, wall(500_100), Trust::Disciplined)
         .unwrap();
     w.close().unwrap();
-    let (paths, looks) = read(&path, i64::MIN, i64::MAX);
+    let (paths, looks, sizes) = read(&path, i64::MIN, i64::MAX);
+    assert_eq!(sizes, [silent]);
     assert_eq!(paths, [known(60, 500_000, 2, &whole)]);
     assert_eq!(looks, []);
 }

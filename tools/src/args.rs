@@ -400,6 +400,9 @@ pub(crate) struct Path {
     /// send UDP datagrams instead of echo requests
     #[argh(switch)]
     pub(crate) udp: bool,
+    /// look for the largest packet that passes, too; up to a minute where larger ones vanish
+    #[argh(switch)]
+    pub(crate) mtu: bool,
     /// print JSON
     #[argh(switch)]
     pub(crate) json: bool,

@@ -124,6 +124,32 @@ fn scheduled_text(tests: &Value) -> String {
     out
 }
 
+/// The largest packet that passes to a target.
+fn size_text(size: &Value) -> String {
+    let larger = match size["larger"].as_str() {
+        Some("none") => "as the interface".to_owned(),
+        Some("told") if size["told_by"].is_string() => {
+            format!("larger ones are refused by {}", text(&size["told_by"]))
+        }
+        Some("told") => "this host sends no larger ones".to_owned(),
+        _ => {
+            let way = match size["direction"].as_str() {
+                Some(way @ ("up" | "down")) => format!(" on the way {way}"),
+                _ => String::new(),
+            };
+            format!("LARGER ONES VANISH{way}")
+        }
+    };
+    format!(
+        "path MTU {} to {} ({}): {} bytes of {}; {larger}\n",
+        text(&size["interface"]),
+        text(&size["target"]),
+        text(&size["address"]),
+        number(&size["passes_bytes"]),
+        number(&size["interface_bytes"]),
+    )
+}
+
 /// How it is going with a receiver of remote-write.
 fn push_text(receiver: &str, r: &Value) -> String {
     let batches = |what: &str| number(&r[what]["batches"]);
@@ -209,6 +235,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     }
     for (receiver, r) in status["remote_write"].as_object().into_iter().flatten() {
         out.push_str(&push_text(receiver, r));
+    }
+    for size in status["sizes"].as_array().into_iter().flatten() {
+        out.push_str(&size_text(size));
     }
     let drops: Vec<String> = status["drops"]
         .as_object()
@@ -396,6 +425,14 @@ mod tests {
                 "waits": "it is cellular", "caveat": "nobody knows",
             }],
             "wifi": {"wlan0": {"signal_dbm": -71, "up_bps": 72_200_000, "down_bps": null}},
+            "sizes": [
+                {"interface": "eth0", "target": "a", "address": "192.0.2.1", "interface_bytes": 1500,
+                 "passes_bytes": 1500, "larger": "none", "told_by": null, "direction": null},
+                {"interface": "eth0", "target": "b", "address": "192.0.2.2", "interface_bytes": 1500,
+                 "passes_bytes": 1492, "larger": "told", "told_by": "192.0.2.9", "direction": null},
+                {"interface": "eth0", "target": "c", "address": "192.0.2.3", "interface_bytes": 1500,
+                 "passes_bytes": 1400, "larger": "silent", "told_by": null, "direction": "up"},
+            ],
             "drops": {"seal": 3, "length": 0},
             "remote_write": {"http://a/w": {
                 "taken": {"batches": 7}, "refused": {"batches": 0}, "given_up": {"batches": 2},
@@ -411,6 +448,9 @@ mod tests {
             "Wi-Fi wlan0: -71 dBm, 72 Mbit/s up\n",
             "tests through lte0: 0 B in the last 30 days; probes and trains move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
+            "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface\n",
+            "path MTU eth0 to b (192.0.2.2): 1492 bytes of 1500; larger ones are refused by 192.0.2.9\n",
+            "path MTU eth0 to c (192.0.2.3): 1400 bytes of 1500; LARGER ONES VANISH on the way up\n",
             "not used: 3 seal\n",
             "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12.0 KiB); timeout\n",
             "vie\u{fffd}nna",

@@ -27,8 +27,11 @@ const UDP_HEADER_LEN: usize = 8;
 const FLOOR: u16 = 96;
 /// Tries of each size.
 const TRIES: u8 = 3;
-/// How long the last try of a size is waited for, ns.
-const PATIENCE_NS: u64 = 1_000_000_000;
+/// How long the last try of a size is waited for, ns: twice the slowest answer so far and this, at most so long.
+const PATIENCE_NS: u64 = 300_000_000;
+const LONGEST_NS: u64 = 3_000_000_000;
+/// The same before there is an answer, ns.
+const FIRST_PATIENCE_NS: u64 = 1_000_000_000;
 /// Between two messages that may be answered at any time, ns.
 const APART_NS: u64 = 200_000_000;
 /// The same where what answers does so about once a second (RFC 1812 section 4.3.2.8), ns.
@@ -47,6 +50,8 @@ pub struct SearchConfig {
     pub transport: Transport,
     /// Random: tells our messages from everybody else's.
     pub cookie: u64,
+    /// The size to begin with, one that passes; none: what each line has to pass.
+    pub smallest: Option<u16>,
     /// The largest size that the interface takes.
     pub largest: u16,
 }
@@ -164,6 +169,7 @@ struct Turns {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
+    sent: Monotonic,
     size: u16,
     is_turn: bool,
     waiting: bool,
@@ -181,6 +187,8 @@ pub struct Search {
     next: u16,
     sent: u16,
     bytes: u64,
+    /// The longest that an answer took, ns.
+    slowest_ns: Option<u64>,
 }
 
 impl Search {
@@ -189,7 +197,8 @@ impl Search {
     pub fn new(config: SearchConfig) -> Self {
         let largest = config.largest.clamp(FLOOR, MAX_SIZE);
         // RFC 791 (what each host takes), RFC 8200 section 5.
-        let smallest = if config.target.is_ipv4() { 576 } else { 1280 };
+        let least = if config.target.is_ipv4() { 576 } else { 1280 };
+        let smallest = config.smallest.unwrap_or(least).max(FLOOR);
         Self {
             config: SearchConfig { largest, ..config },
             smallest: largest.min(smallest),
@@ -200,6 +209,7 @@ impl Search {
             next: 0,
             sent: 0,
             bytes: 0,
+            slowest_ns: None,
         }
     }
 
@@ -223,12 +233,12 @@ impl Search {
                 }
                 Phase::Try(size, tries, _) => {
                     let wait_ns = if tries + 1 == TRIES {
-                        PATIENCE_NS.max(self.apart_ns())
+                        self.patience_ns().max(self.apart_ns())
                     } else {
                         self.apart_ns()
                     };
                     self.phase = Phase::Try(size, tries + 1, now.saturating_add(wait_ns));
-                    if let Some(step) = self.send(size, false) {
+                    if let Some(step) = self.send(now, size, false) {
                         return step;
                     }
                 }
@@ -254,7 +264,7 @@ impl Search {
                         continue;
                     }
                     let wait_ns = if t.sent + 1 == 2 * ROUNDS {
-                        PATIENCE_NS
+                        self.patience_ns()
                     } else {
                         self.apart_ns()
                     };
@@ -268,7 +278,7 @@ impl Search {
                         due: now.saturating_add(wait_ns),
                         ..t
                     });
-                    if let Some(step) = self.send(size, true) {
+                    if let Some(step) = self.send(now, size, true) {
                         return step;
                     }
                 }
@@ -318,13 +328,14 @@ impl Search {
         Ok(())
     }
 
-    /// `from` reports what became of a message, of which `quoted` is the beginning: that nobody has the port
+    /// `from` reports at `now` what became of a message, of which `quoted` is the beginning: that nobody has the port
     /// there means that it arrived.
     ///
     /// # Errors
     /// As [`Search::handle_too_big`]; and [`DropReason::Type`] where it says nothing of sizes.
     pub fn handle_report(
         &mut self,
+        now: Monotonic,
         from: IpAddr,
         report: Report,
         quoted: &[u8],
@@ -334,19 +345,24 @@ impl Search {
             return Err(DropReason::Type);
         }
         let which = message::of_quoted(self.config.transport, self.config.cookie, quoted)?;
-        self.passed(which)
+        self.passed(now, which)
     }
 
-    /// An ICMP message, without an IP header, came from `from`; of a long one the beginning is enough.
+    /// An ICMP message, without an IP header, came from `from` at `now`; of a long one the beginning is enough.
     ///
     /// # Errors
     /// As [`Search::handle_too_big`].
-    pub fn handle_reply(&mut self, from: IpAddr, message: &[u8]) -> Result<(), DropReason> {
+    pub fn handle_reply(
+        &mut self,
+        now: Monotonic,
+        from: IpAddr,
+        message: &[u8],
+    ) -> Result<(), DropReason> {
         let which = message::of_reply(self.config.transport, self.config.cookie, message)?;
         if from != self.config.target {
             return Err(DropReason::Unmatched);
         }
-        self.passed(which)
+        self.passed(now, which)
     }
 
     const fn apart_ns(&self) -> u64 {
@@ -354,6 +370,12 @@ impl Search {
             Transport::Echo { .. } => APART_NS,
             Transport::Udp => UNHURRIED_NS,
         }
+    }
+
+    fn patience_ns(&self) -> u64 {
+        self.slowest_ns.map_or(FIRST_PATIENCE_NS, |ns| {
+            (2 * ns).saturating_add(PATIENCE_NS).min(LONGEST_NS)
+        })
     }
 
     fn is_known(&self, size: u16) -> bool {
@@ -407,8 +429,14 @@ impl Search {
         Ok(*slot)
     }
 
-    fn passed(&mut self, which: Which) -> Result<(), DropReason> {
-        let Slot { size, is_turn, .. } = self.take(which)?;
+    fn passed(&mut self, now: Monotonic, which: Which) -> Result<(), DropReason> {
+        let Slot {
+            sent,
+            size,
+            is_turn,
+            ..
+        } = self.take(which)?;
+        self.slowest_ns = self.slowest_ns.max(Some(now.saturating_since(sent)));
         self.low = self.low.max(Some(size));
         // It was loss and no matter of the size.
         if self.high.is_some_and(|(high, _)| high <= size) {
@@ -435,7 +463,7 @@ impl Search {
     }
 
     /// The message to send; none where there were too many, and it is over.
-    fn send(&mut self, size: u16, is_turn: bool) -> Option<Step> {
+    fn send(&mut self, now: Monotonic, size: u16, is_turn: bool) -> Option<Step> {
         let number = self.next;
         let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             let passes = self.low;
@@ -444,6 +472,7 @@ impl Search {
             return None;
         };
         *slot = Slot {
+            sent: now,
             size,
             is_turn,
             waiting: true,

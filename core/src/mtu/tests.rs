@@ -53,6 +53,7 @@ fn config(target: &str, transport: Transport, largest: u16) -> SearchConfig {
         target: target.parse().unwrap(),
         transport,
         cookie: 0x1122_3344_5566_7788,
+        smallest: None,
         largest,
     }
 }
@@ -109,11 +110,11 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
                         let (at, answer) = answers.pop_front().unwrap();
                         now = at;
                         match answer {
-                            Answer::Reply(reply) => s.handle_reply(config.target, &reply),
+                            Answer::Reply(reply) => s.handle_reply(now, config.target, &reply),
                             Answer::TooBig(mtu, quoted) => s.handle_too_big(router, mtu, &quoted),
                             Answer::Port(quoted) => {
                                 let port = Report::Unreachable(Refusal::Port);
-                                s.handle_report(config.target, port, &quoted)
+                                s.handle_report(now, config.target, port, &quoted)
                             }
                         }
                         .unwrap();
@@ -204,7 +205,7 @@ fn a_router_that_names_no_size_or_a_silly_one_costs_some_more_messages() {
                         reply[2..4].fill(0);
                         let sum = checksum(&reply);
                         reply[2..4].copy_from_slice(&sum.to_be_bytes());
-                        s.handle_reply(config.target, &reply).unwrap();
+                        s.handle_reply(now, config.target, &reply).unwrap();
                     }
                 }
                 Step::Wait(until) => now = until,
@@ -246,7 +247,7 @@ fn a_size_that_this_host_refuses_is_known_without_a_packet() {
                 room[2..4].fill(0);
                 let sum = checksum(&room[..len]);
                 room[2..4].copy_from_slice(&sum.to_be_bytes());
-                s.handle_reply("203.0.113.9".parse().unwrap(), &room[..len])
+                s.handle_reply(now, "203.0.113.9".parse().unwrap(), &room[..len])
                     .unwrap();
             }
             Step::Wait(until) => now = until,
@@ -280,7 +281,7 @@ fn what_is_about_no_message_of_ours_is_not_used() {
     }
     let port = Report::Unreachable(Refusal::Port);
     assert_eq!(
-        s.handle_report(config.target, port, &room[..len]),
+        s.handle_report(Monotonic::ZERO, config.target, port, &room[..len]),
         Err(DropReason::Type)
     );
     assert_eq!(s.handle_too_big(router, 500, &room[..len]), Ok(()));
@@ -289,6 +290,25 @@ fn what_is_about_no_message_of_ours_is_not_used() {
         s.handle_too_big(router, 500, &room[..len]),
         Err(DropReason::Unmatched)
     );
+}
+
+/// Which direction it is, where both sizes are known.
+#[test]
+fn two_sizes_are_enough_for_the_direction() {
+    let narrow = SearchConfig {
+        smallest: Some(1400),
+        ..config("203.0.113.9", Transport::Udp, 1401)
+    };
+    let (up, down) = (Line { up: 1400, ..WELL }, Line { down: 1400, ..WELL });
+    let silent = Outcome::Silent {
+        passes: 1400,
+        vanishes: 1401,
+    };
+    let (found, sent, took_ns) = search(narrow, up, 1);
+    assert_eq!((found, sent), (silent, 1 + 3 + 20));
+    assert!(took_ns < 30 * S, "{took_ns}");
+    let (found, sent, _) = search(narrow, down, 1);
+    assert_eq!((found, sent), (Outcome::Whole { passes: 1401 }, 2));
 }
 
 /// Lines whose only fault is loss: none of them makes sizes vanish. And with loss the size is right.
@@ -384,7 +404,7 @@ proptest! {
                     let len = m.write(&mut room).unwrap();
                     if next(&mut seed) % 1000 >= loss {
                         let port = Report::Unreachable(Refusal::Port);
-                        let _ = s.handle_report(config.target, port, &room[..len]);
+                        let _ = s.handle_report(now, config.target, port, &room[..len]);
                     }
                     if let Some((number, is_too_big, mtu)) = noise.next() {
                         s.handle_unsent(number % 130, is_too_big);

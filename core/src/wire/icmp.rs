@@ -87,6 +87,16 @@ impl Report {
     }
 }
 
+/// Whether a message of this type and code says that a packet was too big to be passed on whole (RFC 1191
+/// section 4, RFC 4443 section 3.2). It is no [`Report`]: smaller ones go there.
+#[must_use]
+pub const fn is_too_big(version: Version, kind: u8, code: u8) -> bool {
+    matches!(
+        (version, kind, code),
+        (Version::V4, 3, 4) | (Version::V6, 2, _)
+    )
+}
+
 /// Bytes of the ICMP header of an echo message.
 pub const HEADER_LEN: usize = 8;
 /// Bytes of header, cookie and number: the smallest echo this program sends.

@@ -8,6 +8,9 @@ use rand_core::{Rng, SeedableRng};
 use super::passage::Fate;
 use super::plan::Direction;
 
+/// Of a frame before its packet.
+const ETHERNET_BYTES: u64 = 14;
+
 /// What is to become of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -82,6 +85,10 @@ impl Lane {
         }
         if alone || in_burst {
             return Decision::Drop(Fate::Lost);
+        }
+        let packet_bytes = bytes.saturating_sub(ETHERNET_BYTES);
+        if plan.largest_bytes > 0 && packet_bytes > plan.largest_bytes {
+            return Decision::Drop(Fate::Large);
         }
         let Some((queue_ns, on_line_ns)) = self.pass_queue(plan, arrival_ns, bytes) else {
             return Decision::Drop(Fate::Buffer);
@@ -288,6 +295,18 @@ mod tests {
         let mean = runs.iter().sum::<usize>() / runs.len();
         assert!((220..280).contains(&mean), "{mean} in {} runs", runs.len());
         assert!(runs.iter().any(|&r| r > 700));
+    }
+
+    #[test]
+    fn packets_that_are_too_large_vanish() {
+        let plan = Direction {
+            largest_bytes: 1400,
+            ..Direction::delay(0)
+        };
+        let mut l = lane();
+        assert_eq!(leaves(l.decide(&plan, START, 14 + 1400)), Some(0));
+        let vanished = Decision::Drop(Fate::Large);
+        assert_eq!(l.decide(&plan, START, 14 + 1401), vanished);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Bin {
     pub outage: u64,
     /// Packets that did not fit into the buffer.
     pub buffer: u64,
+    /// Packets that were larger than the line takes.
+    pub large: u64,
     /// Packets that the far interface refused.
     pub refused: u64,
     /// How long the delivered packets waited, all together, ns.
@@ -139,6 +141,7 @@ impl Log {
                     lost: 0,
                     outage: 0,
                     buffer: 0,
+                    large: 0,
                     refused: 0,
                     queue_sum_ns: 0,
                     queue_max_ns: 0,
@@ -157,6 +160,7 @@ impl Log {
             Fate::Lost => bin.lost += 1,
             Fate::Outage => bin.outage += 1,
             Fate::Buffer => bin.buffer += 1,
+            Fate::Large => bin.large += 1,
             Fate::Refused => bin.refused += 1,
         }
     }

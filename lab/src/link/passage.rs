@@ -29,6 +29,8 @@ pub enum Fate {
     Outage,
     /// The buffer was full.
     Buffer,
+    /// It was larger than the line takes.
+    Large,
     /// The far interface would not take it.
     Refused,
 }
@@ -51,6 +53,7 @@ impl Fate {
             Self::Lost => "lost",
             Self::Outage => "outage",
             Self::Buffer => "buffer",
+            Self::Large => "too large",
             Self::Refused => "refused",
         }
     }

@@ -19,6 +19,8 @@ pub struct Direction {
     pub buffer_bytes: u64,
     /// A packet that would have to wait longer than this is dropped, ns; 0 is without limit.
     pub buffer_ns: u64,
+    /// Larger IP packets vanish, bytes; 0 is without limit.
+    pub largest_bytes: u64,
     /// Share of packets lost, each by itself, per million.
     pub loss_ppm: u32,
     /// Losses in runs.
@@ -131,6 +133,7 @@ impl Direction {
             grants: None,
             buffer_bytes: 1 << 20,
             buffer_ns: 0,
+            largest_bytes: 0,
             loss_ppm: 0,
             bursts: None,
             outage: false,

@@ -58,6 +58,11 @@ impl Direction {
                     lead_ns: parse_duration(part(1)?)?,
                 });
             }
+            "largest" => {
+                self.largest_bytes = value
+                    .parse()
+                    .map_err(|_| "a size of packets is a whole number of bytes")?;
+            }
             "loss" => self.loss_ppm = share(value)?,
             "bursts" => {
                 most(3)?;
@@ -141,7 +146,7 @@ mod tests {
     #[test]
     fn every_key_does_what_it_says() {
         let text = "delay=20ms, jitter=3ms,rate=1.5Mbit,buffer=64KiB,buffer=120ms,bucket=2Mbit/128KiB,\
-                    grants=2ms/1ms,loss=0.5%,bursts=0.1%/200/60%,outage,outages=10s/30s/2s,\
+                    grants=2ms/1ms,largest=1400,loss=0.5%,bursts=0.1%/200/60%,outage,outages=10s/30s/2s,\
                     reorder=1%/5ms,duplicate=0.1%,dscp=clear,ttl=3";
         let expected = Direction {
             delay_ns: 20_000_000,
@@ -157,6 +162,7 @@ mod tests {
             }),
             buffer_bytes: u64::MAX,
             buffer_ns: 120_000_000,
+            largest_bytes: 1400,
             loss_ppm: 5_000,
             bursts: Some(Bursts {
                 begin_ppm: 1_000,

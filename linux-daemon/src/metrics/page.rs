@@ -1,6 +1,7 @@
 //! Every family that there is. `docs/metrics.md` has the same names.
 
 use bufferbane_core::detect::Kind as Trouble;
+use bufferbane_store::Larger;
 
 use super::meters::{Counts, Labels, Meters};
 use super::sink::{Kind, Label, Sink};
@@ -20,6 +21,7 @@ pub(crate) fn tell(sink: &mut impl Sink, status: &Status, meters: &Meters) {
     remotes(sink, status);
     events(sink, meters);
     interfaces(sink, meters);
+    sizes(sink, status);
     probes(sink, meters);
 }
 
@@ -206,6 +208,37 @@ fn events(sink: &mut impl Sink, meters: &Meters) {
     for ((interface, kind), n) in &all {
         sink.value(&[("interface", interface), ("kind", kind)], n.open);
     }
+}
+
+/// The largest packets that pass.
+fn sizes(sink: &mut impl Sink, status: &Status) {
+    sink.family(
+        "bufferbane_path_mtu_bytes",
+        Kind::Gauge,
+        "The largest IP packet that passes on the way to a target; larger says what becomes of others: none (there are \
+         none), told, silent (they vanish).",
+    );
+    for size in &status.sizes {
+        let family = if size.address.is_ipv4() { "4" } else { "6" };
+        let larger = match size.larger {
+            Larger::None => "none",
+            Larger::Told => "told",
+            Larger::Silent => "silent",
+        };
+        let labels: &[Label<'_>] = &[
+            ("interface", &size.interface),
+            ("target", &size.target),
+            ("family", &family),
+            ("larger", &larger),
+        ];
+        sink.value(labels, size.passes_bytes);
+    }
+    sink.family(
+        "bufferbane_path_mtu_search_bytes",
+        Kind::Counter,
+        "What searches for the largest packets that pass have sent, IP headers included.",
+    );
+    sink.value(&[], status.size_search_bytes);
 }
 
 fn interfaces(sink: &mut impl Sink, meters: &Meters) {

@@ -5,7 +5,7 @@ use bufferbane_core::household::SURE;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method};
 
-use super::{Recorder, note, paths};
+use super::{Recorder, note, paths, sizes};
 use crate::alerts::News;
 use crate::household::Heard;
 
@@ -101,6 +101,12 @@ impl Recorder {
                 self.commit_soon = true;
                 continue;
             }
+            if let Some(id) =
+                sizes::told_by_search(&mut self.sizes, &self.open_events, now, known, &mut event)
+            {
+                self.watcher.remember(&notice, id);
+                continue;
+            }
             self.households.radios().explain(&mut event, known);
             let over = event.end_ns.is_some();
             // Both edges are made durable at once; what changes between them can wait.
@@ -125,6 +131,14 @@ impl Recorder {
                 }
             };
             self.households.radios().follow(id, &event);
+            if event.kind == "mtu_black_hole" {
+                let place = event.interface.clone();
+                if over {
+                    self.told_holes.remove(&place);
+                } else {
+                    self.told_holes.insert(place, (id, event.clone()));
+                }
+            }
             match known {
                 None => {
                     let seen_at = self.watcher.seen_at(&notice);

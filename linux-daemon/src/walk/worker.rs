@@ -162,6 +162,8 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
                             trace.handle_report(heard.at, heard.from, report, quoted)
                         }
                         Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                        // No link is too narrow for these.
+                        Word::TooBig(..) => return,
                     };
                     // What answers nothing of ours is others' business.
                     if let Ok(answer) = answer

@@ -1,6 +1,7 @@
 //! `bbtool path`: the hops to a target, each with its loss and round-trip times.
 
 mod shown;
+mod size;
 
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -30,6 +31,8 @@ struct Found {
     trace: Box<Trace>,
     /// Round-trip times of each hop, ns, in ascending order.
     rtts: Vec<Vec<u64>>,
+    /// The largest packet that passes, where that was asked for.
+    size: Option<size::Size>,
 }
 
 /// `bbtool path`.
@@ -81,6 +84,8 @@ fn trace(args: &Path) -> Result<Found, Fail> {
         max_hops: args.max_hops,
     };
     let (trace, rtts) = follow(socket, config)?;
+    let size = args.mtu.then(|| size::find(args, &way, cookie));
+    let size = size.transpose()?;
     Ok(Found {
         target: args.target.clone(),
         address: way.address,
@@ -90,6 +95,7 @@ fn trace(args: &Path) -> Result<Found, Fail> {
         round_ns,
         trace,
         rtts,
+        size,
     })
 }
 
@@ -204,6 +210,8 @@ fn follow(mut socket: HopSocket, config: TraceConfig) -> Result<(Box<Trace>, Vec
                             trace.handle_report(heard.at, heard.from, report, quoted)
                         }
                         Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                        // No link is too narrow for these.
+                        Word::TooBig(..) => return,
                     };
                     // What answers nothing of ours is others' business.
                     if let Ok(answer) = answer {

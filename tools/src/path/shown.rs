@@ -121,6 +121,9 @@ pub(super) fn text(found: &Found) -> String {
              only some of what ends there.\n",
         );
     }
+    if let Some(size) = &found.size {
+        out.push_str(&size.text());
+    }
     out
 }
 
@@ -168,6 +171,7 @@ pub(super) fn json(found: &Found) -> Value {
         "end": end,
         "refused": why,
         "hops": hops,
+        "path_mtu": found.size.as_ref().map(super::size::Size::json),
     })
 }
 

@@ -30,6 +30,10 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         names.interface(&k.way.interface);
         names.target(&k.way.target);
     }
+    for p in &report.path_mtu {
+        names.interface(&p.interface);
+        names.target(&p.target);
+    }
     // What an uplink carried is known where nothing was probed over it, too.
     for value in report.load.iter().chain(&report.capacity) {
         names.interface(value["interface"].as_str().unwrap_or_default());
@@ -58,6 +62,12 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         e.seen.iter_mut().for_each(|s| names.hide(&mut s.way));
     }
     report.paths.iter_mut().for_each(|k| names.hide(&mut k.way));
+    for p in &mut report.path_mtu {
+        p.interface = names.of_interface(&p.interface);
+        p.target = names.of_target(&p.target);
+        p.address = names.scrub(&p.address);
+        p.told_by = p.told_by.as_deref().map(|by| names.scrub(by));
+    }
     for g in &mut report.grades {
         g.interface = names.of_interface(&g.interface);
     }

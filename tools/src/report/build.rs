@@ -12,7 +12,7 @@ use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
     Stamps, Time, Timestamps,
 };
-use super::{cable, cover, health, lines, outages, paths};
+use super::{cable, cover, health, lines, outages, paths, sizes};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -91,6 +91,7 @@ pub(crate) fn build(reader: &Reader, selection: &Selection, now_ns: i64) -> Resu
         outages: outages::count(&events, from, to, &zone),
         compared: Vec::new(),
         paths: paths::known(reader, selection, range)?,
+        path_mtu: sizes::found(reader, selection, range)?,
         events,
     };
     let infos: Vec<SeriesInfo> = ids.iter().map(|(_, info)| info.clone()).collect();

@@ -14,6 +14,7 @@ mod model;
 mod outages;
 mod paths;
 mod several;
+mod sizes;
 mod text;
 mod verdict;
 mod words;

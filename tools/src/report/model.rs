@@ -13,6 +13,7 @@ use super::cable::Cable;
 use super::compare::Change;
 use super::outages::Outages;
 use super::paths::{KnownWay, Seen};
+use super::sizes::PathMtu;
 use crate::loads::{Bufferbloat, Throughput};
 
 /// The name of this format.
@@ -57,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) compared: Vec<Compared>,
     /// The ways to targets, hop by hop.
     pub(crate) paths: Vec<KnownWay>,
+    /// The largest packets that pass on them.
+    pub(crate) path_mtu: Vec<PathMtu>,
     /// What happened.
     pub(crate) events: Vec<Event>,
 }

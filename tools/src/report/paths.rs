@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::model::{Event, Report, Time};
+use super::sizes;
 use crate::args::Selection;
 use crate::show::{clean, count, delay, percent, plural};
 use crate::when::{self, Range};
@@ -301,7 +302,7 @@ fn last_whole(hops: &[Hop]) -> Option<usize> {
     hops.iter().rposition(whole).map(|i| i + 1)
 }
 
-/// The ways of a report, a line each; those to neighbours are no news.
+/// The ways of a report, a line each, and the packets that do not pass on them; ways to neighbours are no news.
 pub(super) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
     let worth = |k: &&KnownWay| k.way.hops.len() > 1 || k.way.end != PathEnd::Target;
     let all = report.paths.iter().filter(worth);
@@ -316,6 +317,7 @@ pub(super) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
             count(more as u64 + 1)
         ));
     }
+    lines.extend(sizes::lines(report, zone));
     lines
 }
 

@@ -105,6 +105,7 @@ impl Stores {
             all.load.extend(more.load);
             all.capacity.extend(more.capacity);
             all.paths.extend(more.paths);
+            all.path_mtu.extend(more.path_mtu);
             match (&mut all.cable, more.cable) {
                 (Some(all), Some(more)) => all.findings.extend(more.findings),
                 (none, more) => *none = none.take().or(more),
@@ -229,6 +230,8 @@ fn rename(report: &mut Report, label: &str) {
     found.for_each(|f| name(&mut f.interface));
     let known = report.paths.iter_mut();
     known.for_each(|k| name(&mut k.way.interface));
+    let sizes = report.path_mtu.iter_mut();
+    sizes.for_each(|p| name(&mut p.interface));
     for e in &mut report.events {
         name(&mut e.interface);
         let seen = e.seen.iter_mut();

@@ -1,0 +1,381 @@
+//! The largest packets that pass on the ways to targets beyond the access line: searched for now and then, and
+//! when something speaks for another size or against the one that is known.
+//!
+//! Searching happens on a thread of its own (`worker`), one way at a time. The recorder drives this, and never
+//! waits for it. docs/paths.md says when what is searched, and what is made of it.
+
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc::TryRecvError;
+
+use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo};
+
+use crate::scout::Way;
+use crate::watch;
+use worker::{Errand, Searched, Worker};
+
+const S: u64 = 1_000_000_000;
+/// The first search comes this long after a target is probed, and up to `SPREAD_NS` later, ns: a start has enough
+/// to do, and not all hosts start alike.
+const FIRST_NS: u64 = 30 * S;
+const SPREAD_NS: u64 = 60 * S;
+/// How soon a way is searched again, ns.
+const AGAIN_NS: u64 = 4 * 3600 * S;
+/// The same where packets vanish, so that the end of that is known, or where nothing was found, ns.
+const SOON_NS: u64 = 1800 * S;
+/// After the host's routes have changed: when they have settled, ns.
+const SETTLED_NS: u64 = 10 * S;
+/// Between two searches, ns.
+const APART_NS: u64 = 2 * S;
+/// A search that something speaks for is not made sooner than this after the one before, ns.
+const RECENT_NS: u64 = 300 * S;
+/// Ways that are searched at most.
+const TARGETS: usize = 128;
+/// What searches on a way that is well move in 30 days, both ways, bytes: an IPv6 echo of the smallest size and one
+/// of the largest that most interfaces take, each time.
+pub(crate) const MONTH_BYTES: u64 = 30 * 86_400 * S / AGAIN_NS * 2 * (1280 + 1500);
+
+/// Interface, target's name and address.
+type Key = (String, String, IpAddr);
+
+/// IPv4 (4) or IPv6 (6) through an interface.
+pub(crate) type Place = (String, u8);
+
+/// What is to be recorded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// What was found: when first and last, and how often.
+    Size(Monotonic, Monotonic, u64, PathSize),
+    /// Large packets vanish at a place since then, or do so differently.
+    Hole(Place, Monotonic, Hole),
+    /// They do not, at this time.
+    Mended(Place, Monotonic),
+}
+
+/// Large packets vanish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    /// The largest IP packet that passes everywhere, bytes.
+    pub(crate) passes_bytes: u64,
+    /// The largest that the interface takes.
+    pub(crate) interface_bytes: u64,
+    /// In which direction, where that is known and the same everywhere.
+    pub(crate) direction: Option<Direction>,
+    /// Targets on whose ways they do.
+    pub(crate) targets: Vec<String>,
+}
+
+/// A way that is searched.
+#[derive(Debug)]
+struct Target {
+    series: BTreeSet<SeriesIndex>,
+    due: Monotonic,
+    searched: Option<Monotonic>,
+    known: Option<Known>,
+}
+
+/// What is known of it.
+#[derive(Debug)]
+struct Known {
+    first: Monotonic,
+    last: Monotonic,
+    searches: u64,
+    size: PathSize,
+}
+
+/// See the module.
+pub(crate) struct Sizes {
+    /// How packets leave through interfaces that are configured.
+    uplinks: BTreeMap<String, Way>,
+    targets: BTreeMap<Key, Target>,
+    /// Gone where its thread has ended, which takes a fault of ours.
+    worker: Option<Worker>,
+    out: Option<Key>,
+    /// When a search ended last.
+    done: Monotonic,
+    holes: BTreeMap<Place, Hole>,
+    /// Why nothing can be searched, as it was said last.
+    trouble: Option<String>,
+    /// Bytes that were sent, IP headers included.
+    bytes: u64,
+}
+
+impl Sizes {
+    /// Without anything to search.
+    pub(crate) fn new(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
+        let worker = Worker::start()
+            .inspect_err(|e| log::warn!("the sizes that pass are not searched for: {e}"));
+        Self {
+            uplinks,
+            targets: BTreeMap::new(),
+            worker: worker.ok(),
+            out: None,
+            done: now,
+            holes: BTreeMap::new(),
+            trouble: None,
+            bytes: 0,
+        }
+    }
+
+    /// How packets leave from now on.
+    pub(crate) fn set(&mut self, uplinks: BTreeMap<String, Way>) {
+        self.uplinks = uplinks;
+    }
+
+    /// A series that is probed from now on. `random` spreads the searches of different hosts.
+    pub(crate) fn add(
+        &mut self,
+        now: Monotonic,
+        index: SeriesIndex,
+        info: &SeriesInfo,
+        random: u32,
+    ) {
+        self.remove(index);
+        let Ok(address) = info.address.parse::<IpAddr>() else {
+            return;
+        };
+        // On the way to a neighbour there is nothing but one link.
+        if info.kind.asks_a_service() || !watch::is_far(info) {
+            return;
+        }
+        let key = (info.interface.clone(), info.target.clone(), address);
+        if self.targets.len() >= TARGETS && !self.targets.contains_key(&key) {
+            return;
+        }
+        let later = (u128::from(SPREAD_NS) * u128::from(random)) >> 32;
+        let due = now.saturating_add(FIRST_NS + later as u64);
+        let target = self.targets.entry(key).or_insert_with(|| Target {
+            series: BTreeSet::new(),
+            due,
+            searched: None,
+            known: None,
+        });
+        target.series.insert(index);
+    }
+
+    /// A series is no longer probed.
+    pub(crate) fn remove(&mut self, index: SeriesIndex) {
+        self.targets.retain(|_, t| {
+            t.series.remove(&index);
+            !t.series.is_empty()
+        });
+    }
+
+    /// The host's routes are others than before.
+    pub(crate) fn rerouted(&mut self, now: Monotonic) {
+        self.hurry(now, SETTLED_NS, |_| true);
+    }
+
+    /// Something speaks for sizes that vanish on the way to a target through an interface, or to any.
+    pub(crate) fn suspect(&mut self, now: Monotonic, interface: &str, target: Option<&str>) {
+        self.hurry(now, 0, |key| {
+            key.0 == interface && target.is_none_or(|t| t == key.1)
+        });
+    }
+
+    fn hurry(&mut self, now: Monotonic, in_ns: u64, is_meant: impl Fn(&Key) -> bool) {
+        for (_, t) in self.targets.iter_mut().filter(|(key, _)| is_meant(key)) {
+            let earliest = t.searched.map_or(now, |at| at.saturating_add(RECENT_NS));
+            t.due = t.due.min(earliest.max(now.saturating_add(in_ns)));
+        }
+    }
+
+    /// What is known now of each way.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &PathSize> {
+        self.targets
+            .values()
+            .filter_map(|t| Some(&t.known.as_ref()?.size))
+    }
+
+    /// Bytes that searches have sent so far, IP headers included.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Puts what searches have found to an event that says that sizes vanish.
+    pub(crate) fn explain(&self, event: &mut Event) {
+        let of = |place: &&Place| place.0 == event.interface;
+        let Some(hole) = self.holes.keys().find(of).and_then(|p| self.holes.get(p)) else {
+            return;
+        };
+        event
+            .values
+            .insert("passes_bytes".into(), hole.passes_bytes.into());
+        event
+            .values
+            .insert("interface_bytes".into(), hole.interface_bytes.into());
+        event.direction = event.direction.or(hole.direction);
+    }
+
+    /// Takes in what was found, and sends what is due.
+    pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<News> {
+        let mut news = Vec::new();
+        match self.worker.as_ref().map(|w| w.returns.try_recv()) {
+            Some(Ok(searched)) => {
+                self.done = now;
+                if let Some(key) = self.out.take() {
+                    self.take(now, &key, searched, &mut news);
+                }
+            }
+            Some(Err(TryRecvError::Disconnected)) => {
+                log::error!(
+                    "the sizes that pass are no longer searched for: the thread that did has ended, which is a \
+                     fault of this program; please report it with what the journal says before, and restart"
+                );
+                (self.worker, self.out) = (None, None);
+            }
+            Some(Err(TryRecvError::Empty)) | None => {}
+        }
+        self.send(now);
+        self.judge(now, &mut news);
+        news
+    }
+
+    fn take(&mut self, now: Monotonic, key: &Key, searched: Searched, news: &mut Vec<News>) {
+        self.bytes += searched.bytes;
+        let Some(target) = self.targets.get_mut(key) else {
+            return;
+        };
+        target.searched = Some(searched.begun);
+        target.due = now.saturating_add(SOON_NS);
+        let size = match searched.found {
+            Ok(Some(size)) => size,
+            Ok(None) => return,
+            Err(why) => {
+                if self.trouble.as_ref() != Some(&why) {
+                    let (interface, name, _) = key;
+                    log::info!("no size is searched for to {name} through {interface}: {why}");
+                    self.trouble = Some(why);
+                }
+                return;
+            }
+        };
+        self.trouble = None;
+        if size.larger != Larger::Silent {
+            target.due = now.saturating_add(AGAIN_NS);
+        }
+        let at = searched.begun;
+        match &mut target.known {
+            Some(known) if known.size == size => {
+                known.last = at;
+                known.searches += 1;
+            }
+            known => {
+                log::info!("{}", sentence(&size));
+                *known = Some(Known {
+                    first: at,
+                    last: at,
+                    searches: 1,
+                    size,
+                });
+            }
+        }
+        if let Some(k) = &target.known {
+            news.push(News::Size(k.first, k.last, k.searches, k.size.clone()));
+        }
+    }
+
+    /// Where large packets vanish, by what is known of all ways. A host that does not answer large echoes looks
+    /// like a way that does not carry them; so one is believed where the way there was found to be it, or where
+    /// nothing larger passes to any other host either, once all were searched for.
+    fn judge(&mut self, now: Monotonic, news: &mut Vec<News>) {
+        let mut holes = BTreeMap::<Place, Hole>::new();
+        let place = |key: &Key| (key.0.clone(), if key.2.is_ipv4() { 4 } else { 6 });
+        let waiting = self.targets.iter().filter(|(_, t)| t.searched.is_none());
+        let waiting: BTreeSet<Place> = waiting.map(|(key, _)| place(key)).collect();
+        let known = self.targets.iter();
+        let known: Vec<(Place, &PathSize)> = known
+            .filter_map(|(key, t)| Some((place(key), &t.known.as_ref()?.size)))
+            .collect();
+        for (place, size) in &known {
+            let others_pass = known
+                .iter()
+                .any(|(p, s)| p == place && s.passes_bytes > size.passes_bytes);
+            let is_way =
+                size.direction == Some(Direction::Up) || (!others_pass && !waiting.contains(place));
+            if size.larger != Larger::Silent || !is_way {
+                continue;
+            }
+            let hole = holes.entry(place.clone()).or_insert_with(|| Hole {
+                passes_bytes: size.passes_bytes,
+                interface_bytes: size.interface_bytes,
+                direction: size.direction,
+                targets: Vec::new(),
+            });
+            hole.passes_bytes = hole.passes_bytes.min(size.passes_bytes);
+            hole.direction = hole.direction.filter(|d| Some(*d) == size.direction);
+            hole.targets.push(size.target.clone());
+        }
+        for (place, hole) in &holes {
+            if self.holes.get(place) != Some(hole) {
+                news.push(News::Hole(place.clone(), now, hole.clone()));
+            }
+        }
+        for place in self.holes.keys().filter(|p| !holes.contains_key(*p)) {
+            news.push(News::Mended(place.clone(), now));
+        }
+        self.holes = holes;
+    }
+
+    fn send(&mut self, now: Monotonic) {
+        let Some(worker) = &self.worker else {
+            return;
+        };
+        if self.out.is_some() || now.saturating_since(self.done) < APART_NS {
+            return;
+        }
+        let due = self.targets.iter_mut().filter(|(_, t)| t.due <= now);
+        let Some((key, target)) = due.min_by_key(|(_, t)| t.due) else {
+            return;
+        };
+        target.due = now.saturating_add(SOON_NS);
+        let errand = Errand {
+            way: self.uplinks.get(&key.0).cloned().unwrap_or_else(|| Way {
+                interface: key.0.clone(),
+                source: None,
+                mark: None,
+            }),
+            key: key.clone(),
+        };
+        if worker.errands.try_send(errand).is_ok() {
+            self.out = Some(key.clone());
+        }
+    }
+}
+
+/// What was found, for people.
+pub(crate) fn sentence(size: &PathSize) -> String {
+    let PathSize {
+        interface,
+        target,
+        passes_bytes,
+        interface_bytes,
+        ..
+    } = size;
+    let way = format!("to {target} through {interface}");
+    match (size.larger, size.told_by) {
+        (Larger::None, _) => format!("packets of {passes_bytes} bytes pass {way}"),
+        (Larger::Told, Some(by)) => format!(
+            "packets of {passes_bytes} bytes pass {way}, of the {interface_bytes} that the interface takes; {by} \
+             says so to whoever sends larger ones, as it should"
+        ),
+        (Larger::Told, None) => format!(
+            "packets of {passes_bytes} bytes pass {way}; this host itself sends no larger ones there"
+        ),
+        (Larger::Silent, _) => format!(
+            "packets larger than {passes_bytes} bytes vanish on the way {way}{}, and nobody says so",
+            match size.direction {
+                Some(Direction::Up) => ", upward",
+                Some(Direction::Down) => ", downward",
+                _ => "",
+            }
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use bufferbane_store::{SeriesKind, Severity};
+
+use super::*;
+
+struct Lab {
+    sizes: Sizes,
+    errands: Receiver<Errand>,
+    back: SyncSender<Searched>,
+}
+
+fn at(s: u64) -> Monotonic {
+    Monotonic::from_nanos(s * S)
+}
+
+fn info(kind: SeriesKind, target: &str, address: &str) -> SeriesInfo {
+    SeriesInfo {
+        interface: "eth0".into(),
+        interface_kind: "wired".into(),
+        target: target.into(),
+        kind,
+        family: 4,
+        dscp: 0,
+        size: 64,
+        interval_ns: S / 20,
+        address: address.into(),
+    }
+}
+
+fn size(target: &str, passes: u64, larger: Larger, direction: Option<Direction>) -> PathSize {
+    PathSize {
+        interface: "eth0".into(),
+        target: target.into(),
+        address: [203, 0, 113, 9].into(),
+        interface_bytes: 1500,
+        passes_bytes: passes,
+        larger,
+        told_by: None,
+        direction,
+    }
+}
+
+impl Lab {
+    /// A gateway, which is none of this module's business, a reflector and a host; from the 30th second on.
+    fn new() -> Self {
+        let mut sizes = Sizes::new(at(0), BTreeMap::new());
+        let (worker, errands, back) = Worker::by_hand();
+        sizes.worker = Some(worker);
+        let infos = [
+            info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
+            info(SeriesKind::Udp, "vienna", "203.0.113.9"),
+            info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
+            info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
+        ];
+        for (i, info) in infos.iter().enumerate() {
+            sizes.add(at(0), SeriesIndex(i as u16), info, 0);
+        }
+        Self {
+            sizes,
+            errands,
+            back,
+        }
+    }
+
+    fn asked(&mut self, now: Monotonic) -> Option<String> {
+        assert_eq!(self.sizes.tick(now), []);
+        Some(self.errands.try_recv().ok()?.key.1)
+    }
+
+    fn found(&mut self, now: Monotonic, size: PathSize) -> Vec<News> {
+        let searched = Searched {
+            begun: now,
+            bytes: 2000,
+            found: Ok(Some(size)),
+        };
+        self.back.send(searched).unwrap();
+        self.sizes.tick(now)
+    }
+
+    /// Both are searched at `now`.
+    fn both(&mut self, now: u64, found: [(u64, Larger, Option<Direction>); 2]) -> Vec<News> {
+        let mut news = Vec::new();
+        for n in 0..2 {
+            let target = self.asked(at(now + 10 * n)).expect("it is due");
+            let of = usize::from(target == "quad9");
+            let (passes, larger, direction) = found[of];
+            let size = size(&target, passes, larger, direction);
+            news.extend(self.found(at(now + 10 * n), size));
+        }
+        news.retain(|n| !matches!(n, News::Size(..)));
+        news
+    }
+}
+
+#[test]
+fn far_targets_are_searched_in_turn_and_again_after_hours() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.asked(at(29)), None);
+    let mut seen = Vec::new();
+    for s in [30, 40] {
+        let target = lab.asked(at(s)).unwrap();
+        let well = size(&target, 1500, Larger::None, None);
+        let news = lab.found(at(s), well.clone());
+        assert_eq!(news, [News::Size(at(s), at(s), 1, well)]);
+        seen.push(target);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["quad9", "vienna"]);
+    assert_eq!(lab.sizes.known().count(), 2);
+    assert_eq!(lab.sizes.bytes(), 4000);
+    assert_eq!(lab.asked(at(14_000)), None);
+    let again = lab.asked(at(14_500)).unwrap();
+    let well = size(&again, 1500, Larger::None, None);
+    let news = lab.found(at(14_501), well);
+    let [News::Size(first, last, 2, _)] = news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(
+        (first.as_nanos() / S / 10, last),
+        (3 + u64::from(first == at(40)), at(14_501))
+    );
+}
+
+#[test]
+fn sizes_that_vanish_to_all_are_a_hole_until_they_pass() {
+    let mut lab = Lab::new();
+    let silent = (1400, Larger::Silent, Some(Direction::Up));
+    let news = lab.both(30, [silent, silent]);
+    let place = ("eth0".to_owned(), 4);
+    let hole = |targets: &[&str]| Hole {
+        passes_bytes: 1400,
+        interface_bytes: 1500,
+        direction: Some(Direction::Up),
+        targets: targets.iter().map(ToString::to_string).collect(),
+    };
+    let [News::Hole(p, _, first), News::Hole(q, _, both)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!((p, q, first.targets.len()), (&place, &place, 1));
+    assert_eq!(*both, hole(&["quad9", "vienna"]));
+    let mut event = Event::new("mtu_black_hole", Severity::Critical, 1, at(1), "x".into());
+    event.interface = "eth0".into();
+    lab.sizes.explain(&mut event);
+    assert_eq!(event.values["passes_bytes"], 1400);
+    assert_eq!(event.direction, Some(Direction::Up));
+    // Looked at again within half an hour, and over when all is well.
+    let well = (1500, Larger::None, None);
+    let news = lab.both(1900, [well, well]);
+    let [News::Hole(..), News::Mended(place, _)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(place, &("eth0".to_owned(), 4));
+}
+
+/// Many hosts do not answer large echoes, and routers on the way of others tell.
+#[test]
+fn one_host_that_does_not_answer_and_a_narrow_way_are_no_holes() {
+    let well = (1500, Larger::None, None);
+    let mute = (1028, Larger::Silent, None);
+    let narrow = (1492, Larger::Told, None);
+    for found in [[mute, well], [well, mute], [narrow, narrow], [narrow, mute]] {
+        let mut lab = Lab::new();
+        let news = lab.both(30, found);
+        assert_eq!(news, []);
+    }
+    // Where no host is known to get larger ones, it is the way.
+    let mut lab = Lab::new();
+    let news = lab.both(30, [mute, mute]);
+    assert!(matches!(&news[..], [News::Hole(_, _, h)] if h.targets.len() == 2));
+    // But where the way there is known not to carry them, it is one.
+    let mut lab = Lab::new();
+    let news = lab.both(30, [(1400, Larger::Silent, Some(Direction::Up)), well]);
+    assert!(matches!(news[..], [News::Hole(..)]), "{news:?}");
+}
+
+#[test]
+fn other_routes_and_doubt_are_looked_into_soon_but_not_without_end() {
+    let mut lab = Lab::new();
+    let well = (1500, Larger::None, None);
+    lab.both(30, [well, well]);
+    lab.sizes.suspect(at(400), "eth0", Some("quad9"));
+    assert_eq!(lab.asked(at(400)).as_deref(), Some("quad9"));
+    lab.found(at(401), size("quad9", 1500, Larger::None, None));
+    lab.sizes.suspect(at(410), "eth0", Some("quad9"));
+    lab.sizes.suspect(at(410), "wlan0", None);
+    assert_eq!(lab.asked(at(411)), None);
+    lab.sizes.rerouted(at(500));
+    assert_eq!(lab.asked(at(505)), None);
+    assert_eq!(lab.asked(at(510)).as_deref(), Some("vienna"));
+    lab.found(at(511), size("vienna", 1500, Larger::None, None));
+    assert_eq!(lab.asked(at(702)).as_deref(), Some("quad9"));
+}
+
+/// The real thread, to this host itself.
+#[test]
+fn the_thread_searches() {
+    let worker = Worker::start().unwrap();
+    let me = IpAddr::from([127, 0, 0, 1]);
+    let errand = Errand {
+        way: Way {
+            interface: "lo".into(),
+            source: None,
+            mark: None,
+        },
+        key: ("lo".into(), "me".into(), me),
+    };
+    worker.errands.send(errand).unwrap();
+    let patience = std::time::Duration::from_secs(60);
+    let searched = worker.returns.recv_timeout(patience).unwrap();
+    let size = searched.found.unwrap().expect("it answers");
+    // Loopback takes more than any line.
+    assert_eq!(size.passes_bytes, 9216);
+    assert_eq!(size.larger, Larger::None);
+    assert!(searched.bytes >= 9216 + 576, "{}", searched.bytes);
+}

@@ -1,0 +1,156 @@
+//! The thread that searches: one way at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use bufferbane_core::mtu::{Outcome, SearchConfig};
+use bufferbane_core::time::Monotonic;
+use bufferbane_core::trace::Transport;
+use bufferbane_linux_io::netlink::Netlink;
+use bufferbane_linux_io::{Family, ProbeSocket, clock, mtu};
+use bufferbane_store::{Direction, Larger, PathSize};
+
+use super::Key;
+use crate::scout::{FAR_PORT, Way};
+
+/// A way to be searched.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) way: Way,
+    pub(super) key: Key,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Searched {
+    pub(super) begun: Monotonic,
+    /// IP bytes that were sent.
+    pub(super) bytes: u64,
+    /// What was found; none where nothing can be said; or why it could not be searched.
+    pub(super) found: Result<Option<PathSize>, String>,
+}
+
+/// The thread's other end; it ends with this.
+pub(super) struct Worker {
+    pub(super) errands: SyncSender<Errand>,
+    pub(super) returns: Receiver<Searched>,
+    end: Arc<AtomicBool>,
+}
+
+impl Worker {
+    pub(super) fn start() -> io::Result<Self> {
+        let (errands, queue) = sync_channel::<Errand>(1);
+        let (back, returns) = sync_channel(1);
+        let end = Arc::<AtomicBool>::default();
+        let ends = Arc::clone(&end);
+        let thread = std::thread::Builder::new().name("sizes".into());
+        thread.spawn(move || {
+            while let Ok(errand) = queue.recv() {
+                let begun = clock::now();
+                let mut bytes = 0;
+                let found = search(&errand, &mut bytes, &|| ends.load(Ordering::Relaxed));
+                let searched = Searched {
+                    begun,
+                    bytes,
+                    found: found.map_err(|e| e.to_string()),
+                };
+                if back.send(searched).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self {
+            errands,
+            returns,
+            end,
+        })
+    }
+
+    /// One whose thread the test is.
+    #[cfg(test)]
+    pub(super) fn by_hand() -> (Self, Receiver<Errand>, SyncSender<Searched>) {
+        let (errands, queue) = sync_channel(1);
+        let (back, returns) = sync_channel(1);
+        let end = Arc::default();
+        let worker = Self {
+            errands,
+            returns,
+            end,
+        };
+        (worker, queue, back)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
+fn search(
+    errand: &Errand,
+    bytes: &mut u64,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Option<PathSize>> {
+    let (interface, target, to) = &errand.key;
+    let interfaces = Netlink::open()?.interface(interface)?;
+    let Some(up) = interfaces.filter(|i| i.up) else {
+        return Ok(None);
+    };
+    let family = Family::of(to);
+    let number = getrandom::u64().map_err(io::Error::other)?;
+    // Any bits of a random number are one.
+    let Some((builder, transport)) = mtu::echoes(family, number as u16) else {
+        return Err(io::Error::other(
+            "this process may send no echoes: see bbtool doctor",
+        ));
+    };
+    let config = SearchConfig {
+        target: *to,
+        transport,
+        cookie: number,
+        smallest: None,
+        largest: mtu::largest_of(up.mtu),
+    };
+    let Some(found) = mtu::search(errand.way.socket(builder), 0, config, is_over)? else {
+        return Ok(None);
+    };
+    *bytes += found.bytes;
+    let (passes, larger, told_by) = match found.outcome {
+        Outcome::Whole { passes } => (passes, Larger::None, None),
+        Outcome::Told { passes, by } => (passes, Larger::Told, by.map(|b| b.0)),
+        Outcome::Silent { passes, .. } => (passes, Larger::Silent, None),
+        Outcome::NoAnswer | Outcome::Unsent | Outcome::Unclear { .. } => return Ok(None),
+    };
+    let direction = match found.outcome {
+        Outcome::Silent { passes, vanishes } => {
+            let two = SearchConfig {
+                transport: Transport::Udp,
+                smallest: Some(passes),
+                largest: vanishes,
+                ..config
+            };
+            let builder = errand.way.socket(ProbeSocket::udp(family));
+            let there = mtu::search(builder, FAR_PORT, two, is_over)?;
+            *bytes += there.map_or(0, |f| f.bytes);
+            match there.map(|f| f.outcome) {
+                Some(Outcome::Silent { .. }) => Some(Direction::Up),
+                Some(Outcome::Whole { .. }) => Some(Direction::Down),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    Ok(Some(PathSize {
+        interface: interface.clone(),
+        target: target.clone(),
+        address: *to,
+        interface_bytes: up.mtu.into(),
+        passes_bytes: passes.into(),
+        larger,
+        told_by,
+        direction,
+    }))
+}

@@ -1,0 +1,106 @@
+//! Looks for the largest packet that passes on the way to a host; `bufferbane_core::mtu` says how.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bufferbane_core::mtu::{MAX_SIZE, Outcome, Search, SearchConfig, Step};
+use bufferbane_core::trace::Transport;
+use bufferbane_core::wire::icmp::Version;
+
+use crate::hops::{HopSocket, Word};
+use crate::socket::{Family, ProbeSocket, SocketBuilder};
+use crate::{clock, host};
+
+/// Hops that a message may pass.
+const TTL: u8 = 64;
+
+/// How echoes to a host of this family can be sent by this process; `None` where it may not send any. What is
+/// told apart by an identifier has this one.
+#[must_use]
+pub fn echoes(family: Family, identifier: u16) -> Option<(SocketBuilder, Transport)> {
+    let version = match family {
+        Family::V4 => Version::V4,
+        Family::V6 => Version::V6,
+    };
+    let echo = |identifier| Transport::Echo {
+        version,
+        identifier,
+    };
+    let access = host::icmp_access(family);
+    if access.ping {
+        Some((ProbeSocket::ping(family), echo(None)))
+    } else if access.raw {
+        Some((ProbeSocket::raw_icmp(family), echo(Some(identifier))))
+    } else {
+        None
+    }
+}
+
+/// What a search found, and what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it found.
+    pub outcome: Outcome,
+    /// Bytes that were sent, IP headers included.
+    pub bytes: u64,
+}
+
+/// Searches with a socket of `builder`'s, to `port` of the target (0 for echoes). Takes some tenths of a second
+/// on a line that is well and up to two minutes on one that is not; asks `is_over` once a second at least, and
+/// gives `None` if it is.
+///
+/// # Errors
+/// Why there is no socket, or what the kernel says when it is waited on.
+pub fn search(
+    builder: SocketBuilder,
+    port: u16,
+    config: SearchConfig,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Option<Found>> {
+    let to = SocketAddr::new(config.target, port);
+    let mut socket = HopSocket::new(builder.whole(true), to).map_err(io::Error::other)?;
+    let mut search = Box::new(Search::new(config));
+    let mut room = vec![0; usize::from(MAX_SIZE)];
+    loop {
+        if is_over() {
+            return Ok(None);
+        }
+        match search.step(clock::now()) {
+            Step::Send(message) => {
+                let Some(len) = message.write(&mut room) else {
+                    return Err(io::Error::other("a message larger than the largest"));
+                };
+                if let Err(e) = socket.send(TTL, &room[..len]) {
+                    let is_too_big = e.raw_os_error() == Some(libc::EMSGSIZE);
+                    search.handle_unsent(message.number, is_too_big);
+                }
+            }
+            Step::Wait(until) => {
+                let left = Duration::from_nanos(until.saturating_since(clock::now()));
+                socket.wait(left, |heard| {
+                    // What answers nothing of ours is others' business.
+                    let _ = match heard.word {
+                        Word::TooBig(mtu, quoted) => search.handle_too_big(heard.from, mtu, quoted),
+                        Word::Report(report, quoted) => {
+                            search.handle_report(heard.at, heard.from, report, quoted)
+                        }
+                        Word::Message(message) => {
+                            search.handle_reply(heard.at, heard.from, message)
+                        }
+                    };
+                })?;
+            }
+            Step::End(outcome) => {
+                let bytes = search.bytes();
+                return Ok(Some(Found { outcome, bytes }));
+            }
+        }
+    }
+}
+
+/// The largest packet of an interface with this MTU that is worth looking for.
+#[must_use]
+pub fn largest_of(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX).min(MAX_SIZE)
+}

@@ -1,0 +1,164 @@
+//! The largest packet that passes on a way, looked for on request.
+
+use bufferbane_core::mtu::{Outcome, SearchConfig};
+use bufferbane_core::trace::Transport;
+use bufferbane_linux_io::{Family, ProbeSocket, SocketBuilder, mtu};
+use serde_json::{Value, json};
+
+use super::{PORT, Way};
+use crate::args::Path;
+use crate::fail::Fail;
+
+/// What was found.
+pub(super) struct Size {
+    interface_bytes: u32,
+    outcome: Outcome,
+    /// Whether larger ones vanish on the way there, where that was found out.
+    is_up: Option<bool>,
+}
+
+/// Looks for it.
+pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
+    let family = Family::of(&way.address);
+    let through = |builder: SocketBuilder| match &args.interface {
+        Some(name) => builder.interface(name),
+        None => builder,
+    };
+    let udp = || (through(ProbeSocket::udp(family)), PORT, Transport::Udp);
+    // Any bits of a random number are one.
+    let echoes = mtu::echoes(family, cookie as u16).filter(|_| !args.udp);
+    let (builder, port, transport) =
+        echoes.map_or_else(udp, |(builder, transport)| (through(builder), 0, transport));
+    let config = SearchConfig {
+        target: way.address,
+        transport,
+        cookie,
+        smallest: None,
+        largest: mtu::largest_of(way.interface.mtu),
+    };
+    let search = |builder, port, config| {
+        let found = mtu::search(builder, port, config, &|| false);
+        let found = found.map_err(|e| Fail::of("looking for the path MTU", e))?;
+        // Nobody gives it up.
+        Ok(found.map_or(Outcome::NoAnswer, |f| f.outcome))
+    };
+    let outcome = search(builder, port, config)?;
+    let is_up = match outcome {
+        Outcome::Silent { .. } if transport == Transport::Udp => Some(true),
+        Outcome::Silent { passes, vanishes } => {
+            let (builder, port, transport) = udp();
+            let two = SearchConfig {
+                transport,
+                smallest: Some(passes),
+                largest: vanishes,
+                ..config
+            };
+            match search(builder, port, two)? {
+                Outcome::Silent { .. } => Some(true),
+                Outcome::Whole { .. } => Some(false),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    Ok(Size {
+        interface_bytes: way.interface.mtu,
+        outcome,
+        is_up,
+    })
+}
+
+impl Size {
+    pub(super) fn text(&self) -> String {
+        let all = self.interface_bytes;
+        match self.outcome {
+            Outcome::NoAnswer | Outcome::Unsent => {
+                "The path MTU is not known: nothing answers what would tell.\n".into()
+            }
+            Outcome::Unclear { passes } => format!(
+                "Packets of {passes} bytes pass; too much is lost to tell whether larger ones do.\n"
+            ),
+            Outcome::Whole { passes } => {
+                format!("Packets of {passes} bytes pass, of the {all} that the interface takes.\n")
+            }
+            Outcome::Told { passes, by } => format!(
+                "Packets of {passes} bytes pass, of the {all} that the interface takes; {} says so to whoever \
+                 sends larger ones, as it should.\n",
+                by.map_or_else(|| "this host".to_owned(), |(router, _)| router.to_string())
+            ),
+            Outcome::Silent { passes, .. } => format!(
+                "Packets of {passes} bytes pass, of the {all} that the interface takes; larger ones vanish{}, and \
+                 nobody says so: what needs them hangs.\n",
+                match self.is_up {
+                    Some(true) => " on the way there",
+                    Some(false) => " on the way back, or the target answers no larger echoes",
+                    None => "",
+                }
+            ),
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let (larger, by) = match self.outcome {
+            Outcome::NoAnswer | Outcome::Unsent | Outcome::Unclear { .. } => (None, None),
+            Outcome::Whole { .. } => (Some("none"), None),
+            Outcome::Told { by, .. } => (Some("told"), by.map(|b| b.0.to_string())),
+            Outcome::Silent { .. } => (Some("silent"), None),
+        };
+        json!({
+            "interface_bytes": self.interface_bytes,
+            "passes_bytes": self.outcome.passes(),
+            "larger": larger,
+            "told_by": by,
+            "direction": self.is_up.map(|up| if up { "up" } else { "down" }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_said_in_words_and_as_data() {
+        let size = |outcome, is_up| Size {
+            interface_bytes: 1500,
+            outcome,
+            is_up,
+        };
+        let silent = Outcome::Silent {
+            passes: 1400,
+            vanishes: 1401,
+        };
+        let by = Some(([10, 0, 0, 1].into(), 1492));
+        for (found, word, larger) in [
+            (size(Outcome::NoAnswer, None), "not known", None),
+            (
+                size(Outcome::Unclear { passes: 576 }, None),
+                "too much is lost",
+                None,
+            ),
+            (
+                size(Outcome::Whole { passes: 1500 }, None),
+                "1500 bytes pass",
+                Some("none"),
+            ),
+            (
+                size(Outcome::Told { passes: 1492, by }, None),
+                "; 10.0.0.1 says",
+                Some("told"),
+            ),
+            (
+                size(silent, Some(true)),
+                "vanish on the way there",
+                Some("silent"),
+            ),
+            (size(silent, None), "vanish, and nobody", Some("silent")),
+        ] {
+            let said = found.text();
+            assert!(said.contains(word), "{said}");
+            assert_eq!(found.json()["larger"].as_str(), larger);
+        }
+        assert_eq!(size(silent, Some(false)).json()["direction"], "down");
+    }
+}

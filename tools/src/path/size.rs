@@ -40,7 +40,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
         let found = mtu::search(builder, port, config, &|| false);
         let found = found.map_err(|e| Fail::of("looking for the path MTU", e))?;
         // Nobody gives it up.
-        Ok(found.map_or(Outcome::NoAnswer, |f| f.outcome))
+        Ok::<_, Fail>(found.map_or(Outcome::NoAnswer, |f| f.outcome))
     };
     let outcome = search(builder, port, config)?;
     let is_up = match outcome {

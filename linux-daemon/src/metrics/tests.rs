@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status as Outcome};
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Event, EventId, SeriesInfo, SeriesKind, Severity};
+use bufferbane_store::{Event, EventId, Larger, PathSize, SeriesInfo, SeriesKind, Severity};
 use proptest::prelude::*;
 
 use super::{Format, Meters, Reading, page};
@@ -115,6 +115,17 @@ fn read_of(meters: &Meters) -> (Values, Values) {
     let mut status = Status::default();
     let receiver = RemoteStatus::default();
     status.remote_write.insert("http://a/w".into(), receiver);
+    status.sizes.push(PathSize {
+        interface: "wan".into(),
+        target: "narrow".into(),
+        address: [192, 0, 2, 1].into(),
+        interface_bytes: 1500,
+        passes_bytes: 1492,
+        larger: Larger::Told,
+        told_by: None,
+        direction: None,
+    });
+    status.size_search_bytes = 4000;
     read(&page(Format::OpenMetrics, &status, meters))
 }
 
@@ -239,6 +250,17 @@ fn interfaces_and_events_are_counted_through_their_changes() {
         assert_eq!(all[&format!("bufferbane_{name}")], n, "{name}");
     }
     assert!(!all.keys().any(|name| name.contains("gone")));
+}
+
+#[test]
+fn the_largest_packets_that_pass_are_told() {
+    let (all, counters) = read_of(&Meters::default());
+    let labels = "interface=\"wan\",target=\"narrow\",family=\"4\",larger=\"told\"";
+    assert_eq!(
+        all[&format!("bufferbane_path_mtu_bytes{{{labels}}}")],
+        1492.0
+    );
+    assert_eq!(counters["bufferbane_path_mtu_search_bytes_total"], 4000.0);
 }
 
 /// What `docs/metrics.md` says of names and numbers of samples.

@@ -26,6 +26,7 @@ pub mod detect;
 pub mod drop_reason;
 pub mod failure;
 pub mod flight;
+pub mod held;
 pub mod household;
 pub mod icmp;
 pub mod limits;

@@ -147,6 +147,24 @@ name = "page-refused"
 kind = "http"
 address = "http://10.99.0.1:81/"
 interval = "1s"
+[[target]]
+name = "held-reset"
+kind = "tcp"
+address = "10.99.0.2:22"
+hold = "5s"
+interval = "1s"
+[[target]]
+name = "held-closed"
+kind = "tcp"
+address = "10.99.0.3:22"
+hold = "5s"
+interval = "1s"
+[[target]]
+name = "held"
+kind = "tcp"
+address = "10.99.0.4:22"
+hold = "5s"
+interval = "1s"
 "#;
 
 /// A program that is ended with the test.
@@ -259,6 +277,40 @@ fn pages(ns: &Namespace, ip: &'static str, tls: Option<Arc<ServerConfig>>, statu
     bound.recv().expect("a server");
 }
 
+/// How a server treats those who stay connected.
+#[derive(Clone, Copy)]
+enum Patience {
+    Endless,
+    ClosesSoon,
+    ResetsSoon,
+}
+
+/// Takes connections at `ip`.
+fn holder(ns: &Namespace, ip: &'static str, patience: Patience) {
+    let (bound_in, bound) = std::sync::mpsc::channel();
+    let serve = move || {
+        let listener = TcpListener::bind((ip, 22)).expect("a free port");
+        bound_in.send(()).expect("somebody waits");
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            std::thread::spawn(move || {
+                if let Patience::Endless = patience {
+                    // Until the other end closes it.
+                    let _ = stream.read(&mut [0; 1]);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(300));
+                if let Patience::ResetsSoon = patience {
+                    let linger = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    linger.expect("a setting");
+                }
+            });
+        }
+    };
+    drop(ns.spawn(serve).expect("the server's namespace"));
+    bound.recv().expect("a server");
+}
+
 #[test]
 fn resolvers_are_asked_and_their_failures_told_apart() {
     if let Err(why) = possible() {
@@ -298,6 +350,9 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     pages(&home.server, "fd99::1", Some(tls), Some(204));
     pages(&home.server, "10.99.0.2", None, Some(500));
     pages(&home.server, "10.99.0.3", None, None);
+    holder(&home.server, "10.99.0.2", Patience::ResetsSoon);
+    holder(&home.server, "10.99.0.3", Patience::ClosesSoon);
+    holder(&home.server, "10.99.0.4", Patience::Endless);
     wait_for_dnsmasq(&home.server);
 
     let loaded = bufferbaned::config::parse("services.toml", CONFIG, dir.path());
@@ -324,7 +379,7 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
         })
         .collect();
     // Of the pages two and a stranger's are by HTTPS, and three not.
-    assert_eq!(all.len(), 17 + 3 * 3 + 3 * 2);
+    assert_eq!(all.len(), 17 + 3 * 3 + 3 * 2 + 3);
     for ((name, kind), (info, s)) in &all {
         let failures = by_reason(&s.failures);
         let p50 = s.rtt.quantile(0.5);
@@ -333,8 +388,9 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
             s.sent, s.received, s.lost, s.unsent
         );
         let page = name.starts_with("page");
+        let held = name.starts_with("held");
         let tcp = ["connected", "connected-6", "refused", "swallowed"].contains(&name.as_str());
-        let expected = match (page, tcp) {
+        let expected = match (page, tcp || held) {
             (false, true) => SeriesKind::Tcp,
             (false, false) => SeriesKind::Dns,
             (true, _) => info.kind,
@@ -342,7 +398,10 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
         let sized = [SeriesKind::Dns, SeriesKind::Http].contains(&info.kind);
         assert_eq!((info.kind, info.size > 20), (expected, sized), "{name}");
         assert_eq!(s.sent, s.received + s.lost);
-        assert!(s.sent + s.unsent >= if page { 3 } else { 20 }, "{name}");
+        assert!(
+            s.sent + s.unsent >= if page || held { 3 } else { 20 },
+            "{name}"
+        );
         let all_are = |why: &str| {
             assert_eq!(failures.len(), 1, "{name}: {failures:?}");
             assert_eq!(failures.get(why), Some(&s.received), "{name}: {failures:?}");
@@ -378,10 +437,25 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     let servfail = servfail.expect("the series is shown");
     assert_eq!(servfail.total.failed, servfail.total.received);
     assert_eq!(servfail.failures["SERVFAIL"], servfail.total.failed);
+    let held = |target: &str| {
+        let found = status.held.iter().find(|h| h.target == target);
+        found.expect("a connection that is held")
+    };
+    assert!(held("held").open_ns.is_some() && held("held").closed == 0);
+    assert!(held("held").lost.is_empty(), "{:?}", held("held"));
+    assert!(held("held-closed").closed >= 2 && held("held-closed").lost.is_empty());
+    assert!(held("held-reset").lost["connection reset"] >= 2);
     // Nobody takes a resolver for the line.
     let events = reader.events(i64::MIN, i64::MAX).expect("readable");
     let kinds: Vec<&str> = events.iter().map(|(_, e)| e.kind.as_str()).collect();
     let of_the_line = |kind: &&str| Kind::ALL.iter().any(|k| k.as_str() == *kind);
     assert!(!kinds.iter().any(of_the_line), "{kinds:?}");
     assert!(kinds.contains(&"not_probed"), "{kinds:?}");
+    let mut unstable = events.iter().filter(|(_, e)| e.kind == "tcp_unstable");
+    let (_, event) = unstable.next().expect("resets are told");
+    assert_eq!(event.target.as_deref(), Some("held-reset"));
+    assert_eq!(event.values["errno"], 104);
+    assert!(event.values["drops"].as_u64() >= Some(2), "{event:?}");
+    assert!(event.text.contains("connection reset"), "{event:?}");
+    assert!(unstable.next().is_none());
 }

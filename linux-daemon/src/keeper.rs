@@ -352,6 +352,7 @@ impl Keeper {
                 id,
                 series,
                 way: Way::to(w),
+                target: w.target.clone(),
                 remote: w.remote,
                 service: service.clone(),
                 rng,

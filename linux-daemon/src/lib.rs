@@ -17,6 +17,7 @@ mod episode;
 mod equip;
 mod floors;
 mod health;
+mod held;
 mod household;
 mod http;
 mod keeper;

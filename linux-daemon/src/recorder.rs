@@ -4,6 +4,7 @@ mod drops;
 mod durable;
 mod facts;
 mod findings;
+mod held;
 mod past;
 mod paths;
 mod sizes;
@@ -23,8 +24,8 @@ use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
-    Capacity, Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, Severity, Trust, Writer,
-    WriterOptions,
+    Capacity, Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, SeriesKind, Severity,
+    Trust, Writer, WriterOptions,
 };
 use jiff::tz::TimeZone;
 use rtrb::Consumer;
@@ -33,6 +34,7 @@ use crate::alerts::{Alerts, AlertsConfig};
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
+use crate::held::{Connections, Told};
 use crate::household::Households;
 use crate::metrics::Meters;
 use crate::notify;
@@ -63,6 +65,8 @@ pub(crate) enum Order {
     Session(u32, String, String),
     /// What became of a question that was asked outside the probe thread.
     Observation(Observation),
+    /// What became of a connection that is held open.
+    Held(Told),
     /// Something happened, and was over.
     Moment(Fact),
     /// Something began: (name of the trouble, event).
@@ -138,6 +142,7 @@ pub(crate) struct Recorder {
     past: Past,
     alerts: Alerts,
     walks: Walks,
+    held: Connections,
     sizes: Sizes,
     /// Sizes that vanish, as detectors tell and by interface, while they do.
     told_holes: HashMap<String, (EventId, Event)>,
@@ -192,6 +197,7 @@ impl Recorder {
             sizes: Sizes::new(now, settings.uplinks.clone()),
             told_holes: HashMap::new(),
             routes: HashMap::new(),
+            held: Connections::default(),
             households: Households::new(settings.sees_household.clone()),
             settings,
             open_events: HashMap::new(),
@@ -324,11 +330,19 @@ impl Recorder {
                 self.walks.remove(index);
                 self.sizes.remove(index);
                 self.meter(|m| m.end(index));
+                if let Some((info, _)) = self.ids.get(&index)
+                    && info.kind == SeriesKind::Tcp
+                {
+                    let info = info.clone();
+                    let place = (&*info.interface, &*info.target, &*info.address);
+                    self.held_no_more(clock::now(), place);
+                }
             }
             Order::Session(id, interface, target) => {
                 self.sessions.insert(id, (interface, target));
             }
             Order::Observation(observation) => self.record(observation),
+            Order::Held(told) => self.held(told),
             Order::Moment(fact) => self.fact(clock::now(), None, fact, false),
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
             Order::End(name) => self.end_fact(clock::now(), &name),
@@ -456,6 +470,7 @@ impl Recorder {
         self.note_cables();
         self.note_walks(now);
         self.note_sizes(now);
+        self.note_held(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);
@@ -512,6 +527,7 @@ impl Recorder {
         status.series = self.live.values().cloned().collect();
         status.load = self.households.carried(now);
         status.store = store;
+        status.held = self.held.status(now);
         status.sizes = self.sizes.known().cloned().collect();
         status.size_search_bytes = self.sizes.bytes();
         status.wifi = self

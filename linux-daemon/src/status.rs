@@ -41,6 +41,8 @@ pub struct Status {
     pub events: VecDeque<Happening>,
     /// Receivers of remote-write, by their URLs.
     pub remote_write: BTreeMap<String, RemoteStatus>,
+    /// Connections that are held open.
+    pub held: Vec<HeldStatus>,
     /// The largest packets that pass on the way to each target beyond the access line, where that was found.
     pub sizes: Vec<PathSize>,
     /// What searches for them have sent since the start, IP headers included, bytes.
@@ -96,6 +98,27 @@ pub struct Happening {
     pub text: String,
     /// Whether it is not over.
     pub ongoing: bool,
+}
+
+/// A connection that is held open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldStatus {
+    /// The uplink.
+    pub interface: String,
+    /// The target.
+    pub target: String,
+    /// Its address, with the port.
+    pub address: String,
+    /// For how long it has been open, ns; none while it is not.
+    pub open_ns: Option<u64>,
+    /// How often it was lost since the start, by reason.
+    pub lost: BTreeMap<String, u64>,
+    /// How often the far end closed it in order, which is no loss.
+    pub closed: u64,
+    /// For how long the one before was open, ns.
+    pub last_open_ns: Option<u64>,
+    /// How that one ended.
+    pub last_end: Option<String>,
 }
 
 /// What an uplink carries now, by its own counters.

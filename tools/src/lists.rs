@@ -124,6 +124,37 @@ fn scheduled_text(tests: &Value) -> String {
     out
 }
 
+/// How it is going with a connection that is held open.
+fn held_text(held: &Value) -> String {
+    let now = match held["open_ns"].as_u64() {
+        Some(ns) => format!("open for {}", stretch(ns)),
+        None => "not open".to_owned(),
+    };
+    let lost = held["lost"].as_object().into_iter().flatten();
+    let ends = lost.map(|(why, n)| format!("{} lost ({})", count(number(n)), clean(why)));
+    let mut ends: Vec<String> = ends.collect();
+    if number(&held["closed"]) > 0 {
+        ends.push(format!(
+            "{} closed by the far end",
+            count(number(&held["closed"]))
+        ));
+    }
+    let mut out = format!(
+        "connection {} to {} ({}): {now}",
+        text(&held["interface"]),
+        text(&held["target"]),
+        text(&held["address"]),
+    );
+    if !ends.is_empty() {
+        out.push_str(&format!("; before {}", ends.join(", ")));
+    }
+    if let (Some(ns), Some(why)) = (held["last_open_ns"].as_u64(), held["last_end"].as_str()) {
+        out.push_str(&format!("; the last after {}: {}", stretch(ns), clean(why)));
+    }
+    out.push('\n');
+    out
+}
+
 /// The largest packet that passes to a target.
 fn size_text(size: &Value) -> String {
     let larger = match size["larger"].as_str() {
@@ -235,6 +266,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     }
     for (receiver, r) in status["remote_write"].as_object().into_iter().flatten() {
         out.push_str(&push_text(receiver, r));
+    }
+    for held in status["held"].as_array().into_iter().flatten() {
+        out.push_str(&held_text(held));
     }
     for size in status["sizes"].as_array().into_iter().flatten() {
         out.push_str(&size_text(size));
@@ -425,6 +459,11 @@ mod tests {
                 "waits": "it is cellular", "caveat": "nobody knows",
             }],
             "wifi": {"wlan0": {"signal_dbm": -71, "up_bps": 72_200_000, "down_bps": null}},
+            "held": [{
+                "interface": "eth0", "target": "shell", "address": "192.0.2.1:22", "open_ns": 60_000_000_000_u64,
+                "lost": {"connection reset": 2}, "closed": 1, "last_open_ns": 7_000_000_000_u64,
+                "last_end": "connection reset",
+            }],
             "sizes": [
                 {"interface": "eth0", "target": "a", "address": "192.0.2.1", "interface_bytes": 1500,
                  "passes_bytes": 1500, "larger": "none", "told_by": null, "direction": null},
@@ -448,6 +487,8 @@ mod tests {
             "Wi-Fi wlan0: -71 dBm, 72 Mbit/s up\n",
             "tests through lte0: 0 B in the last 30 days; probes and trains move 1.0 MiB, the budget is 0 B; none \
              now: it is cellular\n  nobody knows\n",
+            "connection eth0 to shell (192.0.2.1:22): open for 60 s; before 2 lost (connection reset), 1 closed by the far \
+             end; the last after 7 s: connection reset\n",
             "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface\n",
             "path MTU eth0 to b (192.0.2.2): 1492 bytes of 1500; larger ones are refused by 192.0.2.9\n",
             "path MTU eth0 to c (192.0.2.3): 1400 bytes of 1500; LARGER ONES VANISH on the way up\n",

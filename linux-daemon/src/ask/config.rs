@@ -25,6 +25,8 @@ const LONGEST_LOOKUP: usize = 230;
 /// More often is no measurement but a burden, ns.
 const MIN_INTERVAL_NS: u64 = 100_000_000;
 const INTERVAL_NS: u64 = 10_000_000_000;
+/// How long a connection that is held may be silent, ns: less is a burden, and hardly a NAT remembers for longer.
+const HOLD_NS: std::ops::RangeInclusive<u64> = 1_000_000_000..=7_200_000_000_000;
 /// A server of HTTP has more work with each request, and the line too: some ten packets each way.
 const MIN_HTTP_INTERVAL_NS: u64 = 1_000_000_000;
 const HTTP_INTERVAL_NS: u64 = 60_000_000_000;
@@ -63,6 +65,8 @@ pub enum Service {
     Tcp {
         /// Length of a slot, ns.
         interval_ns: u64,
+        /// Beside those one is held open, and the kernel asks after so much silence whether it is, ns.
+        hold_ns: Option<u64>,
     },
     /// A server of HTTP is asked for a page.
     Http(Page),
@@ -144,7 +148,13 @@ impl Service {
         let connection = 2 * 3 * (ip + 32);
         match self {
             Self::Dns(lookup) => 2 * (ip + 8 + u64::from(dns::size(lookup))),
-            Self::Tcp { .. } => connection,
+            Self::Tcp {
+                interval_ns,
+                hold_ns,
+            } => {
+                let asked = hold_ns.map_or(0, |ns| interval_ns.div_ceil(ns));
+                connection + asked * 2 * (ip + 32)
+            }
             Self::Http(page) => connection + http::bytes(page),
         }
     }
@@ -153,7 +163,7 @@ impl Service {
     pub(crate) const fn interval_ns(&self) -> u64 {
         match self {
             Self::Dns(lookup) => lookup.interval_ns,
-            Self::Tcp { interval_ns } => *interval_ns,
+            Self::Tcp { interval_ns, .. } => *interval_ns,
             Self::Http(page) => page.interval_ns,
         }
     }
@@ -185,6 +195,7 @@ pub(crate) fn read_tcp(s: &Section<'_>, name: Option<String>) -> Option<ServiceT
         "the host to connect to is to be named, with a port",
     );
     let interval_ns = s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS);
+    let hold_ns = s.duration_ns("hold", HOLD_NS);
     let family = read_family(s);
     s.finish();
     Some(ServiceTarget {
@@ -193,6 +204,7 @@ pub(crate) fn read_tcp(s: &Section<'_>, name: Option<String>) -> Option<ServiceT
         family,
         service: Service::Tcp {
             interval_ns: interval_ns.unwrap_or(INTERVAL_NS),
+            hold_ns,
         },
     })
 }
@@ -312,6 +324,16 @@ mod tests {
             panic!()
         };
         assert_eq!(web.place, ServicePlace::Host("2001:db8::1".into(), 443));
+        let held = tcp("a.example:22\"\nhold = \"30s").unwrap().config.services[0].clone();
+        let Service::Tcp { hold_ns, .. } = held.service else {
+            panic!()
+        };
+        assert_eq!(hold_ns, Some(30_000_000_000));
+        let said = tcp("a.example:22\"\nhold = \"3h").unwrap_err()[0].to_string();
+        assert!(
+            said.contains("target.hold") && said.contains("1s to 2h"),
+            "{said}"
+        );
         let said = tcp("example.net").unwrap_err()[0].to_string();
         assert!(said.contains("names no port"), "{said}");
 

@@ -10,6 +10,7 @@
 
 pub(crate) mod config;
 mod dns;
+mod hold;
 mod http;
 mod socket;
 mod steps;
@@ -60,9 +61,30 @@ pub(crate) struct Unit {
     /// One for each step.
     pub(crate) series: Vec<SeriesIndex>,
     pub(crate) way: Way,
+    /// The target's name.
+    pub(crate) target: String,
     pub(crate) remote: SocketAddr,
     pub(crate) service: Service,
     pub(crate) rng: ChaCha12Rng,
+}
+
+impl Unit {
+    /// The connection that is held beside what is asked.
+    fn held(&self) -> Option<hold::Hold> {
+        let Service::Tcp {
+            hold_ns: Some(idle_ns),
+            ..
+        } = self.service
+        else {
+            return None;
+        };
+        Some(hold::Hold {
+            way: self.way.clone(),
+            target: self.target.clone(),
+            to: self.remote,
+            idle_ns,
+        })
+    }
 }
 
 /// Whether a unit may ask.
@@ -111,7 +133,16 @@ async fn serve(mut commands: mpsc::UnboundedReceiver<Command>, orders: SyncSende
             Some(Command::Add(unit)) => {
                 let (sender, gate) = watch::channel(Gate::Unknown);
                 let id = unit.id;
-                let task = units.spawn(ask_again_and_again(unit, gate, orders.clone()));
+                let held = unit
+                    .held()
+                    .map(|h| hold::hold(h, gate.clone(), orders.clone()));
+                let asking = ask_again_and_again(unit, gate, orders.clone());
+                let task = units.spawn(async move {
+                    match held {
+                        Some(held) => drop(tokio::join!(asking, held)),
+                        None => asking.await,
+                    }
+                });
                 running.insert(id, (sender, task));
             }
             Some(Command::Remove(id)) => {
@@ -306,7 +337,10 @@ mod tests {
         asked.samples.insert(task.id(), samples);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let service = Service::Tcp { interval_ns: 1 };
+        let service = Service::Tcp {
+            interval_ns: 1,
+            hold_ns: None,
+        };
         let question = Question::new(Way::of(&"lo".into()), to, service).unwrap();
         let patience = Duration::from_secs(60);
         let samples = vec![sample(5, 2)];

@@ -22,6 +22,7 @@ pub(crate) fn tell(sink: &mut impl Sink, status: &Status, meters: &Meters) {
     events(sink, meters);
     interfaces(sink, meters);
     sizes(sink, status);
+    held(sink, status);
     probes(sink, meters);
 }
 
@@ -239,6 +240,40 @@ fn sizes(sink: &mut impl Sink, status: &Status) {
         "What searches for the largest packets that pass have sent, IP headers included.",
     );
     sink.value(&[], status.size_search_bytes);
+}
+
+/// Connections that are held open.
+fn held(sink: &mut impl Sink, status: &Status) {
+    sink.family(
+        "bufferbane_held_connection_open",
+        Kind::Gauge,
+        "Whether a connection that is to be held open is.",
+    );
+    for h in &status.held {
+        let labels: &[Label<'_>] = &[
+            ("interface", &h.interface),
+            ("target", &h.target),
+            ("address", &h.address),
+        ];
+        sink.value(labels, u64::from(h.open_ns.is_some()));
+    }
+    sink.family(
+        "bufferbane_held_connections_ended",
+        Kind::Counter,
+        "Connections held open that ended, by reason; those closed by the far end are not lost.",
+    );
+    for h in &status.held {
+        let ended = h.lost.iter().map(|(reason, n)| (reason.as_str(), *n));
+        for (reason, n) in ended.chain([("closed by the far end", h.closed)]) {
+            let labels: &[Label<'_>] = &[
+                ("interface", &h.interface),
+                ("target", &h.target),
+                ("address", &h.address),
+                ("reason", &reason),
+            ];
+            sink.value(labels, n);
+        }
+    }
 }
 
 fn interfaces(sink: &mut impl Sink, meters: &Meters) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{Format, Meters, Reading, page};
 use crate::radio::Radio;
-use crate::status::{RemoteStatus, Status};
+use crate::status::{HeldStatus, RemoteStatus, Status};
 
 /// Values by sample, labels included.
 type Values = BTreeMap<String, f64>;
@@ -126,6 +126,16 @@ fn read_of(meters: &Meters) -> (Values, Values) {
         direction: None,
     });
     status.size_search_bytes = 4000;
+    status.held.push(HeldStatus {
+        interface: "wan".into(),
+        target: "shell".into(),
+        address: "192.0.2.1:22".into(),
+        open_ns: Some(5),
+        lost: [("connection reset".to_owned(), 2)].into(),
+        closed: 1,
+        last_open_ns: None,
+        last_end: None,
+    });
     read(&page(Format::OpenMetrics, &status, meters))
 }
 
@@ -250,6 +260,21 @@ fn interfaces_and_events_are_counted_through_their_changes() {
         assert_eq!(all[&format!("bufferbane_{name}")], n, "{name}");
     }
     assert!(!all.keys().any(|name| name.contains("gone")));
+}
+
+#[test]
+fn connections_that_are_held_are_told_with_how_they_ended() {
+    let (all, counters) = read_of(&Meters::default());
+    let labels = "interface=\"wan\",target=\"shell\",address=\"192.0.2.1:22\"";
+    assert_eq!(
+        all[&format!("bufferbane_held_connection_open{{{labels}}}")],
+        1.0
+    );
+    for (reason, n) in [("connection reset", 2.0), ("closed by the far end", 1.0)] {
+        let name =
+            format!("bufferbane_held_connections_ended_total{{{labels},reason=\"{reason}\"}}");
+        assert_eq!(counters[&name], n);
+    }
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! A connection that is held open, and made again where it is lost: how often that happens, and whether it is the
+//! line that ends it.
+//!
+//! A drop is a connection that ends without the far end's closing it: reset, timed out, unreachable. Some in a short
+//! time are trouble. Where each had the same age, it is most likely a timer that ended them, of the far end
+//! or of a NAT on the way, and no fault of the line that comes when it likes.
+
+use heapless::Deque;
+
+use crate::time::Monotonic;
+
+/// Drops that are remembered.
+const KEPT: usize = 16;
+/// Ages agree within this, ns, or a fiftieth of them.
+const SAME_AGE_NS: u64 = 1_500_000_000;
+/// The first wait before a connection is made again, and the longest, ns.
+const FIRST_WAIT_NS: u64 = 1_000_000_000;
+const LONGEST_WAIT_NS: u64 = 60_000_000_000;
+/// A connection that lived for so long was one, ns: the next is made soon.
+const LASTING_NS: u64 = 10_000_000_000;
+
+/// When drops are trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// So many.
+    pub drops: u32,
+    /// Within this, ns; and when none comes for as long, it is over.
+    pub within_ns: u64,
+}
+
+impl Limit {
+    /// Two drops in five minutes.
+    pub const DEFAULT: Self = Self {
+        drops: 2,
+        within_ns: 300_000_000_000,
+    };
+}
+
+/// A connection that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// When.
+    pub at: Monotonic,
+    /// How long it had been open, ns.
+    pub age_ns: u64,
+}
+
+/// What is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// There is trouble since then, or more of it.
+    Unstable {
+        /// The first of these drops.
+        since: Monotonic,
+        /// How many there were.
+        drops: u32,
+        /// The age that each had, ns, where there were three at least and all had the same.
+        each_after_ns: Option<u64>,
+    },
+    /// It is over, since the last drop.
+    Over(Monotonic),
+}
+
+/// The drops of one connection; see the module.
+#[derive(Clone, Debug)]
+pub struct Held {
+    limit: Limit,
+    recent: Deque<Drop, KEPT>,
+    /// Since when there is trouble, and how many drops it has had.
+    trouble: Option<(Monotonic, u32)>,
+    wait_ns: u64,
+}
+
+impl Held {
+    /// Without drops.
+    #[must_use]
+    pub const fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            recent: Deque::new(),
+            trouble: None,
+            wait_ns: FIRST_WAIT_NS,
+        }
+    }
+
+    /// The connection was lost.
+    pub fn handle_drop(&mut self, drop: Drop) -> Option<News> {
+        if self.recent.is_full() {
+            self.recent.pop_front();
+        }
+        // There is room.
+        let _ = self.recent.push_back(drop);
+        if let Some((_, drops)) = &mut self.trouble {
+            *drops += 1;
+        } else {
+            let from = drop.at.saturating_sub(self.limit.within_ns);
+            let mut within = self.recent.iter().filter(|d| d.at >= from);
+            let since = within.next().map_or(drop.at, |d| d.at);
+            let drops = 1 + within.count() as u32;
+            if drops < self.limit.drops {
+                return None;
+            }
+            self.trouble = Some((since, drops));
+        }
+        let (since, drops) = self.trouble?;
+        Some(News::Unstable {
+            since,
+            drops,
+            each_after_ns: self.same_age_ns(),
+        })
+    }
+
+    /// What has come to its end by `now`.
+    pub fn handle_timeout(&mut self, now: Monotonic) -> Option<News> {
+        let last = self.recent.back()?.at;
+        self.trouble?;
+        if now.saturating_since(last) < self.limit.within_ns {
+            return None;
+        }
+        self.trouble = None;
+        self.recent.clear();
+        Some(News::Over(last))
+    }
+
+    /// How long to wait before it is made again, ns, after one that was open for so long (0: none came about).
+    pub fn wait_ns(&mut self, age_ns: u64) -> u64 {
+        if age_ns >= LASTING_NS {
+            self.wait_ns = FIRST_WAIT_NS;
+        }
+        let wait_ns = self.wait_ns;
+        self.wait_ns = (wait_ns * 2).min(LONGEST_WAIT_NS);
+        wait_ns
+    }
+
+    /// The age of all that are remembered, ns, where it is the same.
+    fn same_age_ns(&self) -> Option<u64> {
+        let ages = || self.recent.iter().map(|d| d.age_ns);
+        let (least, most) = (ages().min()?, ages().max()?);
+        let same = most - least <= SAME_AGE_NS.max(most / 50);
+        // What is lost at once has no age to speak of.
+        (same && self.recent.len() >= 3 && least > SAME_AGE_NS).then_some(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const S: u64 = 1_000_000_000;
+
+    fn drop(at_s: u64, age_s: u64) -> Drop {
+        Drop {
+            at: Monotonic::from_nanos(at_s * S),
+            age_ns: age_s * S,
+        }
+    }
+
+    #[test]
+    fn one_drop_is_no_trouble_and_two_in_five_minutes_are() {
+        let mut held = Held::new(Limit::DEFAULT);
+        assert_eq!(held.handle_drop(drop(1000, 900)), None);
+        assert_eq!(held.handle_drop(drop(1301, 300)), None);
+        let unstable = |since, drops| News::Unstable {
+            since: Monotonic::from_nanos(since * S),
+            drops,
+            each_after_ns: None,
+        };
+        assert_eq!(
+            held.handle_drop(drop(1400, 98)),
+            Some(unstable(1301, 2)),
+            "the first of all is too long ago"
+        );
+        assert_eq!(held.handle_drop(drop(1690, 289)), Some(unstable(1301, 3)));
+        let now = |s| Monotonic::from_nanos(s * S);
+        assert_eq!(held.handle_timeout(now(1989)), None);
+        let over = Some(News::Over(now(1690)));
+        assert_eq!(held.handle_timeout(now(1990)), over);
+        assert_eq!(held.handle_timeout(now(9999)), None);
+        assert_eq!(held.handle_drop(drop(2000, 5)), None);
+    }
+
+    #[test]
+    fn what_ends_each_at_the_same_age_is_a_timer() {
+        let mut held = Held::new(Limit::DEFAULT);
+        let each = |news: Option<News>| match news {
+            Some(News::Unstable { each_after_ns, .. }) => each_after_ns,
+            _ => None,
+        };
+        for n in 1..3 {
+            assert_eq!(each(held.handle_drop(drop(n * 61, 60))), None);
+        }
+        assert_eq!(each(held.handle_drop(drop(183, 60))), Some(60 * S));
+        assert_eq!(each(held.handle_drop(drop(200, 16))), None);
+        // A server that resets at once is not one either.
+        let mut held = Held::new(Limit::DEFAULT);
+        for n in 1..9 {
+            assert_eq!(each(held.handle_drop(drop(n, 0))), None);
+        }
+    }
+
+    #[test]
+    fn the_wait_grows_and_a_connection_that_lasted_makes_it_short() {
+        let mut held = Held::new(Limit::DEFAULT);
+        let waits: Vec<u64> = (0..8).map(|_| held.wait_ns(0) / S).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(held.wait_ns(9 * S), 60 * S);
+        assert_eq!(held.wait_ns(10 * S), S);
+    }
+
+    proptest! {
+        #[test]
+        fn trouble_begins_once_and_ends_once(gaps in proptest::collection::vec(1u64..900, 1..100)) {
+            let mut held = Held::new(Limit::DEFAULT);
+            let (mut now, mut times, mut open) = (0, Vec::new(), None);
+            for gap in gaps {
+                for s in now + 1..now + gap {
+                    match held.handle_timeout(Monotonic::from_nanos(s * S)) {
+                        Some(News::Over(at)) => {
+                            prop_assert!(open.take().is_some());
+                            prop_assert_eq!(at.as_nanos(), now * S);
+                            prop_assert_eq!(s, now + 300);
+                        }
+                        other => prop_assert_eq!(other, None),
+                    }
+                }
+                now += gap;
+                times.push(now);
+                // A drop and the end of trouble at one instant: the drop goes on with it.
+                let near = times.iter().rev().skip(1).take_while(|t| now - **t <= 300).count();
+                match held.handle_drop(drop(now, 1)) {
+                    Some(News::Unstable { since, drops, .. }) => {
+                        prop_assert!(near > 0 || open.is_some());
+                        prop_assert!(drops >= 2);
+                        prop_assert!(open.is_none_or(|o| o == since));
+                        open = Some(since);
+                    }
+                    other => {
+                        prop_assert_eq!(other, None);
+                        prop_assert!(open.is_none());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A connection that is held open through an uplink, and made again where it is lost.
+//!
+//! Nothing is sent through it but the kernel's keep-alives, and what the far end sends is thrown away. So it sees
+//! what everybody's long connections suffer from: addresses that change, NATs that forget, resets
+//! that somebody on the way makes up, and outages that are longer than the far end has patience. What ends because the
+//! uplink itself has gone or this program ends is no drop, and neither is what the far end closes in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use bufferbane_core::held::{Held, Limit};
+use bufferbane_linux_io::{clock, tcp};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::steps::errno;
+use super::{Gate, socket};
+use crate::held::{End, Told, What};
+use crate::recorder::Order;
+use crate::scout::Way;
+
+/// How long a connection may take to be made.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is read at once, bytes.
+const ROOM: usize = 4096;
+
+/// A connection to be held.
+#[derive(Clone, Debug)]
+pub(super) struct Hold {
+    pub(super) way: Way,
+    pub(super) target: String,
+    pub(super) to: SocketAddr,
+    /// Silence after which a keep-alive is sent, ns.
+    pub(super) idle_ns: u64,
+}
+
+/// Holds it for as long as this is polled.
+pub(super) async fn hold(hold: Hold, mut gate: watch::Receiver<Gate>, orders: SyncSender<Order>) {
+    // Only for its patience: what is trouble the recorder says.
+    let mut held = Held::new(Limit::DEFAULT);
+    loop {
+        if gate.wait_for(|g| matches!(g, Gate::Open)).await.is_err() {
+            return;
+        }
+        let age_ns = tokio::select! {
+            age_ns = once(&hold, &orders) => age_ns,
+            // The uplink is gone: whatever became of the connection, it says nothing of the line.
+            () = closed(&mut gate) => {
+                tell(&hold, &orders, What::LetGo);
+                continue;
+            }
+        };
+        tokio::time::sleep(Duration::from_nanos(held.wait_ns(age_ns))).await;
+    }
+}
+
+/// Until the uplink can be used no more, or nobody asks.
+async fn closed(gate: &mut watch::Receiver<Gate>) {
+    let _ = gate.wait_for(|g| !matches!(g, Gate::Open)).await;
+}
+
+/// Makes the connection and holds it until it ends; for how long, ns, 0 where it did not come about.
+async fn once(hold: &Hold, orders: &SyncSender<Order>) -> u64 {
+    let connecting = tokio::time::timeout(PATIENCE, socket::connect(&hold.way, hold.to));
+    // Why it does not come about is what the series of connections says.
+    let Ok(Ok(stream)) = connecting.await else {
+        return 0;
+    };
+    if let Err(e) = tcp::keep_alive(&stream, Duration::from_nanos(hold.idle_ns)) {
+        log::warn!("{}: the connection is not watched: {e}", hold.target);
+        return 0;
+    }
+    let begun = clock::now();
+    tell(hold, orders, What::Open(begun));
+    let end = until_it_ends(&stream).await;
+    let at = clock::now();
+    let age_ns = at.saturating_since(begun);
+    tell(hold, orders, What::End { at, age_ns, end });
+    age_ns
+}
+
+/// Throws away what comes until nothing comes any more, and says why.
+async fn until_it_ends(stream: &TcpStream) -> End {
+    let mut room = [0; ROOM];
+    loop {
+        if let Err(e) = stream.readable().await {
+            return End::Lost(errno(&e));
+        }
+        match stream.try_read(&mut room) {
+            Ok(0) => return End::Closed,
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return End::Lost(errno(&e)),
+        }
+    }
+}
+
+fn tell(hold: &Hold, orders: &SyncSender<Order>, what: What) {
+    let key = (hold.way.interface.clone(), hold.target.clone(), hold.to);
+    let told = Told { key, what };
+    // It waits for a recorder that is behind, and is gone only when everything ends.
+    let _ = orders.send(Order::Held(told));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    /// A connection to a far end that ends the first by a reset, closes the second and keeps the third, until the
+    /// uplink is gone.
+    #[tokio::test]
+    async fn how_each_connection_ends_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let far_end = std::thread::spawn(move || {
+            let reset = listener.accept().unwrap().0;
+            let at_once = nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            setsockopt(&reset, sockopt::Linger, &at_once).unwrap();
+            drop(reset);
+            drop(listener.accept().unwrap().0);
+            listener.accept().unwrap().0
+        });
+        let (orders, told) = std::sync::mpsc::sync_channel(9);
+        let (sender, gate) = watch::channel(Gate::Open);
+        let holding = tokio::spawn(hold(
+            Hold {
+                way: Way {
+                    interface: "lo".into(),
+                    source: None,
+                    mark: None,
+                },
+                target: "far".into(),
+                to,
+                idle_ns: 1_000_000_000,
+            },
+            gate,
+            orders,
+        ));
+        let mut whats = Vec::new();
+        while whats.len() < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            whats.extend(told.try_iter().map(|order| match order {
+                Order::Held(told) => told.what,
+                other => panic!("{other:?}"),
+            }));
+        }
+        // Kept until here.
+        let kept = far_end.join().unwrap();
+        sender.send_replace(Gate::Closed(100));
+        let last = tokio::task::spawn_blocking(move || told.recv().unwrap());
+        let Order::Held(last) = last.await.unwrap() else {
+            panic!("another order");
+        };
+        assert_eq!(last.what, What::LetGo);
+        drop((kept, sender));
+        holding.await.unwrap();
+        let ends: Vec<Option<End>> = whats
+            .iter()
+            .map(|what| match what {
+                What::Open(_) => None,
+                What::End { end, .. } => Some(*end),
+                What::LetGo => panic!("let go early"),
+            })
+            .collect();
+        let reset = End::Lost(nix::libc::ECONNRESET);
+        assert_eq!(ends, [None, Some(reset), None, Some(End::Closed), None]);
+    }
+}

@@ -105,7 +105,7 @@ impl Reader {
     /// When the file cannot be read.
     pub fn sizes(&self, from_ns: i64, to_ns: i64) -> Result<Vec<KnownSize>, StoreError> {
         let mut rows = Vec::new();
-        self.each_line_row(SIZES, None, i64::MIN, to_ns, |first_ns, _, bytes| {
+        self.each_line_row(SIZES, i64::MIN, to_ns, |first_ns, _, bytes| {
             let row: StoredSize = from_json(bytes)?;
             let last_ns = first_ns.saturating_add_unsigned(row.lasted_ns);
             if last_ns >= from_ns {

@@ -21,7 +21,9 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use value::{format_duration, parse_address, parse_duration, parse_size, parse_subnet};
+pub use value::{
+    format_duration, parse_address, parse_duration, parse_rate, parse_size, parse_subnet,
+};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

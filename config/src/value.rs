@@ -1,4 +1,4 @@
-//! Durations, sizes and addresses as people write them.
+//! Durations, sizes, rates and addresses as people write them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,6 +61,24 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// A rate in bit/s: a whole number and one of bit, kbit, Mbit, Gbit; not 0.
+///
+/// # Errors
+/// What is wrong and what is allowed.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "bit" => 1,
+        "kbit" => 1_000,
+        "Mbit" => 1_000_000,
+        "Gbit" => 1_000_000_000,
+        _ => 0,
+    };
+    let rate = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    rate.filter(|r| *r > 0)
+        .ok_or_else(|| format!("\"{text}\" is not a rate; write for example 100Mbit"))
 }
 
 /// An address with a port, or without one for `default_port`.

@@ -163,29 +163,41 @@ fn parts(datagram: &mut [u8], header_len: usize) -> Result<Parts<'_>, DropReason
     Ok((header, body, tag))
 }
 
-/// Which of the latest counters have been seen (RFC 4303, section 3.4.3).
+/// The window of what is sent within a session.
+pub type ReplayWindow = Window<{ REPLAY_WINDOW / 64 }>;
+
+/// Which of the latest counters have been seen (RFC 4303, section 3.4.3), 64 of them for each word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
-pub struct ReplayWindow {
+pub struct Window<const WORDS: usize> {
     /// The counter after the highest seen.
     next: u64,
     /// One bit for each of the last counters, at its number modulo the width.
-    seen: [u64; REPLAY_WINDOW / 64],
+    seen: [u64; WORDS],
 }
 
-impl Default for ReplayWindow {
+impl<const WORDS: usize> Default for Window<WORDS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl ReplayWindow {
+impl<const WORDS: usize> Window<WORDS> {
+    /// How many counters it holds.
+    const WIDTH: u64 = 64 * WORDS as u64;
+
     /// Nothing seen.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             next: 0,
-            seen: [0; REPLAY_WINDOW / 64],
+            seen: [0; WORDS],
         }
+    }
+
+    /// Whether it says nothing of `counter` any more.
+    #[must_use]
+    pub const fn is_before(&self, counter: u64) -> bool {
+        counter.saturating_add(Self::WIDTH) < self.next
     }
 
     /// Takes `counter` in if it is new. Only for what has been opened: a forged counter must not
@@ -194,14 +206,13 @@ impl ReplayWindow {
     /// # Errors
     /// [`DropReason::Replay`] where it was seen, or is older than the window.
     pub fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
-        let width = REPLAY_WINDOW as u64;
-        if counter == u64::MAX || counter.saturating_add(width) < self.next {
+        if counter == u64::MAX || self.is_before(counter) {
             return Err(DropReason::Replay);
         }
         if counter >= self.next {
             let skipped = counter - self.next;
-            if skipped >= width {
-                self.seen = [0; REPLAY_WINDOW / 64];
+            if skipped >= Self::WIDTH {
+                self.seen = [0; WORDS];
             } else {
                 for c in self.next..counter {
                     self.seen[Self::word(c)] &= !Self::bit(c);
@@ -225,7 +236,7 @@ impl ReplayWindow {
     }
 
     const fn word(counter: u64) -> usize {
-        (counter / 64) as usize % (REPLAY_WINDOW / 64)
+        (counter / 64) as usize % WORDS
     }
 
     const fn bit(counter: u64) -> u64 {

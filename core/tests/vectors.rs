@@ -7,6 +7,7 @@ use std::process::Command;
 
 use bufferbane_core::drop_reason::DropReason;
 use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::load::datagrams::LoadKeys;
 use bufferbane_core::packet::{RecvMeta, SendOutcome};
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::seal::{KeyId, Nonce, PresharedKey, Secret, SessionKeys, open, seal};
@@ -150,6 +151,7 @@ fn plain(s: &Section, key_id: [u8; 8]) -> (Kind, Vec<u8>, Vec<u8>, Nonce, usize)
             };
             (Kind::Stream, body.as_bytes().to_vec())
         }
+        "load" | "load_down" => (Kind::Load, Vec::new()),
         "train" | "train_down" => {
             let body = Car {
                 train: s.number::<u32>("train").into(),
@@ -266,6 +268,10 @@ fn order(s: &Section) -> Order {
         dscp: s.array("dscp"),
         congestion: s.padded("congestion"),
         prefix: s.array("prefix"),
+        up_bps: s.number::<u64>("up_bps").into(),
+        down_bps: s.number::<u64>("down_bps").into(),
+        size: s.number::<u16>("datagram_size").into(),
+        reserved: [0; 6],
     }
 }
 
@@ -293,6 +299,11 @@ fn report(s: &Section) -> Report {
         in_band: std::array::from_fn(|i| {
             U16::from_bytes(in_band[2 * i..][..2].try_into().unwrap())
         }),
+        datagrams: s.number::<u32>("datagrams").into(),
+        again: s.number::<u32>("again").into(),
+        overtaken: s.number::<u32>("overtaken").into(),
+        datagrams_sent: s.number::<u32>("datagrams_sent").into(),
+        reserved2: [0; 8],
     }
 }
 
@@ -311,8 +322,9 @@ fn every_message_is_sealed_and_opened_as_the_vectors_have_it() {
     assert_eq!(down.reveal()[..], session.bytes("down_key"));
     let other = |s: &&Section| !["key", "cookie", "session"].contains(&s.name.as_str());
     let messages: Vec<&Section> = all.iter().filter(other).collect();
-    assert_eq!(messages.len(), 17);
+    assert_eq!(messages.len(), 19);
     let test = Secret::new(find(&all, "report").array("secret"));
+    let load = LoadKeys::of(&test);
     for s in messages {
         let (kind, header, body, nonce, len) = plain(s, psk.id.0);
         let key = match kind {
@@ -320,6 +332,8 @@ fn every_message_is_sealed_and_opened_as_the_vectors_have_it() {
             Kind::Train if s.name == "train" => &up,
             Kind::Reply | Kind::Report | Kind::Train | Kind::TrainReport => &down,
             Kind::Stream => &test,
+            Kind::Load if s.name == "load" => &load.up,
+            Kind::Load => &load.down,
             _ => &knock,
         };
         let mut datagram = header.clone();

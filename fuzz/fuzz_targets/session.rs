@@ -119,6 +119,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         dscp: [0; 8],
         congestion: [0; 16],
         prefix: None,
+        offer: None,
     };
     let mut guest = Guest::new(wish, 7, now);
     let mut host = Host::new(HostLimits {
@@ -175,6 +176,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                             bytes_left: (arg(2) & 2 > 0).then_some(1 << (arg(2) >> 2)),
                             congestion_known: arg(2) & 4 == 0,
                             port: 9,
+                            max_rate_bps: None,
+                            proven: from.proven,
+                            figures: None,
                         };
                         let report = host.handle_order(now, &asker, &order, &mut rng);
                         if let Some(sealed) =

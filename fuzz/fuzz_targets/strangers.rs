@@ -2,6 +2,7 @@
 #![no_main]
 
 use bufferbane_core::flight::{LossSlot, Slot};
+use bufferbane_core::load::datagrams::{LoadKeys, handle_of, open_datagram};
 use bufferbane_core::packet::RecvMeta;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_core::session::client::Client;
@@ -49,6 +50,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         out.iter().all(|b| *b == 0),
         "something was prepared for a stranger"
     );
+    let mut load = bytes.to_vec();
+    assert!(reflector.open_load(&meta, None, &mut load).is_err());
+    let keys = LoadKeys::of(&Secret::new([2; 32]));
+    if handle_of(&load).is_ok() {
+        assert!(open_datagram(&keys.up, &mut load).is_err());
+    }
     let mut reply = bytes.to_vec();
     assert!(client.handle_reply(now, &meta, &mut reply).is_err());
 });

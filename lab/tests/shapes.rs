@@ -1,11 +1,16 @@
 //! What throughput tests say of a line, against what its log says that it delivered and how long it held
 //! their probes: a long buffer upward, in which TCP loses and goes on, and a short one downward.
 
-use bufferbane_lab::bench::shapes::{self, SHAPES};
+use std::path::PathBuf;
+
+use bufferbane_lab::bench::shapes::{self, SHAPES, ask};
 use bufferbane_lab::home::Home;
-use bufferbane_lab::link::Way;
+use bufferbane_lab::link::{Direction, Flow, Way};
 use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
+use bufferbane_linux_io::clock;
+use bufferbane_store::{LoadTest, Protocol};
+use serde_json::json;
 
 const REFLECTOR: &str = "10.99.0.1:9876";
 /// Seconds of load.
@@ -16,6 +21,16 @@ fn hold(name: &str, way: Way) {
     let shape = shape.expect("a shape of that name");
     let home = Home::new(1, &shape.up.direction(), &shape.down.direction(), 7).expect("a lab");
     // Its own probes have another size than those of the test.
+    let (services, socket) = services(&home);
+
+    let row = shapes::hold(&home.links[0], &socket, way, SECONDS).expect("a test");
+    services.stop().expect("both ran to their ends");
+    println!("{name} {row}");
+    assert!(row.is_kept(), "{name} {row}");
+}
+
+/// Daemon and reflector at the ends of the line, once they know each other.
+fn services(home: &Home) -> (Services, PathBuf) {
     let text = format!(
         "target = []\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"vienna\"\n\
          address = \"{REFLECTOR}\"\nkey_file = \"{KEY_FILE}\"\ninterval = \"100ms\"\nsize = 200\n\
@@ -25,12 +40,8 @@ fn hold(name: &str, way: Way) {
     let services = Services::start(&home.client, &home.server, listen, &text);
     let services = services.expect("daemon and reflector");
     std::thread::sleep(std::time::Duration::from_secs(2));
-
-    let row =
-        shapes::hold(&home.links[0], &services.control_socket(), way, SECONDS).expect("a test");
-    services.stop().expect("both ran to their ends");
-    println!("{name} {row}");
-    assert!(row.is_kept(), "{name} {row}");
+    let socket = services.control_socket();
+    (services, socket)
 }
 
 #[test]
@@ -40,4 +51,77 @@ fn a_test_says_what_the_line_delivered_and_how_long_it_held_probes() {
     }
     hold("6/1", Way::Up);
     hold("25/5", Way::Down);
+}
+
+/// More than fits upward, and less than fits downward.
+#[test]
+fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_dropped_is_lost() {
+    const OFFERED_BPS: u64 = 5_000_000;
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let lane = |rate_bps| Direction {
+        rate_bps,
+        buffer_ns: 100_000_000,
+        buffer_bytes: u64::MAX,
+        ..Direction::delay(10_000_000)
+    };
+    let home = Home::new(1, &lane(3_000_000), &lane(20_000_000), 7).expect("a lab");
+    let (services, socket) = services(&home);
+    drop(home.links[0].take_log());
+    let wish = json!({ "cmd": "test", "direction": "both", "seconds": 2, "udp_bps": OFFERED_BPS });
+    let mut news = ask::ask_for(&socket, &wish).expect("a daemon");
+    let test: LoadTest = loop {
+        let said = ask::next(&mut news).expect("its news");
+        assert_eq!(said["ok"], true, "{said}");
+        if said["test"].is_object() {
+            break serde_json::from_value(said["test"].clone()).expect("a result");
+        }
+    };
+    let link = &home.links[0];
+    assert_eq!(link.missed() + link.left_out(), 0);
+    let log = link.take_log().concat();
+    services.stop().expect("both ran to their ends");
+
+    assert_eq!((test.protocol, test.rpm), (Protocol::Udp, None));
+    // The daemon's clock is this host's.
+    let ahead_ns = clock::wall_now() - clock::now().as_nanos() as i64;
+    let wall = |ns: u64| ns as i64 + ahead_ns;
+    let steady = wall(test.load_start_ns + test.ramp_ns)..wall(test.load_end_ns);
+    for (found, way) in test.ways.iter().zip([Way::Up, Way::Down]) {
+        let d = found.datagrams.expect("of a test over UDP");
+        println!("{way:?} {} bit/s {d:?}", found.mean_bps);
+        let of_test = log
+            .iter()
+            .filter(|p| p.way == way && matches!(p.flow, Flow::Udp(_, _, size) if size == d.size));
+        let arrived = of_test.clone().count() as u64;
+        let delivered: Vec<i64> = of_test.filter_map(|p| p.fate.delivered_ns()).collect();
+        assert_eq!((d.sent, d.received), (arrived, delivered.len() as u64));
+        assert_eq!(d.lost, arrived - delivered.len() as u64);
+        assert_eq!((d.reordered, d.duplicated), (0, 0));
+        assert_eq!(found.bytes, d.received * u64::from(d.size));
+        assert_eq!(d.offered_bps, OFFERED_BPS);
+        let in_steady = delivered.iter().filter(|at| steady.contains(at)).count() as u64;
+        let ns = steady.end.abs_diff(steady.start);
+        let truth_bps = in_steady * u64::from(d.size) * 8_000_000_000 / ns;
+        let off_bps = found.mean_bps.abs_diff(truth_bps);
+        assert!(
+            off_bps * 100 <= 3 * truth_bps,
+            "{way:?}: {} of {truth_bps} bit/s",
+            found.mean_bps
+        );
+        let is_full = way == Way::Up;
+        assert_eq!(d.lost > d.sent / 4, is_full, "{d:?}");
+        assert_eq!(d.lost == 0, !is_full, "{d:?}");
+        // The buffer upward is full of it, the one downward is empty.
+        let added_ms = found.delay.increase.p50 / 1_000_000;
+        assert!(
+            if is_full {
+                (80..=110).contains(&added_ms)
+            } else {
+                added_ms < 20
+            },
+            "{way:?}: {added_ms} ms"
+        );
+    }
 }

@@ -192,6 +192,7 @@ fn strangers_hear_nothing_before_and_during_tests() {
         dscp: [0; 8],
         congestion,
         prefix: None,
+        offer: None,
     };
     prober.guest = Some(Guest::new(wish, 1, clock::now()));
     let going = Arc::new(AtomicBool::new(true));

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use bufferbane_config::{Document, Mistake, Section, keyfile, parse_address, parse_size};
+use bufferbane_config::{
+    Document, Mistake, Section, keyfile, parse_address, parse_rate, parse_size,
+};
 use bufferbane_core::seal::PresharedKey;
 
 use crate::stamp::{self, StampConfig};
@@ -280,21 +282,6 @@ fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client
         max_rate_bps,
         daily_bytes,
     })
-}
-
-/// Reads `100Mbit` and the like as bit/s.
-fn parse_rate(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "bit" => 1,
-        "kbit" => 1_000,
-        "Mbit" => 1_000_000,
-        "Gbit" => 1_000_000_000,
-        _ => 0,
-    };
-    let rate = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    rate.filter(|r| *r > 0)
-        .ok_or_else(|| format!("\"{text}\" is not a rate; write for example 100Mbit"))
 }
 
 #[cfg(test)]

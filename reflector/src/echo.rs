@@ -27,6 +27,7 @@ use zerocopy::FromZeros;
 
 use crate::allowance::Allowance;
 use crate::config::{Client, Config, MAX_LISTEN};
+use crate::datagrams::{Datagrams, News};
 use crate::departures::{Departures, Sent};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
@@ -55,6 +56,7 @@ pub(crate) enum Command {
 pub(crate) struct Mail {
     pub(crate) asked: SyncSender<Asked>,
     pub(crate) told: Receiver<Told>,
+    pub(crate) news: Receiver<News>,
     pub(crate) streams: Waker,
 }
 
@@ -97,6 +99,7 @@ struct Answering {
     mail: Mail,
     stamp: Option<StampAnswers>,
     trains: Trains,
+    datagrams: Datagrams,
 }
 
 /// The thread.
@@ -118,7 +121,7 @@ impl Echo {
         snapshots: SyncSender<Box<Snapshot>>,
         alive: Arc<AtomicU64>,
         mail: Mail,
-        trains: Vec<Allowance>,
+        clients: Vec<Allowance>,
     ) -> Result<(Self, Started), String> {
         let options = EngineOptions {
             sockets: (MAX_LISTEN + MAX_STAMP_LISTEN) as u16,
@@ -165,7 +168,8 @@ impl Echo {
                 woken: false,
                 mail,
                 stamp,
-                trains: Trains::new(trains),
+                trains: Trains::new(clients.clone()),
+                datagrams: Datagrams::new(clients),
             },
             started: clock::now(),
             clock: ClockFacts::default(),
@@ -190,7 +194,8 @@ impl Echo {
             let until = if answering.trains.is_sending() {
                 now
             } else {
-                next_round
+                let due = answering.datagrams.poll_timeout(now);
+                due.map_or(next_round, |due| due.min(next_round))
             };
             self.engine
                 .wait(until, &mut |out: &mut Outbox<'_>, event: Event<'_>| {
@@ -200,14 +205,23 @@ impl Echo {
             if self.answering.trains.is_sending() {
                 self.answering.send_cars(&mut self.engine.outbox());
             }
+            let now = clock::now();
+            if self.answering.datagrams.poll_timeout(now) == Some(now) {
+                self.answering.send_datagrams(&mut self.engine.outbox());
+            }
             if std::mem::take(&mut self.answering.woken) {
+                // Before the report by which a client hears of its test.
+                while let Ok(news) = self.answering.mail.news.try_recv() {
+                    self.answering.datagrams.hear(news);
+                }
                 self.answering.send_reports(&mut self.engine.outbox());
                 while let Ok(command) = self.commands.try_recv() {
                     match command {
                         Command::Stop => return Ok(()),
-                        Command::Keys(keys, trains) => {
+                        Command::Keys(keys, clients) => {
                             self.answering.responder.replace_keys(keys);
-                            self.answering.trains.set_clients(trains);
+                            self.answering.trains.set_clients(clients.clone());
+                            self.answering.datagrams.set_clients(clients);
                         }
                         Command::Fill(mut snapshot) => {
                             self.fill(&mut snapshot);
@@ -240,6 +254,7 @@ impl Echo {
         s.drops = *a.responder.counters();
         s.overload = a.overload;
         s.trains = a.trains.counts();
+        s.datagrams = a.datagrams.counts();
         s.stamp = a.stamp.as_ref().map(StampAnswers::counts);
         s.socket_drops = a.socket_drops;
         s.engine = self.engine.counters();
@@ -284,6 +299,7 @@ impl Answering {
                 }
                 // An echo that was not sent is as little lost by the line as one that found no room.
                 let no_room = is_for_want_of_room(errno);
+                self.datagrams.failed(key);
                 for sent in self.departures.take(key) {
                     if no_room {
                         self.overload += 1;
@@ -313,6 +329,10 @@ impl Answering {
         match Prefix::kind_of(request) {
             Ok(Kind::Order) => return self.pass_on(socket, &meta, len),
             Ok(Kind::Train) => return self.trains.receive(&mut self.responder, &meta, request),
+            Ok(Kind::Load) => {
+                let (datagrams, responder) = (&mut self.datagrams, &mut self.responder);
+                return datagrams.receive(responder, &meta, request);
+            }
             Ok(Kind::TrainAsk) => return self.answer_ask(out, socket, &meta, len),
             _ => {}
         }
@@ -365,7 +385,14 @@ impl Answering {
             peer: meta.from,
             local: meta.to,
         };
-        if self.mail.asked.try_send(Asked { from, order, way }).is_ok() {
+        let figures = self.datagrams.pass_by(from, way, &order);
+        let asked = Asked {
+            from,
+            order,
+            way,
+            figures,
+        };
+        if self.mail.asked.try_send(asked).is_ok() {
             self.mail.streams.wake();
         } else {
             self.overload += 1;
@@ -394,6 +421,12 @@ impl Answering {
     fn send_cars(&mut self, out: &mut Outbox<'_>) {
         let (departures, responder) = (&mut self.departures, &mut self.responder);
         self.trains.send_some(responder, departures, out);
+    }
+
+    /// Sends what is due of tests over UDP.
+    fn send_datagrams(&mut self, out: &mut Outbox<'_>) {
+        let (departures, responder) = (&mut self.departures, &mut self.responder);
+        self.datagrams.send_some(responder, departures, out);
     }
 
     /// What has just been queued under the next key is no echo.

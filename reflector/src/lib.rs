@@ -12,6 +12,7 @@
 
 mod allowance;
 pub mod config;
+mod datagrams;
 mod departures;
 mod echo;
 pub mod journal;
@@ -87,7 +88,7 @@ impl Running {
         let (filled, snapshots) = sync_channel(4);
         let mut days = Days::default();
         let (streams, mail) = start_streams(config, &mut days)?;
-        let trains = days.allowances(&config.clients);
+        let clients = days.allowances(&config.clients);
         let (tell, told) = sync_channel::<Result<Started, String>>(1);
         let alive = Arc::new(AtomicU64::new(0));
         let (thread_config, thread_alive) = (config.clone(), Arc::clone(&alive));
@@ -95,7 +96,7 @@ impl Running {
             .name("echo".into())
             .spawn(move || {
                 let started =
-                    Echo::start(&thread_config, to_do, filled, thread_alive, mail, trains);
+                    Echo::start(&thread_config, to_do, filled, thread_alive, mail, clients);
                 // From here on this thread reads what strangers send.
                 match started.and_then(|s| give_up(false).map(|()| s)) {
                     Ok((echo, started)) => {
@@ -218,9 +219,9 @@ impl Running {
     /// Where the echo thread has ended.
     pub fn reconfigure(&mut self, config: &Config) -> Result<Vec<String>, String> {
         let per_client = config.limits.sessions_per_client;
-        let trains = self.days.allowances(&config.clients);
+        let clients = self.days.allowances(&config.clients);
         let keys = echo::keys(&config.clients, per_client);
-        self.command(Command::Keys(keys, trains))?;
+        self.command(Command::Keys(keys, clients))?;
         if let Some(streams) = &self.streams {
             let clients = self.days.allowances(&config.clients);
             streams.tell(streams::Command::Clients(clients, streams::limits(config)));
@@ -301,11 +302,13 @@ fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mai
     let (commands, to_do) = sync_channel(4);
     let (asked_in, asked) = sync_channel(streams::MAIL);
     let (told, told_out) = sync_channel(streams::MAIL);
+    let (news, news_out) = sync_channel(streams::MAIL);
     let counts = Arc::new(Mutex::new(TestCounts::default()));
     let ends = streams::Ends {
         commands: to_do,
         asked,
         told,
+        news,
         counts: Arc::clone(&counts),
     };
     let (clients, limits) = (days.allowances(&config.clients), streams::limits(config));
@@ -330,6 +333,7 @@ fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mai
     let mail = Mail {
         asked: asked_in,
         told: told_out,
+        news: news_out,
         streams: waker.clone(),
     };
     let streams = StreamsThread {

@@ -9,6 +9,7 @@ use bufferbane_linux_io::EngineCounters;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::datagrams::DatagramCounts;
 use crate::streams::TestCounts;
 use crate::train::TrainCounts;
 
@@ -35,6 +36,7 @@ pub(crate) struct Snapshot {
     /// Of STAMP, where it is answered: answered, dropped.
     pub(crate) stamp: Option<(u64, DropCounters)>,
     pub(crate) trains: TrainCounts,
+    pub(crate) datagrams: DatagramCounts,
     /// Of all sockets together.
     pub(crate) socket_drops: u64,
     pub(crate) engine: EngineCounters,
@@ -60,6 +62,7 @@ impl Snapshot {
             overload: 0,
             stamp: None,
             trains: TrainCounts::default(),
+            datagrams: DatagramCounts::default(),
             socket_drops: 0,
             engine: EngineCounters::default(),
             residence: Box::default(),
@@ -183,6 +186,10 @@ fn totals_json(s: &Snapshot, listen: &[SocketAddr]) -> Map<String, Value> {
             "granted": s.trains.granted,
             "sent": s.trains.sent,
         },
+        "datagrams": {
+            "received": s.datagrams.received,
+            "sent": s.datagrams.sent,
+        },
         "stamp": s.stamp.as_ref().map(|(answered, drops)| json!({
             "answered": answered,
             "drops": drops_json(drops),
@@ -272,6 +279,14 @@ pub fn to_text(status: &Value) -> String {
             number(&tests["bytes_received"]),
             number(&tests["bytes_sent"]),
             list(&tests["streams_dropped"])
+        ));
+    }
+    let datagrams = &status["datagrams"];
+    if datagrams.is_object() {
+        lines.push(format!(
+            "tests over UDP: {} datagrams from clients, {} to clients",
+            number(&datagrams["received"]),
+            number(&datagrams["sent"])
         ));
     }
     let trains = &status["trains"];

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bufferbane_core::drop_reason::{DropCounters, DropReason};
 use bufferbane_core::load::arrivals::Segments;
+use bufferbane_core::load::datagrams::flows::Figures;
 use bufferbane_core::load::host::{
     Admitted, Asker, Host, HostLimits, MAX_TESTS, SenderFacts, TestHandle,
 };
@@ -27,6 +28,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::allowance::Allowance;
 use crate::config::Config;
+use crate::datagrams::News;
 
 /// Streams that there is room for, of all tests and of those that have not shown a token yet.
 const STREAMS: u16 = 256;
@@ -43,11 +45,12 @@ const ADDRESSES_PER_TEST: usize = 2;
 const _: () = assert!(MAX_TESTS * (ADDRESSES_PER_TEST + 1) <= admission::MAX_ADMITTED);
 
 /// An order, and where its report goes.
-#[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) from: OrderFrom,
     pub(crate) order: Order,
     pub(crate) way: Way,
+    /// What the echo thread has counted of its test, if that is one over UDP.
+    pub(crate) figures: Option<Figures>,
 }
 
 /// Where a datagram came from, and where it was received.
@@ -110,6 +113,7 @@ pub(crate) struct Ends {
     pub(crate) commands: Receiver<Command>,
     pub(crate) asked: Receiver<Asked>,
     pub(crate) told: SyncSender<Told>,
+    pub(crate) news: SyncSender<News>,
     pub(crate) counts: Arc<Mutex<TestCounts>>,
 }
 
@@ -135,6 +139,8 @@ pub(crate) struct Streams {
     admitted: Vec<(TestHandle, IpAddr)>,
     /// What its client announced at its begin.
     announced: Vec<(TestHandle, Prefix)>,
+    /// Tests over UDP that run: nobody connects for them.
+    over_udp: Vec<TestHandle>,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -161,6 +167,7 @@ impl Streams {
             owned: HashMap::new(),
             admitted: Vec::new(),
             announced: Vec::new(),
+            over_udp: Vec::new(),
             counts: TestCounts::default(),
             rng,
         })
@@ -269,6 +276,9 @@ impl Streams {
             congestion_known: congestion(&asked.order.congestion)
                 .is_some_and(|name| tcp::check_congestion(name).is_ok()),
             port: port.unwrap_or(0),
+            max_rate_bps: allowance.max_rate_bps,
+            proven: asked.from.proven,
+            figures: asked.figures.clone(),
         };
         if port.is_none() {
             self.host.set_limits(HostLimits {
@@ -285,7 +295,9 @@ impl Streams {
             Some(TestState::Granted) => {
                 let test = TestHandle(report.handle.get());
                 let entry = (test, asked.way.peer.ip());
-                if !self.admitted.contains(&entry) {
+                if asked.order.offer().is_some() {
+                    self.begin_over_udp(test);
+                } else if !self.admitted.contains(&entry) {
                     let of_test = |(t, _): &(TestHandle, _)| *t == test;
                     let others = self.admitted.iter().filter(|a| of_test(a)).count();
                     if others == 0 {
@@ -318,6 +330,19 @@ impl Streams {
             && let Some(waker) = &self.echo
         {
             waker.wake();
+        }
+    }
+
+    /// Has the echo thread count and send the datagrams of a test, from its begin on.
+    fn begin_over_udp(&mut self, test: TestHandle) {
+        if self.over_udp.contains(&test) {
+            return;
+        }
+        if let Some(plan) = self.host.flow(test) {
+            self.over_udp.push(test);
+            self.counts.granted += 1;
+            // Gone only when everything ends.
+            let _ = self.ends.news.send(News::Begins(Box::new(plan)));
         }
     }
 
@@ -416,6 +441,15 @@ impl Streams {
     fn end_tests(&mut self) {
         let mut ended = false;
         while let Some((test, client, bytes)) = self.host.poll_ended() {
+            if let Some(place) = self.over_udp.iter().position(|t| *t == test) {
+                self.over_udp.swap_remove(place);
+                // Gone only when everything ends. What it moved was counted as it did.
+                let _ = self.ends.news.send(News::Ends(test));
+                if let Some(waker) = &self.echo {
+                    waker.wake();
+                }
+                continue;
+            }
             ended = true;
             let bulk = &mut self.bulk;
             self.owned.retain(|stream, owned| {

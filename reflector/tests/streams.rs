@@ -49,6 +49,7 @@ fn guest(up: u8, down: u8) -> Guest {
         dscp: [0; 8],
         congestion,
         prefix: None,
+        offer: None,
     };
     Guest::new(wish, u64::from(up) << 8 | u64::from(down), clock::now())
 }

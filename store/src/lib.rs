@@ -43,7 +43,9 @@ pub use error::{OpenError, StoreError};
 pub use file::compact;
 pub use health::HealthSum;
 pub use load::StoredLoad;
-pub use loadtest::{LoadTest, LoadedDelay, Percentiles, ProbeBin, TestId, TestWay};
+pub use loadtest::{
+    Datagrams, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestId, TestWay,
+};
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust, by_reason,
 };

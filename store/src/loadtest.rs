@@ -42,6 +42,47 @@ impl LoadedDelay {
     }
 }
 
+/// What a test is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Streams, as fast as the line lets them be.
+    #[default]
+    Tcp,
+    /// Datagrams at a given rate, which says what becomes of them, and not what the line can carry.
+    Udp,
+}
+
+impl Protocol {
+    /// The word users read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// What became of the datagrams of one direction, from the first to the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// The rate at which they were to be sent, bit/s of UDP payload.
+    pub offered_bps: u64,
+    /// UDP payload of each, bytes.
+    pub size: u16,
+    /// Datagrams that left the sender.
+    pub sent: u64,
+    /// Those that arrived, each once.
+    pub received: u64,
+    /// Those that did not.
+    pub lost: u64,
+    /// Of those that arrived, those that came after one that was sent later.
+    pub reordered: u64,
+    /// Those that arrived once more.
+    pub duplicated: u64,
+}
+
 /// One direction of a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestWay {
@@ -73,6 +114,18 @@ pub struct TestWay {
     pub grade: String,
     /// Probes of the load phase that were lost in this direction.
     pub lost: u64,
+    /// Of a test over UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
+}
+
+impl TestWay {
+    /// What the line had to carry, bytes: what a line that is paid for is paid for.
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        let sent = self.datagrams.map_or(0, |d| d.sent * u64::from(d.size));
+        self.bytes.max(sent)
+    }
 }
 
 /// Probes of 100 ms together.
@@ -109,9 +162,12 @@ pub struct LoadTest {
     pub reflector: String,
     /// `up`, `down`, `both` or `rrul`.
     pub kind: String,
+    /// What it was made of.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Who asked: `command` or `schedule`.
     pub asked_by: String,
-    /// Congestion control of all streams.
+    /// Congestion control of all streams; empty where there are none.
     pub congestion: String,
     /// Whether the load was ended early, because it had moved what the month's budget left.
     #[serde(default)]

@@ -17,6 +17,7 @@ fn test(interface: &str, start_ns: u64, lasts_ns: u64) -> LoadTest {
         interface: interface.into(),
         reflector: "vienna".into(),
         kind: "up".into(),
+        protocol: bufferbane_store::Protocol::Tcp,
         asked_by: "schedule".into(),
         congestion: "cubic".into(),
         cut_short: false,

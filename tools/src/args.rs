@@ -345,9 +345,10 @@ store_command! {
     #[argh(
         subcommand,
         name = "test",
-        example = "{command_name}\n{command_name} --direction rrul --seconds 20 --interface eth0",
+        example = "{command_name}\n{command_name} --direction rrul --seconds 20 --interface eth0\n\
+                   {command_name} --udp-rate 5Mbit --direction both",
         note = "The daemon runs it through one of its interfaces to one of its reflectors; the line is \
-                full meanwhile. Ctrl-C ends it at once."
+                full meanwhile, but for --udp-rate. Ctrl-C ends it at once."
     )]
     Test {
         /// which reflector (default: the first)
@@ -362,6 +363,10 @@ store_command! {
         /// how long the line is loaded, 2 to 60 (default: as configured, 8)
         #[argh(option, arg_name = "n")]
         seconds: Option<u64>,
+        /// send UDP datagrams at this rate in each direction, 100kbit to 1Gbit, and count what arrives,
+        /// instead of filling the line with TCP
+        #[argh(option, arg_name = "rate")]
+        udp_rate: Option<String>,
         /// print JSON
         #[argh(switch)]
         json: bool,

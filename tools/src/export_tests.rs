@@ -12,7 +12,7 @@ use crate::loads;
 use crate::when::Range;
 
 /// Columns of `--what tests`: a row for each direction that a test loaded.
-pub(crate) const COLUMNS: [&str; 31] = [
+pub(crate) const COLUMNS: [&str; 38] = [
     "id",
     "time_ns",
     "interface",
@@ -44,6 +44,13 @@ pub(crate) const COLUMNS: [&str; 31] = [
     "load_ns",
     "boot",
     "mono_ns",
+    "protocol",
+    "offered_bps",
+    "datagrams_sent",
+    "datagrams_received",
+    "datagrams_lost",
+    "datagrams_reordered",
+    "datagrams_duplicated",
 ];
 
 /// The tests that were asked for, each with its number and when it began.
@@ -98,6 +105,16 @@ pub(crate) fn row(
         json!(test.load_end_ns.saturating_sub(test.load_start_ns)),
         json!(boots.get(&test.boot)),
         json!(test.start_ns),
+        json!(test.protocol.as_str()),
+    ]);
+    let d = way.datagrams;
+    row.extend([
+        json!(d.map(|d| d.offered_bps)),
+        json!(d.map(|d| d.sent)),
+        json!(d.map(|d| d.received)),
+        json!(d.map(|d| d.lost)),
+        json!(d.map(|d| d.reordered)),
+        json!(d.map(|d| d.duplicated)),
     ]);
     row
 }

@@ -1,6 +1,6 @@
 //! Throughput tests as reports, exports and `bbtool test` tell them.
 
-use bufferbane_store::{Direction, LoadTest, LoadedDelay};
+use bufferbane_store::{Datagrams, Direction, LoadTest, LoadedDelay, Protocol};
 use serde::Serialize;
 
 use crate::report::Time;
@@ -39,6 +39,10 @@ pub(crate) struct Throughput {
     pub(crate) cwnd_bytes: u64,
     /// Whether the test was ended early, because it had moved what the month's budget left.
     pub(crate) cut_short: bool,
+    /// `tcp`, or `udp`: datagrams at a given rate.
+    pub(crate) protocol: Protocol,
+    /// What became of those.
+    pub(crate) datagrams: Option<Datagrams>,
 }
 
 /// What the load did to latency in one direction, or to the round trip (`both`).
@@ -76,6 +80,8 @@ pub(crate) struct Bufferbloat {
     pub(crate) recovery_ns: Option<u64>,
     /// `up`, `down`, `both` or `rrul`: what was loaded.
     pub(crate) test: String,
+    /// `tcp`, or `udp`: datagrams at a given rate, which need not fill the line.
+    pub(crate) protocol: Protocol,
 }
 
 /// Each direction that a test loaded.
@@ -96,6 +102,8 @@ pub(crate) fn throughput(at_ns: i64, test: &LoadTest) -> impl Iterator<Item = Th
         rtt_us: w.rtt_us,
         cwnd_bytes: w.cwnd_bytes,
         cut_short: test.cut_short,
+        protocol: test.protocol,
+        datagrams: w.datagrams,
     })
 }
 
@@ -118,6 +126,7 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         grade,
         recovery_ns: test.recovery_ns,
         test: test.kind.clone(),
+        protocol: test.protocol,
     };
     let ways = test
         .ways
@@ -136,6 +145,11 @@ pub(crate) fn rate(bps: u64) -> String {
         100_000_000..10_000_000_000 => format!("{:.0} Mbit/s", bps as f64 / 1e6),
         _ => format!("{:.1} Gbit/s", bps as f64 / 1e9),
     }
+}
+
+/// `1.2 %` of the datagrams that were sent.
+pub(crate) fn lost_share(d: &Datagrams) -> String {
+    format!("{:.2} %", d.lost as f64 * 100.0 / d.sent.max(1) as f64)
 }
 
 /// `up`, `down` or `both`.
@@ -170,6 +184,13 @@ pub(crate) fn lines(
                 rate(t.p10_bps),
                 rate(t.p90_bps),
             );
+            if let Some(d) = &t.datagrams {
+                line.push_str(&format!(
+                    " of {} over UDP, {} lost",
+                    rate(d.offered_bps),
+                    lost_share(d)
+                ));
+            }
             if t.cut_short {
                 line.push_str(", cut short by the month's budget");
             }
@@ -178,14 +199,16 @@ pub(crate) fn lines(
                 .find(|b| b.at == t.at && b.interface == t.interface && b.direction == t.direction);
             if let Some(b) = delay {
                 line.push_str(&format!(
-                    "; latency {} higher under load (90th percentile {}): grade {}",
+                    "; latency {} higher under load (90th percentile {})",
                     match b.increase_ns {
                         0 => "no".into(),
                         ns => show::delay(ns),
                     },
                     show::delay(b.increase_p90_ns),
-                    b.grade
                 ));
+                if t.protocol == Protocol::Tcp {
+                    line.push_str(&format!(": grade {}", b.grade));
+                }
                 if let Some(rpm) = b.rpm {
                     line.push_str(&format!(", {rpm} RPM"));
                 }
@@ -202,7 +225,7 @@ pub(crate) fn lines(
 /// A test for people, at its end.
 pub(crate) fn describe(test: &LoadTest) -> String {
     let mut out = format!(
-        "{} through {} to {}, {} s with {}\n\n",
+        "{} through {} to {}, {} s {}\n\n",
         match test.kind.as_str() {
             "up" => "Upload",
             "down" => "Download",
@@ -212,7 +235,10 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         clean(&test.interface),
         clean(&test.reflector),
         (test.load_end_ns.saturating_sub(test.load_start_ns) + 500_000_000) / 1_000_000_000,
-        clean(&test.congestion),
+        match test.protocol {
+            Protocol::Tcp => format!("with {}", clean(&test.congestion)),
+            Protocol::Udp => "of UDP at a given rate".to_owned(),
+        },
     );
     let millis = |ns: u64| format!("{:.1}", ns as f64 / 1e6);
     let mut rows = Vec::new();
@@ -226,11 +252,14 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             millis(d.increase.p90),
             millis(d.increase.p99),
             show::bytes(way.queue_bytes),
-            show::count(way.retransmits),
-            way.grade.clone(),
         ]);
+        let row = rows.last_mut().into_iter();
+        row.for_each(|row| match &way.datagrams {
+            None => row.extend([show::count(way.retransmits), way.grade.clone()]),
+            Some(d) => row.extend([lost_share(d)]),
+        });
     }
-    let headings = [
+    let columns = [
         "",
         "rate",
         "10 % – 90 %",
@@ -238,10 +267,28 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         "p90",
         "p99",
         "in queue",
-        "retrans",
-        "grade",
     ];
-    out.push_str(&show::table(&headings, &rows, 1));
+    let last: &[&str] = match test.protocol {
+        Protocol::Tcp => &["retrans", "grade"],
+        Protocol::Udp => &["lost"],
+    };
+    out.push_str(&show::table(&[&columns[..], last].concat(), &rows, 1));
+    for (way, d) in test
+        .ways
+        .iter()
+        .filter_map(|w| Some((w, w.datagrams.as_ref()?)))
+    {
+        out.push_str(&format!(
+            "Datagrams {}: {} sent at {}, {} received, {} lost, {} reordered, {} duplicated\n",
+            word(way.direction),
+            show::count(d.sent),
+            rate(d.offered_bps),
+            show::count(d.received),
+            show::count(d.lost),
+            show::count(d.reordered),
+            show::count(d.duplicated),
+        ));
+    }
     out.push_str(&format!(
         "\nRound trip: {} ms idle, {} ms under load (99 % below {} ms)\n",
         millis(test.rtt.idle.p50),
@@ -263,7 +310,8 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         Some(ns) => format!("Latency was back {:.1} s after the load\n", ns as f64 / 1e9),
         None => "Latency was not back within the time that was looked at\n".to_owned(),
     });
-    for way in &test.ways {
+    let graded = test.ways.iter().filter(|_| test.protocol == Protocol::Tcp);
+    for way in graded {
         out.push_str(&format!("Grade {}: {}\n", word(way.direction), way.grade));
     }
     out.replace('\u{a0}', " ")
@@ -292,6 +340,7 @@ mod tests {
             interface: "eth0".into(),
             reflector: "vienna".into(),
             kind: "up".into(),
+            protocol: bufferbane_store::Protocol::Tcp,
             asked_by: "command".into(),
             congestion: "cubic".into(),
             cut_short: false,
@@ -310,6 +359,7 @@ mod tests {
                 queue_bytes: 207_200,
                 grade: "C".into(),
                 lost: 0,
+                datagrams: None,
             }],
             rtt: delay,
             rpm: Some(340),
@@ -378,5 +428,43 @@ mod tests {
             lines[0].contains("(90th percentile 170\u{a0}ms): grade C, 340 RPM"),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn of_datagrams_losses_are_said_and_no_grade() {
+        let mut test = LoadTest {
+            protocol: Protocol::Udp,
+            congestion: String::new(),
+            rpm: None,
+            ..test()
+        };
+        test.ways[0].datagrams = Some(Datagrams {
+            offered_bps: 12_000_000,
+            size: 1200,
+            sent: 10_000,
+            received: 8_750,
+            lost: 1_250,
+            reordered: 3,
+            duplicated: 2,
+        });
+        let t: Vec<Throughput> = throughput(5, &test).collect();
+        let json = serde_json::to_value(&t).unwrap();
+        assert_eq!(json[0]["protocol"], "udp");
+        assert_eq!(json[0]["datagrams"]["lost"], 1250);
+        let b = bufferbloat(5, &test);
+        let line = &lines(&t, &b, |_| "now".into(), 5)[0];
+        let share = "of 12.0 Mbit/s over UDP, 12.50 % lost; latency";
+        assert!(line.contains(share), "{line}");
+        let told = describe(&test);
+        let counts =
+            "up: 10 000 sent at 12.0 Mbit/s, 8 750 received, 1 250 lost, 3 reordered, 2 dup";
+        assert!(told.contains(counts), "{told}");
+        for text in [line, &told] {
+            let text = text.to_lowercase();
+            assert!(
+                !text.contains("grade") && !text.contains("retrans"),
+                "{text}"
+            );
+        }
     }
 }

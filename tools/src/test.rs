@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bufferbane_linux_io::clock;
 use bufferbane_store::LoadTest;
+use bufferbaned::load::UDP_BPS;
 use serde_json::{Map, Value, json};
 
 use crate::args::Test;
@@ -39,6 +40,22 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
             )));
         }
         wish.insert("seconds".into(), seconds.into());
+    }
+    if let Some(rate) = &args.udp_rate {
+        let bps = bufferbane_config::parse_rate(rate)
+            .map_err(|why| Fail::Usage(format!("--udp-rate: {}", show::clean(&why))))?;
+        if !UDP_BPS.contains(&bps) {
+            return Err(Fail::Usage(format!(
+                "--udp-rate {} is out of range; 100kbit to 1Gbit is allowed",
+                show::clean(rate)
+            )));
+        }
+        if args.direction.as_deref() == Some("rrul") {
+            return Err(Fail::Usage(
+                "--direction rrul is of TCP streams; up, down or both goes with --udp-rate".into(),
+            ));
+        }
+        wish.insert("udp_bps".into(), bps.into());
     }
     for (key, value) in [
         ("reflector", &args.reflector),

@@ -1,7 +1,7 @@
 //! The client's side: asks for a test, waits where others are being tested, and reads its figures.
 
 use heapless::Vec;
-use zerocopy::byteorder::network_endian::{U32, U64};
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
 
 use super::bins::MAX_BINS;
 use super::host::SenderFacts;
@@ -10,7 +10,7 @@ use crate::seal::Secret;
 use crate::stamp::Subnet;
 use crate::time::Monotonic;
 use crate::wire::load::{
-    EndReason, OP_OPEN, OP_POLL, OP_STOP, Order, REPORT_BINS, Report, TestState,
+    EndReason, OP_LOAD, OP_OPEN, OP_POLL, OP_STOP, Offer, Order, REPORT_BINS, Report, TestState,
 };
 
 /// Between two orders while a test runs, ns.
@@ -39,6 +39,21 @@ pub struct Wish {
     pub congestion: [u8; 16],
     /// Where the client's TCP streams may come from, if not from where its probes do.
     pub prefix: Option<Subnet>,
+    /// Datagrams in place of streams.
+    pub offer: Option<Offer>,
+}
+
+/// What the reflector has counted of datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Those that have arrived, each once.
+    pub datagrams: u32,
+    /// Those that arrived once more.
+    pub again: u32,
+    /// Those that arrived after one that was sent later.
+    pub overtaken: u32,
+    /// Those that it has sent.
+    pub sent: u32,
 }
 
 /// Where asking has got to.
@@ -89,6 +104,8 @@ pub struct Guest {
     received: u64,
     sent: u64,
     facts: SenderFacts,
+    counted: Counted,
+    loading: bool,
 }
 
 impl Guest {
@@ -115,6 +132,13 @@ impl Guest {
                 rtt_us: 0,
                 cwnd_bytes: 0,
             },
+            counted: Counted {
+                datagrams: 0,
+                again: 0,
+                overtaken: 0,
+                sent: 0,
+            },
+            loading: false,
         }
     }
 
@@ -160,6 +184,19 @@ impl Guest {
         self.facts
     }
 
+    /// What the reflector has counted of datagrams.
+    #[must_use]
+    pub const fn counted(&self) -> Counted {
+        self.counted
+    }
+
+    /// From now on the reflector is to send the datagrams that were ordered, or not any more: it is told
+    /// at once.
+    pub const fn load(&mut self, now: Monotonic, on: bool) {
+        self.loading = on;
+        self.next_at = now;
+    }
+
     /// Ends the test; its last figures are still fetched.
     pub const fn stop(&mut self, now: Monotonic) {
         if matches!(
@@ -179,12 +216,14 @@ impl Guest {
         }
         let (op, wait_ns) = match self.state {
             GuestState::Asking | GuestState::Waiting => (OP_OPEN, RETRY_NS),
+            GuestState::Granted if self.loading => (OP_LOAD, POLL_NS),
             GuestState::Granted => (OP_POLL, POLL_NS),
             GuestState::Stopping => (OP_STOP, POLL_NS),
             GuestState::Ended(_) | GuestState::Refused(_) | GuestState::Silent => return None,
         };
         self.next_at = now.saturating_add(wait_ns);
         self.number += 1;
+        let offer = self.wish.offer;
         let mut order = Order {
             op,
             streams_up: self.wish.streams_up,
@@ -197,6 +236,10 @@ impl Guest {
             dscp: self.wish.dscp,
             congestion: self.wish.congestion,
             prefix: [0; 16],
+            up_bps: U64::new(offer.map_or(0, |o| o.up_bps)),
+            down_bps: U64::new(offer.map_or(0, |o| o.down_bps)),
+            size: U16::new(offer.map_or(0, |o| o.size)),
+            reserved: [0; 6],
         };
         if let Some(prefix) = self.wish.prefix {
             order.announce(prefix);
@@ -297,6 +340,12 @@ impl Guest {
             retransmits: report.retransmits.get(),
             rtt_us: report.rtt_us.get(),
             cwnd_bytes: report.cwnd_bytes.get(),
+        };
+        self.counted = Counted {
+            datagrams: report.datagrams.get(),
+            again: report.again.get(),
+            overtaken: report.overtaken.get(),
+            sent: report.datagrams_sent.get(),
         };
         let count = usize::from(report.bins.get()).min(REPORT_BINS);
         let first = report.first_bin.get() as usize;

@@ -6,12 +6,14 @@ use zerocopy::byteorder::network_endian::{U16, U32, U64};
 
 use super::arrivals::{Arrivals, Segments};
 use super::bins::{Bins, MAX_BINS};
+use super::datagrams::flows::{Figures, FlowPlan};
 use super::{MAX_LOAD_NS, MAX_STREAMS, open_token, token_handle};
 use crate::drop_reason::DropReason;
 use crate::seal::Secret;
 use crate::time::Monotonic;
 use crate::wire::load::{
-    BIN_NS, EndReason, OP_OPEN, OP_POLL, OP_STOP, Order, REPORT_BINS, Report, TOKEN_LEN, TestState,
+    BIN_NS, EndReason, OP_LOAD, OP_OPEN, OP_POLL, OP_STOP, Offer, Order, REPORT_BINS, Report,
+    TOKEN_LEN, TestState,
 };
 
 /// Tests that are remembered: those that run, and those that have ended and may still be asked
@@ -38,7 +40,7 @@ pub struct HostLimits {
 }
 
 /// What the driver knows about who asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Asker {
     /// Which client.
     pub client: u16,
@@ -48,6 +50,12 @@ pub struct Asker {
     pub congestion_known: bool,
     /// TCP port of the streams.
     pub port: u16,
+    /// How fast its tests may be in each direction, bit/s; `None` is any rate.
+    pub max_rate_bps: Option<u64>,
+    /// Whether the order came from where the client has answered a challenge.
+    pub proven: bool,
+    /// What has been counted of its test, if that is one over UDP.
+    pub figures: Option<Figures>,
 }
 
 /// Names a test between this and its driver; never used twice by one host.
@@ -107,6 +115,8 @@ struct Test {
     /// Sum of in-band times, 100 µs, and how many: for each bin.
     in_band: Vec<(u32, u16), MAX_BINS>,
     facts: SenderFacts,
+    /// Of a test over UDP: what was counted as it was last asked about.
+    figures: Figures,
 }
 
 /// All tests of a reflector.
@@ -160,10 +170,16 @@ impl Host {
                     report.wait_ms = U32::new(wait_ms);
                 }
             },
-            (OP_POLL | OP_STOP, None) => report.state = TestState::Unknown as u8,
-            (OP_OPEN | OP_POLL | OP_STOP, Some(index)) => {
+            (OP_POLL | OP_LOAD | OP_STOP, None) => report.state = TestState::Unknown as u8,
+            (OP_OPEN | OP_POLL | OP_LOAD | OP_STOP, Some(index)) => {
                 let test = &mut self.tests[index];
                 test.heard = now;
+                if let Some(figures) = &asker.figures {
+                    test.count(now, figures);
+                }
+                if order.op == OP_LOAD && test.order.offer().is_some() {
+                    test.begun.get_or_insert(now);
+                }
                 if order.op == OP_STOP {
                     test.end(now, EndReason::None);
                 }
@@ -188,11 +204,13 @@ impl Host {
         if self.limits.concurrent == 0 {
             return Err(refuse(EndReason::Off));
         }
-        if streams == 0 || streams > MAX_STREAMS.min(usize::from(self.limits.streams)) {
-            return Err(refuse(EndReason::Streams));
+        match order.offer() {
+            Some(offer) if streams == 0 => may_offer(&offer, order, asker).map_err(refuse)?,
+            None if (1..=MAX_STREAMS.min(usize::from(self.limits.streams))).contains(&streams) => {}
+            _ => return Err(refuse(EndReason::Streams)),
         }
         order.announced().map_err(refuse)?;
-        if !asker.congestion_known {
+        if !asker.congestion_known && order.offer().is_none() {
             return Err(refuse(EndReason::Congestion));
         }
         if asker.bytes_left == Some(0) {
@@ -238,10 +256,28 @@ impl Host {
             sent: 0,
             in_band: Vec::new(),
             facts: SenderFacts::default(),
+            figures: Figures::default(),
         };
         // There is room: it was made above.
         let _ = self.tests.push(test);
         self.tests.last_mut().ok_or(busy(1000))
+    }
+
+    /// What of a test that was granted just now has to be counted and sent; `None` where that is one of
+    /// TCP streams, or there is none.
+    #[must_use]
+    pub fn flow(&self, test: TestHandle) -> Option<FlowPlan> {
+        let mut tests = self.tests.iter();
+        let t = tests.find(|t| t.handle == test && t.ended.is_none())?;
+        Some(FlowPlan {
+            test,
+            client: t.client,
+            name: t.name,
+            secret: t.secret.clone(),
+            offer: t.order.offer()?,
+            time_ns: t.time_ns(),
+            dscp: t.order.dscp[0] & 0x3f,
+        })
     }
 
     /// A TCP stream began with these bytes: whether it belongs to a test.
@@ -396,7 +432,15 @@ impl Host {
 
 impl Test {
     fn time_ns(&self) -> u64 {
-        (u64::from(self.order.time_ms.get()) * 1_000_000).min(MAX_LOAD_NS)
+        time_ns(&self.order)
+    }
+
+    /// What was counted and sent elsewhere so far, of a test over UDP.
+    fn count(&mut self, now: Monotonic, figures: &Figures) {
+        self.figures = figures.clone();
+        if figures.used_up {
+            self.end(now, EndReason::DailyBytes);
+        }
     }
 
     /// When it ends at the latest.
@@ -446,6 +490,9 @@ impl Test {
         report.retransmits = U32::new(self.facts.retransmits);
         report.rtt_us = U32::new(self.facts.rtt_us);
         report.cwnd_bytes = U32::new(self.facts.cwnd_bytes);
+        if self.order.offer().is_some() {
+            return self.figures.fill(report);
+        }
         // After the end the last bin does not grow any more either.
         let extra = usize::from(self.ended.is_some() && self.begun.is_some());
         let complete = (self.bins.complete(at) + extra).min(MAX_BINS);
@@ -458,6 +505,26 @@ impl Test {
             let mean = sum.checked_div(u32::from(n)).map_or(0, |m| m.max(1));
             report.in_band[i] = U16::new(u16::try_from(mean).unwrap_or(u16::MAX));
         }
+    }
+}
+
+fn time_ns(order: &Order) -> u64 {
+    (u64::from(order.time_ms.get()) * 1_000_000).min(MAX_LOAD_NS)
+}
+
+/// Whether a client may have these datagrams. What they move is known before.
+fn may_offer(offer: &Offer, order: &Order, asker: &Asker) -> Result<(), EndReason> {
+    let fastest_bps = offer.up_bps.max(offer.down_bps);
+    if !offer.is_possible() || asker.max_rate_bps.is_some_and(|most| fastest_bps > most) {
+        return Err(EndReason::Rate);
+    }
+    if offer.down_bps > 0 && !asker.proven {
+        return Err(EndReason::Address);
+    }
+    let bytes = offer.bytes_in(time_ns(order));
+    match asker.bytes_left {
+        Some(left) if bytes > left => Err(EndReason::DailyBytes),
+        _ => Ok(()),
     }
 }
 
@@ -481,5 +548,10 @@ fn empty_report(order: &Order) -> Report {
         reserved: U16::ZERO,
         bytes: [U32::ZERO; REPORT_BINS],
         in_band: [U16::ZERO; REPORT_BINS],
+        datagrams: U32::ZERO,
+        again: U32::ZERO,
+        overtaken: U32::ZERO,
+        datagrams_sent: U32::ZERO,
+        reserved2: [0; 8],
     }
 }

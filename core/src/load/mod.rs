@@ -5,6 +5,7 @@
 //! client:    guest ─ orders ─▶ ◀─ reports ─ host     :reflector
 //!            phases (idle, load, recovery)  bins (the receiver's count)
 //!            marks (in-band response)       marks
+//!            datagrams (at a given rate)    datagrams
 //!            latency, responsiveness, grade
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 pub mod arrivals;
 pub mod bins;
+pub mod datagrams;
 pub mod grade;
 pub mod guest;
 pub mod host;

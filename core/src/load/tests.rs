@@ -30,6 +30,7 @@ fn wish(up: u8, down: u8) -> Wish {
         dscp: [0, 8, 40, 46, 0, 8, 40, 46],
         congestion,
         prefix: None,
+        offer: None,
     }
 }
 
@@ -39,6 +40,9 @@ fn asker(client: u16) -> Asker {
         bytes_left: None,
         congestion_known: true,
         port: 9876,
+        max_rate_bps: None,
+        proven: true,
+        figures: None,
     }
 }
 

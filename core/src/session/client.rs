@@ -251,6 +251,7 @@ where
             | Kind::Order
             | Kind::Report
             | Kind::Stream
+            | Kind::Load
             | Kind::Train
             | Kind::TrainAsk
             | Kind::TrainReport => Err(DropReason::Type),

@@ -225,14 +225,15 @@ where
             Kind::Hello => self.challenge(now, meta, request, out, rng),
             Kind::Join => self.welcome(now, meta, request, out, rng),
             Kind::Probe => self.echo(now, meta, request, out),
-            // Orders, trains and what is asked about them are opened by entries of their own: what
-            // becomes of them is the driver's to do.
+            // Orders, trains and what is asked about them, and the load of tests are opened by entries
+            // of their own: what becomes of them is the driver's to do.
             Kind::Challenge
             | Kind::Welcome
             | Kind::Reply
             | Kind::Order
             | Kind::Report
             | Kind::Stream
+            | Kind::Load
             | Kind::Train
             | Kind::TrainAsk
             | Kind::TrainReport => Err(DropReason::Type),

@@ -527,6 +527,7 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         dscp: [0; 8],
         congestion: [0; 16],
         prefix: None,
+        offer: None,
     };
     let mut guest = Guest::new(wish, 7, Monotonic::ZERO);
     let order = guest.poll_order(Monotonic::ZERO).unwrap();
@@ -562,6 +563,9 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         bytes_left: None,
         congestion_known: true,
         port: 9,
+        max_rate_bps: None,
+        proven: true,
+        figures: None,
     };
     let report = host.handle_order(now, &asker, &opened, &mut w.rng).unwrap();
     let sealed = w.reflector.write_report(from, &report).unwrap();

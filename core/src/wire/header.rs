@@ -34,6 +34,8 @@ pub enum Kind {
     Report = 33,
     /// Client: the token that a TCP stream begins with; never a datagram.
     Stream = 34,
+    /// Either: one datagram of a throughput test over UDP.
+    Load = 40,
     /// Either: one datagram of a packet train.
     Train = 48,
     /// Client: what it wants to know of a train, or to be sent one.
@@ -54,6 +56,7 @@ impl Kind {
             32 => Self::Order,
             33 => Self::Report,
             34 => Self::Stream,
+            40 => Self::Load,
             48 => Self::Train,
             49 => Self::TrainAsk,
             50 => Self::TrainReport,

@@ -1,5 +1,6 @@
 //! The bodies of orders and reports, by which a throughput test is negotiated and read, and the
-//! first bytes of its TCP streams; docs/protocol.md draws them.
+//! first bytes of its TCP streams; docs/protocol.md draws them. The datagrams of a test over UDP have
+//! no body.
 
 use core::net::IpAddr;
 
@@ -7,6 +8,7 @@ use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{SessionHeader, TAG_LEN};
+use crate::limits::MAX_DATAGRAM;
 use crate::stamp::Subnet;
 
 /// Bytes of an order and of its report on the wire. Both are as long, so that no report is larger
@@ -25,6 +27,8 @@ pub const OP_OPEN: u8 = 1;
 pub const OP_POLL: u8 = 2;
 /// [`Order::op`]: end it.
 pub const OP_STOP: u8 = 3;
+/// [`Order::op`]: say how far it is, and go on sending the datagrams that were ordered.
+pub const OP_LOAD: u8 = 4;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -52,6 +56,43 @@ pub struct Order {
     pub congestion: [u8; 16],
     /// One of the addresses of `prefix_bits`, IPv4 mapped into IPv6.
     pub prefix: [u8; 16],
+    /// Datagrams from the client, bit/s of UDP payload; 0: none.
+    pub up_bps: U64,
+    /// Datagrams to the client, bit/s of UDP payload; 0: none.
+    pub down_bps: U64,
+    /// Bytes of each on the wire.
+    pub size: U16,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// Shortest datagram of a test over UDP, bytes on the wire.
+pub const MIN_LOAD_SIZE: usize = 128;
+
+/// The datagrams that a test over UDP is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// From the client, bit/s of UDP payload; 0: none.
+    pub up_bps: u64,
+    /// To the client, bit/s of UDP payload; 0: none.
+    pub down_bps: u64,
+    /// Bytes of each on the wire, [`MIN_LOAD_SIZE`] to [`MAX_DATAGRAM`].
+    pub size: u16,
+}
+
+impl Offer {
+    /// Whether datagrams of this size can be sent.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        (MIN_LOAD_SIZE..=MAX_DATAGRAM).contains(&usize::from(self.size))
+    }
+
+    /// What so long a test moves, both ways, bytes of UDP payload.
+    #[must_use]
+    pub fn bytes_in(&self, ns: u64) -> u64 {
+        let bps = u128::from(self.up_bps) + u128::from(self.down_bps);
+        u64::try_from(bps * u128::from(ns) / 8_000_000_000).unwrap_or(u64::MAX)
+    }
 }
 
 /// The widest prefix that a client may announce, of IPv4: that of the addresses which RFC 6598 sets
@@ -61,6 +102,20 @@ pub const MIN_PREFIX_V4: u8 = 10;
 pub const MIN_PREFIX_V6: u8 = 32;
 
 impl Order {
+    /// The datagrams that are ordered; `None`: TCP streams are.
+    #[must_use]
+    pub const fn offer(&self) -> Option<Offer> {
+        let offer = Offer {
+            up_bps: self.up_bps.get(),
+            down_bps: self.down_bps.get(),
+            size: self.size.get(),
+        };
+        if offer.up_bps == 0 && offer.down_bps == 0 {
+            return None;
+        }
+        Some(offer)
+    }
+
     /// The addresses that TCP streams may come from beside that of the order itself: behind the NAT of a
     /// carrier they may have another.
     ///
@@ -140,6 +195,10 @@ pub enum EndReason {
     Silence = 6,
     /// More addresses for TCP than a client may announce.
     Prefix = 7,
+    /// More bits per second than this client may have, or datagrams of a size that none has.
+    Rate = 8,
+    /// Datagrams to a client that is elsewhere than where it proved to be.
+    Address = 9,
 }
 
 impl EndReason {
@@ -155,6 +214,8 @@ impl EndReason {
             5 => Self::Time,
             6 => Self::Silence,
             7 => Self::Prefix,
+            8 => Self::Rate,
+            9 => Self::Address,
             _ => return None,
         })
     }
@@ -173,6 +234,8 @@ impl EndReason {
             Self::Time => "it lasted as long as the reflector allows",
             Self::Silence => "the reflector heard nothing from this client any more",
             Self::Prefix => "the reflector lets no so wide tcp_prefix connect",
+            Self::Rate => "the reflector allows this client no such rate (max_rate there)",
+            Self::Address => "the reflector sees this client at another address than before",
         }
     }
 }
@@ -197,9 +260,9 @@ pub struct Report {
     pub handle: U32,
     /// Seals the tokens of this test.
     pub secret: [u8; 32],
-    /// Bytes received through its streams, tokens not counted.
+    /// Bytes received: through its streams, tokens not counted, or UDP payload.
     pub received: U64,
-    /// Bytes handed to the kernel for its streams.
+    /// Bytes handed to the kernel for its streams, or as UDP payload.
     pub sent: U64,
     /// Segments that the reflector's streams sent again.
     pub retransmits: U32,
@@ -213,12 +276,22 @@ pub struct Report {
     pub bins: U16,
     /// Zero.
     pub reserved: U16,
-    /// Bytes received in each bin of 100 ms; bin 0 begins when the first stream has come.
+    /// Bytes received in each bin of 100 ms; bin 0 begins when the first stream or datagram has come.
     pub bytes: [U32; REPORT_BINS],
     /// Mean time from when a byte was handed to the reflector's kernel until the client's count of
     /// received bytes that includes it came back, for counts that came in that bin, 100 µs;
     /// 0: none came.
     pub in_band: [U16; REPORT_BINS],
+    /// Datagrams of the test that have arrived, each once.
+    pub datagrams: U32,
+    /// Those that arrived once more.
+    pub again: U32,
+    /// Those of `datagrams` that arrived after one that was sent later.
+    pub overtaken: U32,
+    /// Datagrams of the test that the reflector has sent.
+    pub datagrams_sent: U32,
+    /// Zero.
+    pub reserved2: [u8; 8],
 }
 
 const _: () = assert!(size_of::<Order>() <= BODY_LEN && size_of::<Report>() <= BODY_LEN);

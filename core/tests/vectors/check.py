@@ -101,6 +101,8 @@ TYPES = {
     "order": 32,
     "report": 33,
     "stream": 34,
+    "load": 40,
+    "load_down": 40,
     "train": 48,
     "train_down": 48,
     "train_ask": 49,
@@ -108,6 +110,7 @@ TYPES = {
 }
 # Whose key seals what is not sealed with the knock key.
 KEYS = {"probe": "up", "reply": "down", "order": "up", "report": "down", "stream": "test"}
+KEYS |= {"load": "load up", "load_down": "load down"}
 KEYS |= {"train": "up", "train_down": "down", "train_ask": "up", "train_report": "down"}
 BODIES = {
     "hello": [("client_random", 32), ("zeros", 48)],
@@ -170,6 +173,10 @@ BODIES = {
         ("dscp", 8),
         ("congestion", 16),
         ("prefix", 16),
+        ("up_bps", 8),
+        ("down_bps", 8),
+        ("datagram_size", 2),
+        ("zeros", 6),
     ],
     "report": [
         ("state", 1),
@@ -190,8 +197,15 @@ BODIES = {
         ("zeros", 2),
         ("bytes", 240),
         ("in_band", 120),
+        ("datagrams", 4),
+        ("again", 4),
+        ("overtaken", 4),
+        ("datagrams_sent", 4),
+        ("zeros", 8),
     ],
     "stream": [("stream", 1), ("zeros", 15)],
+    "load": [],
+    "load_down": [],
     "train": [("train", 4), ("index", 2), ("count", 2), ("sent_ns", 4), ("zeros", 4)],
     "train_ask": [
         ("op", 1),
@@ -313,6 +327,9 @@ def fill(text):
             kind = name.split()[0]
             if "secret" in fields:
                 keys["test"] = bytes.fromhex(fields["secret"])
+                for way in ("load up", "load down"):
+                    info = b"bufferbane 1 " + way.encode()
+                    keys[way] = hkdf(bytes(64), keys["test"], info)
             if "cookie_hash" in fields:
                 fields["cookie_hash"] = cookie
             want.append({"cookie_hash": fields.get("cookie_hash"), "datagram": datagram(kind, fields, keys, key_id).hex()})

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{LoadTest, Reader};
+use bufferbane_store::{LoadTest, Reader, TestWay};
 
 use super::{Kind, Path};
 
@@ -53,7 +53,7 @@ impl Spent {
             interface: test.interface.clone(),
             reflector: test.reflector.clone(),
             scheduled: (test.asked_by == super::BY_SCHEDULE).then_some(kind),
-            bytes: test.ways.iter().map(|w| w.bytes).sum(),
+            bytes: test.ways.iter().map(TestWay::moved_bytes).sum(),
         }
     }
 }

@@ -7,8 +7,10 @@ use bufferbane_core::load::phases::Phases;
 use bufferbane_core::load::responsiveness;
 use bufferbane_core::sample::Status;
 use bufferbane_core::time::Monotonic;
-use bufferbane_core::wire::load::BIN_NS;
-use bufferbane_store::{Direction, LoadTest, LoadedDelay, Percentiles, ProbeBin, TestWay};
+use bufferbane_core::wire::load::{BIN_NS, Offer};
+use bufferbane_store::{
+    Datagrams, Direction, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestWay,
+};
 
 use super::flows::Carried;
 use super::run::Spec;
@@ -88,7 +90,8 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
     let down = |p: &Probe| above(p.down, down_floor);
 
     let mut ways = Vec::new();
-    if t.spec.up > 0 {
+    let (loads_up, loads_down) = t.spec.loads();
+    if loads_up {
         let facts = t.carried.facts;
         let way = Way {
             direction: Direction::Up,
@@ -99,10 +102,11 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
             cwnd_bytes: facts.cwnd_bytes,
             rtt_us: facts.rtt_us,
             lost: Status::LostUp,
+            datagrams: t.spec.offer.map(|o| datagrams_up(t, &o)),
         };
         ways.push(way.describe(t, idle, steady, load, &up));
     }
-    if t.spec.down > 0 {
+    if loads_down {
         let facts = t.guest.facts();
         let way = Way {
             direction: Direction::Down,
@@ -113,11 +117,14 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
             cwnd_bytes: facts.cwnd_bytes,
             rtt_us: facts.rtt_us,
             lost: Status::LostDown,
+            datagrams: t.spec.offer.map(|o| datagrams_down(t, &o)),
         };
         ways.push(way.describe(t, idle, steady, load, &down));
     }
 
-    let rpm = responsiveness(t, load, end);
+    // Of datagrams that leave as they do anyway, nobody waits for an answer.
+    let rpm = t.spec.offer.is_none().then(|| responsiveness(t, load, end));
+    let rpm = rpm.flatten();
     let last = t.probes.iter().map(|p| p.handed_ns).max().unwrap_or(end);
     Ok(LoadTest {
         boot: 0,
@@ -129,8 +136,15 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
         interface: t.spec.path.interface.clone(),
         reflector: t.spec.path.reflector.clone(),
         kind: t.spec.kind.as_str().to_owned(),
+        protocol: match t.spec.offer {
+            Some(_) => Protocol::Udp,
+            None => Protocol::Tcp,
+        },
         asked_by: t.spec.asked_by.to_owned(),
-        congestion: t.spec.congestion.clone(),
+        congestion: match t.spec.offer {
+            Some(_) => String::new(),
+            None => t.spec.congestion.clone(),
+        },
         cut_short: t.cut_short,
         ways,
         rtt,
@@ -157,6 +171,36 @@ struct Way<'a> {
     cwnd_bytes: u32,
     rtt_us: u32,
     lost: Status,
+    datagrams: Option<Datagrams>,
+}
+
+/// What the reflector counted of what left here.
+fn datagrams_up(t: &Taken<'_>, offer: &Offer) -> Datagrams {
+    let (sent, counted) = (t.carried.datagrams.sent, t.guest.counted());
+    let received = u64::from(counted.datagrams);
+    Datagrams {
+        offered_bps: offer.up_bps,
+        size: offer.size,
+        sent,
+        received,
+        lost: sent.saturating_sub(received),
+        reordered: counted.overtaken.into(),
+        duplicated: counted.again.into(),
+    }
+}
+
+/// What was counted here of what left the reflector.
+fn datagrams_down(t: &Taken<'_>, offer: &Offer) -> Datagrams {
+    let (sent, counted) = (u64::from(t.guest.counted().sent), t.carried.datagrams);
+    Datagrams {
+        offered_bps: offer.down_bps,
+        size: offer.size,
+        sent,
+        received: counted.received,
+        lost: sent.saturating_sub(counted.received),
+        reordered: counted.overtaken,
+        duplicated: counted.again,
+    }
 }
 
 impl Way<'_> {
@@ -195,6 +239,7 @@ impl Way<'_> {
             queue_bytes: u64::try_from(queue).unwrap_or(u64::MAX),
             grade: delay.grade().as_str().to_owned(),
             lost: lost.count() as u64,
+            datagrams: self.datagrams,
         }
     }
 }

@@ -15,6 +15,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::tcp::{TcpFacts, TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, StreamId, Waker, clock};
 
+use super::datagrams::Counts;
+
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
 /// TCP is asked this often what has come, ns.
@@ -56,6 +58,8 @@ pub(super) struct Carried {
     pub(super) in_band: Vec<(u64, u64)>,
     /// What TCP says of these streams at the end, summed up; the round-trip time is the mean.
     pub(super) facts: TcpFacts,
+    /// What was counted here of a test over UDP.
+    pub(super) datagrams: Counts,
     /// Why it ended by itself.
     pub(super) trouble: Option<String>,
 }

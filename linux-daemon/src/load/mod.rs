@@ -5,6 +5,7 @@
 //! probes nor the test's are disturbed by what they measure. docs/throughput.md says how a test goes.
 
 mod budget;
+mod datagrams;
 mod evaluate;
 mod flows;
 mod meter;
@@ -15,6 +16,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex};
@@ -74,6 +76,30 @@ pub struct TestWish {
     pub direction: Option<Kind>,
     /// How long, s.
     pub seconds: Option<u64>,
+    /// Datagrams at this rate in each direction, bit/s of UDP payload, in place of TCP streams.
+    pub udp_bps: Option<u64>,
+}
+
+/// What a test over UDP may be asked for, bit/s: at the least some datagrams in a second, at the most
+/// what a host sends beside its probes.
+pub const UDP_BPS: RangeInclusive<u64> = 100_000..=1_000_000_000;
+
+impl TestWish {
+    /// Whether it can be.
+    ///
+    /// # Errors
+    /// Why not, and what is allowed.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match (self.udp_bps, self.direction) {
+            (Some(_), Some(Kind::Rrul)) => {
+                Err("rrul is of TCP streams; up, down or both is allowed over UDP".into())
+            }
+            (Some(bps), _) if !UDP_BPS.contains(&bps) => Err(format!(
+                "{bps} bit/s over UDP is out of range; 100kbit to 1Gbit is allowed"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How far a test is.

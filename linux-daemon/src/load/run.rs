@@ -14,6 +14,7 @@ use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
 use bufferbane_core::wire::header::{Kind as Message, Prefix};
+use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, ProbeSocket, SocketId, Transmit, clock, tcp,
 };
@@ -21,6 +22,7 @@ use bufferbane_store::LoadTest;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
+use super::datagrams::Datagrams;
 use super::evaluate::{self, Probe};
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
 use super::meter::Meter;
@@ -55,12 +57,23 @@ pub(super) const BESIDE_LOAD_NS: u64 = {
     TURN_NS + phases.idle_ns + CONNECT_NS + phases.recovery_ns + SETTLE_NS
 };
 
+/// UDP payload of a datagram of a test over UDP, bytes: every path of IPv6 carries it whole, and it may
+/// leave in one send with others.
+pub(super) const DATAGRAM_SIZE: u16 = 1200;
+/// How many may leave in one send.
+const DATAGRAMS_AT_ONCE: usize = 32;
+/// The receive buffer asked for, bytes: what comes in 30 ms at 1 Gbit/s.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// What is to be tested.
 pub(super) struct Spec {
     pub(super) path: Path,
     pub(super) kind: Kind,
+    /// TCP streams.
     pub(super) up: u8,
     pub(super) down: u8,
+    /// Datagrams in place of streams.
+    pub(super) offer: Option<Offer>,
     pub(super) dscp: [u8; 8],
     pub(super) load_ns: u64,
     pub(super) congestion: String,
@@ -69,6 +82,14 @@ pub(super) struct Spec {
     pub(super) most_bytes: Option<u64>,
     /// The recorder hears from when to when the interface is loaded.
     pub(super) orders: SyncSender<Order>,
+}
+
+impl Spec {
+    /// Whether there is load upward, and downward.
+    pub(super) fn loads(&self) -> (bool, bool) {
+        let (up, down) = self.offer.map_or((0, 0), |o| (o.up_bps, o.down_bps));
+        (self.up > 0 || up > 0, self.down > 0 || down > 0)
+    }
 }
 
 type Session = Client<Vec<Slot>, Vec<LossSlot>>;
@@ -87,6 +108,8 @@ struct Test<'a> {
     probes: Vec<Probe>,
     phases: Option<Phases>,
     flows: Option<Flows>,
+    /// Until the end: what is on its way when the load ends is counted, too.
+    datagrams: Option<Datagrams>,
     /// From the first stream to the end of the test, with the recovery.
     loading: Option<Loading>,
     carried: Option<Carried>,
@@ -134,7 +157,9 @@ pub(super) fn run(
     tell: &mut dyn FnMut(Progress),
 ) -> Result<LoadTest, Failed> {
     let nothing = |why| Failed { why, moved: 0 };
-    tcp::check_congestion(&spec.congestion).map_err(|e| nothing(e.to_string()))?;
+    if spec.offer.is_none() {
+        tcp::check_congestion(&spec.congestion).map_err(|e| nothing(e.to_string()))?;
+    }
     let mut test = Test::new(spec, rng).map_err(nothing)?;
     drive(&mut test, rng, ended, tell).map_err(|why| Failed {
         why,
@@ -179,6 +204,8 @@ fn drive(
         }
         let phase = test.turn(now)?;
         if phase == Phase::Done {
+            // Of datagrams, what was on its way has come by now.
+            test.guest.stop(now);
             let until = *settle_until.get_or_insert(now.saturating_add(SETTLE_NS));
             if test.is_settled() || now >= until {
                 return test.result();
@@ -191,11 +218,14 @@ impl<'a> Test<'a> {
     fn new(spec: &'a Spec, rng: &mut ChaCha12Rng) -> Result<Self, String> {
         let options = EngineOptions {
             sockets: 2,
+            send_slot_bytes: DATAGRAMS_AT_ONCE * usize::from(DATAGRAM_SIZE),
             ..EngineOptions::prober()
         };
         let mut engine = Engine::new(&options).map_err(|e| e.to_string())?;
         let socket = ProbeSocket::udp(Family::of(&spec.path.remote.ip()))
             .interface(&spec.path.interface)
+            .receive_buffer(RECEIVE_BUFFER)
+            .join_sends(spec.offer.is_some())
             .build()
             .map_err(|e| e.to_string())?;
         let socket = engine.add_socket(socket).map_err(|e| e.to_string())?;
@@ -223,6 +253,7 @@ impl<'a> Test<'a> {
             dscp: spec.dscp,
             congestion,
             prefix: spec.path.tcp_prefix,
+            offer: spec.offer,
         };
         Ok(Self {
             spec,
@@ -235,6 +266,7 @@ impl<'a> Test<'a> {
             probes: Vec::new(),
             phases: None,
             flows: None,
+            datagrams: None,
             loading: None,
             carried: None,
             idle_rtt: None,
@@ -262,14 +294,24 @@ impl<'a> Test<'a> {
                 let _ = self.engine.outbox().send(&transmit, &datagram);
             }
         }
+        if let Some(datagrams) = &mut self.datagrams {
+            let transmit = Transmit::new(self.socket, self.spec.path.remote, 0);
+            let mut outbox = self.engine.outbox();
+            datagrams.send_due(now, &transmit, &mut self.next_key, &mut outbox);
+        }
         let tick = now.saturating_add(TICK_NS);
-        let until = [self.client.poll_timeout(), self.guest.poll_timeout()];
+        let until = [
+            self.client.poll_timeout(),
+            self.guest.poll_timeout(),
+            self.datagrams.as_ref().and_then(Datagrams::poll_timeout),
+        ];
         let until = until.into_iter().flatten().fold(tick, Monotonic::min);
         let Self {
             engine,
             client,
             guest,
             tokens,
+            datagrams,
             ..
         } = self;
         let mut copy = [0; 2048];
@@ -278,7 +320,12 @@ impl<'a> Test<'a> {
                 Event::Received { meta, bytes, .. } => {
                     if let Some(datagram) = copy.get_mut(..bytes.len()) {
                         datagram.copy_from_slice(bytes);
-                        receive(client, guest, &meta, datagram);
+                        match datagrams {
+                            Some(d) if Prefix::kind_of(datagram) == Ok(Message::Load) => {
+                                d.receive(meta.at.at, datagram);
+                            }
+                            _ => receive(client, guest, &meta, datagram),
+                        }
                     }
                 }
                 Event::TxStamp { key, stamp, .. } => {
@@ -293,6 +340,8 @@ impl<'a> Test<'a> {
                 } => {
                     if let Some((token, _)) = tokens.remove(&key) {
                         client.handle_sent(token, SendOutcome::Failed(errno));
+                    } else if let Some(datagrams) = datagrams {
+                        datagrams.failed(key);
                     }
                 }
                 Event::Sent { errno: None, .. } | Event::SocketError { .. } | Event::Wake => {}
@@ -369,38 +418,30 @@ impl<'a> Test<'a> {
         let Some(mut phases) = self.phases else {
             return Ok(Phase::Idle);
         };
-        if phases.may_load(now) && self.flows.is_none() {
+        if self.datagrams.as_ref().is_some_and(|d| d.is_missing(now)) {
+            self.abandon();
+            return Err("none of the reflector's datagrams arrives".into());
+        }
+        let is_loaded = self.loading.is_some();
+        if phases.may_load(now) && !is_loaded {
             self.idle_rtt = Spread::of(&mut self.rtts(phases.begun(), now));
             self.loading = Some(Loading::begin(&self.spec.orders, &self.spec.path.interface));
-            self.flows = Some(self.open()?);
+            self.begin_load(now)?;
         }
-        if let Some(flows) = &self.flows {
-            let begun = flows.seen.begun_ns.load(Ordering::Relaxed);
-            if begun > 0 {
-                phases.loaded(Monotonic::from_nanos(begun));
+        if is_loaded && self.carried.is_none() {
+            let (begun, sent, received) = self.moved();
+            if let Some(begun) = begun {
+                phases.loaded(begun);
             }
-            self.meter.add(
-                now,
-                self.guest
-                    .received()
-                    .max(flows.seen.sent.load(Ordering::Relaxed)),
-                flows.seen.received.load(Ordering::Relaxed),
-            );
+            self.meter
+                .add(now, self.guest.received().max(sent), received);
             let most = self.spec.most_bytes;
             let used_up = most.is_some_and(|most| self.meter.total() >= most);
-            if (flows.has_ended() || phases.must_end_load(now) || used_up)
-                && let Some(flows) = self.flows.take()
-            {
+            let has_ended = self.flows.as_ref().is_some_and(Flows::has_ended);
+            if has_ended || phases.must_end_load(now) || used_up {
                 self.cut_short = used_up && !phases.must_end_load(now);
-                let carried = flows.stop();
-                if let Some(why) = &carried.trouble {
-                    self.guest.stop(now);
-                    self.abandon();
-                    return Err(why.clone());
-                }
+                self.end_load(now)?;
                 phases.unloaded(clock::now());
-                self.guest.stop(clock::now());
-                self.carried = Some(carried);
             }
         }
         let back = phases.load_end().is_some_and(|end| self.is_back(end));
@@ -409,11 +450,18 @@ impl<'a> Test<'a> {
         Ok(phase)
     }
 
-    fn open(&self) -> Result<Flows, String> {
+    /// Opens the streams, or has both ends send datagrams.
+    fn begin_load(&mut self, now: Monotonic) -> Result<(), String> {
         let grant = self.guest.grant().cloned().ok_or("there is no grant")?;
+        if let Some(offer) = self.spec.offer {
+            let dscp = self.spec.dscp[0];
+            self.datagrams = Some(Datagrams::new(offer, &grant, dscp, now));
+            self.guest.load(now, true);
+            return Ok(());
+        }
         let mut to = self.spec.path.remote;
         to.set_port(grant.port);
-        Flows::start(Plan {
+        self.flows = Some(Flows::start(Plan {
             to,
             interface: self.spec.path.interface.clone(),
             grant,
@@ -421,7 +469,43 @@ impl<'a> Test<'a> {
             down: self.spec.down,
             dscp: self.spec.dscp,
             congestion: self.spec.congestion.clone(),
+        })?);
+        Ok(())
+    }
+
+    /// Since when there is load, and what was sent and received so far, bytes.
+    fn moved(&self) -> (Option<Monotonic>, u64, u64) {
+        if let Some(d) = &self.datagrams {
+            return (d.begun(), d.sent_bytes(), d.bins().total());
+        }
+        self.flows.as_ref().map_or((None, 0, 0), |flows| {
+            let begun_ns = flows.seen.begun_ns.load(Ordering::Relaxed);
+            (
+                (begun_ns > 0).then(|| Monotonic::from_nanos(begun_ns)),
+                flows.seen.sent.load(Ordering::Relaxed),
+                flows.seen.received.load(Ordering::Relaxed),
+            )
         })
+    }
+
+    fn end_load(&mut self, now: Monotonic) -> Result<(), String> {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.stop();
+            self.guest.load(now, false);
+            self.carried = Some(Carried::default());
+            return Ok(());
+        }
+        let Some(flows) = self.flows.take() else {
+            return Ok(());
+        };
+        let carried = flows.stop();
+        self.guest.stop(clock::now());
+        if let Some(why) = &carried.trouble {
+            self.abandon();
+            return Err(why.clone());
+        }
+        self.carried = Some(carried);
+        Ok(())
     }
 
     /// Round-trip times of the answered probes that were sent in a stretch.
@@ -459,7 +543,7 @@ impl<'a> Test<'a> {
 
     /// Ends everything at once; the reflector hears of it if it can.
     fn abandon(&mut self) {
-        drop(self.flows.take());
+        drop((self.flows.take(), self.datagrams.take()));
         self.guest.stop(clock::now());
         if let Some(order) = self.guest.poll_order(clock::now())
             && let Some(datagram) = self.client.write_order(&order)
@@ -490,20 +574,25 @@ impl<'a> Test<'a> {
             },
         };
         let (up, down) = self.meter.rates();
+        let (loads_up, loads_down) = self.spec.loads();
         let loaded = phase == "load";
         Progress {
             phase,
             waits_for,
             elapsed_ns: now.saturating_since(since),
             phase_ns,
-            up_bps: up.filter(|_| loaded && self.spec.up > 0),
-            down_bps: down.filter(|_| loaded && self.spec.down > 0),
+            up_bps: up.filter(|_| loaded && loads_up),
+            down_bps: down.filter(|_| loaded && loads_down),
             rtt_ns: self.probes.iter().rev().find_map(Probe::rtt_ns),
         }
     }
 
     fn result(&mut self) -> Result<LoadTest, String> {
-        let carried = self.carried.take().ok_or("no stream ever ran")?;
+        let mut carried = self.carried.take().ok_or("no stream ever ran")?;
+        if let Some(datagrams) = &self.datagrams {
+            carried.bins = Box::new(datagrams.bins().clone());
+            carried.datagrams = datagrams.counts();
+        }
         let phases = self.phases.ok_or("no phase ever began")?;
         let recovery_ns = phases.load_end().and_then(|end| self.back_after(end));
         let taken = evaluate::Taken {

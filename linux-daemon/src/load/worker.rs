@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{clock, host};
 use bufferbane_store::{LoadTest, Trust};
@@ -102,6 +103,9 @@ impl Worker {
             Ok(path) => path,
             Err(last) => return drop(news.send(last)),
         };
+        if let Err(why) = wish.check() {
+            return drop(news.send(TestNews::Unknown(why)));
+        }
         let spec = self.spec(&path, &wish, BY_COMMAND);
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed) || news.is_closed();
@@ -242,7 +246,13 @@ impl Worker {
         let settings = &self.settings.throughput;
         let kind = wish.direction.unwrap_or(Kind::Up);
         let streams = settings.streams;
+        let offer = wish.udp_bps.map(|bps| Offer {
+            up_bps: if kind == Kind::Down { 0 } else { bps },
+            down_bps: if kind == Kind::Up { 0 } else { bps },
+            size: run::DATAGRAM_SIZE,
+        });
         let (up, down) = match kind {
+            _ if offer.is_some() => (0, 0),
             Kind::Up => (streams, 0),
             Kind::Down => (0, streams),
             Kind::Both => (streams, streams),
@@ -259,6 +269,7 @@ impl Worker {
             kind,
             up,
             down,
+            offer,
             dscp,
             load_ns: seconds.saturating_mul(1_000_000_000),
             congestion: settings.congestion.clone(),

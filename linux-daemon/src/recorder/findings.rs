@@ -3,7 +3,7 @@
 use bufferbane_core::detect;
 use bufferbane_core::household::SURE;
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Capacity, Direction, LoadTest, Method};
+use bufferbane_store::{Capacity, Direction, LoadTest, Method, Protocol};
 
 use super::{Recorder, note, paths, sizes};
 use crate::alerts::News;
@@ -178,12 +178,13 @@ pub(super) fn tells(test: &LoadTest) -> bool {
     test.asked_by == "schedule"
 }
 
-/// What a test says of the capacity of each direction, where it loaded one alone: what its streams
-/// carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
+/// What a test says of the capacity of each direction, where it loaded one alone, and not at a rate that
+/// somebody chose: what its streams carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
 pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
     const FRAME: u64 = 1514;
     const PAYLOAD: u64 = 1448;
-    let alone = test.ways.iter().filter(|_| test.ways.len() == 1);
+    let is_full = test.ways.len() == 1 && test.protocol == Protocol::Tcp;
+    let alone = test.ways.iter().filter(move |_| is_full);
     alone.map(|way| {
         let rate_bps = way.mean_bps * FRAME / PAYLOAD;
         let spread = way.p90_bps.saturating_sub(way.p10_bps) as f64 / way.mean_bps.max(1) as f64;

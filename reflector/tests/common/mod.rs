@@ -55,6 +55,8 @@ pub struct Prober {
     pub events: Vec<SessionEvent>,
     /// Asks for a throughput test beside probing.
     pub guest: Option<Guest>,
+    /// When datagrams of a test over UDP came, and what they were.
+    pub loads: Vec<(Instant, Vec<u8>)>,
 }
 
 fn socket_between(own: IpAddr, to: SocketAddr) -> UdpSocket {
@@ -97,6 +99,28 @@ impl Prober {
             samples: Vec::new(),
             events: Vec::new(),
             guest: None,
+            loads: Vec::new(),
+        }
+    }
+
+    /// Sends this beside what it has to say.
+    pub fn send(&self, datagram: &[u8]) {
+        self.socket.send(datagram).unwrap();
+    }
+
+    /// Says nothing for as long, and takes what comes of a test over UDP.
+    pub fn listen(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut bytes = [0; 2048];
+        self.socket
+            .set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
+        while Instant::now() < end {
+            if let Ok(len) = self.socket.recv(&mut bytes)
+                && Prefix::kind_of(&bytes[..len]) == Ok(Kind::Load)
+            {
+                self.loads.push((Instant::now(), bytes[..len].to_vec()));
+            }
         }
     }
 
@@ -146,6 +170,9 @@ impl Prober {
                     if let (Some(guest), Ok(report)) = (&mut self.guest, report) {
                         let _ = guest.handle_report(clock::now(), &report);
                     }
+                }
+                Ok((len, _)) if Prefix::kind_of(&bytes[..len]) == Ok(Kind::Load) => {
+                    self.loads.push((Instant::now(), bytes[..len].to_vec()));
                 }
                 Ok((len, from)) => {
                     let meta = RecvMeta {

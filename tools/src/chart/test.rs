@@ -9,7 +9,7 @@ use super::scene::Scene;
 use super::tested::rate_mark;
 use super::theme::Rgb;
 use crate::fail::Fail;
-use crate::loads::{rate, word};
+use crate::loads::{lost_share, rate, word};
 use crate::show::{delay, plural};
 use crate::when::{self, Range};
 
@@ -152,16 +152,25 @@ fn headings(test: &LoadTest, queues: &[(Direction, Bins)]) -> [Heading; 3] {
     [
         of(
             "Carried",
-            each(&|w| format!("{} {}", word(w.direction), rate(w.mean_bps))),
+            each(&|w| {
+                let carried = format!("{} {}", word(w.direction), rate(w.mean_bps));
+                match &w.datagrams {
+                    None => carried,
+                    Some(d) => format!(
+                        "{carried} of {} over UDP, {} lost",
+                        rate(d.offered_bps),
+                        lost_share(d)
+                    ),
+                }
+            }),
         ),
         if told_apart {
             let rise = |w: &bufferbane_store::TestWay| {
-                format!(
-                    "{} p90 +{} ({})",
-                    word(w.direction),
-                    delay(w.delay.increase.p90),
-                    w.grade
-                )
+                let rise = format!("{} p90 +{}", word(w.direction), delay(w.delay.increase.p90));
+                match w.datagrams {
+                    None => format!("{rise} ({})", w.grade),
+                    Some(_) => rise,
+                }
             };
             of("Queueing delay", each(&rise))
         } else {

@@ -1,8 +1,8 @@
 //! Throughput tests as charts see them: one panel for each uplink, reflector and direction.
 
-use bufferbane_store::{Direction, LoadTest};
+use bufferbane_store::{Direction, LoadTest, Protocol};
 
-use super::data::Material;
+use super::data::{Material, Tested};
 use super::frame::Plot;
 
 /// What was tested over one way, over time.
@@ -15,11 +15,12 @@ pub(crate) struct Way<'a> {
     pub(crate) tests: Vec<(i64, &'a LoadTest)>,
 }
 
-/// The ways that were tested: up and down where they were loaded, and the round trip where
-/// `with_trip`.
+/// The ways that were tested as fast as they could be: up and down where they were loaded, and the round
+/// trip where `with_trip`. What was sent at a rate that somebody chose is no figure of the line.
 pub(crate) fn ways(material: &Material, with_trip: bool) -> Vec<Way<'_>> {
     let mut ways: Vec<Way<'_>> = Vec::new();
-    for (_, at_ns, test) in &material.tests {
+    let full = |(_, _, t): &&Tested| t.protocol == Protocol::Tcp;
+    for (_, at_ns, test) in material.tests.iter().filter(full) {
         let loaded = test.ways.iter().map(|w| w.direction);
         for direction in loaded.chain(with_trip.then_some(Direction::Both)) {
             let word = match direction {

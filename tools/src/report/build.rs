@@ -129,11 +129,13 @@ fn grades(report: &Report) -> Vec<Grade> {
             }
         };
         let tested = |direction: Direction| {
-            let of = report
-                .bufferbloat
-                .iter()
-                .filter(|b| b.interface == interface && b.direction == direction);
-            let mut all: Vec<u64> = of.map(|b| b.increase_ns).collect();
+            // What was sent at a rate that somebody chose need not have filled the line.
+            let full = report.bufferbloat.iter().filter(|b| {
+                b.interface == interface
+                    && b.direction == direction
+                    && b.protocol == bufferbane_store::Protocol::Tcp
+            });
+            let mut all: Vec<u64> = full.map(|b| b.increase_ns).collect();
             all.sort_unstable();
             all.get(all.len() / 2).copied()
         };

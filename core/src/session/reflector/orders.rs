@@ -6,7 +6,9 @@ use zerocopy::IntoBytes;
 
 use super::{KeyEntry, Reflector, Session};
 use crate::drop_reason::DropReason;
+use crate::load::datagrams::open_datagram;
 use crate::packet::RecvMeta;
+use crate::seal::Secret;
 use crate::session::record::StreamRecord;
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
@@ -17,7 +19,9 @@ use crate::wire::load::{ORDER_LEN, Order, Report};
 pub struct OrderFrom {
     /// Which client.
     pub client: u16,
-    session: u32,
+    /// Whether it came from where the client has answered a challenge.
+    pub proven: bool,
+    pub(crate) session: u32,
 }
 
 impl<K, S, T> Reflector<K, S, T>
@@ -58,9 +62,56 @@ where
         session.ordered = true;
         let from = OrderFrom {
             client: self.keys[usize::from(session.key)].client,
+            proven: !session.moved && session.address() == meta.from,
             session: session.number(index),
         };
         Ok((from, order))
+    }
+
+    /// Opens a datagram of a throughput test, in place: `of` is the order that the test goes on by and
+    /// the key of what its client sends, if there is such a test. Only what comes from where that
+    /// client is heard is opened, and it earns no answer. Gives its number.
+    ///
+    /// # Errors
+    /// Why it is none of the test; it has been counted.
+    pub fn open_load(
+        &mut self,
+        meta: &RecvMeta,
+        of: Option<(OrderFrom, &Secret)>,
+        datagram: &mut [u8],
+    ) -> Result<u64, DropReason> {
+        self.opened = None;
+        let opened = self.load(meta, of, datagram);
+        if opened.is_ok() {
+            return opened;
+        }
+        self.count(opened)
+    }
+
+    fn load(
+        &self,
+        meta: &RecvMeta,
+        of: Option<(OrderFrom, &Secret)>,
+        datagram: &mut [u8],
+    ) -> Result<u64, DropReason> {
+        if meta.truncated {
+            return Err(DropReason::Truncated);
+        }
+        let (order, key) = of.ok_or(DropReason::UnknownSession)?;
+        let session = self.find_session(order.session).map(|i| &self.sessions[i]);
+        let is_there = session.is_some_and(|s| s.address() == meta.from);
+        if !is_there {
+            return Err(DropReason::UnknownSession);
+        }
+        open_datagram(key, datagram)
+    }
+
+    /// Whether the session that an order came in has been heard within `ns`, and is still where it was
+    /// proven to be.
+    #[must_use]
+    pub fn hears(&self, order: OrderFrom, now: Monotonic, within_ns: u64) -> bool {
+        let session = self.find_session(order.session).map(|i| &self.sessions[i]);
+        session.is_some_and(|s| !s.moved && now.as_nanos().saturating_sub(s.used_ns) < within_ns)
     }
 
     /// Writes and seals the report on an order; `None` where its session has ended meanwhile.

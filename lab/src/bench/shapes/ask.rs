@@ -55,14 +55,22 @@ pub fn ask(socket: &Path, way: Way, seconds: u64) -> Result<Told, Fail> {
 /// # Errors
 /// Where the daemon cannot be asked.
 pub fn begin(socket: &Path, way: Way, seconds: u64) -> Result<BufReader<UnixStream>, Fail> {
-    let failed = |e: std::io::Error| Fail::of(socket.display(), e);
-    let mut stream = UnixStream::connect(socket).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let direction = match way {
         Way::Up => "up",
         Way::Down => "down",
     };
     let wish = json!({ "cmd": "test", "direction": direction, "seconds": seconds });
+    ask_for(socket, &wish)
+}
+
+/// The same for any `wish`, as the control socket takes it.
+///
+/// # Errors
+/// Where the daemon cannot be asked.
+pub fn ask_for(socket: &Path, wish: &Value) -> Result<BufReader<UnixStream>, Fail> {
+    let failed = |e: std::io::Error| Fail::of(socket.display(), e);
+    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     writeln!(stream, "{wish}").map_err(failed)?;
     Ok(BufReader::new(stream))
 }

@@ -20,7 +20,7 @@ use crate::fail::Fail;
 /// Rows that are written together.
 const GROUP_ROWS: usize = 65_536;
 /// Columns that hold words; all others hold numbers.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "interface",
     "target",
     "kind",
@@ -39,6 +39,7 @@ const WORDS: [&str; 18] = [
     "asked_by",
     "congestion",
     "grade",
+    "protocol",
 ];
 
 /// What waits of one column.

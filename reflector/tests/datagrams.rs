@@ -1,0 +1,165 @@
+//! Tests over UDP against a reflector within this program, over loopback.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use bufferbane_core::load::datagrams::{LoadKeys, open_datagram, write};
+use bufferbane_core::load::guest::{Grant, Guest, GuestState, Wish};
+use bufferbane_core::wire::load::{EndReason, Offer};
+use bufferbane_linux_io::clock;
+use bufferbane_reflector::Running;
+use bufferbane_reflector::config::{Client, Config};
+use common::{Prober, key};
+
+const LONG: Duration = Duration::from_secs(10);
+const SIZE: u16 = 1200;
+
+fn reflector(daily_bytes: Option<u64>) -> Running {
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen_is_default: false,
+        control_socket: None,
+        clients: vec![Client {
+            name: "home".into(),
+            keys: vec![key(1)],
+            max_pps: 1000,
+            max_rate_bps: None,
+            daily_bytes,
+        }],
+        ..Config::default()
+    };
+    Running::start(&config).unwrap()
+}
+
+/// A client whose test is granted.
+fn granted(r: &Running, up_bps: u64, down_bps: u64, time_ms: u32) -> (Prober, Grant) {
+    let wish = Wish {
+        streams_up: 0,
+        streams_down: 0,
+        time_ms,
+        dscp: [0; 8],
+        congestion: [0; 16],
+        prefix: None,
+        offer: Some(Offer {
+            up_bps,
+            down_bps,
+            size: SIZE,
+        }),
+    };
+    let mut prober = Prober::new(key(1), r.listen()[0]);
+    prober.guest = Some(Guest::new(wish, 9, clock::now()));
+    until(&mut prober, |s| s == GuestState::Granted);
+    let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
+    (prober, grant)
+}
+
+fn until(prober: &mut Prober, wanted: impl Fn(GuestState) -> bool) {
+    let end = Instant::now() + LONG;
+    loop {
+        prober.run(Duration::from_millis(20));
+        let state = prober.guest.as_ref().unwrap().state();
+        if wanted(state) {
+            return;
+        }
+        assert!(Instant::now() < end, "{state:?}");
+    }
+}
+
+fn load(prober: &mut Prober, on: bool) {
+    prober.guest.as_mut().unwrap().load(clock::now(), on);
+}
+
+#[test]
+fn a_client_that_falls_silent_is_sent_nothing_more_and_one_that_speaks_again_is() {
+    let mut r = reflector(None);
+    let (mut prober, grant) = granted(&r, 0, 960_000, 30_000);
+    prober.run(Duration::from_millis(100));
+    assert!(prober.loads.is_empty(), "it was not asked for yet");
+    load(&mut prober, true);
+    prober.run(Duration::from_millis(400));
+    let keys = LoadKeys::of(&grant.secret);
+    for (number, (_, datagram)) in prober.loads.iter_mut().enumerate() {
+        assert_eq!(datagram.len(), usize::from(SIZE));
+        assert_eq!(open_datagram(&keys.down, datagram), Ok(number as u64));
+    }
+    assert!(prober.loads.len() > 10, "{}", prober.loads.len());
+    prober.loads.clear();
+    let fell_silent = Instant::now();
+    prober.listen(Duration::from_millis(2500));
+    let last = prober.loads.last().unwrap().0 - fell_silent;
+    // A second, and what this host may be held up.
+    assert!(last < Duration::from_millis(1500), "{last:?}");
+    prober.loads.clear();
+    prober.run(Duration::from_millis(500));
+    assert!(!prober.loads.is_empty());
+    load(&mut prober, false);
+    prober.run(Duration::from_millis(200));
+    prober.loads.clear();
+    prober.run(Duration::from_millis(300));
+    assert!(prober.loads.is_empty(), "it is not asked for any more");
+    let guest = prober.guest.as_mut().unwrap();
+    guest.stop(clock::now());
+    until(&mut prober, |s| s == GuestState::Ended(EndReason::None));
+    let sent = prober.guest.as_ref().unwrap().counted().sent;
+    assert_eq!(r.status().unwrap()["datagrams"]["sent"], sent);
+}
+
+#[test]
+fn what_strangers_send_is_neither_counted_nor_answered() {
+    let mut r = reflector(None);
+    let (mut prober, grant) = granted(&r, 1_000_000, 0, 30_000);
+    load(&mut prober, true);
+    prober.run(Duration::from_millis(100));
+    let keys = LoadKeys::of(&grant.secret);
+    let made = |key, handle, number| {
+        let mut datagram = [0; SIZE as usize];
+        write(key, handle, number, &mut datagram).unwrap();
+        datagram
+    };
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.connect(r.listen()[0]).unwrap();
+    let mut right = [(); 5].map(|()| [0; SIZE as usize]);
+    for (number, datagram) in (0..).zip(&mut right) {
+        *datagram = made(&keys.up, grant.handle, number);
+        prober.send(datagram);
+    }
+    // From elsewhere even with the key; from there without it, of no test, and once more.
+    stranger.send(&made(&keys.up, grant.handle, 5)).unwrap();
+    prober.send(&made(&keys.down, grant.handle, 6));
+    prober.send(&made(&keys.up, grant.handle + 1, 7));
+    prober.send(&right[2]);
+    prober.run(Duration::from_millis(600));
+    let guest = prober.guest.as_ref().unwrap();
+    let counted = guest.counted();
+    assert_eq!((counted.datagrams, counted.again), (5, 1));
+    assert_eq!(guest.received(), 5 * u64::from(SIZE));
+    let status = r.status().unwrap();
+    assert_eq!(status["datagrams"]["received"], 5);
+    assert_eq!(status["drops"]["unknown_session"], 2, "{status:#}");
+    assert_eq!(status["drops"]["seal"], 1);
+    let patience = Some(Duration::from_millis(100));
+    stranger.set_read_timeout(patience).unwrap();
+    stranger.recv(&mut [0; 2048]).unwrap_err();
+}
+
+#[test]
+fn the_bytes_of_a_day_end_a_test_that_was_granted() {
+    // What is ordered fits; what is sent is more.
+    let bytes = 100 * u64::from(SIZE);
+    let r = reflector(Some(bytes));
+    let (mut prober, grant) = granted(&r, 900_000, 0, 1000);
+    load(&mut prober, true);
+    prober.run(Duration::from_millis(100));
+    let keys = LoadKeys::of(&grant.secret);
+    for number in 0..150 {
+        let mut datagram = [0; SIZE as usize];
+        write(&keys.up, grant.handle, number, &mut datagram).unwrap();
+        prober.send(&datagram);
+    }
+    until(&mut prober, |s| {
+        s == GuestState::Ended(EndReason::DailyBytes)
+    });
+    assert_eq!(prober.guest.as_ref().unwrap().received(), bytes);
+}

@@ -122,6 +122,12 @@ pub struct Flows<W> {
     flows: Vec<Flow<W>, MAX_TESTS>,
 }
 
+impl<W: Copy> Default for Flows<W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<W: Copy> Flows<W> {
     /// None.
     #[must_use]

@@ -590,7 +590,7 @@ impl<'a> Test<'a> {
     fn result(&mut self) -> Result<LoadTest, String> {
         let mut carried = self.carried.take().ok_or("no stream ever ran")?;
         if let Some(datagrams) = &self.datagrams {
-            carried.bins = Box::new(datagrams.bins().clone());
+            *carried.bins = datagrams.bins().clone();
             carried.datagrams = datagrams.counts();
         }
         let phases = self.phases.ok_or("no phase ever began")?;

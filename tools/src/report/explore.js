@@ -61,7 +61,7 @@
     cs.forEach(function (c) { if (c[7]) most = Math.max(most, c[8] / c[7]); });
     var low = H - B;
     g.fillStyle = ink[8]; g.fillRect(L, low, W - L - R, 1);
-    g.fillStyle = ink[2]; g.fillText("lost", L - 6, low - 8); g.fillText((most * 100).toPrecision(2) + " %", L - 6, low - LOSS + 8);
+    g.fillStyle = ink[2]; g.fillText("lost", L - 6, low - 8); g.fillText((most > 0.099 ? Math.round(most * 100) : (most * 100).toPrecision(2)) + " %", L - 6, low - LOSS + 8);
     g.fillStyle = ink[9];
     cs.forEach(function (c) {
       if (!c[7] || !c[8]) return;

@@ -193,9 +193,9 @@ fn shape(
         }
         let (mine, theirs) = (median(&mine), median(&theirs));
         println!(
-            "{:<22}{mine:>12.3}{theirs:>12.2}{:>10.0}{:>12.1}",
+            "{:<22}{mine:>12.3}{theirs:>12.2}{:>10}{:>12.1}",
             question.name(),
-            theirs / mine,
+            times(theirs / mine),
             peak as f64 / 1_048_576.0
         );
         let (aim_s, peak_mib) = (question.aim_s(), peak as f64 / 1_048_576.0);
@@ -206,10 +206,10 @@ fn shape(
             ));
         }
         if theirs / mine < FASTER {
-            let times = theirs / mine;
             missed.push(format!(
-                "{} is {times:.0} times as fast, not {FASTER}",
-                question.name()
+                "{} is {} times as fast, not {FASTER}",
+                question.name(),
+                times(theirs / mine)
             ));
         }
         if peak_mib > MOST_MIB {
@@ -232,6 +232,11 @@ fn shape(
         exports(bbtool, &store, &bench.path("rows"), options.days)?;
     }
     Ok(())
+}
+
+/// A ratio with as many digits as say something.
+fn times(ratio: f64) -> String {
+    format!("{ratio:.*}", usize::from(ratio < 10.0))
 }
 
 /// What of our file is what, and how the samples alone compare.

@@ -150,7 +150,8 @@ impl Theme {
             self.unmeasured,
         ];
         let shares = [STRONG, FAINT, TINT].into_iter();
-        let mixes = shares.flat_map(|s| [self.up, self.down].map(|c| mixed(c, self.background, s)));
+        let mixes = shares
+            .flat_map(|s| [self.up, self.down, self.unknown].map(|c| mixed(c, self.background, s)));
         named.into_iter().chain(self.heat).chain(mixes).collect()
     }
 

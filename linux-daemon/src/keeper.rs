@@ -286,8 +286,12 @@ impl Keeper {
             }
             Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,
         });
+        let mut paths: Vec<Path> = paths.collect();
+        let configured = &self.config.reflectors;
+        // The first that can makes a test that names none.
+        paths.sort_by_key(|p| configured.iter().position(|r| r.name == p.reflector));
         if let Ok(mut place) = self.paths.lock() {
-            *place = paths.collect();
+            *place = paths;
         }
     }
 

@@ -55,7 +55,7 @@ fn wait_for(place: &Place, daemon: &Daemon, count: usize) {
 
 #[test]
 fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
-    let (far, near) = (Place::new(), Place::new());
+    let (mut far, near) = (Place::new(), Place::new());
     let much = u64::MAX / 2;
     let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
     wait_for(&far, &daemon, 6);
@@ -108,10 +108,21 @@ fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     let mut daemon = Daemon::start(config(&far, &near, lo.probe_bytes + moved), None).unwrap();
     let lo = told(&daemon, &|t| t.waits.is_some());
     assert!(lo.waits.unwrap().contains("used up"));
-    // Somebody asks for one, and it is counted: the budget has been looked at again since.
-    let mut news = daemon.test(TestWish::default());
-    let last = std::iter::from_fn(|| news.blocking_recv()).last();
+    // Somebody asks for one, and it is counted: the budget has been looked at again since. The first reflector
+    // is gone, and the next one makes it, unless only that one is meant.
+    far.lose_reflector();
+    let ask = |wish| {
+        let mut news = daemon.test(wish);
+        std::iter::from_fn(|| news.blocking_recv()).last()
+    };
+    let last = ask(TestWish {
+        reflector: Some("far".into()),
+        ..TestWish::default()
+    });
+    assert!(matches!(last, Some(TestNews::Failed(_))), "{last:?}");
+    let last = ask(TestWish::default());
     assert!(matches!(last, Some(TestNews::Done(_))), "{last:?}");
+    far.regain_reflector();
     let lo = told(&daemon, &|t| t.spent_bytes > moved);
     assert!(lo.waits.unwrap().contains("used up"));
     wait_for(&far, &daemon, before + 1);
@@ -119,6 +130,13 @@ fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     let made = tests(&far);
     assert_eq!(made.len(), before + 1);
     assert_eq!(made[before].asked_by, "command");
+    assert_eq!(made[before].reflector, "near");
+    let [instead] = &made[before].instead_of[..] else {
+        panic!("{:?}", made[before].instead_of);
+    };
+    assert_eq!(instead.reflector, "far");
+    assert!(instead.why.contains("does not answer"), "{instead:?}");
+    assert!(made[..before].iter().all(|t| t.instead_of.is_empty()));
 
     // The first test of a line that nobody knows stops where the budget is used up, and its phases end.
     let fresh = Place::new();

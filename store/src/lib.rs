@@ -44,7 +44,7 @@ pub use file::compact;
 pub use health::HealthSum;
 pub use load::StoredLoad;
 pub use loadtest::{
-    Datagrams, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestId, TestWay,
+    Datagrams, Instead, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestId, TestWay,
 };
 pub use model::{
     Direction, Event, EventId, Health, SeriesId, SeriesInfo, SeriesKind, Severity, Trust, by_reason,

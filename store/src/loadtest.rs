@@ -141,8 +141,17 @@ pub struct ProbeBin {
     pub lost: u32,
 }
 
+/// A reflector that was to make a test, and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instead {
+    /// Its name.
+    pub reflector: String,
+    /// Why it did not.
+    pub why: String,
+}
+
 /// A throughput test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadTest {
     /// Boot and instants, ns since boot: from the first probe to the last.
     pub boot: u32,
@@ -172,6 +181,9 @@ pub struct LoadTest {
     /// Whether the load was ended early, because it had moved what the month's budget left.
     #[serde(default)]
     pub cut_short: bool,
+    /// The reflectors that it stands in for, in the order in which they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<Instead>,
     /// What was carried, one or two directions.
     pub ways: Vec<TestWay>,
     /// Round-trip time of probes.

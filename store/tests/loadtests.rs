@@ -21,6 +21,7 @@ fn test(interface: &str, start_ns: u64, lasts_ns: u64) -> LoadTest {
         asked_by: "schedule".into(),
         congestion: "cubic".into(),
         cut_short: false,
+        instead_of: Vec::new(),
         ways: Vec::new(),
         rtt: LoadedDelay::default(),
         rpm: None,

@@ -1,6 +1,6 @@
 //! Throughput tests as reports, exports and `bbtool test` tell them.
 
-use bufferbane_store::{Datagrams, Direction, LoadTest, LoadedDelay, Protocol};
+use bufferbane_store::{Datagrams, Direction, Instead, LoadTest, LoadedDelay, Protocol};
 use serde::Serialize;
 
 use crate::report::Time;
@@ -43,6 +43,9 @@ pub(crate) struct Throughput {
     pub(crate) protocol: Protocol,
     /// What became of those.
     pub(crate) datagrams: Option<Datagrams>,
+    /// Reflectors that were to make the test and did not, in the order in which they were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) instead_of: Vec<Instead>,
 }
 
 /// What the load did to latency in one direction, or to the round trip (`both`).
@@ -104,6 +107,7 @@ pub(crate) fn throughput(at_ns: i64, test: &LoadTest) -> impl Iterator<Item = Th
         cut_short: test.cut_short,
         protocol: test.protocol,
         datagrams: w.datagrams,
+        instead_of: test.instead_of.clone(),
     })
 }
 
@@ -194,6 +198,9 @@ pub(crate) fn lines(
             if t.cut_short {
                 line.push_str(", cut short by the month's budget");
             }
+            for other in &t.instead_of {
+                line.push_str(&format!(", instead of {}", clean(&other.reflector)));
+            }
             let delay = bufferbloat
                 .iter()
                 .find(|b| b.at == t.at && b.interface == t.interface && b.direction == t.direction);
@@ -240,6 +247,13 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             Protocol::Udp => "of UDP at a given rate".to_owned(),
         },
     );
+    for other in &test.instead_of {
+        let (name, why) = (clean(&other.reflector), clean(&other.why));
+        out.push_str(&format!("Instead of {name}: {why}\n"));
+    }
+    if !test.instead_of.is_empty() {
+        out.push('\n');
+    }
     let millis = |ns: u64| format!("{:.1}", ns as f64 / 1e6);
     let mut rows = Vec::new();
     for way in &test.ways {
@@ -344,6 +358,7 @@ mod tests {
             asked_by: "command".into(),
             congestion: "cubic".into(),
             cut_short: false,
+            instead_of: Vec::new(),
             ways: vec![TestWay {
                 direction: Direction::Up,
                 streams: 4,
@@ -418,6 +433,16 @@ mod tests {
         let cut: Vec<Throughput> = throughput(5, &cut).collect();
         let told = |t| lines(t, &b, |_| "now".into(), 5);
         assert!(told(&cut)[0].contains("cut short") && !told(&t)[0].contains("cut short"));
+        let instead = LoadTest {
+            instead_of: vec![Instead {
+                reflector: "oslo".into(),
+                why: "is busy".into(),
+            }],
+            ..test()
+        };
+        assert!(describe(&instead).contains("Instead of oslo: is busy\n"));
+        let instead: Vec<Throughput> = throughput(5, &instead).collect();
+        assert!(told(&instead)[0].contains(", instead of oslo"));
         let lines = told(&t);
         assert_eq!(lines.len(), 1);
         assert!(

@@ -194,6 +194,7 @@ impl<'a> Carried<'a> {
             asked_by: "schedule".into(),
             congestion: "cubic".into(),
             cut_short: false,
+            instead_of: Vec::new(),
             ways: vec![TestWay {
                 direction,
                 streams: 4,

@@ -146,6 +146,7 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
             None => t.spec.congestion.clone(),
         },
         cut_short: t.cut_short,
+        instead_of: t.spec.instead_of.clone(),
         ways,
         rtt,
         rpm: rpm.map(|r| r.rpm),

@@ -7,6 +7,7 @@
 mod budget;
 mod datagrams;
 mod evaluate;
+mod fail_over;
 mod flows;
 mod meter;
 mod run;
@@ -274,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    fn path(interface: &str, reflector: &str) -> Path {
+    pub(super) fn path(interface: &str, reflector: &str) -> Path {
         Path {
             interface: interface.into(),
             index: 1,

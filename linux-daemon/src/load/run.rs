@@ -18,7 +18,7 @@ use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, ProbeSocket, SocketId, Transmit, clock, tcp,
 };
-use bufferbane_store::LoadTest;
+use bufferbane_store::{Instead, LoadTest};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
@@ -45,6 +45,10 @@ const PROGRESS_NS: u64 = 200_000_000;
 const SESSION_NS: u64 = 5_000_000_000;
 /// How long a test waits for its turn, ns.
 const TURN_NS: u64 = 120_000_000_000;
+/// The same where another reflector may make it, ns: longer than one that does not answer is waited for.
+const TURN_WITH_OTHERS_NS: u64 = 8_000_000_000;
+/// Other reflectors than the last that are waited for, at most, when the time that a test takes is reckoned.
+const OTHERS: u64 = 4;
 /// Latency is back when the round trip is no more than this above its idle 90th percentile, ns.
 const BACK_ABOVE_NS: u64 = 5_000_000;
 /// And has been for this long, ns.
@@ -54,7 +58,12 @@ const SETTLE_NS: u64 = 5_000_000_000;
 /// The most that a test takes beside its load, ns.
 pub(super) const BESIDE_LOAD_NS: u64 = {
     let phases = PhaseTimes::with_load(0);
-    TURN_NS + phases.idle_ns + CONNECT_NS + phases.recovery_ns + SETTLE_NS
+    OTHERS * TURN_WITH_OTHERS_NS
+        + TURN_NS
+        + phases.idle_ns
+        + CONNECT_NS
+        + phases.recovery_ns
+        + SETTLE_NS
 };
 
 /// UDP payload of a datagram of a test over UDP, bytes: every path of IPv6 carries it whole, and it may
@@ -64,6 +73,24 @@ pub(super) const DATAGRAM_SIZE: u16 = 1200;
 const DATAGRAMS_AT_ONCE: usize = 32;
 /// The receive buffer asked for, bytes: what comes in 30 ms at 1 Gbit/s.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// How long a reflector is waited for that others test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// There is no other.
+    Alone,
+    /// Another may do it.
+    WithOthers,
+}
+
+impl Patience {
+    const fn turn_ns(self) -> u64 {
+        match self {
+            Self::Alone => TURN_NS,
+            Self::WithOthers => TURN_WITH_OTHERS_NS,
+        }
+    }
+}
 
 /// What is to be tested.
 pub(super) struct Spec {
@@ -78,6 +105,9 @@ pub(super) struct Spec {
     pub(super) load_ns: u64,
     pub(super) congestion: String,
     pub(super) asked_by: &'static str,
+    pub(super) patience: Patience,
+    /// Reflectors that were asked before this one.
+    pub(super) instead_of: Vec<Instead>,
     /// Once it has moved so much, both ways, its streams are ended.
     pub(super) most_bytes: Option<u64>,
     /// The recorder hears from when to when the interface is loaded.
@@ -147,6 +177,8 @@ pub(super) struct Failed {
     pub(super) why: String,
     /// What it moved nevertheless, bytes.
     pub(super) moved: u64,
+    /// Whether that is the reflector's matter, before it had moved anything: another one may do.
+    pub(super) elsewhere: bool,
 }
 
 /// Runs a test until it is done or `ended` says that it is not wanted any more.
@@ -156,14 +188,22 @@ pub(super) fn run(
     ended: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<LoadTest, Failed> {
-    let nothing = |why| Failed { why, moved: 0 };
+    let nothing = |why| Failed {
+        why,
+        moved: 0,
+        elsewhere: false,
+    };
     if spec.offer.is_none() {
         tcp::check_congestion(&spec.congestion).map_err(|e| nothing(e.to_string()))?;
     }
     let mut test = Test::new(spec, rng).map_err(nothing)?;
-    drive(&mut test, rng, ended, tell).map_err(|why| Failed {
-        why,
-        moved: test.meter.total(),
+    drive(&mut test, rng, ended, tell).map_err(|why| {
+        let moved = test.meter.total();
+        Failed {
+            why,
+            moved,
+            elsewhere: moved == 0 && !ended(),
+        }
     })
 }
 
@@ -194,9 +234,14 @@ fn drive(
                 spec.path.reflector, spec.path.interface
             ));
         }
-        if test.phases.is_none() && now.saturating_since(begun) > TURN_NS {
+        if test.phases.is_none() && now.saturating_since(begun) > spec.patience.turn_ns() {
+            let why = if test.guest.state() == GuestState::Waiting {
+                "is busy with other tests"
+            } else {
+                "does not answer what it is asked"
+            };
             test.abandon();
-            return Err("the reflector is busy with other tests".into());
+            return Err(format!("the reflector {} {why}", spec.path.reflector));
         }
         if now.saturating_since(told) >= PROGRESS_NS {
             told = now;
@@ -562,7 +607,7 @@ impl<'a> Test<'a> {
             _ => Some("an answer of the reflector"),
         };
         let (phase, since, phase_ns) = match self.phases {
-            None => ("waiting", begun, TURN_NS),
+            None => ("waiting", begun, self.spec.patience.turn_ns()),
             Some(p) => match p.phase() {
                 Phase::Idle => ("idle", p.begun(), p.times().idle_ns),
                 Phase::Load => ("load", p.load().unwrap_or(p.begun()), p.times().load_ns),

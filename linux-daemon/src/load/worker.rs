@@ -14,6 +14,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::budget::{self, Made, Now, Spent};
+use super::fail_over::{first_that_can, stand_ins};
 use super::schedule::{Facts, Schedule};
 use super::settings::Settings;
 use super::{
@@ -99,27 +100,46 @@ impl Worker {
 
     fn command(&mut self, job: Job) {
         let Job { wish, news } = job;
-        let path = match self.choose(&wish) {
-            Ok(path) => path,
+        let paths = match self.choose(&wish) {
+            Ok(paths) => paths,
             Err(last) => return drop(news.send(last)),
         };
         if let Err(why) = wish.check() {
             return drop(news.send(TestNews::Unknown(why)));
         }
-        let spec = self.spec(&path, &wish, BY_COMMAND);
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed) || news.is_closed();
-        let (requests, waiting) = (&self.requests, &mut self.waiting);
-        let mut tell = |progress| {
-            drop(news.send(TestNews::Progress(progress)));
-            hear(requests, waiting);
-        };
-        let result = run::run(&spec, &mut self.rng, &ended, &mut tell);
-        let last = match self.account(&path, result) {
+        let result = first_that_can(&paths, |path, patience, instead_of| {
+            let spec = run::Spec {
+                patience,
+                instead_of: instead_of.to_vec(),
+                ..self.spec(path, &wish, BY_COMMAND)
+            };
+            let tell = |progress| drop(news.send(TestNews::Progress(progress)));
+            self.attempt(&spec, &ended, tell)
+        });
+        let last = match result {
             Ok(test) => TestNews::Done(Box::new(test)),
             Err(why) => TestNews::Failed(why),
         };
         let _ = news.send(last);
+    }
+
+    /// Runs a test, hears meanwhile what else is asked for, and records what came of it.
+    fn attempt(
+        &mut self,
+        spec: &run::Spec,
+        ended: &dyn Fn() -> bool,
+        tell: impl Fn(Progress),
+    ) -> Result<LoadTest, run::Failed> {
+        let (requests, waiting) = (&self.requests, &mut self.waiting);
+        let mut tell = |progress| {
+            tell(progress);
+            hear(requests, waiting);
+        };
+        let result = run::run(spec, &mut self.rng, ended, &mut tell);
+        self.account(&spec.path, &result);
+        result
     }
 
     fn scheduled(&mut self) {
@@ -146,16 +166,19 @@ impl Worker {
             direction: Some(kind),
             ..TestWish::default()
         };
-        let spec = run::Spec {
-            most_bytes: Some(most_bytes),
-            ..self.spec(&path, &wish, BY_SCHEDULE)
-        };
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed);
-        let (requests, waiting) = (&self.requests, &mut self.waiting);
-        let mut tell = |_| hear(requests, waiting);
-        let result = run::run(&spec, &mut self.rng, &ended, &mut tell);
-        if let Err(why) = self.account(&path, result) {
+        // Budgets are those of uplinks, whichever reflector it is.
+        let result = first_that_can(&stand_ins(&paths, &path), |path, patience, instead_of| {
+            let spec = run::Spec {
+                patience,
+                instead_of: instead_of.to_vec(),
+                most_bytes: Some(most_bytes),
+                ..self.spec(path, &wish, BY_SCHEDULE)
+            };
+            self.attempt(&spec, &ended, |_| ())
+        });
+        if let Err(why) = result {
             log::warn!("a scheduled test through {}: {why}", path.interface);
         }
     }
@@ -183,23 +206,17 @@ impl Worker {
     }
 
     /// Records what a test found, or what it moved without finding anything.
-    fn account(
-        &mut self,
-        path: &Path,
-        result: Result<LoadTest, run::Failed>,
-    ) -> Result<LoadTest, String> {
+    fn account(&mut self, path: &Path, result: &Result<LoadTest, run::Failed>) {
         match result {
             Ok(test) => {
-                record(&test);
-                self.made.push(Made::of(&test));
+                record(test);
+                self.made.push(Made::of(test));
                 // The recorder is gone only when everything ends.
                 let _ = self.ends.orders.send(Order::Test(Box::new(test.clone())));
-                Ok(test)
             }
-            Err(run::Failed { why, moved }) => {
-                self.made.push(Made::failed(clock::now(), path, moved));
-                Err(why)
-            }
+            Err(failed) => self
+                .made
+                .push(Made::failed(clock::now(), path, failed.moved)),
         }
     }
 
@@ -231,15 +248,21 @@ impl Worker {
         }
     }
 
-    /// The path that is meant, or what to tell of there being none.
-    fn choose(&self, wish: &TestWish) -> Result<Path, TestNews> {
+    /// The path that is meant, and those that may stand in for it where no reflector is named; or what to
+    /// tell of there being none.
+    fn choose(&self, wish: &TestWish) -> Result<Vec<Path>, TestNews> {
         let paths = self
             .ends
             .paths
             .lock()
             .map(|p| p.clone())
             .unwrap_or_default();
-        pick(&paths, wish).cloned()
+        let meant = pick(&paths, wish)?;
+        let mut all = stand_ins(&paths, meant);
+        if wish.reflector.is_some() {
+            all.truncate(1);
+        }
+        Ok(all)
     }
 
     fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> run::Spec {
@@ -274,6 +297,8 @@ impl Worker {
             load_ns: seconds.saturating_mul(1_000_000_000),
             congestion: settings.congestion.clone(),
             asked_by,
+            patience: run::Patience::Alone,
+            instead_of: Vec::new(),
             most_bytes: None,
             orders: self.ends.orders.clone(),
         }

@@ -167,6 +167,7 @@ fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
         asked_by: "schedule".into(),
         congestion: "cubic".into(),
         cut_short: false,
+        instead_of: Vec::new(),
         ways: vec![TestWay {
             direction: Direction::Down,
             streams: 4,

@@ -125,6 +125,23 @@ impl Systemd {
     }
 }
 
+/// A reflector for one client.
+fn serve(listen: SocketAddr, key: PresharedKey) -> Running {
+    Running::start(&reflector::Config {
+        listen: vec![listen],
+        control_socket: None,
+        clients: vec![reflector::Client {
+            name: "child".into(),
+            keys: vec![key],
+            max_pps: 10_000,
+            max_rate_bps: Some(50_000_000),
+            daily_bytes: None,
+        }],
+        ..reflector::Config::default()
+    })
+    .unwrap()
+}
+
 /// A place of its own with a key, a reflector, and a configuration that probes it over loopback.
 pub struct Place {
     pub dir: tempfile::TempDir,
@@ -140,19 +157,7 @@ impl Place {
             secret: Secret::new([7; 32]),
         };
         keyfile::write_new(&dir.path().join("far.key"), &key).unwrap();
-        let running = Running::start(&reflector::Config {
-            listen: vec![([127, 0, 0, 1], 0).into()],
-            control_socket: None,
-            clients: vec![reflector::Client {
-                name: "child".into(),
-                keys: vec![key],
-                max_pps: 10_000,
-                max_rate_bps: Some(50_000_000),
-                daily_bytes: None,
-            }],
-            ..reflector::Config::default()
-        })
-        .unwrap();
+        let running = serve(([127, 0, 0, 1], 0).into(), key);
         let address = running.listen()[0];
         let place = Self {
             dir,
@@ -172,6 +177,17 @@ impl Place {
             reflector: None,
             address: other.address,
         }
+    }
+
+    /// Its reflector is gone, and others are to be asked.
+    pub fn lose_reflector(&mut self) {
+        self.reflector.take().unwrap().stop().unwrap();
+    }
+
+    /// It is back where it was.
+    pub fn regain_reflector(&mut self) {
+        let key = keyfile::read(&self.path("far.key")).unwrap();
+        self.reflector = Some(serve(self.address, key));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

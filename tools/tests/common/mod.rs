@@ -340,6 +340,7 @@ fn load_test(interface: &str, reflector: &str, start_ns: u64) -> LoadTest {
         asked_by: "command".into(),
         congestion: "cubic".into(),
         cut_short: false,
+        instead_of: Vec::new(),
         ways: vec![TestWay {
             direction: Direction::Up,
             streams: 4,

@@ -139,11 +139,13 @@ impl Echo {
     /// Reads an echo reply from an ICMP message without its IP header.
     ///
     /// # Errors
-    /// [`DropReason::Length`], [`DropReason::Checksum`] (ICMP only: the kernel has checked ICMPv6)
-    /// or [`DropReason::Type`].
+    /// [`DropReason::Length`] where not even ICMP's header is there, [`DropReason::Type`],
+    /// [`DropReason::Checksum`] (ICMP only: the kernel has checked ICMPv6), or [`DropReason::Unmatched`] of
+    /// a sound reply that is shorter than any of ours: a raw socket hears those of other programs and of the
+    /// walks to targets, too.
     pub fn parse_reply(version: Version, bytes: &[u8]) -> Result<Self, DropReason> {
-        let (head, _) = bytes
-            .split_first_chunk::<MIN_LEN>()
+        let head = bytes
+            .first_chunk::<HEADER_LEN>()
             .ok_or(DropReason::Length)?;
         if head[0] != version.reply_type() || head[1] != 0 {
             return Err(DropReason::Type);
@@ -151,6 +153,9 @@ impl Echo {
         if version == Version::V4 && checksum(bytes) != 0 {
             return Err(DropReason::Checksum);
         }
+        let head = bytes
+            .first_chunk::<MIN_LEN>()
+            .ok_or(DropReason::Unmatched)?;
         let u64_at = |i: usize| {
             head[i..]
                 .first_chunk::<8>()
@@ -247,8 +252,21 @@ mod tests {
             Err(DropReason::Type)
         );
         assert_eq!(
-            Echo::parse_reply(Version::V4, &reply[..23]),
+            Echo::parse_reply(Version::V4, &reply[..7]),
             Err(DropReason::Length)
+        );
+        assert_eq!(
+            Echo::parse_reply(Version::V4, &reply[..23]),
+            Err(DropReason::Checksum)
+        );
+        // Whole, and of others.
+        let mut short = reply.clone();
+        short[2..4].fill(0);
+        let sum = checksum(&short[..20]);
+        short[2..4].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(
+            Echo::parse_reply(Version::V4, &short[..20]),
+            Err(DropReason::Unmatched)
         );
         let mut damaged = reply;
         damaged[20] ^= 1;

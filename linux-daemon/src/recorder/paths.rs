@@ -151,9 +151,11 @@ fn sentence(changed: &Changed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
     use bufferbane_linux_io::clock;
-    use bufferbane_store::{Reader, WriterOptions};
+    use bufferbane_store::{Reader, SeriesInfo, SeriesKind, WriterOptions};
 
+    use super::super::Order;
     use super::super::tests::recorder;
     use super::*;
 
@@ -227,6 +229,58 @@ mod tests {
             (&values["rtt_before_ns"], &values["rtt_after_ns"]),
             (&json!(7), &json!(9000))
         );
+    }
+
+    /// What probes tell of a change that a walk has told is looked for where all is watched, too.
+    #[test]
+    fn a_change_that_a_walk_and_then_the_probes_tell_is_one_event_in_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store.redb");
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut recorder = recorder(&store, options);
+        let info = SeriesInfo {
+            interface: "wan".into(),
+            interface_kind: "wired".into(),
+            target: "far".into(),
+            kind: SeriesKind::Icmp,
+            family: 4,
+            dscp: 0,
+            size: 64,
+            interval_ns: SECOND_NS,
+            address: "192.0.2.1".into(),
+        };
+        recorder.obey(Order::Series(SeriesIndex(0), info));
+        let begin = clock::now();
+        for seq in 0..120u64 {
+            let sent = begin.saturating_add(seq * SECOND_NS);
+            if seq == 101 {
+                recorder.way_changed(&Changed {
+                    since: sent,
+                    hop: 2,
+                    before: path(&[1, 2, 9]),
+                    after: path(&[1, 3, 9]),
+                });
+            }
+            let mut sample = Sample::lost(SeriesIndex(0), seq, sent, 64);
+            sample.status = Status::Ok;
+            sample.rtt_ns = Some(20_000_000);
+            sample.ttl_down = Some(if seq < 100 { 57 } else { 55 });
+            recorder.record(Observation::New(sample));
+            recorder.watch(sent);
+        }
+        recorder.finish();
+
+        let reader = Reader::open(&store).unwrap();
+        let events = reader.events(i64::MIN, i64::MAX).unwrap();
+        let [(_, event)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(event.kind, "route_change");
+        assert_eq!(event.values["ttl_after"], json!(55));
+        assert!(event.values.contains_key("hops_after"), "{event:?}");
     }
 
     #[test]

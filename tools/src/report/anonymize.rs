@@ -107,6 +107,9 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
     for f in report.cable.iter_mut().flat_map(|c| &mut c.findings) {
         f.interface = names.of_interface(&f.interface);
     }
+    for interface in report.cable.iter_mut().flat_map(|c| &mut c.left_out) {
+        *interface = names.of_interface(interface);
+    }
 }
 
 /// Names and what stands for them.

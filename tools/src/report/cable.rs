@@ -23,6 +23,9 @@ const PERCENT: f64 = 100.0;
 pub(crate) struct Cable {
     /// By interface.
     pub(crate) findings: Vec<Found>,
+    /// Wi-Fi interfaces of which nothing is found for that reason alone: a radio has instants to send at, and
+    /// loses and delays what it sends, as a cable does.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// One finding.
@@ -76,7 +79,10 @@ pub(crate) fn of(
     for modem in &modems {
         lines.entry((*modem).to_owned()).or_default();
     }
-    let mut findings = Vec::new();
+    let mut cable = Cable {
+        findings: Vec::new(),
+        left_out: Vec::new(),
+    };
     for (interface, readings) in lines {
         let told: Vec<Told> = events
             .iter()
@@ -85,9 +91,37 @@ pub(crate) fn of(
             .collect();
         let modem = modems.contains(&interface.as_str());
         let found = cable::judge(readings.into_iter(), &told, modem);
-        findings.extend(found.into_iter().map(|f| one(&interface, &f, range)));
+        let mut of_line = infos.iter().filter(|i| i.interface == interface);
+        let is_wifi = of_line.any(|i| i.interface_kind == "wifi");
+        cable.add(interface, is_wifi, &found, range);
     }
-    Ok((!findings.is_empty()).then_some(Cable { findings }))
+    Ok(cable.some())
+}
+
+impl Cable {
+    /// Adds what is found of an interface.
+    fn add(&mut self, interface: String, is_wifi: bool, found: &[Finding], range: Range) {
+        if !is_wifi {
+            let all = found.iter().map(|f| one(&interface, f, range));
+            self.findings.extend(all);
+        } else if !found.is_empty() {
+            self.left_out.push(interface);
+        }
+    }
+
+    /// With what another store says.
+    pub(super) fn merge(&mut self, more: Self) {
+        self.findings.extend(more.findings);
+        for interface in more.left_out {
+            if !self.left_out.contains(&interface) {
+                self.left_out.push(interface);
+            }
+        }
+    }
+
+    fn some(self) -> Option<Self> {
+        (!self.findings.is_empty() || !self.left_out.is_empty()).then_some(self)
+    }
 }
 
 /// An event as evidence; `None` where it says nothing of a cable.
@@ -305,6 +339,13 @@ fn percent_fine(share: f64) -> String {
 
 /// Findings as lines of a list, each with what shows it and how sure it is.
 pub(crate) fn lines(report: &Report) -> Vec<String> {
+    let left_out = report.cable.iter().flat_map(|c| &c.left_out);
+    let left_out = left_out.map(|interface| {
+        format!(
+            "{interface}: what is seen may be a cable's, but over Wi-Fi nothing is said of that: the radio does \
+             the same. A host on the wire can tell."
+        )
+    });
     let findings = report.cable.iter().flat_map(|c| &c.findings);
     findings
         .map(|f| {
@@ -316,6 +357,7 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
                 f.confidence
             )
         })
+        .chain(left_out)
         .collect()
 }
 
@@ -385,6 +427,18 @@ mod tests {
             to_ns: 7200 * S as i64,
             begin_typed: false,
         };
+        let mut over_wifi = Cable {
+            findings: Vec::new(),
+            left_out: Vec::new(),
+        };
+        over_wifi.add("wlan0".into(), true, &[], range);
+        assert!(over_wifi.left_out.is_empty());
+        over_wifi.add("wlan0".into(), true, &found, range);
+        let over_wifi = over_wifi.some().unwrap();
+        assert_eq!(
+            (over_wifi.findings.len(), &over_wifi.left_out[..]),
+            (0, &["wlan0".to_owned()][..])
+        );
         let said: Vec<String> = found
             .iter()
             .map(|f| one("wan", f, range))

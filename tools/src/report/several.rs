@@ -107,7 +107,7 @@ impl Stores {
             all.paths.extend(more.paths);
             all.path_mtu.extend(more.path_mtu);
             match (&mut all.cable, more.cable) {
-                (Some(all), Some(more)) => all.findings.extend(more.findings),
+                (Some(all), Some(more)) => all.merge(more),
                 (none, more) => *none = none.take().or(more),
             }
             all.events.extend(more.events);
@@ -228,6 +228,8 @@ fn rename(report: &mut Report, label: &str) {
         .for_each(|o| name(&mut o.interface));
     let found = report.cable.iter_mut().flat_map(|c| &mut c.findings);
     found.for_each(|f| name(&mut f.interface));
+    let left_out = report.cable.iter_mut().flat_map(|c| &mut c.left_out);
+    left_out.for_each(&name);
     let known = report.paths.iter_mut();
     known.for_each(|k| name(&mut k.way.interface));
     let sizes = report.path_mtu.iter_mut();

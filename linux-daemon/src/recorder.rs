@@ -267,9 +267,12 @@ impl Recorder {
 
     fn begin(&mut self, mut writer: Writer, past: Result<Past, String>) {
         match past {
-            Ok(past) => self.past = past,
+            Ok(past) => {
+                self.past = past;
+                self.walks.recall(self.past.take_ways());
+            }
             Err(why) => log::warn!(
-                "what lines carried before cannot be read from the store, and is found out anew: {why}"
+                "what lines carried before, and the ways to targets, cannot be read from the store, and are found out anew: {why}"
             ),
         }
         let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());

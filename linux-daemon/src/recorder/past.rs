@@ -1,14 +1,15 @@
-//! What lines were found to carry before this run, read back from the store: what is found now is held
-//! against it.
+//! What lines were found to carry before this run, and the ways to targets, read back from the store: what
+//! is found now is held against them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bufferbane_core::household::SURE;
-use bufferbane_store::{Capacity, Method, Reader, Trust};
+use bufferbane_store::{Capacity, KnownPath, Method, Reader, Trust};
 use jiff::tz::TimeZone;
 
 use super::{SECOND_NS, findings, wall};
+use crate::walk::Before;
 
 /// Hours of the day are remembered for so long, ns.
 const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
@@ -16,9 +17,16 @@ const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
 /// A capacity of before, ns since 1970.
 pub(crate) type Found = (i64, Capacity);
 
-/// By interface, until it is probed: names that are never seen again take up no line.
+/// Ways are what the next walks are held against if they were seen within this time, ns.
+const WAYS_NS: u64 = 7 * 86_400 * SECOND_NS;
+
+/// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Past(BTreeMap<String, Vec<Found>>);
+pub(super) struct Past {
+    /// By interface, until it is probed: names that are never seen again take up no line.
+    found: BTreeMap<String, Vec<Found>>,
+    ways: Before,
+}
 
 impl Past {
     /// What the detectors heard in the week before now, or before the last that was written where the
@@ -59,7 +67,24 @@ impl Past {
                 .or_default()
                 .push((at_ns, c));
         }
-        Ok(Self(past))
+        let mut ways = reader
+            .paths(until_ns.saturating_sub_unsigned(WAYS_NS), i64::MAX)
+            .map_err(|e| e.to_string())?;
+        ways.sort_by_key(|k| std::cmp::Reverse(k.last_ns));
+        let mut before = Before::new();
+        for KnownPath { path, .. } in ways {
+            let key = (path.interface.clone(), path.target.clone(), path.address);
+            before.entry(key).or_default().push(path);
+        }
+        Ok(Self {
+            found: past,
+            ways: before,
+        })
+    }
+
+    /// The ways to targets, once.
+    pub(super) fn take_ways(&mut self) -> Before {
+        std::mem::take(&mut self.ways)
     }
 
     /// What there is of an interface, once; each with its local time, ns, if there was one.
@@ -68,7 +93,7 @@ impl Past {
         interface: &str,
         zone: &TimeZone,
     ) -> Option<Vec<(Option<u64>, Found)>> {
-        let found = self.0.remove(interface)?;
+        let found = self.found.remove(interface)?;
         let local_ns = |at_ns| u64::try_from(wall::local_ns(at_ns, zone)?).ok();
         let with_time = found.into_iter().map(|f| (local_ns(f.0), f));
         Some(with_time.collect())

@@ -284,6 +284,38 @@ mod tests {
     }
 
     #[test]
+    fn the_ways_of_before_a_restart_are_read_back_the_latest_first() {
+        use super::super::past::Past;
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store.redb");
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut recorder = recorder(&store, options);
+        let now = clock::now();
+        let at = |s| now.saturating_add(s * SECOND_NS);
+        let writer = recorder.writer.as_mut().unwrap();
+        for (s, hops) in [(0, [1, 2, 9]), (10, [1, 3, 9])] {
+            record(writer, [News::Way(at(s), at(s + 5), 1, path(&hops))]);
+        }
+        recorder.finish();
+        let wall_ns = clock::wall_now();
+        let mut past = Past::read(&store, wall_ns, bufferbane_store::Trust::Plausible).unwrap();
+        let ways = past.take_ways();
+        let [(key, paths)] = &ways.into_iter().collect::<Vec<_>>()[..] else {
+            panic!("one target");
+        };
+        assert_eq!((key.0.as_str(), key.1.as_str()), ("wan", "far"));
+        let second = |p: &Path| p.hops[1].addresses[0].to_string();
+        assert_eq!(
+            paths.iter().map(second).collect::<Vec<_>>(),
+            ["10.0.0.3", "10.0.0.2"]
+        );
+        assert!(past.take_ways().is_empty());
+    }
+
+    #[test]
     fn the_number_of_hops_told_after_the_walk_is_part_of_the_same_change() {
         let dir = tempfile::tempdir().unwrap();
         let options = WriterOptions {

@@ -67,6 +67,25 @@ pub(super) struct Ways {
 }
 
 impl Ways {
+    /// With the ways of before this run, the latest first: what is walked now is held against them.
+    pub(super) fn of_before(paths: impl IntoIterator<Item = Path>) -> Self {
+        let mut ways = Self::default();
+        for path in paths {
+            let same = |k: &Kept| against(k.path.shape(), path.shape()) == Against::Same;
+            let is_new = !path.hops.is_empty() && !ways.kept.iter().any(same);
+            if is_new && ways.kept.len() < KEPT {
+                ways.kept.push(Kept {
+                    first: Monotonic::ZERO,
+                    last: Monotonic::ZERO,
+                    walks: 0,
+                    path,
+                    is_recorded: false,
+                });
+            }
+        }
+        ways
+    }
+
     /// The way now.
     pub(super) fn now(&self) -> Option<&Kept> {
         self.kept.get(self.current)
@@ -179,6 +198,14 @@ fn is_other(a: &Path, b: &Path) -> bool {
 impl Kept {
     /// The same way, walked once more.
     fn add(&mut self, at: Monotonic, more: Path) {
+        if self.walks == 0 {
+            // What was walked before this run has a row of its own.
+            self.first = at;
+            for hop in &mut self.path.hops {
+                (hop.sent, hop.answered) = (0, 0);
+                (hop.rtt_min_ns, hop.rtt_mean_ns) = (None, None);
+            }
+        }
         self.last = self.last.max(at);
         self.walks += 1;
         self.path.add(more);
@@ -277,6 +304,41 @@ mod tests {
         let now = ways.now().unwrap();
         assert_eq!((now.first, now.last), (at(0), at(21)));
         assert_eq!(ways.kept.len(), 2);
+    }
+
+    #[test]
+    fn what_was_known_before_a_restart_is_what_walks_are_held_against() {
+        let before = || Ways::of_before([path(&[1, 2, 9]), path(&[1, 5, 9]), path(&[1, 2, 9])]);
+        let mut ways = before();
+        assert_eq!((ways.kept.len(), ways.now().unwrap().walks), (2, 0));
+        // The same way: a row of this run, with the walks of this run.
+        assert!(matches!(
+            ways.hear(at(70), path(&[1, 0, 9]), false),
+            Said::Seen
+        ));
+        let now = ways.record_now(at(70)).unwrap();
+        assert_eq!((now.first, now.last, now.walks), (at(70), at(70), 1));
+        let hops = &now.path.hops;
+        assert_eq!((hops[0].sent, hops[1].sent, hops[1].answered), (3, 3, 0));
+        assert_eq!(hops[1].addresses.len(), 1);
+        // Another one: told, and with what was measured of the one before.
+        let mut ways = before();
+        assert!(matches!(
+            ways.hear(at(70), path(&[1, 3, 9]), false),
+            Said::Doubt
+        ));
+        let Said::Changed(changed) = ways.hear(at(75), path(&[1, 3, 9]), false) else {
+            panic!("{ways:?}");
+        };
+        assert_eq!((changed.since, changed.hop), (at(70), 2));
+        assert_eq!(changed.before.hops[2].rtt_min_ns, Some(1000));
+        // A start in trouble makes no way that ends early the usual one.
+        let mut ways = before();
+        assert!(matches!(
+            ways.hear(at(70), path(&[1]), false),
+            Said::Nothing
+        ));
+        assert_eq!(ways.now().unwrap().path.hops.len(), 3);
     }
 
     #[test]

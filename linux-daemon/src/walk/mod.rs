@@ -65,7 +65,10 @@ const KINDS: [&str; 11] = [
 ];
 
 /// Interface, target's name and address.
-type Key = (String, String, IpAddr);
+pub(crate) type Key = (String, String, IpAddr);
+
+/// The ways of before this run to each target, the latest first.
+pub(crate) type Before = BTreeMap<Key, Vec<Path>>;
 
 /// What is to be recorded.
 #[derive(Debug)]
@@ -106,6 +109,8 @@ pub(crate) struct Walks {
     /// When a walk ended last.
     done: Monotonic,
     looks: VecDeque<(Monotonic, Look)>,
+    /// Of targets that have not been probed in this run.
+    before: Before,
 }
 
 impl Walks {
@@ -118,7 +123,18 @@ impl Walks {
             lines: BTreeMap::new(),
             done: now,
             looks: VecDeque::new(),
+            before: Before::new(),
         }
+    }
+
+    /// What was known before this run; to be told before anything is walked.
+    pub(crate) fn recall(&mut self, mut before: Before) {
+        for (key, target) in &mut self.targets {
+            if let Some(paths) = before.remove(key) {
+                target.ways = Ways::of_before(paths);
+            }
+        }
+        self.before = before;
     }
 
     /// How packets leave from now on.
@@ -148,11 +164,12 @@ impl Walks {
         if self.targets.len() >= TARGETS && !self.targets.contains_key(&key) {
             return;
         }
+        let before = self.before.remove(&key);
         let target = self.targets.entry(key).or_insert_with(|| Target {
             series: BTreeSet::new(),
             due: now.saturating_add(FIRST_NS),
             confirming: Budget::new(CONFIRMING, now),
-            ways: Ways::default(),
+            ways: Ways::of_before(before.into_iter().flatten()),
         });
         target.series.insert(index);
     }

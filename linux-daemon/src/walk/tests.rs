@@ -106,6 +106,48 @@ fn looks(news: &[News]) -> Vec<(usize, Vec<u64>)> {
     news.iter().filter_map(look).collect()
 }
 
+/// Told of ways that were known before, of a target that is probed already and of one that is not yet.
+#[test]
+fn a_way_that_is_another_after_a_restart_is_a_change() {
+    let mut lab = Lab::new();
+    let hop = |n: u8| PathHop {
+        addresses: vec![[10, 0, 0, n].into()],
+        sent: 3,
+        answered: 3,
+        ..PathHop::default()
+    };
+    let known = |target: &str, address: [u8; 4]| Path {
+        interface: "eth0".into(),
+        target: target.into(),
+        address: address.into(),
+        source: None,
+        unsent: None,
+        end: PathEnd::Target,
+        hops: vec![hop(1), hop(2), hop(9)],
+    };
+    let all = [
+        known("quad9", [9, 9, 9, 9]),
+        known("oslo", [203, 0, 113, 7]),
+    ];
+    let before = all.map(|p| ((p.interface.clone(), p.target.clone(), p.address), vec![p]));
+    lab.walks.recall(before.into_iter().collect());
+    let oslo = info(SeriesKind::Udp, "oslo", "203.0.113.7");
+    lab.walks.add(at(0), SeriesIndex(9), &oslo);
+    let mut changed = Vec::new();
+    for n in 0..40 {
+        lab.walks.tick(at(20 + 3 * n));
+        if lab.asked().is_some() {
+            for news in lab.walked(at(21 + 3 * n), &[1, 3, 9], true) {
+                if let News::Changed(c) = news {
+                    changed.push((c.after.target, c.hop));
+                }
+            }
+        }
+    }
+    changed.sort();
+    assert_eq!(changed, [("oslo".to_owned(), 2), ("quad9".to_owned(), 2)]);
+}
+
 #[test]
 fn each_way_is_walked_in_turn_now_and_then() {
     let mut lab = Lab::new();

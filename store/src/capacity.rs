@@ -11,7 +11,7 @@ use crate::cable::Stored;
 use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
 use crate::hours;
-use crate::model::Direction;
+use crate::model::{Direction, EventId};
 use crate::reader::Reader;
 use crate::tables::{CABLE, CAPACITY, LOAD, LOAD_HOURS, LineTime};
 use crate::writer::Writer;
@@ -43,6 +43,9 @@ pub struct Capacity {
     pub sustained_bps: Option<u64>,
     /// How sure, 0 to 1.
     pub confidence: f64,
+    /// The events that a packet train was sent because of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventId>,
 }
 
 /// What waits for the next commit.

@@ -44,6 +44,7 @@ fn capacity(interface: &str, direction: Direction, bps: u64) -> Capacity {
         burst_bps: bps,
         sustained_bps: Some(bps),
         confidence: 0.9,
+        events: Vec::new(),
     }
 }
 

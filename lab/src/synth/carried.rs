@@ -178,6 +178,7 @@ impl<'a> Carried<'a> {
                 burst_bps: full_bps,
                 sustained_bps: Some(mean_bps),
                 confidence: 0.9,
+                events: Vec::new(),
             },
         );
         writer.load_test(LoadTest {

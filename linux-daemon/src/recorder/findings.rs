@@ -32,6 +32,7 @@ impl Recorder {
                         burst_bps: e.rate_bps,
                         sustained_bps: Some(e.rate_bps),
                         confidence: e.confidence,
+                        events: Vec::new(),
                     };
                     if e.confidence >= SURE {
                         let for_ns = detect::Capacity::MOMENT_NS;
@@ -195,6 +196,7 @@ pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Ca
             burst_bps: rate_bps,
             sustained_bps: Some(rate_bps),
             confidence: (1.0 - spread).clamp(0.3, 0.95),
+            events: Vec::new(),
         };
         (Monotonic::from_nanos(test.load_end_ns), capacity)
     })

@@ -228,6 +228,7 @@ fn a_restart_forgets_no_baseline() {
                 burst_bps: bps,
                 sustained_bps: None,
                 confidence: 0.9,
+                events: Vec::new(),
             };
             let at = begin.saturating_add(n * SECOND_NS);
             recorder.obey(Order::Train(at, Box::new(train), true, Some(bps)));

@@ -3,6 +3,7 @@
 //! The load thread looks in some times a second; core says which train is due, this sends it, and
 //! tells the recorder what it said. docs/throughput.md says how trains go.
 
+mod alarm;
 mod link;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use rand_chacha::ChaCha12Rng;
 use crate::load::{MONTH_NS, Path, Settings};
 use crate::recorder::Order;
 use crate::status::Status;
+use alarm::Alarms;
 pub use link::Link;
 
 /// A train, the session for it and what is heard of it are over after this, ns.
@@ -36,17 +38,6 @@ const NEWS_NS: u64 = 300_000_000_000;
 const OTHER: u64 = 8;
 /// What the reflector is asked about a train, and knocks, bytes: no more than this is our own beside it.
 const ASKS_BYTES: u64 = 2_000;
-/// Events that make another look at the line worth while.
-const ALARMS: [&str; 7] = [
-    "latency_spike",
-    "high_jitter",
-    "packet_loss",
-    "loss_burst",
-    "bufferbloat",
-    "upload_degraded",
-    "download_degraded",
-];
-
 /// What trains need to know and to tell.
 pub(crate) struct Ends<'a> {
     pub(crate) paths: &'a [Path],
@@ -68,7 +59,7 @@ struct Line {
     read: Option<(Monotonic, [u64; 2])>,
     others_bps: Option<[u64; 2]>,
     header_bytes: u32,
-    alarmed: bool,
+    alarms: Alarms,
 }
 
 /// One direction of it.
@@ -155,19 +146,21 @@ impl Line {
             read: None,
             others_bps: None,
             header_bytes: link_header + packet_header,
-            alarmed: false,
+            alarms: Alarms::default(),
         }
     }
 
     fn tick(&mut self, ends: &Ends<'_>, netlink: &mut Netlink, rng: &mut ChaCha12Rng) {
         let now = clock::now();
         self.look(now, netlink);
-        let alarmed = self.is_alarmed(ends.status);
-        if alarmed && !self.alarmed {
+        let is_new = ends
+            .status
+            .lock()
+            .is_ok_and(|s| self.alarms.look(now, &self.path.interface, &s.events));
+        if is_new {
             self.up.pacer.alarm();
             self.down.pacer.alarm();
         }
-        self.alarmed = alarmed;
         // What others carry is not known at the first look.
         let is_first_look = self.others_bps.is_none() && self.read.is_some();
         if now < self.not_before || is_first_look {
@@ -250,8 +243,10 @@ impl Line {
                     burst_bps: e.burst_bps,
                     sustained_bps: e.sustained_bps,
                     confidence: f64::from(e.confidence_permille) / 1000.0,
+                    events: self.alarms.events(),
                 };
-                let is_news = way.is_news(now, &e);
+                // What was seen because something looks wrong is kept with that.
+                let is_news = way.is_news(now, &e) || !found.events.is_empty();
                 let order = Order::Train(now, Box::new(found), is_news, told_bps);
                 let _ = ends.orders.send(order);
             }
@@ -278,15 +273,6 @@ impl Line {
             }));
         }
         self.read = Some((now, bytes));
-    }
-
-    /// Whether an event says that something is wrong with the line just now.
-    fn is_alarmed(&self, status: &Mutex<Status>) -> bool {
-        status.lock().is_ok_and(|s| {
-            s.events.iter().any(|e| {
-                e.ongoing && e.interface == self.path.interface && ALARMS.contains(&e.kind.as_str())
-            })
-        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
     Stamps, Time, Timestamps,
 };
-use super::{cable, cover, health, lines, outages, paths, sizes};
+use super::{cable, cover, health, lines, outages, paths, sizes, trains};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -395,9 +395,11 @@ pub(crate) fn events(
             values: e.values,
             text: e.text,
             seen: Vec::new(),
+            trains: Vec::new(),
         })
         .collect();
     paths::put_to(&mut events, reader, range)?;
+    trains::put_to(&mut events, reader, range)?;
     events.sort_by_key(|e| (e.start, e.id));
     Ok(events)
 }

@@ -16,6 +16,7 @@ mod paths;
 mod several;
 mod sizes;
 mod text;
+mod trains;
 mod verdict;
 mod words;
 

@@ -14,6 +14,7 @@ use super::compare::Change;
 use super::outages::Outages;
 use super::paths::{KnownWay, Seen};
 use super::sizes::PathMtu;
+use super::trains::Train;
 use crate::loads::{Bufferbloat, Throughput};
 
 /// The name of this format.
@@ -418,6 +419,8 @@ pub(crate) struct Event {
     pub(crate) text: String,
     /// What was seen of the way to a target because of it.
     pub(crate) seen: Vec<Seen>,
+    /// What packet trains said that were sent because of it.
+    pub(crate) trains: Vec<Train>,
 }
 
 impl Event {

@@ -121,6 +121,7 @@ mod tests {
             values: serde_json::Map::new(),
             text: String::new(),
             seen: Vec::new(),
+            trains: Vec::new(),
         }
     }
 

@@ -215,26 +215,25 @@ pub(super) fn put_to(
     Ok(())
 }
 
-/// What was seen for an event, a sentence each: `at 14:30:02, beginning: the way to quad9 ended after
-/// hop 2 of 7, 10.0.0.1 (the provider's first router)`.
+/// What was seen for an event, a sentence each, in order: `at 14:30:02, beginning: the way to quad9 ended
+/// after hop 2 of 7, 10.0.0.1 (the provider's first router)`.
 pub(crate) fn looks(event: &Event, zone: &TimeZone) -> Vec<String> {
-    let one = |s: &Seen| {
+    let one = |(at, found): (Time, String)| {
         let same_day = event
             .start
-            .is_some_and(|t| when::zoned(t.0, zone).date() == when::zoned(s.at.0, zone).date());
-        let time = when::civil(s.at.0, zone);
+            .is_some_and(|t| when::zoned(t.0, zone).date() == when::zoned(at.0, zone).date());
+        let time = when::civil(at.0, zone);
         let time = match time.split_once(' ') {
             Some((_, of_day)) if same_day => of_day,
             _ => time.as_str(),
         };
-        format!("at {time}, {}: {}", moment(event, s.at), found(s))
+        clean(&format!("at {time}, {}: {found}", moment(event, at)))
     };
-    event
-        .seen
-        .iter()
-        .map(one)
-        .map(|text| clean(&text))
-        .collect()
+    let ways = event.seen.iter().map(|s| (s.at, found(s)));
+    let trains = event.trains.iter().map(|t| (t.at, t.found()));
+    let mut all: Vec<(Time, String)> = ways.chain(trains).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(one).collect()
 }
 
 fn moment(event: &Event, at: Time) -> &'static str {
@@ -365,8 +364,9 @@ fn hop_text(way: &Way, n: usize, hop: &Hop) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trains::Train;
     use super::*;
-    use bufferbane_store::{PathHop, Severity};
+    use bufferbane_store::{Direction, PathHop, Severity};
 
     const S: i64 = 1_000_000_000;
 
@@ -430,6 +430,13 @@ mod tests {
                     ),
                 ),
             ],
+            trains: vec![Train {
+                at: Time(30 * S),
+                direction: Direction::Up,
+                burst_bps: 5_000_000,
+                sustained_bps: None,
+                confidence: 0.9,
+            }],
         };
         event.seen[4].other_from = Some(3);
         assert_eq!(
@@ -439,6 +446,7 @@ mod tests {
                  provider's first router)",
                 "at 00:00:20, meanwhile: the way to quad9 ended after hop 1 of 4, 192.168.1.1 (the \
                  home's router)",
+                "at 00:00:30, meanwhile: a packet train passed upward at 5.0 Mbit/s (confidence 0.90)",
                 "at 00:00:40, meanwhile: nobody on the way to quad9 answered, not even the first hop",
                 "at 00:00:50, meanwhile: nothing could be sent to quad9: there was no route",
                 "at 00:01:01, afterwards: the way to quad9 was whole, 4\u{a0}hops, but only 1 of 3 messages to it \
@@ -459,6 +467,7 @@ mod tests {
             "nothing could be sent to quad9: Network is unreachable"
         );
         event.seen.truncate(1);
+        event.trains.clear();
         event.seen[0].at = Time(100_000 * S);
         let said = looks(&event, &TimeZone::UTC);
         assert!(

@@ -480,6 +480,7 @@ mod tests {
             direction: None,
             values: Default::default(),
             seen: Vec::new(),
+            trains: Vec::new(),
             text: String::new(),
         };
         let events = [

@@ -225,6 +225,7 @@ impl Line {
                     burst_bps: bps,
                     sustained_bps: Some(bps - 300_000 * i as u64),
                     confidence: 0.8,
+                    events: Vec::new(),
                 };
                 w.capacity(at, capacity);
             }

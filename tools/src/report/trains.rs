@@ -1,0 +1,99 @@
+//! Packet trains that were sent because of an event, and what they said.
+
+use bufferbane_store::{Capacity, Direction, Reader, StoreError};
+use serde::Serialize;
+
+use super::model::{Event, Time};
+use crate::loads::rate;
+use crate::when::Range;
+
+/// Trains belong to an event at most this long after a range, ns.
+const AROUND_NS: i64 = 900_000_000_000;
+
+/// What a train said.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Train {
+    /// When it had passed.
+    pub(crate) at: Time,
+    /// `up` or `down`.
+    pub(crate) direction: Direction,
+    /// What it passed at.
+    pub(crate) burst_bps: u64,
+    /// What goes on passing; `None` where the train was too short to say.
+    pub(crate) sustained_bps: Option<u64>,
+    /// How sure that is, 0 to 1.
+    pub(crate) confidence: f64,
+}
+
+impl Train {
+    const fn of(at_ns: i64, c: &Capacity) -> Self {
+        Self {
+            at: Time(at_ns),
+            direction: c.direction,
+            burst_bps: c.burst_bps,
+            sustained_bps: c.sustained_bps,
+            confidence: c.confidence,
+        }
+    }
+
+    /// `a packet train passed upward at 4.9 Mbit/s (confidence 0.95)`.
+    pub(super) fn found(&self) -> String {
+        let way = match self.direction {
+            Direction::Up => "upward",
+            Direction::Down => "downward",
+            Direction::Both => "both ways",
+        };
+        let then = match self.sustained_bps {
+            Some(bps) if bps < self.burst_bps => format!(", and then at {}", rate(bps)),
+            _ => String::new(),
+        };
+        format!(
+            "a packet train passed {way} at {}{then} (confidence {:.2})",
+            rate(self.burst_bps),
+            self.confidence
+        )
+    }
+}
+
+/// Puts to each event the trains that were sent because of it.
+pub(super) fn put_to(
+    events: &mut [Event],
+    reader: &Reader,
+    range: Range,
+) -> Result<(), StoreError> {
+    let Some(first) = events.iter().filter_map(|e| e.start).min() else {
+        return Ok(());
+    };
+    let until_ns = range.to_ns.saturating_add(AROUND_NS);
+    for (at_ns, c) in reader.capacities(first.0, until_ns)? {
+        let own = |e: &&mut Event| c.events.iter().any(|id| id.0 == e.id);
+        for e in events.iter_mut().filter(own) {
+            e.trains.push(Train::of(at_ns, &c));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_train_is_told_with_what_goes_on_passing_where_that_is_less() {
+        let train = |sustained_bps| Train {
+            at: Time(0),
+            direction: Direction::Up,
+            burst_bps: 20_000_000,
+            sustained_bps,
+            confidence: 0.95,
+        };
+        let says = "a packet train passed upward at 20.0 Mbit/s (confidence 0.95)";
+        assert_eq!(train(None).found(), says);
+        assert_eq!(train(Some(20_000_000)).found(), says);
+        assert!(
+            train(Some(5_000_000))
+                .found()
+                .contains("Mbit/s, and then at 5.0 Mbit/s (")
+        );
+    }
+}

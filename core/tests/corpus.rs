@@ -277,6 +277,9 @@ fn session() -> Seeds {
     const FAILED: [u8; 4] = [4, 0, 1, 101];
     const OTHER_PLAINTEXT: [u8; 4] = [5, 0, 3, 0xff];
     const MINUTES_PASS: [u8; 4] = [0, 255, 3, 0];
+    const CAR: [u8; 4] = [9, 0, 0, 4];
+    const ASK_ARRIVALS: [u8; 4] = [8, 1, 0, 40];
+    const ASK_TRAIN: [u8; 4] = [8, 2, 8, 40];
     let greet = [PASS_50_MS, DELIVER, DELIVER, PASS_50_MS, DELIVER, DELIVER];
     let probe = [PASS_50_MS, STAMPED, DELIVER, DELIVER];
     let sequence = |parts: &[&[[u8; 4]]]| parts.concat().concat();
@@ -294,6 +297,14 @@ fn session() -> Seeds {
         (
             "forged-greeting",
             sequence(&[&[PASS_50_MS, OTHER_PLAINTEXT, DELIVER], &greet]),
+        ),
+        (
+            "trains",
+            sequence(&[
+                &greet,
+                &[CAR, DELIVER, ASK_ARRIVALS, DELIVER, DELIVER],
+                &[ASK_TRAIN, DELIVER, DELIVER, DELIVER, DELIVER],
+            ]),
         ),
         (
             "silence",

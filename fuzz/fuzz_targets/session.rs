@@ -1,5 +1,6 @@
 //! A session whose sealed plaintext of every kind, times and order are arbitrary, and a throughput test
-//! within it: no panic, no answer larger than its request, every probe's end reported once.
+//! and trains within it: no panic, no answer larger than its request but trains to an address that is
+//! proven, every probe's end reported once.
 #![no_main]
 
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{KeyEntry, Reflector, Session};
 use bufferbane_core::time::{Monotonic, Stamp};
+use bufferbane_core::train::host::{Host as TrainHost, Record};
+use bufferbane_core::wire::train::{Ask, Car, MIN_TRAIN_SIZE};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
@@ -23,6 +26,13 @@ const SESSION_HEADER: usize = 20;
 const WELCOME: u8 = 4;
 const ORDER: u8 = 32;
 const REPORT: u8 = 33;
+const TRAIN: u8 = 48;
+const TRAIN_ASK: u8 = 49;
+const TRAIN_REPORT: u8 = 50;
+/// Bytes of the day that are left for trains to the client.
+const DAY: u64 = 1 << 20;
+/// Datagrams of such a train that leave at once.
+const CARS: usize = 4;
 
 /// Where the keys are that a datagram is sealed with.
 struct Seals<'a> {
@@ -88,6 +98,57 @@ impl Seals<'_> {
     }
 }
 
+type FuzzReflector<'a> = Reflector<&'a mut [KeyEntry], &'a mut [Session], &'a mut [StreamRecord]>;
+
+/// What the reflector has to do with trains.
+struct Trains<'a> {
+    host: TrainHost<&'a mut [Record], ()>,
+    left: u64,
+}
+
+impl Trains<'_> {
+    /// The answer to an ask, and the begin of the train that it may have earned.
+    fn answer(
+        &mut self,
+        now: Monotonic,
+        meta: &RecvMeta,
+        reflector: &mut FuzzReflector<'_>,
+        datagram: &mut [u8],
+    ) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
+        let len = datagram.len();
+        let Ok((from, ask)) = reflector.open_ask(now, meta, datagram) else {
+            return sent;
+        };
+        let left = Some(self.left);
+        let Ok(mut answer) = self.host.handle_ask(now, from, (), &ask, left) else {
+            return sent;
+        };
+        assert!(answer.granted == 0 || from.proven);
+        self.left = self
+            .left
+            .checked_sub(answer.granted)
+            .expect("no more than was left");
+        answer.fit(len);
+        let mut report = vec![0; len];
+        let written =
+            reflector.write_train_report(from, &answer.report, answer.arrivals, &mut report);
+        sent.extend(written.map(|()| report));
+        for _ in 0..CARS {
+            let Some(departure) = self.host.poll_car(now) else {
+                break;
+            };
+            assert!(departure.to.proven);
+            let mut car = vec![0; departure.size.into()];
+            match reflector.write_car(departure.to, &departure.car, &mut car) {
+                Some(()) => sent.push(car),
+                None => self.host.abandon(departure.to),
+            }
+        }
+        sent
+    }
+}
+
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let key = PresharedKey {
@@ -126,6 +187,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         concurrent: 2,
         streams: 4,
     });
+    let mut records = [Record::default(), Record::default()];
+    let mut trains = Trains {
+        host: TrainHost::new(&mut records[..]),
+        left: DAY,
+    };
     let config = StreamConfig {
         series: SeriesIndex(0),
         size: 128,
@@ -188,6 +254,18 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                             wire.push((false, sealed.to_vec()));
                         }
                     }
+                } else if up && datagram[5] == TRAIN {
+                    if let Ok((from, car)) = reflector.open_car(now, &meta, &mut datagram) {
+                        let drops = meta.socket_drops;
+                        let _ = trains.host.handle_car(from, meta.at, &car, drops);
+                    }
+                } else if up && datagram[5] == TRAIN_ASK {
+                    let sent = trains.answer(now, &meta, &mut reflector, &mut datagram);
+                    wire.extend(sent.into_iter().map(|d| (false, d)));
+                } else if !up && datagram[5] == TRAIN {
+                    let _ = client.open_car(now, &mut datagram);
+                } else if !up && datagram[5] == TRAIN_REPORT {
+                    let _ = client.open_train_report(now, &mut datagram);
                 } else if !up && datagram[5] == REPORT {
                     if let Ok(report) = client.open_report(now, &mut datagram) {
                         let _ = guest.handle_report(now, &report);
@@ -249,6 +327,37 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                         host.sent(admitted.test, now, bytes);
                         host.in_band(admitted.test, now, bytes);
                     }
+                }
+            }
+            // Something is asked about a train.
+            8 => {
+                let ask = Ask {
+                    op: arg(1) & 3,
+                    reserved: 0,
+                    count: (u16::from(arg(2)) * 3).into(),
+                    train: u32::from(arg(1) >> 6).into(),
+                    size: (u16::from(arg(3)) * 6).into(),
+                    first: u16::from(arg(2)).into(),
+                    number: 1.into(),
+                    reserved2: [0; 16],
+                };
+                let out = &mut out[..MIN_TRAIN_SIZE + usize::from(arg(3))];
+                if client.write_ask(&ask, out).is_some() {
+                    wire.push((true, out.to_vec()));
+                }
+            }
+            // Or a datagram of one is sent.
+            9 => {
+                let car = Car {
+                    train: u32::from(arg(1) >> 6).into(),
+                    index: u16::from(arg(2)).into(),
+                    count: (u16::from(arg(3)) * 3).into(),
+                    sent_ns: 0.into(),
+                    reserved: 0.into(),
+                };
+                let out = &mut out[..MIN_TRAIN_SIZE];
+                if client.write_car(&car, out).is_some() {
+                    wire.push((true, out.to_vec()));
                 }
             }
             _ => {}

@@ -5,7 +5,7 @@
 #   packaging/check.sh [ROOT]
 #
 # ROOT is a root filesystem with systemd and dbus, which is copied and stays as it is; without it
-# mmdebstrap makes one. Needs root and systemd-nspawn. The packages are those of packaging/deb.sh.
+# mmdebstrap makes one of this host's release of Debian, or of the stable one elsewhere. Needs root and systemd-nspawn. The packages are those of packaging/deb.sh.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,7 +28,12 @@ trap finish EXIT
 if [ $# -gt 0 ]; then
     cp -a "$1" "$scratch/root"
 else
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus stable "$scratch/root"
+    # This host's keyring need not know a later release.
+    release=stable
+    if grep -qx 'ID=debian' /etc/os-release; then
+        release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    fi
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus "${release:-stable}" "$scratch/root"
 fi
 # Nothing of this may depend on when it booted the first time.
 : >"$scratch/root/etc/machine-id"
@@ -77,8 +82,11 @@ starts() {
 restarted() {
     [ "$(starts "$1")" != "$2" ] && within systemctl is-active -q "$1"
 }
-no() {
-    ! "$@"
+# There need not be a pgrep inside.
+nothing_runs() {
+    local running
+    running=$(within find /proc -maxdepth 2 -name exe -printf '%l\n' 2>/dev/null || true)
+    ! grep '/bufferbane' <<<"$running"
 }
 
 until_true "systemd runs" has_leader
@@ -92,6 +100,10 @@ install_all() {
 }
 install_all
 until_true "bufferbaned runs and is enabled" within systemctl is-active -q bufferbaned
+if nothing_runs >"$scratch/running"; then
+    echo "FAILED: a running daemon is not seen among the processes" >&2
+    exit 1
+fi
 within systemctl is-enabled -q bufferbaned bufferbane-reflector
 until_true "the reflector runs without a client" within systemctl is-active -q bufferbane-reflector
 [ "$(within stat -c '%a %U %G' /etc/bufferbane/keys)" = "750 root bufferbane" ]
@@ -103,7 +115,10 @@ within sh -c 'bbtool keygen vienna --dir /etc/bufferbane/keys --address 127.0.0.
     printf "[[interface]]\nname = \"lo\"\n" >>/etc/bufferbane/bufferbaned.toml
     sed -n "/^\[\[reflector\]\]/,/^$/p" /root/blocks >>/etc/bufferbane/bufferbaned.toml'
 before=$(starts bufferbaned)
-within systemctl reload bufferbaned bufferbane-reflector
+within systemctl reload bufferbaned bufferbane-reflector || {
+    within journalctl -n 40 --no-pager -u bufferbaned -u bufferbane-reflector >&2
+    exit 1
+}
 until_true "both read the configuration again, and probes come back" probes 100
 [ "$(starts bufferbaned)" = "$before" ] || { echo "FAILED: a reload restarted it" >&2; exit 1; }
 
@@ -126,7 +141,7 @@ within bbtool report --last 1h --format json >/dev/null
 echo "well: a report tells of what was recorded before"
 
 within dpkg -r bufferbane bufferbane-reflector >/dev/null
-until_true "removed, nothing runs" no within pgrep -f /usr/bin/bufferbane
+until_true "removed, nothing runs" nothing_runs
 within test -s /etc/bufferbane/keys/vienna.key -a -s /var/lib/bufferbane/bufferbane.redb
 echo "well: removal leaves configuration, keys and the store"
 within dpkg -P bufferbane bufferbane-reflector >/dev/null 2>&1

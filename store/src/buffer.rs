@@ -33,6 +33,8 @@ pub(crate) struct Buffer {
     samples: VecDeque<Sample>,
     /// How many of `samples`, from the front, are in sealed blocks.
     sealed: usize,
+    /// How many behind those may be, too: a commit that wrote them failed, see `writer::doubt`.
+    doubtful: usize,
     /// Everything before this instant is in rollups.
     pub(crate) rolled_until_ns: u64,
     tail: InTail,
@@ -104,7 +106,7 @@ impl Buffer {
         let key = (sample.sent, sample.seq);
         let at = self.samples.partition_point(|s| (s.sent, s.seq) <= key);
         // What comes later than the hold-back allows goes behind what is sealed already.
-        let at = at.max(self.sealed);
+        let at = at.max(self.sealed + self.doubtful);
         self.samples.insert(at, sample);
         self.tail.same = self.tail.same.min(at - self.sealed);
     }
@@ -125,6 +127,22 @@ impl Buffer {
             }
             None => Stored::BOTH,
         }
+    }
+
+    /// The next `count` samples are in blocks, or they are not.
+    pub(crate) const fn doubt(&mut self, count: usize) {
+        self.doubtful = count;
+    }
+
+    /// How many of those are left.
+    pub(crate) const fn doubtful(&self) -> usize {
+        self.doubtful
+    }
+
+    /// Whether the sample is one of those, or may have been.
+    pub(crate) fn is_doubtful(&self, sample: &Sample) -> bool {
+        self.position(sample)
+            .is_none_or(|at| at < self.sealed + self.doubtful)
     }
 
     /// Whether the sample is here and still waits to be rolled up.
@@ -218,6 +236,7 @@ impl Buffer {
     /// longer needed.
     pub(crate) fn settle(&mut self, sealed: usize, rolled_until_ns: u64) {
         self.sealed += sealed;
+        self.doubtful = 0;
         self.rolled_until_ns = rolled_until_ns;
         while self.sealed > 0
             && self
@@ -269,7 +288,11 @@ impl Buffer {
                 self.tail.same -= 1;
                 self.tail.gone += 1;
             }
-            self.sealed = self.sealed.saturating_sub(1);
+            if self.sealed > 0 {
+                self.sealed -= 1;
+            } else {
+                self.doubtful = self.doubtful.saturating_sub(1);
+            }
         }
         shed
     }

@@ -1,5 +1,6 @@
 //! The write side: samples go in one by one, and into the file in batches.
 
+mod doubt;
 mod resume;
 mod revisions;
 pub(crate) mod rollups;
@@ -26,6 +27,7 @@ use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
 use crate::paths;
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, SERIES, TESTS};
 use crate::waiting::{For, Waiting};
+use doubt::InDoubt;
 use resume::insert_block;
 use rollups::{complete_last_hour, write_minutes};
 use tail::{Settled, TailRows};
@@ -82,6 +84,9 @@ pub struct Writer {
     tail: Option<TailRows>,
     /// Rows that are in the tail and not in their tables yet.
     waiting: Vec<Waiting>,
+    /// The number of the last commit that was tried.
+    commits: u64,
+    in_doubt: Option<InDoubt>,
 }
 
 /// What waits for the next commit beside samples.
@@ -141,6 +146,8 @@ impl Writer {
             shed_samples: 0,
             tail: None,
             waiting: Vec::new(),
+            commits: 0,
+            in_doubt: None,
         };
         unless_it_panics(path, || {
             writer.load().map_err(|e| OpenError::Corrupt {
@@ -317,7 +324,8 @@ impl Writer {
     /// Makes everything durable that was recorded so far.
     ///
     /// # Errors
-    /// Nothing is lost by an error: the same is tried again with the next call. Where
+    /// Nothing is lost by an error: the same is tried again with the next call, unless it proves to be in the
+    /// file, where redb failed after it had written all of it. Where
     /// [`StoreError::is_full`], that will fail until there is room.
     pub fn commit(&mut self) -> Result<CommitReport, StoreError> {
         self.commit_inner(false)
@@ -346,8 +354,7 @@ impl Writer {
         }
         let result = self.try_commit(all);
         if result.is_err() {
-            // After an I/O error redb refuses everything on that handle, and it is open whether this
-            // commit is in the file or the one before.
+            // After an I/O error redb refuses everything on that handle.
             self.db = None;
             self.tail = None;
         }
@@ -359,6 +366,9 @@ impl Writer {
             samples: self.fresh_samples,
             ..CommitReport::default()
         };
+        self.database()?;
+        self.commits += 1;
+        let commit = self.commits;
         let newest = self
             .buffers
             .values()
@@ -408,10 +418,18 @@ impl Writer {
             }
         }
         let mut fresh = self.pending.waiting(boot)?;
-        let tail_rows = self.write_tail(&tx, &settled, &fresh, all)?;
+        let tail_rows = self.write_tail(&tx, commit, &settled, &fresh, all)?;
         self.write_revisions(&tx)?;
         self.sum_up_again(&tx)?;
-        tx.commit()?;
+        if let Err(e) = tx.commit() {
+            let revisions = self.pending.revisions.len();
+            self.doubt(InDoubt {
+                commit,
+                settled,
+                revisions,
+            });
+            return Err(e.into());
+        }
         self.tail = Some(tail_rows);
         self.waiting.append(&mut fresh);
         if tail_rows.is_whole() {
@@ -459,7 +477,9 @@ impl Writer {
     /// The open file, opened again if an error closed it.
     pub(crate) fn database(&mut self) -> Result<&Database, StoreError> {
         if self.db.is_none() {
-            self.db = Some(open_database(&self.path).map_err(StoreError::Reopen)?);
+            let db = open_database(&self.path).map_err(StoreError::Reopen)?;
+            self.resolve_doubt(&db)?;
+            self.db = Some(db);
         }
         self.db
             .as_ref()

@@ -14,10 +14,12 @@ use crate::waiting::Waiting;
 /// the whole is written again.
 const CHANGES_BYTES: usize = 256 << 10;
 
+/// What a row takes beside its bytes, about.
+const ROW_BYTES: usize = 16;
+
 /// The rows of the tail in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TailRows {
-    next: u64,
     /// Of the row of the whole.
     whole_bytes: usize,
     /// Of those of changes behind it.
@@ -42,10 +44,12 @@ pub(super) struct Settled {
 
 impl Writer {
     /// Writes what has changed, and the rows of `fresh`; or everything, and rows that wait where they belong;
-    /// with `all`, when nothing is left to be sealed, removes everything.
+    /// with `all`, when nothing is left to be sealed, removes everything. The row has the number of the
+    /// commit, unless nothing was written that would count twice.
     pub(super) fn write_tail(
         &self,
         tx: &WriteTransaction,
+        commit: u64,
         settled: &[Settled],
         fresh: &[Waiting],
         all: bool,
@@ -54,14 +58,13 @@ impl Writer {
         if let Some(rows) = self.tail.filter(|_| !all) {
             let mut row = encode(self.changes(settled));
             fresh.iter().for_each(|w| w.encode(&mut row));
-            let changes_bytes = rows.changes_bytes + row.len();
+            let changes_bytes = rows.changes_bytes + row.len() + ROW_BYTES;
             if changes_bytes <= rows.whole_bytes.max(CHANGES_BYTES) {
-                if row.is_empty() {
+                if row.is_empty() && self.pending.revisions.is_empty() {
                     return Ok(rows);
                 }
-                table.insert(rows.next, row.as_slice())?;
+                table.insert(commit, row.as_slice())?;
                 return Ok(TailRows {
-                    next: rows.next + 1,
                     changes_bytes,
                     ..rows
                 });
@@ -76,11 +79,11 @@ impl Writer {
         } else {
             encode(self.whole(settled))
         };
-        if !row.is_empty() {
-            table.insert(0, row.as_slice())?;
+        let is_news = !row.is_empty() || !self.pending.revisions.is_empty();
+        if is_news && !all {
+            table.insert(commit, row.as_slice())?;
         }
         Ok(TailRows {
-            next: 1,
             whole_bytes: row.len(),
             changes_bytes: 0,
         })

@@ -167,20 +167,33 @@ impl Site {
             );
             self.daemon = Some(self.bench.daemon(&text, Some(&self.home.client))?);
         }
-        let before = self.received();
-        let settled = || self.received() > before + 5;
-        wait_until(settled);
-        wait_until(settled);
+        let mut before = None;
+        // Its own session, too, has to be there before one more can be told from it.
+        let mut settled = || match (self.received(), before) {
+            (Some(now), Some(before)) => now > before + 5 && self.sessions() > 0,
+            (now, _) => {
+                before = now;
+                false
+            }
+        };
+        wait_until(&mut settled);
+        wait_until(&mut settled);
         if settled() {
             return Ok(());
         }
         Err(Fail::Failed("the reflector is not reached again".into()))
     }
 
-    fn received(&self) -> u64 {
-        let status = self.bench.status("daemon.sock").unwrap_or_default();
-        let received = &status["status"]["series"][0]["total"]["received"];
-        received.as_u64().unwrap_or(0)
+    /// Replies that the daemon has had; `None` while it does not say.
+    fn received(&self) -> Option<u64> {
+        let status = self.bench.status("daemon.sock").ok()?;
+        status["status"]["series"][0]["total"]["received"].as_u64()
+    }
+
+    /// Sessions that the reflector has; none while it does not say.
+    fn sessions(&self) -> u64 {
+        let status = self.bench.status("reflector.sock").unwrap_or_default();
+        status["sessions"].as_u64().unwrap_or(0)
     }
 
     /// Cuts one test off in that phase; what it left behind, in words.

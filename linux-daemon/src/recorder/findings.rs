@@ -174,9 +174,10 @@ impl Recorder {
     }
 }
 
-/// Whether the detectors hear of a test: somebody who runs one may well use the line meanwhile.
+/// Whether a test says what its line can, to detectors, scales and baselines: somebody who runs one may well
+/// use the line meanwhile, and a reflector that only stands in for another may be the slower end of the two.
 pub(super) fn tells(test: &LoadTest) -> bool {
-    test.asked_by == "schedule"
+    test.asked_by == "schedule" && test.instead_of.is_empty()
 }
 
 /// What a test says of the capacity of each direction, where it loaded one alone, and not at a rate that

@@ -45,8 +45,8 @@ impl Past {
         let from_ns = until_ns.saturating_sub_unsigned(WEEK_NS);
         let capacities = reader.capacities(from_ns, i64::MAX);
         let tests = reader.tests(from_ns, i64::MAX);
-        // What is said of tests that somebody asked for was not told to the detectors: the schedule's are
-        // taken from the tests themselves.
+        // Not all tests were told to the detectors, and capacities do not say of which test they are: those
+        // that were are taken from the tests themselves.
         let by_itself = |c: &Capacity| c.method != Method::Test && c.confidence >= SURE;
         let mut found: Vec<Found> = capacities
             .map_err(|e| e.to_string())?
@@ -56,8 +56,8 @@ impl Past {
         for (_, start_ns, test) in tests.map_err(|e| e.to_string())? {
             let lasted_ns = test.load_end_ns.saturating_sub(test.start_ns);
             let at_ns = start_ns.saturating_add_unsigned(lasted_ns);
-            let of_schedule = findings::tells(&test);
-            let all = findings::capacities(&test).filter(|_| of_schedule);
+            let tells = findings::tells(&test);
+            let all = findings::capacities(&test).filter(|_| tells);
             found.extend(all.map(|(_, c)| (at_ns, c)));
         }
         found.sort_by_key(|(at_ns, _)| *at_ns);

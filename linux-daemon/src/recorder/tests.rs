@@ -252,3 +252,60 @@ fn a_restart_forgets_no_baseline() {
     let known = |name: &str| events[1].1.values[name].as_u64();
     assert!(known("baseline_bps") > Some(10_000_000), "{events:?}");
 }
+
+/// A stand-in that can send only half of what the line carries says nothing of the line: neither at once,
+/// however long it stands in, nor after a restart, when the reflector that is meant is back.
+#[test]
+fn a_slower_stand_in_is_no_slower_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let options = WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    };
+    let info = SeriesInfo {
+        interface: "wan".into(),
+        interface_kind: "wired".into(),
+        target: "far".into(),
+        kind: SeriesKind::Udp,
+        family: 4,
+        dscp: 0,
+        size: 128,
+        interval_ns: SECOND_NS,
+        address: "192.0.2.1".into(),
+    };
+    let begin = clock::now();
+    let run = |hours: std::ops::Range<u64>, test: &dyn Fn(u64, Monotonic) -> LoadTest| {
+        let mut recorder = recorder(&path, options.clone());
+        recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
+        for hour in hours {
+            let at = begin.saturating_add(hour * 3600 * SECOND_NS);
+            recorder.obey(Order::Test(Box::new(test(hour, at))));
+            recorder.watch(at);
+        }
+        recorder.finish();
+        Reader::open(&path)
+            .unwrap()
+            .events(i64::MIN, i64::MAX)
+            .unwrap()
+    };
+    let before = run(1..14, &|hour, at| match hour {
+        1..6 => scheduled_test(at, 10_000_000),
+        _ => LoadTest {
+            reflector: "near".into(),
+            instead_of: vec![bufferbane_store::Instead {
+                reflector: "far".into(),
+                why: "no answer".into(),
+            }],
+            ..scheduled_test(at, 5_000_000)
+        },
+    });
+    assert!(before.is_empty(), "{before:?}");
+    let after = run(14..19, &|_, at| scheduled_test(at, 5_000_000));
+    let [(_, event)] = &after[..] else {
+        panic!("{after:?}");
+    };
+    assert_eq!(event.kind, "download_degraded");
+    let known = event.values["baseline_bps"].as_u64();
+    assert!(known > Some(10_000_000), "{event:?}");
+}

@@ -92,10 +92,11 @@ impl Datagrams {
         let (Ok(test), Some(client)) = (test, client) else {
             return;
         };
-        let len = datagram.len() as u64;
-        if self.spend(client, clock::now(), len) {
-            let counted = self.flows.handle_datagram(test, meta.at.at, number, len);
-            self.counts.received += u64::from(counted);
+        let (now, len) = (clock::now(), datagram.len() as u64);
+        // One that comes again is not its client's: anybody who has seen it can send it.
+        if self.has_left(client, now) && self.flows.handle_datagram(test, meta.at.at, number, len) {
+            self.counts.received += 1;
+            self.spend(client, now, len);
         }
     }
 
@@ -113,7 +114,7 @@ impl Datagrams {
     ) {
         for _ in 0..AT_ONCE {
             let now = clock::now();
-            let hears = |from| responder.hears(from, now, SILENCE_NS);
+            let hears = |from, way: Way| responder.hears(from, way.peer, now, SILENCE_NS);
             let Some(departure) = self.flows.poll_departure(now, hears) else {
                 break;
             };
@@ -148,7 +149,9 @@ impl Datagrams {
             if let Some(displaced) = departures.left(None, with) {
                 responder.handle_sent(displaced, SendOutcome::NoStamp);
             }
-            self.spend(client, now, size as u64);
+            if self.has_left(client, now) {
+                self.spend(client, now, size as u64);
+            }
         }
         // The ring tells of its errors at the next wait.
         let _ = out.flush();
@@ -161,16 +164,22 @@ impl Datagrams {
         }
     }
 
-    /// Takes bytes off a client's day; whether it had any left.
-    fn spend(&mut self, client: u16, now: Monotonic, bytes: u64) -> bool {
+    /// Whether a client has bytes of its day left; where it has none its tests move no more.
+    fn has_left(&mut self, client: u16, now: Monotonic) -> bool {
         let Some(allowance) = self.clients.get(usize::from(client)) else {
             return false;
         };
-        if allowance.left(now) == Some(0) {
+        let has_left = allowance.left(now) != Some(0);
+        if !has_left {
             self.flows.use_up(client);
-            return false;
         }
-        allowance.spend(now, bytes);
-        true
+        has_left
+    }
+
+    /// Takes bytes off a client's day.
+    fn spend(&self, client: u16, now: Monotonic, bytes: u64) {
+        if let Some(allowance) = self.clients.get(usize::from(client)) {
+            allowance.spend(now, bytes);
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bufferbane_core::drop_reason::{DropCounters, DropReason};
 use bufferbane_core::load::arrivals::Segments;
-use bufferbane_core::load::datagrams::flows::Figures;
+use bufferbane_core::load::datagrams::flows::{Figures, FlowPlan};
 use bufferbane_core::load::host::{
     Admitted, Asker, Host, HostLimits, MAX_TESTS, SenderFacts, TestHandle,
 };
@@ -280,7 +280,8 @@ impl Streams {
             proven: asked.from.proven,
             figures: asked.figures.clone(),
         };
-        if port.is_none() {
+        // Datagrams need no listener.
+        if port.is_none() && asked.order.offer().is_none() {
             self.host.set_limits(HostLimits {
                 concurrent: 0,
                 ..self.limits
@@ -295,8 +296,9 @@ impl Streams {
             Some(TestState::Granted) => {
                 let test = TestHandle(report.handle.get());
                 let entry = (test, asked.way.peer.ip());
-                if asked.order.offer().is_some() {
-                    self.begin_over_udp(test);
+                // What the test is, its first order said; this one may say anything.
+                if let Some(plan) = self.host.flow(test) {
+                    self.begin_over_udp(plan);
                 } else if !self.admitted.contains(&entry) {
                     let of_test = |(t, _): &(TestHandle, _)| *t == test;
                     let others = self.admitted.iter().filter(|a| of_test(a)).count();
@@ -334,16 +336,14 @@ impl Streams {
     }
 
     /// Has the echo thread count and send the datagrams of a test, from its begin on.
-    fn begin_over_udp(&mut self, test: TestHandle) {
-        if self.over_udp.contains(&test) {
+    fn begin_over_udp(&mut self, plan: FlowPlan) {
+        if self.over_udp.contains(&plan.test) {
             return;
         }
-        if let Some(plan) = self.host.flow(test) {
-            self.over_udp.push(test);
-            self.counts.granted += 1;
-            // Gone only when everything ends.
-            let _ = self.ends.news.send(News::Begins(Box::new(plan)));
-        }
+        self.over_udp.push(plan.test);
+        self.counts.granted += 1;
+        // Gone only when everything ends.
+        let _ = self.ends.news.send(News::Begins(Box::new(plan)));
     }
 
     /// Lets those connect to whom a test was granted, and nobody else.
@@ -443,12 +443,11 @@ impl Streams {
         while let Some((test, client, bytes)) = self.host.poll_ended() {
             if let Some(place) = self.over_udp.iter().position(|t| *t == test) {
                 self.over_udp.swap_remove(place);
-                // Gone only when everything ends. What it moved was counted as it did.
+                // Gone only when everything ends.
                 let _ = self.ends.news.send(News::Ends(test));
                 if let Some(waker) = &self.echo {
                     waker.wake();
                 }
-                continue;
             }
             ended = true;
             let bulk = &mut self.bulk;
@@ -461,7 +460,10 @@ impl Streams {
             });
             self.admitted.retain(|(t, _)| *t != test);
             self.announced.retain(|(t, _)| *t != test);
-            if let Some(allowance) = self.clients.get(usize::from(client)) {
+            // None are told of a test over UDP: what it moved was counted as it did.
+            if bytes > 0
+                && let Some(allowance) = self.clients.get(usize::from(client))
+            {
                 allowance.spend(clock::now(), bytes);
             }
         }

@@ -11,7 +11,7 @@ use bufferbane_core::wire::load::{EndReason, Offer};
 use bufferbane_linux_io::clock;
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, key};
+use common::{Prober, connects, key};
 
 const LONG: Duration = Duration::from_secs(10);
 const SIZE: u16 = 1200;
@@ -33,21 +33,28 @@ fn reflector(daily_bytes: Option<u64>) -> Running {
     Running::start(&config).unwrap()
 }
 
-/// A client whose test is granted.
-fn granted(r: &Running, up_bps: u64, down_bps: u64, time_ms: u32) -> (Prober, Grant) {
-    let wish = Wish {
+fn wish(time_ms: u32, offer: Offer) -> Wish {
+    Wish {
         streams_up: 0,
         streams_down: 0,
         time_ms,
         dscp: [0; 8],
         congestion: [0; 16],
         prefix: None,
-        offer: Some(Offer {
+        offer: Some(offer),
+    }
+}
+
+/// A client whose test is granted.
+fn granted(r: &Running, up_bps: u64, down_bps: u64, time_ms: u32) -> (Prober, Grant) {
+    let wish = wish(
+        time_ms,
+        Offer {
             up_bps,
             down_bps,
             size: SIZE,
-        }),
-    };
+        },
+    );
     let mut prober = Prober::new(key(1), r.listen()[0]);
     prober.guest = Some(Guest::new(wish, 9, clock::now()));
     until(&mut prober, |s| s == GuestState::Granted);
@@ -162,4 +169,43 @@ fn the_bytes_of_a_day_end_a_test_that_was_granted() {
         s == GuestState::Ended(EndReason::DailyBytes)
     });
     assert_eq!(prober.guest.as_ref().unwrap().received(), bytes);
+}
+
+#[test]
+fn what_comes_again_takes_nothing_off_a_clients_day() {
+    let r = reflector(Some(100 * u64::from(SIZE)));
+    let (mut prober, grant) = granted(&r, 900_000, 0, 1000);
+    load(&mut prober, true);
+    prober.run(Duration::from_millis(100));
+    let keys = LoadKeys::of(&grant.secret);
+    let numbers = (0..50).chain([7; 60]);
+    for number in numbers {
+        let mut datagram = [0; SIZE as usize];
+        write(&keys.up, grant.handle, number, &mut datagram).unwrap();
+        prober.send(&datagram);
+    }
+    let end = Instant::now() + LONG;
+    while prober.guest.as_ref().unwrap().counted().again < 60 {
+        assert!(Instant::now() < end, "{:?}", prober.guest);
+        prober.run(Duration::from_millis(20));
+    }
+    let guest = prober.guest.as_ref().unwrap();
+    assert_eq!(guest.state(), GuestState::Granted);
+    assert_eq!(guest.received(), 50 * u64::from(SIZE));
+}
+
+#[test]
+fn nobody_is_let_in_for_a_test_over_udp_whatever_is_ordered_later() {
+    let r = reflector(None);
+    let (mut prober, _) = granted(&r, 1_000_000, 0, 30_000);
+    // The same test by another guest, that says nothing of datagrams.
+    let offer = Offer {
+        up_bps: 0,
+        down_bps: 0,
+        size: 0,
+    };
+    let guest = Guest::new(wish(30_000, offer), 9, clock::now());
+    prober.guest = Some(guest);
+    until(&mut prober, |s| s == GuestState::Granted);
+    assert!(!connects([127, 0, 0, 1], r.listen()[0]));
 }

@@ -13,8 +13,7 @@ use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, key, load};
-use socket2::{Domain, Socket, Type};
+use common::{Prober, connects, key, load};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -278,19 +277,6 @@ fn tests_and_their_streams_end_at_their_numbers() {
     asking(&r, 1, guest(1, 0), |s| {
         s == GuestState::Refused(EndReason::Off)
     });
-}
-
-/// Whether `from` is let in at `to`; whoever is not hears nothing.
-fn connects(from: [u8; 4], to: SocketAddr) -> bool {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    match socket.connect_timeout(&to.into(), Duration::from_millis(300)) {
-        Ok(()) => true,
-        Err(e) => {
-            assert_eq!(e.kind(), std::io::ErrorKind::TimedOut, "{e}");
-            false
-        }
-    }
 }
 
 #[test]

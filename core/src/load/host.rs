@@ -99,6 +99,8 @@ struct Test {
     name: u64,
     secret: Secret,
     order: Order,
+    /// Number of the latest order.
+    number: u32,
     granted: Monotonic,
     heard: Monotonic,
     /// When the first stream came.
@@ -173,15 +175,14 @@ impl Host {
             (OP_POLL | OP_LOAD | OP_STOP, None) => report.state = TestState::Unknown as u8,
             (OP_OPEN | OP_POLL | OP_LOAD | OP_STOP, Some(index)) => {
                 let test = &mut self.tests[index];
-                test.heard = now;
                 if let Some(figures) = &asker.figures {
                     test.count(now, figures);
                 }
-                if order.op == OP_LOAD && test.order.offer().is_some() {
-                    test.begun.get_or_insert(now);
-                }
-                if order.op == OP_STOP {
-                    test.end(now, EndReason::None);
+                let number = order.number.get();
+                // One that was overtaken says neither what its client wants now nor that it is there.
+                if number > test.number {
+                    test.number = number;
+                    test.obey(now, order.op);
                 }
                 report.first_bin = order.first_bin;
                 test.fill(now, asker.port, &mut report);
@@ -244,6 +245,7 @@ impl Host {
             name: order.test.get(),
             secret: Secret::new(secret),
             order: *order,
+            number: order.number.get(),
             granted: now,
             heard: now,
             begun: None,
@@ -433,6 +435,17 @@ impl Host {
 impl Test {
     fn time_ns(&self) -> u64 {
         time_ns(&self.order)
+    }
+
+    /// The latest order came.
+    fn obey(&mut self, now: Monotonic, op: u8) {
+        self.heard = now;
+        if op == OP_LOAD && self.order.offer().is_some() {
+            self.begun.get_or_insert(now);
+        }
+        if op == OP_STOP {
+            self.end(now, EndReason::None);
+        }
     }
 
     /// What was counted and sent elsewhere so far, of a test over UDP.

@@ -12,7 +12,7 @@ use super::{MAX_STREAMS, write_token};
 use crate::drop_reason::DropReason;
 use crate::stamp::Subnet;
 use crate::time::Monotonic;
-use crate::wire::load::EndReason;
+use crate::wire::load::{EndReason, OP_STOP};
 
 const MS: u64 = 1_000_000;
 const LIMITS: HostLimits = HostLimits {
@@ -210,6 +210,25 @@ fn a_client_that_vanishes_frees_everything() {
     let mut other = Guest::new(wish(1, 0), 6, until);
     ask(&mut other, &mut host, &asker(1), until);
     assert_eq!(other.state(), GuestState::Granted);
+}
+
+#[test]
+fn an_order_that_was_overtaken_neither_ends_a_test_nor_keeps_it() {
+    let mut host = Host::new(LIMITS);
+    let mut guest = Guest::new(wish(1, 0), 5, at(0));
+    ask(&mut guest, &mut host, &asker(0), at(0));
+    let mut overtaken = guest.poll_order(at(300)).unwrap();
+    ask(&mut guest, &mut host, &asker(0), at(600));
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let silent_ms = 600 + SILENCE_NS / MS;
+    for op in [OP_STOP, overtaken.op] {
+        overtaken.op = op;
+        let report = host.handle_order(at(silent_ms - 1), &asker(0), &overtaken, &mut rng);
+        assert_eq!(report.unwrap().number, overtaken.number);
+        assert_eq!(host.running_tests(), 1);
+    }
+    host.handle_timeout(at(silent_ms));
+    assert_eq!(host.running_tests(), 0);
 }
 
 #[test]

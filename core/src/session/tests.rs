@@ -1,3 +1,5 @@
+mod orders;
+
 use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
@@ -510,71 +512,5 @@ proptest! {
         prop_assert!(client.open_report(Monotonic::ZERO, &mut bytes.clone()).is_err());
         prop_assert!(client.handle_reply(Monotonic::ZERO, &m, &mut bytes).is_err());
         prop_assert!(out.iter().all(|b| *b == 0));
-    }
-}
-
-#[test]
-fn orders_and_reports_open_once_and_only_in_their_session() {
-    use crate::load::guest::{Guest, Wish};
-    use crate::load::host::{Asker, Host, HostLimits};
-    use crate::wire::load::ORDER_LEN;
-
-    let mut w = World::new(|_| (false, false));
-    let wish = Wish {
-        streams_up: 1,
-        streams_down: 1,
-        time_ms: 1000,
-        dscp: [0; 8],
-        congestion: [0; 16],
-        prefix: None,
-        offer: None,
-    };
-    let mut guest = Guest::new(wish, 7, Monotonic::ZERO);
-    let order = guest.poll_order(Monotonic::ZERO).unwrap();
-    assert!(
-        w.client.write_order(&order).is_none(),
-        "there is no session yet"
-    );
-    w.run_until(500);
-    let now = Monotonic::from_nanos(500 * MS);
-    let sealed = w.client.write_order(&order).unwrap();
-    let m = meta(1, [192, 0, 2, 7], 1000);
-    let (from, opened) = w
-        .reflector
-        .open_order(now, &m, &mut sealed.clone())
-        .unwrap();
-    assert_eq!((from.client, opened.test.get()), (0, 7));
-    // Such a session is not kept for long once its client is silent.
-    let after = |ms: u64| w.reflector.sessions(now.saturating_add(ms * MS)).count();
-    assert_eq!((after(9_000), after(10_000)), (1, 0));
-    let again = w.reflector.open_order(now, &m, &mut sealed.clone());
-    assert_eq!(again.unwrap_err(), DropReason::Replay);
-    for at in 0..ORDER_LEN {
-        let mut bad = sealed;
-        bad[at] ^= 0x10;
-        assert!(w.reflector.open_order(now, &m, &mut bad).is_err());
-    }
-    let mut host = Host::new(HostLimits {
-        concurrent: 1,
-        streams: 8,
-    });
-    let asker = Asker {
-        client: from.client,
-        bytes_left: None,
-        congestion_known: true,
-        port: 9,
-        max_rate_bps: None,
-        proven: true,
-        figures: None,
-    };
-    let report = host.handle_order(now, &asker, &opened, &mut w.rng).unwrap();
-    let sealed = w.reflector.write_report(from, &report).unwrap();
-    let opened = w.client.open_report(now, &mut sealed.clone()).unwrap();
-    guest.handle_report(now, &opened).unwrap();
-    assert_eq!(guest.grant().unwrap().port, 9);
-    for at in 0..ORDER_LEN {
-        let mut bad = sealed;
-        bad[at] ^= 0x10;
-        assert!(w.client.open_report(now, &mut bad).is_err(), "byte {at}");
     }
 }

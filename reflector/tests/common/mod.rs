@@ -21,6 +21,7 @@ use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use socket2::{Domain, Socket, Type};
 
 pub const MS: u64 = 1_000_000;
 
@@ -214,6 +215,19 @@ impl Prober {
                     self.events.push(e);
                 }
             }
+        }
+    }
+}
+
+/// Whether `from` is let in at `to`; whoever is not hears nothing.
+pub fn connects(from: [u8; 4], to: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    match socket.connect_timeout(&to.into(), Duration::from_millis(300)) {
+        Ok(()) => true,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::TimedOut, "{e}");
+            false
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::wire::load::{OP_LOAD, OP_STOP, Offer, Order, REPORT_BINS, Report};
 
 /// A client that has been silent for this long is sent nothing, ns.
 pub const SILENCE_NS: u64 = 1_000_000_000;
+/// Whether a client that was silent is heard again is looked at this often, ns, and with each order.
+const LOOK_NS: u64 = 100_000_000;
 
 /// A test over UDP that was granted.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ struct Flow<W> {
     keys: LoadKeys,
     tally: Tally,
     pace: Option<Pace>,
+    /// Nothing is due before: its client was not heard.
+    look_at: Monotonic,
     /// The latest order, and whether it asks for datagrams.
     from: Option<(OrderFrom, W)>,
     asked: bool,
@@ -149,6 +153,7 @@ impl<W: Copy> Flows<W> {
             plan,
             tally: Tally::new(),
             pace: None,
+            look_at: Monotonic::ZERO,
             from: None,
             asked: false,
             order: 0,
@@ -182,6 +187,7 @@ impl<W: Copy> Flows<W> {
         if number > flow.order && !flow.ended {
             flow.order = number;
             flow.from = Some((from, way));
+            flow.look_at = now;
             // Nothing goes to where the client has not proven to be.
             flow.asked = order.op == OP_LOAD && from.proven;
             match order.op {
@@ -220,21 +226,29 @@ impl<W: Copy> Flows<W> {
         of_client.for_each(|f| f.used_up = true);
     }
 
-    /// The next datagram that is due, of clients that `hears` says are still there: nobody is sent
-    /// what they do not ask for any more. To be asked until there is none; each one that could be
+    /// The next datagram that is due, of clients that `hears` says are still where the driver's note of
+    /// their order says: nobody is sent what they do not ask for any more. To be asked until there is none; each one that could be
     /// queued is to be told of by [`Flows::handle_sent`].
     pub fn poll_departure(
         &mut self,
         now: Monotonic,
-        mut hears: impl FnMut(OrderFrom) -> bool,
+        mut hears: impl FnMut(OrderFrom, W) -> bool,
     ) -> Option<Departure<'_, W>> {
         let due = self.flows.iter_mut().position(|f| {
-            let Some((from, _)) = f.from.filter(|_| f.is_sending(now)) else {
+            let Some((from, way)) = f.from.filter(|_| f.is_sending(now)) else {
                 return false;
             };
             let Offer { down_bps, size, .. } = f.plan.offer;
             let pace = f.pace.get_or_insert_with(|| Pace::new(down_bps, size, now));
-            pace.poll_timeout() <= now && hears(from) && pace.poll(now)
+            if now < f.look_at.max(pace.poll_timeout()) {
+                return false;
+            }
+            let is_heard = hears(from, way);
+            if !is_heard {
+                // What is due stays so meanwhile: the driver is not to come by without a pause.
+                f.look_at = now.saturating_add(LOOK_NS);
+            }
+            is_heard && pace.poll(now)
         })?;
         let flow = &self.flows[due];
         let (_, way) = flow.from?;
@@ -267,7 +281,10 @@ impl<W: Copy> Flows<W> {
     #[must_use]
     pub fn poll_timeout(&self, now: Monotonic) -> Option<Monotonic> {
         let sending = self.flows.iter().filter(|f| f.is_sending(now));
-        let due = sending.map(|f| f.pace.map_or(now, |p| p.poll_timeout().max(now)));
+        let due = sending.map(|f| {
+            let paced = f.pace.map_or(now, |p| p.poll_timeout());
+            paced.max(f.look_at).max(now)
+        });
         due.min()
     }
 }

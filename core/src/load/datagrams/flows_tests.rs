@@ -106,7 +106,7 @@ impl Place {
     /// Numbers of what leaves at this time.
     fn sent(&mut self, ms: u64, hears: bool) -> Vec<u64> {
         let mut numbers = Vec::new();
-        while let Some(d) = self.flows.poll_departure(at(ms), |_| hears) {
+        while let Some(d) = self.flows.poll_departure(at(ms), |_, _| hears) {
             let (test, number) = (d.test, d.number);
             self.flows.handle_sent(test);
             numbers.push(number);
@@ -123,7 +123,10 @@ fn what_a_client_orders_it_is_sent_while_it_asks() {
     p.guest.load(at(400), true);
     p.ask(400);
     let test = p.test();
-    let departure = p.flows.poll_departure(at(400), |_| true).unwrap();
+    let departure = p
+        .flows
+        .poll_departure(at(400), |_, way| way == 'a')
+        .unwrap();
     assert_eq!(
         (departure.dscp, departure.size, departure.way),
         (46, 1200, 'a')
@@ -170,6 +173,22 @@ fn nothing_goes_to_whom_nobody_hears_or_who_has_not_proven_to_be_there() {
     // The time that was asked for is over, however long it is asked on.
     assert!(!p.sent(999, true).is_empty());
     assert!(p.sent(1001, true).is_empty());
+}
+
+#[test]
+fn whether_a_silent_client_is_heard_again_is_not_looked_at_all_the_time() {
+    let mut p = Place::new(OFFER);
+    p.order(1, 10, OP_LOAD, FROM);
+    assert_eq!(p.sent(1, true).len(), 10);
+    assert!(p.sent(2, false).is_empty());
+    assert_eq!(p.flows.poll_timeout(at(2)), Some(at(102)));
+    assert!(p.sent(101, true).is_empty());
+    assert!(!p.sent(102, true).is_empty());
+    assert!(p.sent(150, false).is_empty());
+    // It orders: that is looked at at once.
+    p.order(160, 11, OP_LOAD, FROM);
+    assert_eq!(p.flows.poll_timeout(at(160)), Some(at(160)));
+    assert!(!p.sent(160, true).is_empty());
 }
 
 #[test]

@@ -35,7 +35,6 @@ where
         let (index, probe): (usize, Probe) = self.open_in_session(now, meta.from, request)?;
         let now_ns = now.as_nanos();
         let session = &mut self.sessions[index];
-        session.moved |= session.address() != meta.from;
         session.set_address(meta.from);
         let slot = self
             .stream_for(now_ns, index, probe.stream.get())

@@ -1,5 +1,6 @@
 //! Orders and reports of throughput tests, sealed as the session's other datagrams.
 
+use core::net::SocketAddr;
 use core::ops::DerefMut;
 
 use zerocopy::IntoBytes;
@@ -106,12 +107,21 @@ where
         open_datagram(key, datagram)
     }
 
-    /// Whether the session that an order came in has been heard within `ns`, and is still where it was
-    /// proven to be.
+    /// Whether the session that an order came in has been heard from `peer` within `within_ns`, and
+    /// nothing of it from elsewhere since its client answered a challenge there.
     #[must_use]
-    pub fn hears(&self, order: OrderFrom, now: Monotonic, within_ns: u64) -> bool {
+    pub fn hears(
+        &self,
+        order: OrderFrom,
+        peer: SocketAddr,
+        now: Monotonic,
+        within_ns: u64,
+    ) -> bool {
         let session = self.find_session(order.session).map(|i| &self.sessions[i]);
-        session.is_some_and(|s| !s.moved && now.as_nanos().saturating_sub(s.used_ns) < within_ns)
+        session.is_some_and(|s| {
+            let is_there = !s.moved && s.address() == peer;
+            is_there && now.as_nanos().saturating_sub(s.used_ns) < within_ns
+        })
     }
 
     /// Writes and seals the report on an order; `None` where its session has ended meanwhile.

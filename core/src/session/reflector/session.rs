@@ -41,7 +41,8 @@ pub struct Session {
     pub(super) packets: u64,
     /// Whether something that may be its client's was dropped unopened since the client was heard.
     pub(super) passed_over: bool,
-    /// Whether a probe has been echoed to another address than the one that answered the challenge.
+    /// Whether anything of its client has come from another address than the one that answered the
+    /// challenge.
     pub(super) moved: bool,
     pub(super) streams: [u16; STREAMS_PER_SESSION],
 }
@@ -155,6 +156,7 @@ where
         // Only a client that has moved can have been passed over: whoever makes up sources while it
         // stays where it was takes the direction of no loss.
         let passed_over = core::mem::take(&mut session.passed_over) && session.address() != from;
+        session.moved |= session.address() != from;
         let within = session.budget.take(now_ns);
         if within {
             session.used_ns = now_ns;

@@ -224,15 +224,20 @@ mod tests {
     const S: u64 = 1_000_000_000;
     const WALL_NS: i64 = 1_790_000_000 * 1_000_000_000;
 
-    fn writer(path: &Path, boot: &str) -> Writer {
+    fn writer(path: &Path, boot: u32) -> Writer {
         let options = WriterOptions {
             min_free_bytes: 0,
             ..WriterOptions::default()
         };
         let mut w = Writer::open(path, options).unwrap();
-        let offset = if boot == "a" { 0 } else { 3_000_000 * S as i64 };
-        w.begin_boot(boot, Monotonic::ZERO, WALL_NS + offset, Trust::Disciplined)
-            .unwrap();
+        let wall_ns = WALL_NS + i64::from(boot) * 3_000_000 * S as i64;
+        w.begin_boot(
+            &boot.to_string(),
+            Monotonic::ZERO,
+            wall_ns,
+            Trust::Disciplined,
+        )
+        .unwrap();
         w
     }
 
@@ -353,7 +358,7 @@ mod tests {
         fn hours_say_what_their_minutes_say(steps in proptest::collection::vec(step(), 1..12)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("s.redb");
-            let (mut boot, mut at) = ("a", 1);
+            let (mut boot, mut at) = (0, 1);
             let mut w = writer(&path, boot);
             for step in steps {
                 match step {
@@ -377,7 +382,7 @@ mod tests {
                     }
                     Step::Reboot => {
                         w.close().unwrap();
-                        (boot, at) = ("b", 1);
+                        (boot, at) = (boot + 1, 1);
                         w = writer(&path, boot);
                     }
                     Step::Forget(minutes) => {
@@ -401,7 +406,7 @@ mod tests {
     fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.redb");
-        let mut w = writer(&path, "a");
+        let mut w = writer(&path, 0);
         for n in 0..24 * 60 {
             add(&mut w, n, n % 100 < 3);
             w.commit().unwrap();
@@ -426,7 +431,7 @@ mod tests {
         assert_eq!(hours, minutes);
         // What is recorded then is summed up, the hour that it begins in from all its minutes, and the one
         // before.
-        let mut w = writer(&path, "a");
+        let mut w = writer(&path, 0);
         (24 * 60 - 10..26 * 60).for_each(|n| add(&mut w, n, false));
         w.close().unwrap();
         let (hours, minutes) = everywhere(&path);
@@ -438,7 +443,7 @@ mod tests {
     fn a_damaged_minute_ends_no_recording() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.redb");
-        let mut w = writer(&path, "a");
+        let mut w = writer(&path, 0);
         (0..200).for_each(|n| add(&mut w, n, false));
         w.close().unwrap();
         let db = Database::open(&path).unwrap();
@@ -449,7 +454,7 @@ mod tests {
             .unwrap();
         tx.commit().unwrap();
         drop(db);
-        let mut w = writer(&path, "a");
+        let mut w = writer(&path, 0);
         add(&mut w, 8, false);
         (200..300).for_each(|n| add(&mut w, n, false));
         w.close().unwrap();

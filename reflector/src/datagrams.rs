@@ -66,7 +66,7 @@ impl Datagrams {
     pub(crate) fn hear(&mut self, news: News) {
         match news {
             News::Begins(plan) => self.flows.begin(*plan),
-            News::Ends(test) => self.flows.end(test),
+            News::Ends(test) => self.flows.end(clock::now(), test),
         }
     }
 
@@ -98,6 +98,11 @@ impl Datagrams {
             self.counts.received += 1;
             self.spend(client, now, len);
         }
+    }
+
+    /// Forgets what ended long ago.
+    pub(crate) fn handle_timeout(&mut self, now: Monotonic) {
+        self.flows.handle_timeout(now);
     }
 
     /// When [`Datagrams::send_some`] is next needed.

@@ -187,6 +187,7 @@ impl Echo {
             let now = clock::now();
             if now >= next_round {
                 self.look_at_the_clock();
+                self.answering.datagrams.handle_timeout(now);
                 self.alive.store(now.as_nanos(), Ordering::Relaxed);
                 next_round = now.saturating_add(ROUND_NS);
             }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::load::datagrams::{LoadKeys, open_datagram, write};
@@ -15,10 +15,20 @@ use common::{Prober, connects, key};
 
 const LONG: Duration = Duration::from_secs(10);
 const SIZE: u16 = 1200;
+/// No datagrams.
+const OFF: Offer = Offer {
+    up_bps: 0,
+    down_bps: 0,
+    size: 0,
+};
 
 fn reflector(daily_bytes: Option<u64>) -> Running {
+    reflector_at("127.0.0.1:0".parse().unwrap(), daily_bytes)
+}
+
+fn reflector_at(at: SocketAddr, daily_bytes: Option<u64>) -> Running {
     let config = Config {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen: vec![at],
         listen_is_default: false,
         control_socket: None,
         clients: vec![Client {
@@ -199,13 +209,32 @@ fn nobody_is_let_in_for_a_test_over_udp_whatever_is_ordered_later() {
     let r = reflector(None);
     let (mut prober, _) = granted(&r, 1_000_000, 0, 30_000);
     // The same test by another guest, that says nothing of datagrams.
-    let offer = Offer {
-        up_bps: 0,
-        down_bps: 0,
-        size: 0,
-    };
-    let guest = Guest::new(wish(30_000, offer), 9, clock::now());
+    let guest = Guest::new(wish(30_000, OFF), 9, clock::now());
     prober.guest = Some(guest);
     until(&mut prober, |s| s == GuestState::Granted);
     assert!(!connects([127, 0, 0, 1], r.listen()[0]));
+}
+
+#[test]
+fn a_reflector_whose_tcp_port_is_taken_tests_over_udp_all_the_same() {
+    // Both: nobody else has the other one.
+    let (taken, at) = loop {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = taken.local_addr().unwrap();
+        if UdpSocket::bind(at).is_ok() {
+            break (taken, at);
+        }
+    };
+    let r = reflector_at(at, None);
+    let (mut prober, _) = granted(&r, 1_000_000, 0, 30_000);
+    prober.guest.as_mut().unwrap().stop(clock::now());
+    until(&mut prober, |s| s == GuestState::Ended(EndReason::None));
+    let streams = Wish {
+        streams_up: 1,
+        offer: None,
+        ..wish(1000, OFF)
+    };
+    prober.guest = Some(Guest::new(streams, 10, clock::now()));
+    until(&mut prober, |s| s == GuestState::Refused(EndReason::Off));
+    drop(taken);
 }

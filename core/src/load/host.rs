@@ -25,8 +25,11 @@ pub const SILENCE_NS: u64 = 5_000_000_000;
 const SLACK_NS: u64 = 30_000_000_000;
 /// Streams are ended this long after the time that was asked for, ns: what is queued trickles in.
 const LINGER_NS: u64 = 3_000_000_000;
-/// What has ended is remembered for this long, ns.
-const REMEMBER_NS: u64 = 30_000_000_000;
+/// The same of a test over UDP, ns. Its client waits until latency is back, ten seconds at most, and five for
+/// its last figures: what a full buffer holds until then has come late, and is not lost. It ends the test itself.
+const LINGER_UDP_NS: u64 = 20_000_000_000;
+/// A test that has ended is remembered for this long, ns.
+pub const REMEMBER_NS: u64 = 30_000_000_000;
 /// Longest time a client is told to wait before it asks again, ms.
 const LONGEST_WAIT_MS: u32 = 60_000;
 
@@ -456,11 +459,18 @@ impl Test {
         }
     }
 
+    fn linger_ns(&self) -> u64 {
+        match self.order.offer() {
+            Some(_) => LINGER_UDP_NS,
+            None => LINGER_NS,
+        }
+    }
+
     /// When it ends at the latest.
     fn last_end(&self) -> Monotonic {
         let waiting = self.granted.saturating_add(self.time_ns() + SLACK_NS);
         match self.begun {
-            Some(begun) => waiting.min(begun.saturating_add(self.time_ns() + LINGER_NS)),
+            Some(begun) => waiting.min(begun.saturating_add(self.time_ns() + self.linger_ns())),
             None => waiting,
         }
     }

@@ -10,7 +10,7 @@ use super::pace::Pace;
 use super::tally::Tally;
 use crate::load::MAX_LOAD_NS;
 use crate::load::bins::MAX_BINS;
-use crate::load::host::{MAX_TESTS, TestHandle};
+use crate::load::host::{MAX_TESTS, REMEMBER_NS, TestHandle};
 use crate::seal::Secret;
 use crate::session::reflector::OrderFrom;
 use crate::time::Monotonic;
@@ -117,6 +117,8 @@ struct Flow<W> {
     failed: u32,
     used_up: bool,
     ended: bool,
+    /// When [`Flows::end`] was told of the end.
+    over: Option<Monotonic>,
 }
 
 /// All tests over UDP that run, or have ended and may still be asked about. `W` is the driver's note
@@ -162,13 +164,21 @@ impl<W: Copy> Flows<W> {
             failed: 0,
             used_up: false,
             ended: false,
+            over: None,
         });
     }
 
-    /// A test has ended: nothing of it is sent or counted any more.
-    pub fn end(&mut self, test: TestHandle) {
+    /// A test has ended: nothing of it is sent or counted any more. It may be asked about as long as
+    /// whoever said which tests there are remembers it, [`REMEMBER_NS`] from its end on.
+    pub fn end(&mut self, now: Monotonic, test: TestHandle) {
         let of_test = self.flows.iter_mut().filter(|f| f.plan.test == test);
-        of_test.for_each(|f| f.ended = true);
+        of_test.for_each(|f| (f.ended, f.over) = (true, Some(now)));
+    }
+
+    /// Forgets tests that ended long ago, and their keys; to be called now and then.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        let is_recent = |over| now.saturating_since(over) < REMEMBER_NS;
+        self.flows.retain(|f| f.over.is_none_or(is_recent));
     }
 
     /// An order passes by. Gives what has been counted of its test, if that is one over UDP.

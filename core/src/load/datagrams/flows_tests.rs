@@ -203,13 +203,63 @@ fn a_test_that_ended_or_has_no_bytes_left_sends_and_counts_nothing() {
         assert!(p.flows.key_of(test).is_some() && !p.sent(1, true).is_empty());
         match how {
             0 => p.order(2, 11, OP_STOP, FROM),
-            1 => p.flows.end(test),
+            1 => p.flows.end(at(2), test),
             _ => p.flows.use_up(FROM.client),
         }
         assert!(p.sent(10, true).is_empty() && p.flows.key_of(test).is_none());
         assert_eq!(p.flows.poll_timeout(at(10)), None);
     }
     assert!(Flows::<char>::new().key_of(TestHandle(1)).is_none());
+}
+
+#[test]
+fn a_test_is_forgotten_once_nobody_may_ask_about_it_any_more() {
+    let mut p = Place::new(OFFER);
+    let mut order = Guest::new(wish(OFFER), 5, at(0)).poll_order(at(0)).unwrap();
+    order.op = OP_STOP;
+    let mut is_known = |p: &mut Place, ms| {
+        p.flows.handle_timeout(at(ms));
+        order.number.set(order.number.get() + 1);
+        let figures = p.flows.handle_order(at(ms), FROM, 'a', &order);
+        figures.is_some()
+    };
+    // The other part has not told of its end.
+    assert!(is_known(&mut p, 1) && is_known(&mut p, 60_000));
+    let test = p.test();
+    p.flows.end(at(60_000), test);
+    let last_ms = 60_000 + REMEMBER_NS / 1_000_000;
+    assert!(is_known(&mut p, last_ms - 1) && !is_known(&mut p, last_ms));
+}
+
+/// A buffer before the line that holds five seconds.
+#[test]
+fn what_comes_long_after_the_load_is_counted_until_the_client_stops() {
+    let up = Offer {
+        up_bps: 1_000_000,
+        down_bps: 0,
+        ..OFFER
+    };
+    let mut p = Place::new(up);
+    let test = p.test();
+    p.guest.load(at(0), true);
+    p.ask(0);
+    p.guest.load(at(1000), false);
+    let look = |p: &mut Place, ms| {
+        p.ask(ms);
+        p.host.handle_timeout(at(ms));
+        while let Some((ended, ..)) = p.host.poll_ended() {
+            p.flows.end(at(ms), ended);
+        }
+    };
+    for ms in (1000..=6000).step_by(250) {
+        look(&mut p, ms);
+    }
+    assert!(p.flows.handle_datagram(test, at(6000), 0, 1200));
+    p.guest.stop(at(6001));
+    look(&mut p, 6001);
+    assert_eq!(p.guest.state(), GuestState::Ended(EndReason::None));
+    assert_eq!(p.guest.counted().datagrams, 1);
+    assert!(!p.flows.handle_datagram(test, at(6002), 1, 1200));
 }
 
 #[test]

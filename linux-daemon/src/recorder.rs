@@ -144,8 +144,8 @@ pub(crate) struct Recorder {
     walks: Walks,
     held: Connections,
     sizes: Sizes,
-    /// Sizes that vanish, as detectors tell and by interface, while they do.
-    told_holes: HashMap<String, (EventId, Event)>,
+    /// Sizes that vanish, as detectors tell, while they do.
+    told_holes: HashMap<EventId, Event>,
     /// The latest change of the way, by interface and target.
     routes: HashMap<(String, String), (EventId, Event)>,
     open_events: HashMap<String, (EventId, Event)>,

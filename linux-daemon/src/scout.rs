@@ -285,7 +285,7 @@ fn search(way: &Way, family: Family) -> io::Result<Outcome> {
                     Word::Report(Report::Unreachable(Refusal::Port), _) if heard.from == far => {
                         hops.reached();
                     }
-                    Word::Report(..) | Word::TooBig(..) | Word::Message(_) => {}
+                    Word::Report(..) | Word::TooBig(..) | Word::Message(..) => {}
                 })?;
             }
             Step::End(outcome) => return Ok(outcome),

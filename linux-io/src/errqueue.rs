@@ -11,9 +11,14 @@ const BATCH: usize = 32;
 /// How much of a quoted payload is kept, bytes.
 const QUOTED: usize = 192;
 
+const NOWHERE: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
+
 #[repr(C, align(8))]
 struct Place {
-    vector: libc::iovec,
+    vectors: [libc::iovec; 2],
     name: [u8; NAME_LEN],
     control: [u8; RECEIVE_SPACE],
     payload: [u8; QUOTED],
@@ -32,16 +37,15 @@ pub(crate) struct Entry<'a> {
     /// Where the datagram went to; of one that was received, where it came from.
     pub(crate) to: Option<std::net::SocketAddr>,
     pub(crate) quoted: &'a [u8],
+    /// How long all of it is, bytes, as far as there was room.
+    pub(crate) whole_len: usize,
 }
 
 impl ErrorQueue {
     pub(crate) fn new() -> Self {
         let places = (0..BATCH)
             .map(|_| Place {
-                vector: libc::iovec {
-                    iov_base: std::ptr::null_mut(),
-                    iov_len: 0,
-                },
+                vectors: [NOWHERE; 2],
                 name: [0; NAME_LEN],
                 control: [0; RECEIVE_SPACE],
                 payload: [0; QUOTED],
@@ -56,30 +60,33 @@ impl ErrorQueue {
 
     /// Takes up to a batch of entries off the queue of `fd` without waiting; returns how many.
     pub(crate) fn read(&mut self, fd: RawFd) -> usize {
-        self.take(fd, libc::MSG_ERRQUEUE)
+        self.take(fd, libc::MSG_ERRQUEUE, &mut [])
     }
 
-    /// The same of the datagrams that `fd` received, each cut to what is kept of a quotation.
-    pub(crate) fn read_received(&mut self, fd: RawFd) -> usize {
-        self.take(fd, 0)
+    /// The same of the datagrams that `fd` received, each cut to what is kept of a quotation. `rest` is where what
+    /// is cut off goes, of one after the other, because a ping socket tells the length only of what there is room for.
+    pub(crate) fn read_received(&mut self, fd: RawFd, rest: &mut [u8]) -> usize {
+        self.take(fd, 0, rest)
     }
 
-    fn take(&mut self, fd: RawFd, queue: libc::c_int) -> usize {
+    fn take(&mut self, fd: RawFd, queue: libc::c_int, rest: &mut [u8]) -> usize {
         for (place, header) in self.places.iter_mut().zip(self.headers.iter_mut()) {
-            place.vector.iov_base = place.payload.as_mut_ptr().cast();
-            place.vector.iov_len = QUOTED;
+            let [first, second] = &mut place.vectors;
+            (first.iov_base, first.iov_len) = (place.payload.as_mut_ptr().cast(), QUOTED);
+            (second.iov_base, second.iov_len) = (rest.as_mut_ptr().cast(), rest.len());
             let h = &mut header.msg_hdr;
             h.msg_name = place.name.as_mut_ptr().cast();
             h.msg_namelen = NAME_LEN as libc::socklen_t;
-            h.msg_iov = &raw mut place.vector;
-            h.msg_iovlen = 1;
+            h.msg_iov = place.vectors.as_mut_ptr();
+            h.msg_iovlen = 2;
             h.msg_control = place.control.as_mut_ptr().cast();
             h.msg_controllen = RECEIVE_SPACE as _;
             h.msg_flags = 0;
             header.msg_len = 0;
         }
         // SAFETY: every header was just pointed at memory of the length it says, which lives in
-        // `self` and is not touched until the call returns.
+        // `self` and `rest` and is not touched until the call returns. That all share `rest` only means that
+        // the last one's bytes stay in it.
         let count = unsafe {
             libc::recvmmsg(
                 fd,
@@ -104,11 +111,13 @@ impl ErrorQueue {
         let h = &header.msg_hdr;
         let control = place.control.get(..h.msg_controllen as usize)?;
         let name = place.name.get(..h.msg_namelen as usize)?;
-        let len = (header.msg_len as usize).min(QUOTED);
+        let whole_len = header.msg_len as usize;
+        let len = whole_len.min(QUOTED);
         Some(Entry {
             facts: cmsg::parse(control),
             to: sockaddr::parse(name),
             quoted: &place.payload[..len],
+            whole_len,
         })
     }
 }

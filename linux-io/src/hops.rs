@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use bufferbane_core::mtu::MAX_SIZE;
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::wire::icmp::{Report, Version, is_too_big, strip_ipv4_header};
 
@@ -21,6 +22,8 @@ pub struct HopSocket {
     socket: ProbeSocket,
     to: SocketAddr,
     queue: ErrorQueue,
+    /// Where the rest of what is received goes.
+    rest: Box<[u8]>,
     timeline: Timeline,
 }
 
@@ -44,8 +47,8 @@ pub enum Word<'a> {
     /// It was too big for where it was to go on; how many bytes are not, in the router's words, and the
     /// beginning of it, likewise.
     TooBig(u32, &'a [u8]),
-    /// An ICMP message came, without IP header.
-    Message(&'a [u8]),
+    /// An ICMP message came, without IP header: the beginning of it, and how long all of it is, bytes.
+    Message(&'a [u8], usize),
 }
 
 impl HopSocket {
@@ -67,6 +70,7 @@ impl HopSocket {
             socket,
             to,
             queue: ErrorQueue::new(),
+            rest: vec![0; usize::from(MAX_SIZE)].into(),
             timeline: Timeline::new(Reading::take()),
         })
     }
@@ -134,15 +138,15 @@ impl HopSocket {
         if !answers {
             return Ok(());
         }
-        for i in 0..self.queue.read_received(fd) {
+        for i in 0..self.queue.read_received(fd, &mut self.rest) {
             if let Some(entry) = self.queue.entry(i)
                 && let Some(from) = entry.to
-                && let Some(message) = self.message(&entry)
+                && let Some((message, whole_len)) = self.message(&entry)
             {
                 tell(Heard {
                     at: self.arrival(&entry, now),
                     from: from.ip(),
-                    word: Word::Message(message),
+                    word: Word::Message(message, whole_len),
                 });
             }
         }
@@ -155,12 +159,14 @@ impl HopSocket {
         arrived.flatten().unwrap_or(now)
     }
 
-    /// The ICMP message that was received.
-    fn message<'a>(&self, entry: &Entry<'a>) -> Option<&'a [u8]> {
-        match (self.socket.kind, self.socket.family) {
-            (SocketKind::RawIcmp, Family::V4) => strip_ipv4_header(entry.quoted).ok(),
-            _ => Some(entry.quoted),
-        }
+    /// The ICMP message that was received, and how long all of it is.
+    fn message<'a>(&self, entry: &Entry<'a>) -> Option<(&'a [u8], usize)> {
+        let message = match (self.socket.kind, self.socket.family) {
+            (SocketKind::RawIcmp, Family::V4) => strip_ipv4_header(entry.quoted).ok()?,
+            _ => entry.quoted,
+        };
+        let stripped_len = entry.quoted.len() - message.len();
+        Some((message, entry.whole_len - stripped_len))
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Found {
     pub outcome: Outcome,
     /// Bytes that were sent, IP headers included.
     pub bytes: u64,
+    /// Whether it is about the way there only: the answers are shorter than what was sent.
+    pub is_there_only: bool,
 }
 
 /// Searches with a socket of `builder`'s, to `port` of the target (0 for echoes). Takes some tenths of a second
@@ -85,15 +87,18 @@ pub fn search(
                         Word::Report(report, quoted) => {
                             search.handle_report(heard.at, heard.from, report, quoted)
                         }
-                        Word::Message(message) => {
-                            search.handle_reply(heard.at, heard.from, message)
+                        Word::Message(message, whole_len) => {
+                            search.handle_reply(heard.at, heard.from, message, whole_len)
                         }
                     };
                 })?;
             }
             Step::End(outcome) => {
-                let bytes = search.bytes();
-                return Ok(Some(Found { outcome, bytes }));
+                return Ok(Some(Found {
+                    outcome,
+                    bytes: search.bytes(),
+                    is_there_only: search.is_there_only(),
+                }));
             }
         }
     }

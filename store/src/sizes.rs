@@ -43,7 +43,8 @@ pub struct PathSize {
     pub larger: Larger,
     /// Who says that they are too big, where a router does.
     pub told_by: Option<IpAddr>,
-    /// The direction in which they vanish, where that could be found out.
+    /// The direction in which they vanish, where that could be found out; where they do not, up if only the way there
+    /// could be searched.
     pub direction: Option<Direction>,
 }
 

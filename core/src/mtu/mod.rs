@@ -45,8 +45,8 @@ const ENOUGH: u8 = 8;
 pub struct SearchConfig {
     /// Where to.
     pub target: IpAddr,
-    /// What is sent. Echoes are answered by messages of the same size, so both directions count; what a
-    /// closed UDP port is sent is answered by a small one, so that only the way there does.
+    /// What is sent. Echoes are answered by messages of the same size, so both directions count, but for hosts that cut
+    /// them; what a closed UDP port is sent is answered by a small one, so that only the way there does.
     pub transport: Transport,
     /// Random: tells our messages from everybody else's.
     pub cookie: u64,
@@ -189,6 +189,8 @@ pub struct Search {
     bytes: u64,
     /// The longest that an answer took, ns.
     slowest_ns: Option<u64>,
+    /// Whether an echo was answered by less than was sent.
+    is_cut: bool,
 }
 
 impl Search {
@@ -210,7 +212,14 @@ impl Search {
             sent: 0,
             bytes: 0,
             slowest_ns: None,
+            is_cut: false,
         }
+    }
+
+    /// Whether what was found is about the way there only: what answers does so with less than it was sent.
+    #[must_use]
+    pub const fn is_there_only(&self) -> bool {
+        self.is_cut || matches!(self.config.transport, Transport::Udp)
     }
 
     /// Bytes that were sent so far, IP headers included.
@@ -345,10 +354,14 @@ impl Search {
             return Err(DropReason::Type);
         }
         let which = message::of_quoted(self.config.transport, self.config.cookie, quoted)?;
-        self.passed(now, which)
+        self.passed(now, which).map(drop)
     }
 
-    /// An ICMP message, without an IP header, came from `from` at `now`; of a long one the beginning is enough.
+    /// An ICMP message of `whole_len` bytes, without an IP header, came from `from` at `now`; of a long one the
+    /// beginning is enough.
+    ///
+    /// A reply has to be as long as what it answers (RFC 792, RFC 4443 section 4.2), but some hosts cut it. Then the
+    /// size has passed on the way there, and from then on the search is about that way only.
     ///
     /// # Errors
     /// As [`Search::handle_too_big`].
@@ -357,12 +370,15 @@ impl Search {
         now: Monotonic,
         from: IpAddr,
         message: &[u8],
+        whole_len: usize,
     ) -> Result<(), DropReason> {
         let which = message::of_reply(self.config.transport, self.config.cookie, message)?;
         if from != self.config.target {
             return Err(DropReason::Unmatched);
         }
-        self.passed(now, which)
+        let size = self.passed(now, which)?;
+        self.is_cut |= whole_len < usize::from(size) - self.header_len();
+        Ok(())
     }
 
     const fn apart_ns(&self) -> u64 {
@@ -429,7 +445,8 @@ impl Search {
         Ok(*slot)
     }
 
-    fn passed(&mut self, now: Monotonic, which: Which) -> Result<(), DropReason> {
+    /// The message that is meant was answered; gives its size.
+    fn passed(&mut self, now: Monotonic, which: Which) -> Result<u16, DropReason> {
         let Slot {
             sent,
             size,
@@ -448,7 +465,7 @@ impl Search {
         {
             t.answered += 1;
         }
-        Ok(())
+        Ok(size)
     }
 
     fn fails(&mut self, size: u16, why: Failed) {

@@ -16,6 +16,8 @@ struct Line {
     up: u16,
     /// And back.
     down: u16,
+    /// The largest reply of the host, which cuts larger ones.
+    reply: u16,
     /// Whether the router before the narrow part says so.
     tells: bool,
     /// Share of messages or answers that are lost, per mille.
@@ -28,6 +30,7 @@ struct Line {
 const WELL: Line = Line {
     up: 1500,
     down: 1500,
+    reply: MAX_SIZE,
     tells: false,
     loss: 0,
     outages_s: None,
@@ -35,7 +38,8 @@ const WELL: Line = Line {
 };
 
 enum Answer {
-    Reply(Vec<u8>),
+    /// The beginning, and the length of all of it.
+    Reply(Vec<u8>, usize),
     TooBig(u32, Vec<u8>),
     Port(Vec<u8>),
 }
@@ -97,9 +101,11 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
                     reply[2..4].fill(0);
                     let sum = checksum(&reply);
                     reply[2..4].copy_from_slice(&sum.to_be_bytes());
+                    let back = message.size.min(line.reply);
+                    let whole_len = len - usize::from(message.size - back);
                     // Only the beginning is looked at.
                     reply.truncate(192);
-                    (!lost && message.size <= line.down).then_some(Answer::Reply(reply))
+                    (!lost && back <= line.down).then_some(Answer::Reply(reply, whole_len))
                 };
                 answers.extend(answer.map(|a| (at, a)));
             }
@@ -110,7 +116,9 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
                         let (at, answer) = answers.pop_front().unwrap();
                         now = at;
                         match answer {
-                            Answer::Reply(reply) => s.handle_reply(now, config.target, &reply),
+                            Answer::Reply(reply, len) => {
+                                s.handle_reply(now, config.target, &reply, len)
+                            }
                             Answer::TooBig(mtu, quoted) => s.handle_too_big(router, mtu, &quoted),
                             Answer::Port(quoted) => {
                                 let port = Report::Unreachable(Refusal::Port);
@@ -124,6 +132,9 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
             }
             Step::End(outcome) => {
                 assert_eq!(s.bytes(), bytes);
+                let is_echo = config.transport != Transport::Udp;
+                let is_cut = outcome.passes().is_some_and(|p| p > line.reply);
+                assert_eq!(s.is_there_only(), !is_echo || is_cut);
                 return (outcome, sent, now.as_nanos() - S);
             }
         }
@@ -205,7 +216,7 @@ fn a_router_that_names_no_size_or_a_silly_one_costs_some_more_messages() {
                         reply[2..4].fill(0);
                         let sum = checksum(&reply);
                         reply[2..4].copy_from_slice(&sum.to_be_bytes());
-                        s.handle_reply(now, config.target, &reply).unwrap();
+                        s.handle_reply(now, config.target, &reply, len).unwrap();
                     }
                 }
                 Step::Wait(until) => now = until,
@@ -247,7 +258,7 @@ fn a_size_that_this_host_refuses_is_known_without_a_packet() {
                 room[2..4].fill(0);
                 let sum = checksum(&room[..len]);
                 room[2..4].copy_from_slice(&sum.to_be_bytes());
-                s.handle_reply(now, "203.0.113.9".parse().unwrap(), &room[..len])
+                s.handle_reply(now, "203.0.113.9".parse().unwrap(), &room[..len], len)
                     .unwrap();
             }
             Step::Wait(until) => now = until,
@@ -290,6 +301,21 @@ fn what_is_about_no_message_of_ours_is_not_used() {
         s.handle_too_big(router, 500, &room[..len]),
         Err(DropReason::Unmatched)
     );
+}
+
+/// Some hosts answer large echoes with the beginning of them. So what is too large for the way back is not seen, but
+/// what is for the way there is.
+#[test]
+fn replies_that_are_cut_tell_of_the_way_there_only() {
+    let cut = Line { reply: 92, ..WELL };
+    let down = Line { down: 1400, ..cut };
+    let whole = Outcome::Whole { passes: 1500 };
+    assert_eq!((v4(cut), v4(down)), (whole, whole));
+    let silent = Outcome::Silent {
+        passes: 1400,
+        vanishes: 1401,
+    };
+    assert_eq!(v4(Line { up: 1400, ..cut }), silent);
 }
 
 /// Which direction it is, where both sizes are known.

@@ -102,9 +102,8 @@ impl Recorder {
                 self.commit_soon = true;
                 continue;
             }
-            if let Some(id) =
-                sizes::told_by_search(&mut self.sizes, &self.open_events, now, known, &mut event)
-            {
+            let told = (&self.open_events, &self.told_holes);
+            if let Some(id) = sizes::told_by_search(&mut self.sizes, told, now, known, &mut event) {
                 self.watcher.remember(&notice, id);
                 continue;
             }
@@ -132,14 +131,13 @@ impl Recorder {
                 }
             };
             self.households.radios().follow(id, &event);
-            if event.kind == "mtu_black_hole" {
-                let place = event.interface.clone();
-                if over {
-                    self.told_holes.remove(&place);
-                } else {
-                    self.told_holes.insert(place, (id, event.clone()));
-                }
-            }
+            sizes::follow(
+                &mut self.sizes,
+                &self.open_events,
+                &mut self.told_holes,
+                now,
+                (id, &event),
+            );
             match known {
                 None => {
                     let seen_at = self.watcher.seen_at(&notice);

@@ -10,6 +10,12 @@ use crate::alerts::News as Alarm;
 use crate::sizes::{Hole, News, Place, Sizes};
 
 const KIND: &str = "mtu_black_hole";
+/// Events that last, by their names.
+type Open = HashMap<String, (EventId, Event)>;
+/// Those of detectors.
+type Told = HashMap<EventId, Event>;
+/// What ends the words of an event whose end nobody saw.
+const UNWATCHED: &str = "; none of them is probed any more, so when it ended is not known";
 
 impl Recorder {
     /// Records what was searched by now.
@@ -26,6 +32,13 @@ impl Recorder {
                 }
                 News::Hole(place, at, hole) => self.hole(&place, at, &hole),
                 News::Mended(place, at) => self.end_fact(at, &name(&place)),
+                News::Unwatched(place, at) => {
+                    let name = name(&place);
+                    if let Some((_, event)) = self.open_events.get_mut(&name) {
+                        event.text.push_str(UNWATCHED);
+                    }
+                    self.end_fact(at, &name);
+                }
             }
         }
     }
@@ -36,12 +49,18 @@ impl Recorder {
             return;
         };
         self.commit_soon = true;
-        if let Some((id, event)) = self.told_holes.get_mut(&place.0) {
-            self.sizes.explain(event);
-            writer.update_event(*id, event.clone());
-            return;
+        let mut is_told = false;
+        for (id, event) in &mut self.told_holes {
+            if event.interface == place.0 {
+                self.sizes.explain(event);
+                writer.update_event(*id, event.clone());
+                is_told = true;
+            }
         }
         let name = name(place);
+        if is_told && !self.open_events.contains_key(&name) {
+            return;
+        }
         if let Some((id, event)) = self.open_events.get_mut(&name) {
             describe(event, place.1, hole);
             writer.update_event(*id, event.clone());
@@ -59,11 +78,11 @@ impl Recorder {
     }
 }
 
-/// What detectors tell of sizes that vanish: more is found out. Gives the event where a search has told it before,
-/// among the `open` ones by their names.
+/// What detectors tell of sizes that vanish: more is found out. Gives the event where a search has told it, which is
+/// among the `open` ones by their names, or is over since; `told` are those of detectors.
 pub(super) fn told_by_search(
     sizes: &mut Sizes,
-    open: &HashMap<String, (EventId, Event)>,
+    (open, told): (&Open, &Told),
     now: Monotonic,
     known: Option<EventId>,
     event: &mut Event,
@@ -71,8 +90,13 @@ pub(super) fn told_by_search(
     if event.kind != KIND {
         return None;
     }
-    if known.is_none() {
-        sizes.suspect(now, &event.interface, event.target.as_deref());
+    match known {
+        None => sizes.suspect(now, &event.interface, event.target.as_deref()),
+        // A search has found it over, and what detectors see of a time comes later.
+        Some(id) if !told.contains_key(&id) && !open.values().any(|(o, _)| *o == id) => {
+            return known;
+        }
+        Some(_) => {}
     }
     let own = [4, 6].into_iter().find_map(|family| {
         let place = (event.interface.clone(), family);
@@ -86,6 +110,34 @@ pub(super) fn told_by_search(
     own
 }
 
+/// What detectors tell of sizes that vanish is told under this number, as others of theirs in `told`. When the last of
+/// an interface is over, a hole that was part of it is looked for once more, to be told by itself.
+pub(super) fn follow(
+    sizes: &mut Sizes,
+    open: &Open,
+    told: &mut Told,
+    now: Monotonic,
+    (id, event): (EventId, &Event),
+) {
+    if event.kind != KIND {
+        return;
+    }
+    if event.end_ns.is_none() {
+        told.insert(id, event.clone());
+        return;
+    }
+    told.remove(&id);
+    if told.values().any(|e| e.interface == event.interface) {
+        return;
+    }
+    for family in [4, 6] {
+        let place = (event.interface.clone(), family);
+        if !open.contains_key(&name(&place)) {
+            sizes.doubt(now, &place);
+        }
+    }
+}
+
 fn name((interface, family): &Place) -> String {
     format!("{KIND} {interface} {family}")
 }
@@ -93,11 +145,11 @@ fn name((interface, family): &Place) -> String {
 fn describe(event: &mut Event, family: u8, hole: &Hole) {
     let way = match hole.direction {
         Some(Direction::Up) => " on the way up",
-        Some(Direction::Down) => " on the way down",
-        _ => "",
+        Some(Direction::Down) => " on the way down, or these hosts answer no echoes of that size",
+        _ => ", or these hosts answer no echoes of that size",
     };
     event.text = format!(
-        "IPv{family} packets larger than {} bytes to {} vanish{way}, and nobody says so; the interface takes {}",
+        "IPv{family} packets larger than {} bytes to {} vanish{way}; nobody says so, and the interface takes {}",
         hole.passes_bytes,
         hole.targets.join(", "),
         hole.interface_bytes
@@ -117,4 +169,78 @@ fn describe(event: &mut Event, family: u8, hole: &Hole) {
     event
         .values
         .extend(values.map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn event(target: &str, end_ns: Option<u64>) -> Event {
+        let mut event = Event::new(KIND, Severity::Critical, 1, Monotonic::ZERO, "x".into());
+        event.interface = "wan".into();
+        event.target = Some(target.into());
+        event.end_ns = end_ns;
+        event
+    }
+
+    #[test]
+    fn what_detectors_tell_of_two_targets_are_two_and_what_a_search_ended_stays_so() {
+        let now = Monotonic::from_nanos(1_000_000_000);
+        let mut sizes = Sizes::new(now, BTreeMap::new());
+        let (mut open, mut told) = (HashMap::new(), HashMap::new());
+        for (id, target) in [(1, "a"), (2, "b")] {
+            let mut event = event(target, None);
+            let known = told_by_search(&mut sizes, (&open, &told), now, None, &mut event);
+            assert_eq!(known, None);
+            follow(&mut sizes, &open, &mut told, now, (EventId(id), &event));
+        }
+        assert_eq!(told.len(), 2);
+        let over = event("a", Some(5));
+        let mut update = over.clone();
+        let told_by = told_by_search(
+            &mut sizes,
+            (&open, &told),
+            now,
+            Some(EventId(1)),
+            &mut update,
+        );
+        assert_eq!(told_by, None);
+        follow(&mut sizes, &open, &mut told, now, (EventId(1), &over));
+        assert_eq!(told.keys().collect::<Vec<_>>(), [&EventId(2)]);
+        // One that a search has told is its own until it ends, and no detector's afterwards.
+        let place = ("wan".to_owned(), 4);
+        open.insert(name(&place), (EventId(3), event("c", None)));
+        for known in [None, Some(EventId(3))] {
+            let mut news = event("c", None);
+            let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut news);
+            assert_eq!(told_by, Some(EventId(3)));
+        }
+        open.clear();
+        let known = Some(EventId(3));
+        let mut news = event("c", None);
+        let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut news);
+        assert_eq!(told_by, known);
+    }
+
+    #[test]
+    fn what_may_be_the_hosts_is_said_to_be() {
+        let mut hole = Hole {
+            passes_bytes: 1400,
+            interface_bytes: 1500,
+            direction: Some(Direction::Up),
+            targets: vec!["a".into(), "b".into()],
+        };
+        let mut told = event("a", None);
+        describe(&mut told, 4, &hole);
+        assert!(told.text.contains("vanish on the way up; nobody says so"));
+        for direction in [Some(Direction::Down), None] {
+            hole.direction = direction;
+            describe(&mut told, 4, &hole);
+            assert!(
+                told.text
+                    .contains("or these hosts answer no echoes of that size")
+            );
+        }
+    }
 }

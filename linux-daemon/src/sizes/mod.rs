@@ -4,6 +4,7 @@
 //! Searching happens on a thread of its own (`worker`), one way at a time. The recorder drives this, and never
 //! waits for it. docs/paths.md says when what is searched, and what is made of it.
 
+mod judge;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo};
 
 use crate::scout::Way;
 use crate::watch;
+use judge::Holes;
 use worker::{Errand, Searched, Worker};
 
 const S: u64 = 1_000_000_000;
@@ -45,6 +47,10 @@ type Key = (String, String, IpAddr);
 /// IPv4 (4) or IPv6 (6) through an interface.
 pub(crate) type Place = (String, u8);
 
+fn place(key: &Key) -> Place {
+    (key.0.clone(), if key.2.is_ipv4() { 4 } else { 6 })
+}
+
 /// What is to be recorded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
@@ -54,6 +60,8 @@ pub(crate) enum News {
     Hole(Place, Monotonic, Hole),
     /// They do not, at this time.
     Mended(Place, Monotonic),
+    /// Whether they still do nobody can say since then: none of these targets is probed any more.
+    Unwatched(Place, Monotonic),
 }
 
 /// Large packets vanish.
@@ -97,7 +105,7 @@ pub(crate) struct Sizes {
     out: Option<Key>,
     /// When a search ended last.
     done: Monotonic,
-    holes: BTreeMap<Place, Hole>,
+    holes: Holes,
     /// Why nothing can be searched, as it was said last.
     trouble: Option<String>,
     /// Bytes that were sent, IP headers included.
@@ -115,7 +123,7 @@ impl Sizes {
             worker: worker.ok(),
             out: None,
             done: now,
-            holes: BTreeMap::new(),
+            holes: Holes::default(),
             trouble: None,
             bytes: 0,
         }
@@ -198,8 +206,7 @@ impl Sizes {
 
     /// Puts what searches have found to an event that says that sizes vanish.
     pub(crate) fn explain(&self, event: &mut Event) {
-        let of = |place: &&Place| place.0 == event.interface;
-        let Some(hole) = self.holes.keys().find(of).and_then(|p| self.holes.get(p)) else {
+        let Some(hole) = self.hole_of(&event.interface) else {
             return;
         };
         event
@@ -218,7 +225,8 @@ impl Sizes {
             Some(Ok(searched)) => {
                 self.done = now;
                 if let Some(key) = self.out.take() {
-                    self.take(now, &key, searched, &mut news);
+                    let is_news = self.take(now, &key, searched, &mut news);
+                    self.judge(now, &key, is_news, &mut news);
                 }
             }
             Some(Err(TryRecvError::Disconnected)) => {
@@ -231,27 +239,34 @@ impl Sizes {
             Some(Err(TryRecvError::Empty)) | None => {}
         }
         self.send(now);
-        self.judge(now, &mut news);
+        self.unwatched(now, &mut news);
         news
     }
 
-    fn take(&mut self, now: Monotonic, key: &Key, searched: Searched, news: &mut Vec<News>) {
+    /// Takes in what was found; whether anything was.
+    fn take(
+        &mut self,
+        now: Monotonic,
+        key: &Key,
+        searched: Searched,
+        news: &mut Vec<News>,
+    ) -> bool {
         self.bytes += searched.bytes;
         let Some(target) = self.targets.get_mut(key) else {
-            return;
+            return false;
         };
         target.searched = Some(searched.begun);
         target.due = now.saturating_add(SOON_NS);
         let size = match searched.found {
             Ok(Some(size)) => size,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(why) => {
                 if self.trouble.as_ref() != Some(&why) {
                     let (interface, name, _) = key;
                     log::info!("no size is searched for to {name} through {interface}: {why}");
                     self.trouble = Some(why);
                 }
-                return;
+                return false;
             }
         };
         self.trouble = None;
@@ -259,6 +274,8 @@ impl Sizes {
             target.due = now.saturating_add(AGAIN_NS);
         }
         let at = searched.begun;
+        let is_doubtful = size.larger == Larger::Silent && size.direction != Some(Direction::Up);
+        let is_same = target.known.as_ref().is_some_and(|k| k.size == size);
         match &mut target.known {
             Some(known) if known.size == size => {
                 known.last = at;
@@ -277,48 +294,12 @@ impl Sizes {
         if let Some(k) = &target.known {
             news.push(News::Size(k.first, k.last, k.searches, k.size.clone()));
         }
-    }
-
-    /// Where large packets vanish, by what is known of all ways. A host that does not answer large echoes looks
-    /// like a way that does not carry them; so one is believed where the way there was found to be it, or where
-    /// nothing larger passes to any other host either, once all were searched for.
-    fn judge(&mut self, now: Monotonic, news: &mut Vec<News>) {
-        let mut holes = BTreeMap::<Place, Hole>::new();
-        let place = |key: &Key| (key.0.clone(), if key.2.is_ipv4() { 4 } else { 6 });
-        let waiting = self.targets.iter().filter(|(_, t)| t.searched.is_none());
-        let waiting: BTreeSet<Place> = waiting.map(|(key, _)| place(key)).collect();
-        let known = self.targets.iter();
-        let known: Vec<(Place, &PathSize)> = known
-            .filter_map(|(key, t)| Some((place(key), &t.known.as_ref()?.size)))
-            .collect();
-        for (place, size) in &known {
-            let others_pass = known
-                .iter()
-                .any(|(p, s)| p == place && s.passes_bytes > size.passes_bytes);
-            let is_way =
-                size.direction == Some(Direction::Up) || (!others_pass && !waiting.contains(place));
-            if size.larger != Larger::Silent || !is_way {
-                continue;
-            }
-            let hole = holes.entry(place.clone()).or_insert_with(|| Hole {
-                passes_bytes: size.passes_bytes,
-                interface_bytes: size.interface_bytes,
-                direction: size.direction,
-                targets: Vec::new(),
-            });
-            hole.passes_bytes = hole.passes_bytes.min(size.passes_bytes);
-            hole.direction = hole.direction.filter(|d| Some(*d) == size.direction);
-            hole.targets.push(size.target.clone());
+        if is_doubtful && !is_same {
+            // What passed to others before says nothing of now.
+            let of = place(key);
+            self.hurry(now, 0, |k| k != key && place(k) == of);
         }
-        for (place, hole) in &holes {
-            if self.holes.get(place) != Some(hole) {
-                news.push(News::Hole(place.clone(), now, hole.clone()));
-            }
-        }
-        for place in self.holes.keys().filter(|p| !holes.contains_key(*p)) {
-            news.push(News::Mended(place.clone(), now));
-        }
-        self.holes = holes;
+        true
     }
 
     fn send(&mut self, now: Monotonic) {
@@ -358,7 +339,14 @@ pub(crate) fn sentence(size: &PathSize) -> String {
     } = size;
     let way = format!("to {target} through {interface}");
     match (size.larger, size.told_by) {
-        (Larger::None, _) => format!("packets of {passes_bytes} bytes pass {way}"),
+        (Larger::None, _) => format!(
+            "packets of {passes_bytes} bytes pass {way}{}",
+            match size.direction {
+                Some(Direction::Up) =>
+                    ", on the way there; it answers with less, so that is all that is known",
+                _ => "",
+            }
+        ),
         (Larger::Told, Some(by)) => format!(
             "packets of {passes_bytes} bytes pass {way}, of the {interface_bytes} that the interface takes; {by} \
              says so to whoever sends larger ones, as it should"
@@ -370,7 +358,7 @@ pub(crate) fn sentence(size: &PathSize) -> String {
             "packets larger than {passes_bytes} bytes vanish on the way {way}{}, and nobody says so",
             match size.direction {
                 Some(Direction::Up) => ", upward",
-                Some(Direction::Down) => ", downward",
+                Some(Direction::Down) => ", downward, or it answers no echoes of that size",
                 _ => "",
             }
         ),

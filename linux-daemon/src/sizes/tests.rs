@@ -28,6 +28,15 @@ fn info(kind: SeriesKind, target: &str, address: &str) -> SeriesInfo {
     }
 }
 
+fn infos() -> [SeriesInfo; 4] {
+    [
+        info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
+        info(SeriesKind::Udp, "vienna", "203.0.113.9"),
+        info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
+        info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
+    ]
+}
+
 fn size(target: &str, passes: u64, larger: Larger, direction: Option<Direction>) -> PathSize {
     PathSize {
         interface: "eth0".into(),
@@ -47,13 +56,7 @@ impl Lab {
         let mut sizes = Sizes::new(at(0), BTreeMap::new());
         let (worker, errands, back) = Worker::by_hand();
         sizes.worker = Some(worker);
-        let infos = [
-            info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
-            info(SeriesKind::Udp, "vienna", "203.0.113.9"),
-            info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
-            info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
-        ];
-        for (i, info) in infos.iter().enumerate() {
+        for (i, info) in infos().iter().enumerate() {
             sizes.add(at(0), SeriesIndex(i as u16), info, 0);
         }
         Self {
@@ -78,18 +81,20 @@ impl Lab {
         self.sizes.tick(now)
     }
 
-    /// Both are searched at `now`.
-    fn both(&mut self, now: u64, found: [(u64, Larger, Option<Direction>); 2]) -> Vec<News> {
-        let mut news = Vec::new();
-        for n in 0..2 {
-            let target = self.asked(at(now + 10 * n)).expect("it is due");
-            let of = usize::from(target == "quad9");
-            let (passes, larger, direction) = found[of];
-            let size = size(&target, passes, larger, direction);
-            news.extend(self.found(at(now + 10 * n), size));
-        }
+    /// The next that is due is searched at `now`, as this or that if it is quad9.
+    fn next(&mut self, now: u64, found: [(u64, Larger, Option<Direction>); 2]) -> Vec<News> {
+        let target = self.asked(at(now)).expect("one is due");
+        let (passes, larger, direction) = found[usize::from(target == "quad9")];
+        let mut news = self.found(at(now), size(&target, passes, larger, direction));
         news.retain(|n| !matches!(n, News::Size(..)));
         news
+    }
+
+    /// Both are searched at `now`.
+    fn both(&mut self, now: u64, found: [(u64, Larger, Option<Direction>); 2]) -> Vec<News> {
+        (0..2)
+            .flat_map(|n| self.next(now + 10 * n, found))
+            .collect()
     }
 }
 
@@ -192,6 +197,99 @@ fn other_routes_and_doubt_are_looked_into_soon_but_not_without_end() {
     assert_eq!(lab.asked(at(702)).as_deref(), Some("quad9"));
 }
 
+const WELL: (u64, Larger, Option<Direction>) = (1500, Larger::None, None);
+const DOWN: (u64, Larger, Option<Direction>) = (1400, Larger::Silent, Some(Direction::Down));
+
+/// Downward it may be the host as well, so it takes two, at two addresses.
+#[test]
+fn one_host_alone_makes_no_hole_downward() {
+    let mut lab = Lab::new();
+    lab.sizes.remove(SeriesIndex(1));
+    assert_eq!(lab.next(30, [WELL, DOWN]), []);
+    // The same host by another name.
+    let alias = info(SeriesKind::Icmp, "alias", "9.9.9.9");
+    lab.sizes.add(at(40), SeriesIndex(7), &alias, 0);
+    assert_eq!(lab.next(71, [DOWN, DOWN]), []);
+    // A host that cuts its replies says nothing of the way down.
+    let mut lab = Lab::new();
+    let there = (1500, Larger::None, Some(Direction::Up));
+    assert_eq!(lab.both(30, [there, DOWN]), []);
+    let other = info(SeriesKind::Icmp, "other", "192.0.2.7");
+    lab.sizes.add(at(60), SeriesIndex(7), &other, 0);
+    let news = lab.next(91, [DOWN, DOWN]);
+    assert!(matches!(&news[..], [News::Hole(_, _, h)] if h.targets.len() == 2));
+}
+
+/// What passed to others before it vanished to one is hours old; they are asked at once.
+#[test]
+fn a_new_hole_downward_is_found_with_the_next_search_of_the_others() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.both(30, [WELL, WELL]), []);
+    let first = lab.asked(at(14_500)).unwrap();
+    let news = lab.found(at(14_500), size(&first, 1400, Larger::Silent, None));
+    assert!(matches!(news[..], [News::Size(..)]), "{news:?}");
+    let news = lab.next(14_503, [DOWN, DOWN]);
+    assert!(matches!(&news[..], [News::Hole(_, _, h)] if h.targets.len() == 2));
+    // And where it passes to them since, it is the host.
+    let mut lab = Lab::new();
+    assert_eq!(lab.both(30, [WELL, WELL]), []);
+    assert_eq!(lab.next(14_500, [DOWN, DOWN]), []);
+    assert_eq!(lab.next(14_503, [WELL, WELL]), []);
+    assert_eq!(lab.asked(at(14_900)), None);
+}
+
+#[test]
+fn a_hole_ends_when_a_search_says_so_and_not_for_what_is_added_or_removed() {
+    let mut lab = Lab::new();
+    let news = lab.both(30, [DOWN, DOWN]);
+    assert!(matches!(news[..], [News::Hole(..)]), "{news:?}");
+    // A target more, which gets larger ones; one less; and the other at a new address.
+    let [_, mut vienna, _, _] = infos();
+    let more = info(SeriesKind::Icmp, "more", "192.0.2.7");
+    lab.sizes.add(at(60), SeriesIndex(7), &more, 0);
+    assert_eq!(lab.next(91, [WELL, WELL]), []);
+    lab.sizes.remove(SeriesIndex(2));
+    vienna.address = "203.0.113.10".into();
+    lab.sizes.add(at(100), SeriesIndex(1), &vienna, 0);
+    assert_eq!(lab.asked(at(120)), None);
+    // Its search says the same of it, but larger ones pass elsewhere, as one sees who looks.
+    assert_eq!(lab.next(131, [DOWN, DOWN]), []);
+    let news = lab.next(391, [WELL, WELL]);
+    assert_eq!(news, []);
+    let news = lab.next(1932, [WELL, WELL]);
+    let place = ("eth0".to_owned(), 4);
+    assert_eq!(news, [News::Mended(place, at(1932))]);
+}
+
+#[test]
+fn a_hole_whose_targets_are_gone_ends_without_a_word_of_when() {
+    let mut lab = Lab::new();
+    lab.both(30, [DOWN, DOWN]);
+    lab.sizes.remove(SeriesIndex(1));
+    lab.sizes.remove(SeriesIndex(2));
+    assert_eq!(lab.sizes.tick(at(100)), []);
+    assert_eq!(lab.sizes.tick(at(1899)), []);
+    let place = ("eth0".to_owned(), 4);
+    assert_eq!(lab.sizes.tick(at(1900)), [News::Unwatched(place, at(100))]);
+    assert_eq!(lab.sizes.tick(at(1901)), []);
+}
+
+/// A hole that was part of another event is told by itself when that is over, if it is still there.
+#[test]
+fn a_hole_in_doubt_is_told_anew_when_it_is_found_once_more() {
+    for (then, is_told) in [(DOWN, true), (WELL, false)] {
+        let mut lab = Lab::new();
+        lab.both(30, [DOWN, DOWN]);
+        lab.sizes.doubt(at(500), &("eth0".to_owned(), 4));
+        let news = lab.both(500, [then, then]);
+        assert_eq!(
+            news.iter().any(|n| matches!(n, News::Hole(..))),
+            is_told,
+            "{news:?}"
+        );
+    }
+}
+
 /// The real thread, to this host itself.
 #[test]
 fn the_thread_searches() {
@@ -211,6 +309,7 @@ fn the_thread_searches() {
     let size = searched.found.unwrap().expect("it answers");
     // Loopback takes more than any line.
     assert_eq!(size.passes_bytes, 9216);
-    assert_eq!(size.larger, Larger::None);
+    // No direction: its replies were as long as what it was sent.
+    assert_eq!((size.larger, size.direction), (Larger::None, None));
     assert!(searched.bytes >= 9216 + 576, "{}", searched.bytes);
 }

@@ -125,6 +125,7 @@ fn search(
         Outcome::NoAnswer | Outcome::Unsent | Outcome::Unclear { .. } => return Ok(None),
     };
     let direction = match found.outcome {
+        _ if found.is_there_only => Some(Direction::Up),
         Outcome::Silent { passes, vanishes } => {
             let two = SearchConfig {
                 transport: Transport::Udp,

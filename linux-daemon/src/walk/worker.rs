@@ -161,7 +161,9 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
                         Word::Report(report, quoted) => {
                             trace.handle_report(heard.at, heard.from, report, quoted)
                         }
-                        Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                        Word::Message(message, _) => {
+                            trace.handle_reply(heard.at, heard.from, message)
+                        }
                         // No link is too narrow for these.
                         Word::TooBig(..) => return,
                     };

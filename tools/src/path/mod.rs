@@ -209,7 +209,9 @@ fn follow(mut socket: HopSocket, config: TraceConfig) -> Result<(Box<Trace>, Vec
                         Word::Report(report, quoted) => {
                             trace.handle_report(heard.at, heard.from, report, quoted)
                         }
-                        Word::Message(message) => trace.handle_reply(heard.at, heard.from, message),
+                        Word::Message(message, _) => {
+                            trace.handle_reply(heard.at, heard.from, message)
+                        }
                         // No link is too narrow for these.
                         Word::TooBig(..) => return,
                     };

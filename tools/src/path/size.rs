@@ -15,6 +15,8 @@ pub(super) struct Size {
     outcome: Outcome,
     /// Whether larger ones vanish on the way there, where that was found out.
     is_up: Option<bool>,
+    /// Whether all of it is about the way there only.
+    is_there_only: bool,
 }
 
 /// Looks for it.
@@ -40,11 +42,11 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
         let found = mtu::search(builder, port, config, &|| false);
         let found = found.map_err(|e| Fail::of("looking for the path MTU", e))?;
         // Nobody gives it up.
-        Ok::<_, Fail>(found.map_or(Outcome::NoAnswer, |f| f.outcome))
+        Ok::<_, Fail>(found.map_or((Outcome::NoAnswer, false), |f| (f.outcome, f.is_there_only)))
     };
-    let outcome = search(builder, port, config)?;
+    let (outcome, is_there_only) = search(builder, port, config)?;
     let is_up = match outcome {
-        Outcome::Silent { .. } if transport == Transport::Udp => Some(true),
+        Outcome::Silent { .. } if is_there_only => Some(true),
         Outcome::Silent { passes, vanishes } => {
             let (builder, port, transport) = udp();
             let two = SearchConfig {
@@ -53,7 +55,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
                 largest: vanishes,
                 ..config
             };
-            match search(builder, port, two)? {
+            match search(builder, port, two)?.0 {
                 Outcome::Silent { .. } => Some(true),
                 Outcome::Whole { .. } => Some(false),
                 _ => None,
@@ -65,12 +67,18 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
         interface_bytes: way.interface.mtu,
         outcome,
         is_up,
+        is_there_only,
     })
 }
 
 impl Size {
     pub(super) fn text(&self) -> String {
         let all = self.interface_bytes;
+        let there = if self.is_there_only {
+            " on the way there; of the way back nothing is known, because what answers is shorter"
+        } else {
+            ""
+        };
         match self.outcome {
             Outcome::NoAnswer | Outcome::Unsent => {
                 "The path MTU is not known: nothing answers what would tell.\n".into()
@@ -79,7 +87,9 @@ impl Size {
                 "Packets of {passes} bytes pass; too much is lost to tell whether larger ones do.\n"
             ),
             Outcome::Whole { passes } => {
-                format!("Packets of {passes} bytes pass, of the {all} that the interface takes.\n")
+                format!(
+                    "Packets of {passes} bytes pass, of the {all} that the interface takes{there}.\n"
+                )
             }
             Outcome::Told { passes, by } => format!(
                 "Packets of {passes} bytes pass, of the {all} that the interface takes; {} says so to whoever \
@@ -105,12 +115,15 @@ impl Size {
             Outcome::Told { by, .. } => (Some("told"), by.map(|b| b.0.to_string())),
             Outcome::Silent { .. } => (Some("silent"), None),
         };
+        let is_up = self
+            .is_up
+            .or((larger.is_some() && self.is_there_only).then_some(true));
         json!({
             "interface_bytes": self.interface_bytes,
             "passes_bytes": self.outcome.passes(),
             "larger": larger,
             "told_by": by,
-            "direction": self.is_up.map(|up| if up { "up" } else { "down" }),
+            "direction": is_up.map(|up| if up { "up" } else { "down" }),
         })
     }
 }
@@ -125,6 +138,7 @@ mod tests {
             interface_bytes: 1500,
             outcome,
             is_up,
+            is_there_only: false,
         };
         let silent = Outcome::Silent {
             passes: 1400,
@@ -160,5 +174,11 @@ mod tests {
             assert_eq!(found.json()["larger"].as_str(), larger);
         }
         assert_eq!(size(silent, Some(false)).json()["direction"], "down");
+        let well = Size {
+            is_there_only: true,
+            ..size(Outcome::Whole { passes: 1500 }, None)
+        };
+        assert!(well.text().contains("on the way there"), "{}", well.text());
+        assert_eq!(well.json()["direction"], "up");
     }
 }

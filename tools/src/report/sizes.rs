@@ -34,7 +34,8 @@ pub(crate) struct PathMtu {
     pub(crate) larger: Larger,
     /// Which router says that they are too big.
     pub(crate) told_by: Option<String>,
-    /// The direction in which they vanish, where that is known.
+    /// The direction in which they vanish, where that is known; where they do not, `up` if only the way there could be
+    /// searched.
     pub(crate) direction: Option<Direction>,
 }
 
@@ -128,10 +129,10 @@ fn line(p: &PathMtu, zone: &TimeZone) -> String {
         (Larger::Silent, _) => {
             let way = match p.direction {
                 Some(Direction::Up) => " on the way up",
-                Some(Direction::Down) => " on the way down",
+                Some(Direction::Down) => " on the way down, or the host answers no larger echoes",
                 _ => "",
             };
-            format!("and larger ones vanish{way} without a word")
+            format!("and larger ones vanish without a word{way}")
         }
     };
     format!(
@@ -184,7 +185,7 @@ mod tests {
                  packets of up to 1492 bytes pass, of the 1500 that the interface takes; 10.0.0.1 tells whoever \
                  sends larger ones, so nothing is wrong with that",
                 "eth0 → quad9 (9.9.9.9), found 6 times from 1970-01-03 00:00:00 to 12:00:00 UTC: IP packets of up \
-                 to 1400 bytes pass, and larger ones vanish on the way up without a word",
+                 to 1400 bytes pass, and larger ones vanish without a word on the way up",
             ]
         );
     }

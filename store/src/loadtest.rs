@@ -75,8 +75,13 @@ pub struct Datagrams {
     pub sent: u64,
     /// Those that arrived, each once.
     pub received: u64,
-    /// Those that did not.
-    pub lost: u64,
+    /// Those that the line lost: those that did not arrive; `None` where the receiving host may have
+    /// dropped some of them itself.
+    pub lost: Option<u64>,
+    /// Datagrams of whatever kind that the receiving host dropped itself meanwhile: its socket's buffer
+    /// was full, or it had too much to do.
+    #[serde(default)]
+    pub receiver_drops: u64,
     /// Of those that arrived, those that came after one that was sent later.
     pub reordered: u64,
     /// Those that arrived once more.

@@ -12,7 +12,7 @@ use crate::loads;
 use crate::when::Range;
 
 /// Columns of `--what tests`: a row for each direction that a test loaded.
-pub(crate) const COLUMNS: [&str; 38] = [
+pub(crate) const COLUMNS: [&str; 39] = [
     "id",
     "time_ns",
     "interface",
@@ -51,6 +51,7 @@ pub(crate) const COLUMNS: [&str; 38] = [
     "datagrams_lost",
     "datagrams_reordered",
     "datagrams_duplicated",
+    "datagrams_receiver_drops",
 ];
 
 /// The tests that were asked for, each with its number and when it began.
@@ -112,9 +113,10 @@ pub(crate) fn row(
         json!(d.map(|d| d.offered_bps)),
         json!(d.map(|d| d.sent)),
         json!(d.map(|d| d.received)),
-        json!(d.map(|d| d.lost)),
+        json!(d.and_then(|d| d.lost)),
         json!(d.map(|d| d.reordered)),
         json!(d.map(|d| d.duplicated)),
+        json!(d.map(|d| d.receiver_drops)),
     ]);
     row
 }

@@ -151,9 +151,32 @@ pub(crate) fn rate(bps: u64) -> String {
     }
 }
 
-/// `1.2 %` of the datagrams that were sent.
-pub(crate) fn lost_share(d: &Datagrams) -> String {
-    format!("{:.2} %", d.lost as f64 * 100.0 / d.sent.max(1) as f64)
+/// `1.20 %` of the datagrams that were sent; `None` where it is not known what the line lost.
+fn lost_share(d: &Datagrams) -> Option<String> {
+    let lost = d.lost?;
+    Some(format!(
+        "{:.2} %",
+        lost as f64 * 100.0 / d.sent.max(1) as f64
+    ))
+}
+
+/// `1.20 % lost`, or that it is not known.
+pub(crate) fn lost(d: &Datagrams, direction: Direction) -> String {
+    lost_share(d).map_or_else(
+        || format!("lost {}", why_not_known(d, direction)),
+        |share| format!("{share} lost"),
+    )
+}
+
+/// Why it is not known what of the datagrams in `direction` the line lost.
+fn why_not_known(d: &Datagrams, direction: Direction) -> String {
+    let receiver = match direction {
+        Direction::Up => "the reflector",
+        Direction::Down | Direction::Both => "this host",
+    };
+    let dropped = d.receiver_drops;
+    let datagrams = show::plural(dropped, "datagram", "datagrams");
+    format!("not known: {receiver} itself dropped {datagrams}")
 }
 
 /// `up`, `down` or `both`.
@@ -190,9 +213,9 @@ pub(crate) fn lines(
             );
             if let Some(d) = &t.datagrams {
                 line.push_str(&format!(
-                    " of {} over UDP, {} lost",
+                    " of {} over UDP, {}",
                     rate(d.offered_bps),
-                    lost_share(d)
+                    lost(d, t.direction)
                 ));
             }
             if t.cut_short {
@@ -270,7 +293,7 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         let row = rows.last_mut().into_iter();
         row.for_each(|row| match &way.datagrams {
             None => row.extend([show::count(way.retransmits), way.grade.clone()]),
-            Some(d) => row.extend([lost_share(d)]),
+            Some(d) => row.extend([lost_share(d).unwrap_or_else(|| "not known".into())]),
         });
     }
     let columns = [
@@ -293,12 +316,15 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         .filter_map(|w| Some((w, w.datagrams.as_ref()?)))
     {
         out.push_str(&format!(
-            "Datagrams {}: {} sent at {}, {} received, {} lost, {} reordered, {} duplicated\n",
+            "Datagrams {}: {} sent at {}, {} received, {}, {} reordered, {} duplicated\n",
             word(way.direction),
             show::count(d.sent),
             rate(d.offered_bps),
             show::count(d.received),
-            show::count(d.lost),
+            d.lost.map_or_else(
+                || format!("lost {}", why_not_known(d, way.direction)),
+                |lost| format!("{} lost", show::count(lost))
+            ),
             show::count(d.reordered),
             show::count(d.duplicated),
         ));
@@ -468,7 +494,8 @@ mod tests {
             size: 1200,
             sent: 10_000,
             received: 8_750,
-            lost: 1_250,
+            lost: Some(1_250),
+            receiver_drops: 0,
             reordered: 3,
             duplicated: 2,
         });
@@ -490,6 +517,31 @@ mod tests {
                 !text.contains("grade") && !text.contains("retrans"),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_the_receiver_dropped_makes_the_loss_unknown() {
+        let mut test = LoadTest {
+            protocol: Protocol::Udp,
+            ..test()
+        };
+        test.ways[0].datagrams = Some(Datagrams {
+            sent: 10_000,
+            received: 8_750,
+            lost: None,
+            receiver_drops: 1_240,
+            ..Datagrams::default()
+        });
+        let t: Vec<Throughput> = throughput(5, &test).collect();
+        let json = serde_json::to_value(&t).unwrap();
+        assert_eq!(json[0]["datagrams"]["lost"], serde_json::Value::Null);
+        assert_eq!(json[0]["datagrams"]["receiver_drops"], 1240);
+        let line = &lines(&t, &bufferbloat(5, &test), |_| "now".into(), 5)[0];
+        let why = "lost not known: the reflector itself dropped 1 240 datagrams";
+        for text in [line, &describe(&test)] {
+            let text = text.replace('\u{a0}', " ");
+            assert!(text.contains(why) && !text.contains("% lost"), "{text}");
         }
     }
 }

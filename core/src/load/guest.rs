@@ -106,6 +106,9 @@ pub struct Guest {
     facts: SenderFacts,
     counted: Counted,
     loading: bool,
+    /// The last order before the load ended: what answers it may have been counted during the load.
+    last_of_load: u32,
+    complete: bool,
 }
 
 impl Guest {
@@ -139,6 +142,8 @@ impl Guest {
                 sent: 0,
             },
             loading: false,
+            last_of_load: 0,
+            complete: false,
         }
     }
 
@@ -190,10 +195,18 @@ impl Guest {
         self.counted
     }
 
+    /// Whether the figures are those of a test that is over, all of them: the reflector has ended it, and
+    /// said so in answer to an order from after the load. Otherwise they may be from any time before.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// From now on the reflector is to send the datagrams that were ordered, or not any more: it is told
     /// at once.
     pub const fn load(&mut self, now: Monotonic, on: bool) {
         self.loading = on;
+        self.last_of_load = self.number;
         self.next_at = now;
     }
 
@@ -324,6 +337,7 @@ impl Guest {
                     self.next_at = now;
                 } else {
                     self.state = GuestState::Ended(reason);
+                    self.complete = number > self.last_of_load;
                 }
             }
             TestState::Unknown if stopping => self.state = GuestState::Ended(EndReason::None),

@@ -357,6 +357,45 @@ fn bins_stay_open_while_a_stream_waits_behind_a_hole() {
 }
 
 #[test]
+fn only_an_answer_from_after_the_load_completes_the_figures() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let granted = |host: &mut Host| {
+        let mut guest = Guest::new(wish(0, 1), 5, at(0));
+        ask(&mut guest, host, &asker(0), at(0));
+        guest.load(at(10), true);
+        ask(&mut guest, host, &asker(0), at(10));
+        guest
+    };
+    // The last order is never answered.
+    let mut host = Host::new(LIMITS);
+    let mut guest = granted(&mut host);
+    guest.load(at(1000), false);
+    guest.stop(at(1000));
+    while guest.poll_order(at(1000)).is_some() {}
+    guest.handle_timeout(at(6000));
+    assert!(matches!(guest.state(), GuestState::Ended(_)) && !guest.is_complete());
+    // The reflector ends the test while there is load, and says so when that has ended here.
+    let mut host = Host::new(LIMITS);
+    let mut guest = granted(&mut host);
+    let order = guest.poll_order(at(260)).unwrap();
+    let later = at(260 + 2 * SILENCE_NS / MS);
+    let report = host.handle_order(later, &asker(0), &order, &mut rng);
+    guest.load(later, false);
+    guest.handle_report(later, &report.unwrap()).unwrap();
+    assert_eq!(guest.state(), GuestState::Ended(EndReason::Silence));
+    assert!(!guest.is_complete());
+    // As it should be.
+    let mut host = Host::new(LIMITS);
+    let mut guest = granted(&mut host);
+    guest.load(at(1000), false);
+    ask(&mut guest, &mut host, &asker(0), at(1000));
+    assert!(!guest.is_complete());
+    guest.stop(at(2000));
+    ask(&mut guest, &mut host, &asker(0), at(2000));
+    assert!(guest.is_complete());
+}
+
+#[test]
 fn a_silent_reflector_is_given_up() {
     let mut guest = Guest::new(wish(1, 0), 5, at(0));
     let mut orders = 0;

@@ -1,7 +1,7 @@
 //! What a test's probes and streams say.
 
 use bufferbane_core::load::bins::{mean_bps, quantile_bps};
-use bufferbane_core::load::guest::Guest;
+use bufferbane_core::load::guest::{Counted, Guest};
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::Phases;
 use bufferbane_core::load::responsiveness;
@@ -12,6 +12,8 @@ use bufferbane_store::{
     Datagrams, Direction, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestWay,
 };
 
+use super::datagrams::Counts;
+use super::drops::Dropped;
 use super::flows::Carried;
 use super::run::Spec;
 
@@ -49,6 +51,7 @@ pub(super) struct Taken<'a> {
     pub(super) probes: &'a [Probe],
     pub(super) guest: &'a Guest,
     pub(super) carried: &'a Carried,
+    pub(super) dropped: Dropped,
     pub(super) recovery_ns: Option<u64>,
     pub(super) cut_short: bool,
 }
@@ -71,6 +74,14 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
     let load = t.phases.load().map(Monotonic::as_nanos);
     let end = t.phases.load_end().map(Monotonic::as_nanos);
     let (load, end) = load.zip(end).ok_or("no stream ever carried anything")?;
+    // What the reflector said during the load is no count of what has arrived, or left, in all.
+    if t.spec.offer.is_some() && !t.guest.is_complete() {
+        return Err(format!(
+            "the reflector {} did not say after the load what it had counted in all, so nobody knows what \
+             became of the datagrams: try again once it answers",
+            t.spec.path.reflector
+        ));
+    }
     let ramp_ns = t.phases.ramp_ns();
     let begun = t.phases.begun().as_nanos();
     let idle = Stretch {
@@ -102,7 +113,10 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
             cwnd_bytes: facts.cwnd_bytes,
             rtt_us: facts.rtt_us,
             lost: Status::LostUp,
-            datagrams: t.spec.offer.map(|o| datagrams_up(t, &o)),
+            datagrams: t.spec.offer.map(|o| {
+                let (here, there) = (&t.carried.datagrams, &t.guest.counted());
+                datagrams_up(&o, here, there, t.dropped)
+            }),
         };
         ways.push(way.describe(t, idle, steady, load, &up));
     }
@@ -117,7 +131,10 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
             cwnd_bytes: facts.cwnd_bytes,
             rtt_us: facts.rtt_us,
             lost: Status::LostDown,
-            datagrams: t.spec.offer.map(|o| datagrams_down(t, &o)),
+            datagrams: t.spec.offer.map(|o| {
+                let (here, there) = (&t.carried.datagrams, &t.guest.counted());
+                datagrams_down(&o, here, there, t.dropped)
+            }),
         };
         ways.push(way.describe(t, idle, steady, load, &down));
     }
@@ -176,32 +193,39 @@ struct Way<'a> {
 }
 
 /// What the reflector counted of what left here.
-fn datagrams_up(t: &Taken<'_>, offer: &Offer) -> Datagrams {
-    let (sent, counted) = (t.carried.datagrams.sent, t.guest.counted());
-    let received = u64::from(counted.datagrams);
+fn datagrams_up(offer: &Offer, here: &Counts, there: &Counted, dropped: Dropped) -> Datagrams {
+    let received = u64::from(there.datagrams);
     Datagrams {
         offered_bps: offer.up_bps,
         size: offer.size,
-        sent,
+        sent: here.sent,
         received,
-        lost: sent.saturating_sub(received),
-        reordered: counted.overtaken.into(),
-        duplicated: counted.again.into(),
+        lost: lost(here.sent, received, dropped.at_reflector),
+        receiver_drops: dropped.at_reflector,
+        reordered: there.overtaken.into(),
+        duplicated: there.again.into(),
     }
 }
 
 /// What was counted here of what left the reflector.
-fn datagrams_down(t: &Taken<'_>, offer: &Offer) -> Datagrams {
-    let (sent, counted) = (u64::from(t.guest.counted().sent), t.carried.datagrams);
+fn datagrams_down(offer: &Offer, here: &Counts, there: &Counted, dropped: Dropped) -> Datagrams {
+    let sent = u64::from(there.sent);
     Datagrams {
         offered_bps: offer.down_bps,
         size: offer.size,
         sent,
-        received: counted.received,
-        lost: sent.saturating_sub(counted.received),
-        reordered: counted.overtaken,
-        duplicated: counted.again,
+        received: here.received,
+        lost: lost(sent, here.received, dropped.here),
+        receiver_drops: dropped.here,
+        reordered: here.overtaken,
+        duplicated: here.again,
     }
+}
+
+/// What the line lost, unless the receiver may have dropped some of what is missing.
+fn lost(sent: u64, received: u64, receiver_drops: u64) -> Option<u64> {
+    let missing = sent.saturating_sub(received);
+    (missing == 0 || receiver_drops == 0).then_some(missing)
 }
 
 impl Way<'_> {
@@ -321,4 +345,127 @@ fn probe_bins(
             lost: bin.iter().filter(|p| p.is_lost()).count() as u32,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Kind;
+    use crate::load::run::Patience;
+    use crate::load::tests::path;
+    use bufferbane_core::load::guest::Wish;
+    use bufferbane_core::load::phases::PhaseTimes;
+
+    const OFFER: Offer = Offer {
+        up_bps: 1_000_000,
+        down_bps: 2_000_000,
+        size: 1200,
+    };
+
+    #[test]
+    fn what_a_receiver_dropped_is_not_told_as_the_lines_loss() {
+        let here = Counts {
+            sent: 1000,
+            received: 1900,
+            again: 0,
+            overtaken: 0,
+        };
+        let there = Counted {
+            datagrams: 990,
+            sent: 2000,
+            ..Counted::default()
+        };
+        let lost = |here_drops, at_reflector| {
+            let dropped = Dropped {
+                here: here_drops,
+                at_reflector,
+            };
+            let up = datagrams_up(&OFFER, &here, &there, dropped);
+            let down = datagrams_down(&OFFER, &here, &there, dropped);
+            assert_eq!(
+                (up.receiver_drops, down.receiver_drops),
+                (at_reflector, here_drops)
+            );
+            (up.lost, down.lost)
+        };
+        assert_eq!(lost(0, 0), (Some(10), Some(100)));
+        // Each end spoils what it receives itself, and nothing else.
+        assert_eq!(lost(0, 1), (None, Some(100)));
+        assert_eq!(lost(1, 0), (Some(10), None));
+    }
+
+    #[test]
+    fn where_nothing_is_missing_nothing_was_lost_whatever_was_dropped() {
+        assert_eq!(
+            (super::lost(5, 5, 3), super::lost(5, 4, 3)),
+            (Some(0), None)
+        );
+    }
+
+    #[test]
+    fn counts_from_during_the_load_are_no_result() {
+        let at = |ms: u64| Monotonic::from_nanos(ms * 1_000_000);
+        let spec = Spec {
+            path: path("eth0", "vienna"),
+            kind: Kind::Up,
+            up: 0,
+            down: 0,
+            offer: Some(OFFER),
+            dscp: [0; 8],
+            load_ns: 4_000_000_000,
+            congestion: String::new(),
+            asked_by: "command",
+            patience: Patience::Alone,
+            instead_of: Vec::new(),
+            most_bytes: None,
+            orders: std::sync::mpsc::sync_channel(1).0,
+        };
+        let mut phases = Phases::new(PhaseTimes::with_load(spec.load_ns), at(0));
+        phases.loaded(at(3000));
+        phases.unloaded(at(7000));
+        let probe = |i: u64| Probe {
+            handed_ns: i * 10_000_000,
+            status: Some(Status::Ok),
+            rtt: Some(20_000_000),
+            up: Some(10_000_000),
+            down: Some(10_000_000),
+        };
+        let probes: Vec<Probe> = (0..800).map(probe).collect();
+        let wish = Wish {
+            streams_up: 0,
+            streams_down: 0,
+            time_ms: 4000,
+            dscp: [0; 8],
+            congestion: [0; 16],
+            prefix: None,
+            offer: Some(OFFER),
+        };
+        let guest = Guest::new(wish, 1, at(0));
+        let carried = Carried::default();
+        let mut taken = Taken {
+            spec: &spec,
+            phases: &phases,
+            probes: &probes,
+            guest: &guest,
+            carried: &carried,
+            dropped: Dropped::default(),
+            recovery_ns: None,
+            cut_short: false,
+        };
+        let why = evaluate(&taken).expect_err("the reflector said nothing after the load");
+        assert!(why.contains("vienna did not say after the load"), "{why}");
+        // Streams count what they carry themselves.
+        let streams = Spec {
+            down: 1,
+            offer: None,
+            kind: Kind::Down,
+            path: path("eth0", "vienna"),
+            congestion: "cubic".into(),
+            instead_of: Vec::new(),
+            orders: std::sync::mpsc::sync_channel(1).0,
+            ..spec
+        };
+        taken.spec = &streams;
+        assert_eq!(evaluate(&taken).expect("a result").ways.len(), 1);
+    }
 }

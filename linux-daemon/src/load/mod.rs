@@ -6,6 +6,7 @@
 
 mod budget;
 mod datagrams;
+mod drops;
 mod evaluate;
 mod fail_over;
 mod flows;

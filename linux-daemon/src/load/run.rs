@@ -11,7 +11,7 @@ use bufferbane_core::load::latency::{Spread, back_after};
 use bufferbane_core::load::phases::{Phase, PhaseTimes, Phases};
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::{Observation, SeriesIndex};
-use bufferbane_core::session::client::{Client, StreamConfig};
+use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
 use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
 use bufferbane_core::wire::header::{Kind as Message, Prefix};
 use bufferbane_core::wire::load::Offer;
@@ -23,6 +23,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use super::datagrams::Datagrams;
+use super::drops::Drops;
 use super::evaluate::{self, Probe};
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
 use super::meter::Meter;
@@ -140,6 +141,7 @@ struct Test<'a> {
     flows: Option<Flows>,
     /// Until the end: what is on its way when the load ends is counted, too.
     datagrams: Option<Datagrams>,
+    drops: Drops,
     /// From the first stream to the end of the test, with the recovery.
     loading: Option<Loading>,
     carried: Option<Carried>,
@@ -312,6 +314,7 @@ impl<'a> Test<'a> {
             phases: None,
             flows: None,
             datagrams: None,
+            drops: Drops::default(),
             loading: None,
             carried: None,
             idle_rtt: None,
@@ -357,12 +360,16 @@ impl<'a> Test<'a> {
             guest,
             tokens,
             datagrams,
+            drops,
             ..
         } = self;
         let mut copy = [0; 2048];
         engine
             .wait(until, &mut |_, event| match event {
                 Event::Received { meta, bytes, .. } => {
+                    if drops.arrived(meta.socket_drops) {
+                        client.handle_own_drops();
+                    }
                     if let Some(datagram) = copy.get_mut(..bytes.len()) {
                         datagram.copy_from_slice(bytes);
                         match datagrams {
@@ -398,7 +405,11 @@ impl<'a> Test<'a> {
                 probe.take(&s);
             }
         }
-        while self.client.poll_event().is_some() {}
+        while let Some(event) = self.client.poll_event() {
+            if let SessionEvent::RemoteDrops(more) = event {
+                self.drops.at_reflector(more);
+            }
+        }
         Ok(())
     }
 
@@ -500,6 +511,7 @@ impl<'a> Test<'a> {
         let grant = self.guest.grant().cloned().ok_or("there is no grant")?;
         if let Some(offer) = self.spec.offer {
             let dscp = self.spec.dscp[0];
+            self.drops.begin_load();
             self.datagrams = Some(Datagrams::new(offer, &grant, dscp, now));
             self.guest.load(now, true);
             return Ok(());
@@ -646,6 +658,7 @@ impl<'a> Test<'a> {
             probes: &self.probes,
             guest: &self.guest,
             carried: &carried,
+            dropped: self.drops.since_load(),
             recovery_ns,
             cut_short: self.cut_short,
         };

@@ -9,7 +9,7 @@ use super::scene::Scene;
 use super::tested::rate_mark;
 use super::theme::Rgb;
 use crate::fail::Fail;
-use crate::loads::{lost_share, rate, word};
+use crate::loads::{lost, rate, word};
 use crate::show::{delay, plural};
 use crate::when::{self, Range};
 
@@ -143,7 +143,7 @@ fn headings(test: &LoadTest, queues: &[(Direction, Bins)]) -> [Heading; 3] {
         all.join(" · ")
     };
     let told_apart = queues.iter().any(|(what, _)| *what == Direction::Up);
-    let lost: u64 = test.probes.iter().map(|p| u64::from(p.lost)).sum();
+    let probes_lost: u64 = test.probes.iter().map(|p| u64::from(p.lost)).sum();
     let of = |name: &str, figures: String| Heading {
         name: name.to_owned(),
         detail: "each 100 ms".to_owned(),
@@ -157,9 +157,9 @@ fn headings(test: &LoadTest, queues: &[(Direction, Bins)]) -> [Heading; 3] {
                 match &w.datagrams {
                     None => carried,
                     Some(d) => format!(
-                        "{carried} of {} over UDP, {} lost",
+                        "{carried} of {} over UDP, {}",
                         rate(d.offered_bps),
-                        lost_share(d)
+                        lost(d, w.direction)
                     ),
                 }
             }),
@@ -177,7 +177,7 @@ fn headings(test: &LoadTest, queues: &[(Direction, Bins)]) -> [Heading; 3] {
             let rise = format!("p90 +{}", delay(test.rtt.increase.p90));
             of("Round-trip time", rise)
         },
-        of("Lost", plural(lost, "probe", "probes")),
+        of("Lost", plural(probes_lost, "probe", "probes")),
     ]
 }
 

@@ -231,13 +231,13 @@ impl Rate {
 }
 
 impl RateWindow {
-    /// `hits` of `all` trials at `now`.
-    pub(crate) fn add(&mut self, now: Monotonic, hits: u32, all: u32) {
+    /// `hits` of `all` trials that were made at `at` and are known `now`. They count where they were made:
+    /// what becomes known together would look like a cluster.
+    pub(crate) fn add(&mut self, now: Monotonic, at: Monotonic, hits: u32, all: u32) {
         self.turn(now);
-        for b in [
-            &mut self.fine[(self.fine_at % FINE as u64) as usize],
-            &mut self.coarse[(self.coarse_at % COARSE as u64) as usize],
-        ] {
+        let fine = bucket(&mut self.fine, self.fine_at, at.as_nanos() / FINE_NS);
+        let coarse = bucket(&mut self.coarse, self.coarse_at, at.as_nanos() / COARSE_NS);
+        for b in [fine, coarse].into_iter().flatten() {
             b.hits += hits;
             b.all += all;
         }
@@ -277,6 +277,13 @@ impl RateWindow {
             sum(&self.coarse, self.coarse_at, (seconds / 60) as usize)
         }
     }
+}
+
+/// The bucket `number`, where it is not too old.
+fn bucket(buckets: &mut [Bucket], newest: u64, number: u64) -> Option<&mut Bucket> {
+    let n = buckets.len() as u64;
+    let is_kept = number <= newest && newest - number < n;
+    buckets.get_mut((number % n) as usize).filter(|_| is_kept)
 }
 
 fn advance(buckets: &mut [Bucket], at: &mut u64, to: u64) {
@@ -342,7 +349,7 @@ mod tests {
     fn the_window_forgets() {
         let mut w = RateWindow::default();
         for s in 0..300 {
-            w.add(at(s * S), u32::from(s < 100), 10);
+            w.add(at(s * S), at(s * S), u32::from(s < 100), 10);
         }
         assert_eq!(w.last(at(299 * S), 60).hits, 0.0);
         assert_eq!(w.last(at(299 * S), 60).all, 600.0);
@@ -354,8 +361,8 @@ mod tests {
     fn clusters_count_for_less() {
         let (mut even, mut lumpy) = (RateWindow::default(), RateWindow::default());
         for s in 100..160 {
-            even.add(at(s * S), 1, 20);
-            lumpy.add(at(s * S), if s == 130 { 20 } else { 0 }, 20);
+            even.add(at(s * S), at(s * S), 1, 20);
+            lumpy.add(at(s * S), at(s * S), if s == 130 { 20 } else { 0 }, 20);
         }
         assert!(even.last(at(159 * S), 60).bounds(1.96).0 > 0.03);
         assert!(lumpy.last(at(159 * S), 60).bounds(1.96).0 < 0.01);

@@ -13,8 +13,6 @@ use crate::time::Monotonic;
 
 /// Windows that are tried, seconds.
 const WINDOWS_S: [u64; 6] = [10, 20, 60, 180, 600, 3540];
-/// What is a hit is known so long after its trial, at most: all hits of it may be told at once.
-const SETTLING_S: u64 = 5;
 /// A window shorter than the time of the thresholds is of so many trials at least: how much hits cluster
 /// cannot be seen in fewer, and a few pairs of losses would be proof.
 const LEAST_IN_SHORT: f64 = 100.0;
@@ -94,9 +92,9 @@ impl RateWatch {
         }
     }
 
-    /// A trial at `at` that was a hit or not.
+    /// A trial at `at` that was a hit or not, as is known `now`.
     pub(crate) fn add(&mut self, now: Monotonic, at: Monotonic, hit: bool) {
-        self.window.add(now, u32::from(hit), 1);
+        self.window.add(now, at, u32::from(hit), 1);
         if hit {
             self.marks.add(at);
         }
@@ -178,12 +176,9 @@ impl RateWatch {
             if seconds > 60 && !is_minute(now) {
                 continue;
             }
-            let mut rate = self.last(now, seconds);
-            if seconds < self.over_s {
-                rate.all = self.window.last(now, seconds + SETTLING_S).all;
-                if rate.all < LEAST_IN_SHORT {
-                    continue;
-                }
+            let rate = self.last(now, seconds);
+            if seconds < self.over_s && rate.all < LEAST_IN_SHORT {
+                continue;
             }
             if rate.hits < 3.0 * self.hits_each || !rate.is_above(self.threshold) {
                 continue;
@@ -306,14 +301,25 @@ mod tests {
         }
     }
 
-    /// When trouble was found, and its begin: one in five of 40 trials a second hits for so long.
-    fn found(trouble_s: u64, seed: u64) -> Option<(u64, u64)> {
+    /// When trouble was found, and its begin: one in five of 40 trials a second hits for so long. What of it
+    /// hits is told together each `told_s` seconds.
+    fn found(trouble_s: u64, seed: u64, told_s: u64) -> Option<(u64, u64)> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut watch = RateWatch::new(0.01, 0.02, 60, S / 40);
+        let mut untold = std::vec::Vec::new();
         for n in 0..400 * 40 {
             let now = Monotonic::from_nanos(n * (S / 40));
             let bad = (300..300 + trouble_s).contains(&(n / 40));
-            watch.add(now, now, bad && rng.next_u32() % 5 == 0);
+            if bad && rng.next_u32() % 5 == 0 {
+                untold.push(now);
+            } else {
+                watch.add(now, now, false);
+            }
+            if n % (40 * told_s) == 40 * told_s - 1 {
+                for at in untold.drain(..) {
+                    watch.add(now, at, true);
+                }
+            }
             if n % 40 == 39
                 && let Some(Change::High { since, .. }) = watch.each_second(now, now)
             {
@@ -327,10 +333,12 @@ mod tests {
     #[test]
     fn much_for_a_short_time_is_found_and_a_moment_is_not() {
         for seed in 0..50 {
-            let (at_s, since_s) = found(15, seed).expect("it is found");
-            assert!((304..312).contains(&at_s), "{seed}: {at_s}");
-            assert!((300..302).contains(&since_s), "{seed}: {since_s}");
-            assert_eq!(found(2, seed), None, "{seed}");
+            for told_s in [1, 5] {
+                let (at_s, since_s) = found(15, seed, told_s).expect("it is found");
+                assert!((303..320).contains(&at_s), "{seed}: {at_s}");
+                assert!((300..302).contains(&since_s), "{seed}: {since_s}");
+                assert_eq!(found(2, seed, told_s), None, "{seed}");
+            }
         }
     }
 }

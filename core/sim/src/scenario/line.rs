@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use bufferbane_core::detect::{Kind, Load, Probe};
+use bufferbane_core::detect::{Kind, Load, Probe, Thresholds};
 use bufferbane_core::sample::Status;
 use bufferbane_core::time::Monotonic;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::spec::{Edges, Effect, Scenario, TIMEOUT_NS, What};
+use super::spec::{Edges, Effect, Expected, Scenario, TIMEOUT_NS, What};
 use crate::{MS, S};
 
 /// What a line reports.
@@ -380,6 +380,28 @@ impl Run {
         }
     }
 
+    /// The event that a burst at `at_ns` makes part of: another one where `event` was over for so long that
+    /// trouble which comes back is told again.
+    fn after_hold_down(&mut self, event: usize, at_ns: u64) -> usize {
+        let e = self.scenario.expected[event];
+        let Some((_, last_ns)) = e.bounds_ns else {
+            return event;
+        };
+        if at_ns.saturating_sub(last_ns) < Thresholds::default().hold_down_ns {
+            return event;
+        }
+        let next = self.scenario.expected.len();
+        self.scenario.expected.push(Expected {
+            bounds_ns: None,
+            ..e
+        });
+        let effects = self.scenario.effects.iter_mut();
+        for effect in effects.filter(|f| f.makes == Some(event)) {
+            effect.makes = Some(next);
+        }
+        next
+    }
+
     /// Writes down what the expected events have to say.
     fn note_truth(
         &mut self,
@@ -404,6 +426,7 @@ impl Run {
                         m.chain.2 |= m.row >= 3;
                         let (first, _, told) = m.chain;
                         if told {
+                            let event = self.after_hold_down(event, first);
                             self.touch(i, event, first);
                             self.touch(i, event, at_ns);
                         }

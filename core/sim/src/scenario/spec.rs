@@ -101,7 +101,8 @@ pub enum Edges {
     Touched,
     /// By the first probe that it touched, and the first that was answered after the last of them.
     Answered,
-    /// By the first and last loss of bursts: losses near to each other, three of them in a row.
+    /// By the first and last loss of bursts: losses near to each other, three of them in a row. Bursts that
+    /// are further apart than the hold-down are events of their own.
     Runs,
 }
 

@@ -90,21 +90,31 @@ struct Connection {
     noted: Option<Monotonic>,
 }
 
-/// All connections that are held.
-#[derive(Debug, Default)]
-pub(crate) struct Connections(BTreeMap<Key, Connection>);
-
-impl Connections {
-    /// Takes in what became of one.
-    pub(crate) fn hear(&mut self, told: Told) -> Option<News> {
-        let c = self.0.entry(told.key).or_insert_with(|| Connection {
+impl Connection {
+    const fn new() -> Self {
+        Self {
             held: Held::new(Limit::DEFAULT),
             open: None,
             lost: BTreeMap::new(),
             closed: 0,
             last: None,
             noted: None,
-        });
+        }
+    }
+}
+
+/// All connections that are held.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(BTreeMap<Key, Connection>);
+
+impl Connections {
+    /// Takes in what became of one. `is_asked`: its target is probed; one that is no longer may have a last word to
+    /// say, but is shown no more.
+    pub(crate) fn hear(&mut self, told: Told, is_asked: bool) -> Option<News> {
+        if is_asked && matches!(told.what, What::Open(_)) && !self.0.contains_key(&told.key) {
+            self.0.insert(told.key.clone(), Connection::new());
+        }
+        let c = self.0.get_mut(&told.key)?;
         match told.what {
             What::Open(at) => c.open = Some(at),
             What::LetGo => c.open = None,
@@ -152,11 +162,7 @@ impl Connections {
 
     /// Those of this target through this interface are held no more; `address` as series have it.
     pub(crate) fn remove(&mut self, interface: &str, target: &str, address: &str) -> Option<Key> {
-        let is = |key: &&Key| {
-            key.0 == interface
-                && key.1 == target
-                && address.strip_suffix("/tcp") == Some(key.2.to_string().as_str())
-        };
+        let is = |key: &&Key| is_of(key, (interface, target, address));
         let key = self.0.keys().find(is)?.clone();
         self.0.remove(&key);
         Some(key)
@@ -177,6 +183,13 @@ impl Connections {
         })
         .collect()
     }
+}
+
+/// Whether it is that of a target through an interface; `address` as series have it.
+pub(crate) fn is_of(key: &Key, (interface, target, address): (&str, &str, &str)) -> bool {
+    key.0 == interface
+        && key.1 == target
+        && address.strip_suffix("/tcp") == Some(key.2.to_string().as_str())
 }
 
 #[cfg(test)]
@@ -208,19 +221,19 @@ mod tests {
     fn what_the_far_end_closes_is_no_loss_and_two_losses_are_trouble() {
         let mut all = Connections::default();
         for n in 1..50 {
-            assert_eq!(all.hear(told(What::Open(at(n * 61)))), None);
-            assert_eq!(all.hear(end(n * 61 + 60, 60, End::Closed)), None);
+            assert_eq!(all.hear(told(What::Open(at(n * 61))), true), None);
+            assert_eq!(all.hear(end(n * 61 + 60, 60, End::Closed), true), None);
         }
         let reset = End::Lost(104);
-        let first = all.hear(end(4000, 60, reset)).unwrap();
+        let first = all.hear(end(4000, 60, reset), true).unwrap();
         assert!(matches!(first, News::Lost(_)), "{first:?}");
-        let second = all.hear(end(4100, 7, End::Lost(110))).unwrap();
+        let second = all.hear(end(4100, 7, End::Lost(110)), true).unwrap();
         let News::Unstable(loss, held::News::Unstable { since, drops, .. }) = second else {
             panic!("{second:?}");
         };
         assert_eq!((since, drops), (at(4000), 2));
         assert_eq!(loss.why(), "no answer to keep-alives");
-        all.hear(told(What::Open(at(4110))));
+        all.hear(told(What::Open(at(4110))), true);
         let status = all.status(at(4130));
         assert_eq!((status[0].open_ns, status[0].closed), (Some(20 * S), 49));
         assert_eq!(status[0].lost["connection reset"], 1);
@@ -229,14 +242,31 @@ mod tests {
         let over = all.tick(at(4400));
         assert!(matches!(over[..], [(_, News::Over(last))] if last == at(4100)));
         // Seldom ones are told seldom, and counted.
-        assert_eq!(all.hear(end(5000, 600, reset)), None);
-        assert!(all.hear(end(7600, 600, reset)).is_some());
+        assert_eq!(all.hear(end(5000, 600, reset), true), None);
+        assert!(all.hear(end(7600, 600, reset), true).is_some());
         assert_eq!(all.status(at(7600))[0].lost["connection reset"], 3);
         // Let go on this side, it is no loss; and what is asked no more is shown no more.
-        assert_eq!(all.hear(told(What::LetGo)), None);
+        assert_eq!(all.hear(told(What::LetGo), true), None);
         assert_eq!(all.status(at(5000))[0].open_ns, None);
         assert_eq!(all.remove("wan", "web", "192.0.2.1:443/udp"), None);
         assert!(all.remove("wan", "web", "192.0.2.1:443/tcp").is_some());
         assert!(all.status(at(5000)).is_empty());
+    }
+
+    /// What is under way when the target goes, or comes before a connection does.
+    #[test]
+    fn a_last_word_of_a_target_that_is_gone_shows_no_connection() {
+        let mut all = Connections::default();
+        for last in [
+            told(What::Open(at(1))),
+            told(What::LetGo),
+            end(9, 8, End::Lost(104)),
+        ] {
+            assert_eq!(all.hear(last, false), None);
+        }
+        assert_eq!(all.hear(told(What::LetGo), true), None);
+        assert!(all.status(at(10)).is_empty());
+        all.hear(told(What::Open(at(11))), true);
+        assert_eq!(all.status(at(12)).len(), 1);
     }
 }

@@ -6,13 +6,15 @@ use bufferbane_store::{Event, Severity};
 
 use super::{Fact, Recorder, note};
 use crate::alerts::News as Alarm;
-use crate::held::{Key, Loss, News, Told};
+use crate::held::{Key, Loss, News, Told, is_of};
 
 impl Recorder {
     /// What became of a connection.
     pub(super) fn held(&mut self, told: Told) {
         let key = told.key.clone();
-        if let Some(news) = self.held.hear(told) {
+        let mut live = self.live.values().filter(|s| s.kind == "tcp");
+        let is_asked = live.any(|s| is_of(&key, (&s.interface, &s.target, &s.address)));
+        if let Some(news) = self.held.hear(told, is_asked) {
             self.held_news(&key, news);
         }
     }

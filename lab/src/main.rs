@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use argh::FromArgs;
 use bufferbane_lab::bench::accuracy::episode;
 use bufferbane_lab::bench::{
-    self, Fail, accuracy, cost, cuts, echo, episodes, flood, lateness, report, scenario, shapes,
-    store, throughput, train,
+    self, Fail, accuracy, cost, cuts, echo, episodes, fleet, flood, lateness, report, scenario,
+    shapes, store, throughput, train,
 };
 use bufferbane_lab::{emulate, endurance, synth};
 
@@ -39,6 +39,7 @@ enum Command {
     TrainBench(TrainBench),
     Flood(Flood),
     Endurance(Endurance),
+    Fleet(Fleet),
 }
 
 /// Bytes per sample and write rate of our store against SQLite with a row for each sample.
@@ -70,6 +71,26 @@ struct Flood {
     /// how long each flood takes at each rate, 2 to 120 (default: 5)
     #[argh(option, default = "5")]
     seconds: u64,
+}
+
+/// What each of a thousand routers costs: simulated ones probe one reflector through sealed sessions of their own,
+/// and push batches of a daemon to one victoria-metrics. Needs root and Debian's victoria-metrics.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "fleet",
+    note = "Example: bufferbane-lab fleet --routers 1000"
+)]
+struct Fleet {
+    /// routers, 1 to 4000 (default: 1000)
+    #[argh(option, default = "1000")]
+    routers: u64,
+    /// seconds of probing, 2 to 60 (default: 20)
+    #[argh(option, default = "20")]
+    seconds: u64,
+    /// batches that each router pushes, 2 to 60 (default: 20)
+    #[argh(option, default = "20")]
+    batches: u64,
 }
 
 /// A month of recording in minutes, through the real store with the daemon's commits: bytes written to
@@ -509,6 +530,11 @@ fn run() -> Result<(), Fail> {
             seed: a.seed,
             dir: a.dir,
             reflector: a.reflector,
+        }),
+        Command::Fleet(a) => fleet::run(fleet::Options {
+            routers: a.routers,
+            seconds: a.seconds,
+            batches: a.batches,
         }),
         Command::Flood(a) => flood::run(flood::Options { seconds: a.seconds }),
     }

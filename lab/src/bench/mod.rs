@@ -9,6 +9,7 @@ pub mod cost;
 pub mod cuts;
 pub mod echo;
 pub mod episodes;
+pub mod fleet;
 pub mod flood;
 pub mod lateness;
 pub mod report;

@@ -22,7 +22,7 @@ pub(super) const OPENED: u64 = 1024;
 
 /// Who is talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speech {
+pub(in super::super) enum Speech {
     /// Whatever comes back will do.
     Plain,
     /// The sealed protocol.
@@ -50,28 +50,28 @@ struct Client {
 
 /// How the load is made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(in super::super) struct Shape {
     /// How many clients there are.
-    pub(super) clients: usize,
+    pub(in super::super) clients: usize,
     /// How many datagrams each sends in a row.
-    pub(super) train: usize,
+    pub(in super::super) train: usize,
     /// How many of each may be without an answer.
-    pub(super) window: usize,
+    pub(in super::super) window: usize,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) echoes: u64,
-    pub(super) lost: u64,
-    pub(super) wall_ns: u64,
+pub(in super::super) struct Outcome {
+    pub(in super::super) echoes: u64,
+    pub(in super::super) lost: u64,
+    pub(in super::super) wall_ns: u64,
     /// Of the thread that made the load.
-    pub(super) cpu_ns: u64,
+    pub(in super::super) cpu_ns: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(in super::super) struct Load {
     clients: Vec<Client>,
     shape: Shape,
     size: usize,
@@ -81,7 +81,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Connects the clients to `to`, with a key for each where keys are spoken of.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         to: SocketAddr,
         speech: Speech,
         shape: Shape,
@@ -116,7 +116,7 @@ impl Load {
     }
 
     /// Makes `count` datagrams for the clients together.
-    pub(super) fn prepare(&mut self, count: usize) {
+    pub(in super::super) fn prepare(&mut self, count: usize) {
         let each = count
             .div_ceil(self.clients.len())
             .next_multiple_of(self.shape.train);
@@ -134,12 +134,16 @@ impl Load {
     }
 
     /// Sends as fast as echoes come back for `time`, or until everything is sent.
-    pub(super) fn run(&mut self, time: Duration) -> Result<Outcome, Fail> {
+    pub(in super::super) fn run(&mut self, time: Duration) -> Result<Outcome, Fail> {
         self.drive(time, None)
     }
 
     /// Sends one datagram every `period_ns`, whatever comes back.
-    pub(super) fn run_paced(&mut self, time: Duration, period_ns: u64) -> Result<Outcome, Fail> {
+    pub(in super::super) fn run_paced(
+        &mut self,
+        time: Duration,
+        period_ns: u64,
+    ) -> Result<Outcome, Fail> {
         self.drive(time, Some(period_ns))
     }
 
@@ -244,7 +248,7 @@ fn take_pieces(socket: &UdpSocket) -> std::io::Result<()> {
 }
 
 /// Keeps this thread on `cpu`.
-pub(super) fn stay_on(cpu: usize) -> Result<(), Fail> {
+pub(in super::super) fn stay_on(cpu: usize) -> Result<(), Fail> {
     host::run_on(&[cpu]).map_err(|e| Fail::of(format!("running on CPU {cpu}"), e))
 }
 

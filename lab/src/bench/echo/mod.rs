@@ -5,7 +5,7 @@
 
 mod answer;
 mod irtt;
-mod load;
+pub(super) mod load;
 mod session;
 
 use std::time::Duration;

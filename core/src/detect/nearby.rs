@@ -8,7 +8,7 @@ const BINS: usize = 64;
 const BEGIN: (f64, f64) = (0.5, 500.0);
 /// When so many probes make the usual share, what is known of it counts half from there on: minutes of
 /// a fast stream, so that trouble that is over does not stay usual.
-const MEMORY: f64 = 8000.0;
+const MEMORY: f64 = 4000.0;
 
 /// Lost and all probes, in short bins and over some thousands of probes.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Nearby {
     at: u64,
     /// What has left the bins, less what was an outage.
     long: (f64, f64),
+    /// So many losses that are in the bins were outages: they do not count when they leave.
+    owed: f64,
 }
 
 impl Nearby {
@@ -29,6 +31,7 @@ impl Nearby {
             bin_ns,
             at: 0,
             long: BEGIN,
+            owed: 0.0,
         }
     }
 
@@ -46,8 +49,14 @@ impl Nearby {
 
     /// These losses were an outage: they say nothing of the usual share.
     pub(crate) fn except(&mut self, lost: u32) {
-        self.long.0 -= f64::from(lost);
-        self.long.1 -= f64::from(lost);
+        let newest: f64 = self.bins.iter().map(|(lost, _)| f64::from(*lost)).sum();
+        let lost = f64::from(lost);
+        let in_bins = lost.min((newest - self.owed).max(0.0));
+        self.owed += in_bins;
+        // Of a long one the begin counts half by now: no more can be taken than is there.
+        let left = (lost - in_bins).min(self.long.0);
+        self.long.0 -= left;
+        self.long.1 -= left;
     }
 
     /// Lost and all between two instants, as far back as there are bins.
@@ -82,8 +91,10 @@ impl Nearby {
         let steps = to.saturating_sub(self.at).min(BINS as u64);
         for n in 1..=steps {
             let bin = &mut self.bins[((to - steps + n) % BINS as u64) as usize];
-            self.long.0 += f64::from(bin.0);
-            self.long.1 += f64::from(bin.1);
+            let outage = self.owed.min(f64::from(bin.0));
+            self.owed -= outage;
+            self.long.0 += f64::from(bin.0) - outage;
+            self.long.1 += f64::from(bin.1) - outage;
             *bin = (0, 0);
         }
         if self.long.1 > MEMORY {
@@ -127,15 +138,45 @@ mod tests {
         assert!((all - 1.0).abs() < 1e-9, "{all}");
     }
 
+    /// A line that lost 6 % for ten minutes, at 23 probes a second, and nothing for eight: four losses in a
+    /// row are something of their own again.
+    #[test]
+    fn loss_that_is_over_does_not_stay_usual() {
+        let mut n = Nearby::new(250_000_000);
+        for i in 0..18 * 60 * 23u64 {
+            let lost = i < 10 * 60 * 23 && i % 17 == 0;
+            n.add(Monotonic::from_nanos(i * 1_000_000_000 / 23), lost);
+            if i == 10 * 60 * 23 {
+                assert!((0.05..0.07).contains(&n.usual()), "{}", n.usual());
+            }
+        }
+        assert!(4.0 * libm::log(n.usual()) < -20.0, "{}", n.usual());
+    }
+
     #[test]
     fn what_was_an_outage_is_not_usual() {
         let mut n = Nearby::new(1000);
         for i in 0..7000u64 {
             let lost = i % 1000 == 0 || (3000..3500).contains(&i);
             n.add(Monotonic::from_nanos(i * 100), lost);
+            if i == 3600 {
+                n.except(500);
+            }
+            assert!(i < 3600 || n.usual() < 0.002, "{i}: {}", n.usual());
         }
-        assert!(n.usual() > 0.05, "{}", n.usual());
-        n.except(500);
-        assert!(n.usual() < 0.002, "{}", n.usual());
+    }
+
+    /// Most of a long one is forgotten when it ends: what was usual before is so again after it.
+    #[test]
+    fn a_long_outage_does_not_make_loss_unusual() {
+        let mut n = Nearby::new(1000);
+        for i in 0..40_000u64 {
+            let dead = (10_000..30_000).contains(&i);
+            n.add(Monotonic::from_nanos(i * 100), dead || i % 20 == 0);
+            if i == 30_000 {
+                n.except(20_000);
+            }
+        }
+        assert!(n.usual() > 0.04, "{}", n.usual());
     }
 }

@@ -300,15 +300,19 @@ fn a_train_down_goes_to_a_proven_address_and_out_of_the_days_bytes() {
     assert_eq!(soon.ending(), None);
     w.now = w.now.saturating_add(250 * MS);
     assert_eq!(w.ask(&mut soon, HOME), Some(TrainState::Sent));
-    // From elsewhere it would be more than what asked for it, to who knows whom.
-    let mut moved = Exchange::new(DOWN, 11, w.now);
-    assert_eq!(w.ask(&mut moved, ELSEWHERE), Some(TrainState::Refused));
-    assert_eq!(moved.ending(), Some(Ending::Refused(RefusedTrain::Address)));
     // More than half of what the client may send in a second.
     let large = Plan { count: 501, ..DOWN };
     let mut large = Exchange::new(large, 12, w.now);
     w.ask(&mut large, HOME);
     assert_eq!(large.ending(), Some(Ending::Refused(RefusedTrain::Size)));
+    // From elsewhere it would be more than what asked for it, to who knows whom.
+    let mut moved = Exchange::new(DOWN, 11, w.now);
+    assert_eq!(w.ask(&mut moved, ELSEWHERE), Some(TrainState::Refused));
+    assert_eq!(moved.ending(), Some(Ending::Refused(RefusedTrain::Address)));
+    // Nor is it clear then, until a challenge came back, who is at home.
+    let mut back = Exchange::new(DOWN, 14, w.now);
+    assert_eq!(w.ask(&mut back, HOME), Some(TrainState::Refused));
+    assert_eq!(back.ending(), Some(Ending::Refused(RefusedTrain::Address)));
 }
 
 #[test]

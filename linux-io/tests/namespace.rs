@@ -180,7 +180,16 @@ fn an_interface_that_returns_is_probed_again() {
         ip("link set far0 up");
         ip("neigh add 10.9.0.9 lladdr 02:00:00:00:00:09 dev up0 nud permanent");
         let mut n = Netlink::open().unwrap();
-        let index = n.interface("up0").unwrap().unwrap().index;
+        // The kernel lets packets through some time after the far end came up.
+        let begin = Instant::now();
+        let index = loop {
+            let up0 = n.interface("up0").unwrap().unwrap();
+            if up0.running {
+                break up0.index;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "{up0:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
         indexes.push(index);
         let socket = ProbeSocket::udp(Family::V4)
             .interface("up0")

@@ -13,6 +13,11 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::{Outbox, Queued, Transmit};
 
+/// UDP payload of a datagram of a test over UDP, bytes: every path of IPv6 carries it whole, and it may
+/// leave in one send with others.
+pub(super) const SIZE: u16 = 1200;
+/// How many may leave in one send.
+pub(super) const AT_ONCE: usize = 32;
 /// Where there is none after this long, the test fails, ns.
 const FIRST_NS: u64 = 10_000_000_000;
 

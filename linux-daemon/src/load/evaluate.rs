@@ -15,34 +15,8 @@ use bufferbane_store::{
 use super::datagrams::Counts;
 use super::drops::Dropped;
 use super::flows::Carried;
-use super::run::Spec;
-
-/// What became of one probe of the test.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Probe {
-    /// When it was handed to the kernel, ns.
-    pub(super) handed_ns: u64,
-    pub(super) status: Option<Status>,
-    pub(super) rtt: Option<u64>,
-    /// Of two clocks that are not synchronised: only differences mean something, ns.
-    pub(super) up: Option<i64>,
-    pub(super) down: Option<i64>,
-}
-
-impl Probe {
-    pub(super) fn rtt_ns(&self) -> Option<u64> {
-        self.rtt
-    }
-
-    /// Whether nothing more will become known, but perhaps the direction of a loss.
-    pub(super) const fn is_over(&self) -> bool {
-        self.status.is_some() || self.handed_ns == 0
-    }
-
-    fn is_lost(&self) -> bool {
-        self.status.is_some_and(Status::is_lost)
-    }
-}
+use super::probes::Probe;
+use super::spec::Spec;
 
 /// All that was taken down.
 pub(super) struct Taken<'a> {
@@ -351,7 +325,7 @@ fn probe_bins(
 mod tests {
     use super::*;
     use crate::load::Kind;
-    use crate::load::run::Patience;
+    use crate::load::spec::Patience;
     use crate::load::tests::path;
     use bufferbane_core::load::guest::Wish;
     use bufferbane_core::load::phases::PhaseTimes;

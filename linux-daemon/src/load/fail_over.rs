@@ -3,7 +3,8 @@
 use bufferbane_store::{Instead, LoadTest};
 
 use super::Path;
-use super::run::{Failed, Patience};
+use super::run::Failed;
+use super::spec::Patience;
 
 /// The paths that may stand in for each other, the one that is meant first: those of its uplink, in the
 /// order of the configuration from it on.

@@ -10,10 +10,14 @@ mod drops;
 mod evaluate;
 mod fail_over;
 mod flows;
+mod loading;
 mod meter;
+mod prober;
+mod probes;
 mod run;
 mod schedule;
 mod settings;
+mod spec;
 mod worker;
 
 use std::collections::BTreeSet;

@@ -17,9 +17,10 @@ use super::budget::{self, Made, Now, Spent};
 use super::fail_over::{first_that_can, stand_ins};
 use super::schedule::{Facts, Schedule};
 use super::settings::Settings;
+use super::spec::{Patience, Spec};
 use super::{
-    BY_COMMAND, BY_SCHEDULE, Ends, Job, Kind, Path, Progress, Request, TestNews, TestWish, pick,
-    run,
+    BY_COMMAND, BY_SCHEDULE, Ends, Job, Kind, Path, Progress, Request, TestNews, TestWish,
+    datagrams, pick, run,
 };
 use crate::household::Forwarding;
 use crate::recorder::{Order, wall};
@@ -110,7 +111,7 @@ impl Worker {
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed) || news.is_closed();
         let result = first_that_can(&paths, |path, patience, instead_of| {
-            let spec = run::Spec {
+            let spec = Spec {
                 patience,
                 instead_of: instead_of.to_vec(),
                 ..self.spec(path, &wish, BY_COMMAND)
@@ -128,7 +129,7 @@ impl Worker {
     /// Runs a test, hears meanwhile what else is asked for, and records what came of it.
     fn attempt(
         &mut self,
-        spec: &run::Spec,
+        spec: &Spec,
         ended: &dyn Fn() -> bool,
         tell: impl Fn(Progress),
     ) -> Result<LoadTest, run::Failed> {
@@ -170,7 +171,7 @@ impl Worker {
         let ended = || stop.load(Ordering::Relaxed);
         // Budgets are those of uplinks, whichever reflector it is.
         let result = first_that_can(&stand_ins(&paths, &path), |path, patience, instead_of| {
-            let spec = run::Spec {
+            let spec = Spec {
                 patience,
                 instead_of: instead_of.to_vec(),
                 most_bytes: Some(most_bytes),
@@ -265,14 +266,14 @@ impl Worker {
         Ok(all)
     }
 
-    fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> run::Spec {
+    fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> Spec {
         let settings = &self.settings.throughput;
         let kind = wish.direction.unwrap_or(Kind::Up);
         let streams = settings.streams;
         let offer = wish.udp_bps.map(|bps| Offer {
             up_bps: if kind == Kind::Down { 0 } else { bps },
             down_bps: if kind == Kind::Up { 0 } else { bps },
-            size: run::DATAGRAM_SIZE,
+            size: datagrams::SIZE,
         });
         let (up, down) = match kind {
             _ if offer.is_some() => (0, 0),
@@ -287,7 +288,7 @@ impl Worker {
             _ => [settings.dscp; 8],
         };
         let seconds = wish.seconds.unwrap_or(settings.seconds);
-        run::Spec {
+        Spec {
             path: path.clone(),
             kind,
             up,
@@ -297,7 +298,7 @@ impl Worker {
             load_ns: seconds.saturating_mul(1_000_000_000),
             congestion: settings.congestion.clone(),
             asked_by,
-            patience: run::Patience::Alone,
+            patience: Patience::Alone,
             instead_of: Vec::new(),
             most_bytes: None,
             orders: self.ends.orders.clone(),

@@ -1,33 +1,28 @@
 //! The reflector's side: who may test when, and what its streams have carried.
 
+mod test;
+
 use heapless::Vec;
 use rand_core::Rng;
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 
-use super::arrivals::{Arrivals, Segments};
-use super::bins::{Bins, MAX_BINS};
+use super::arrivals::Segments;
 use super::datagrams::flows::{Figures, FlowPlan};
-use super::{MAX_LOAD_NS, MAX_STREAMS, open_token, token_handle};
+use super::{MAX_STREAMS, token_handle};
 use crate::drop_reason::DropReason;
 use crate::seal::Secret;
 use crate::time::Monotonic;
 use crate::wire::load::{
-    BIN_NS, EndReason, OP_LOAD, OP_OPEN, OP_POLL, OP_STOP, Offer, Order, REPORT_BINS, Report,
-    TOKEN_LEN, TestState,
+    EndReason, OP_LOAD, OP_OPEN, OP_POLL, OP_STOP, Offer, Order, REPORT_BINS, Report, TOKEN_LEN,
+    TestState,
 };
+use test::{Test, time_ns};
 
 /// Tests that are remembered: those that run, and those that have ended and may still be asked
 /// about.
 pub const MAX_TESTS: usize = 16;
 /// A test ends when its client has been silent for this long, ns.
 pub const SILENCE_NS: u64 = 5_000_000_000;
-/// From the grant on a test may last its streams' time and this, ns: phases without streams.
-const SLACK_NS: u64 = 30_000_000_000;
-/// Streams are ended this long after the time that was asked for, ns: what is queued trickles in.
-const LINGER_NS: u64 = 3_000_000_000;
-/// The same of a test over UDP, ns. Its client waits until latency is back, ten seconds at most, and five for
-/// its last figures: what a full buffer holds until then has come late, and is not lost. It ends the test itself.
-const LINGER_UDP_NS: u64 = 20_000_000_000;
 /// A test that has ended is remembered for this long, ns.
 pub const REMEMBER_NS: u64 = 30_000_000_000;
 /// Longest time a client is told to wait before it asks again, ms.
@@ -95,35 +90,6 @@ pub struct SenderFacts {
     pub cwnd_bytes: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Test {
-    handle: TestHandle,
-    client: u16,
-    name: u64,
-    secret: Secret,
-    order: Order,
-    /// Number of the latest order.
-    number: u32,
-    granted: Monotonic,
-    heard: Monotonic,
-    /// When the first stream came.
-    begun: Option<Monotonic>,
-    ended: Option<(Monotonic, EndReason)>,
-    /// The driver has been told of the end.
-    told: bool,
-    used_tokens: u32,
-    bytes_left: Option<u64>,
-    bins: Bins,
-    /// Of each stream upward that has begun.
-    arrivals: [Option<Arrivals>; MAX_STREAMS],
-    sent: u64,
-    /// Sum of in-band times, 100 µs, and how many: for each bin.
-    in_band: Vec<(u32, u16), MAX_BINS>,
-    facts: SenderFacts,
-    /// Of a test over UDP: what was counted as it was last asked about.
-    figures: Figures,
-}
-
 /// All tests of a reflector.
 #[derive(Debug)]
 pub struct Host {
@@ -181,13 +147,7 @@ impl Host {
                 if let Some(figures) = &asker.figures {
                     test.count(now, figures);
                 }
-                let number = order.number.get();
-                // One that was overtaken says neither what its client wants now nor that it is there.
-                if number > test.number {
-                    test.number = number;
-                    test.obey(now, order.op);
-                }
-                report.first_bin = order.first_bin;
+                test.obey(now, order);
                 test.fill(now, asker.port, &mut report);
             }
             _ => return Err(DropReason::Field),
@@ -242,27 +202,7 @@ impl Host {
         rng.fill_bytes(&mut secret);
         let handle = TestHandle(self.next_handle);
         self.next_handle = self.next_handle.wrapping_add(1);
-        let test = Test {
-            handle,
-            client: asker.client,
-            name: order.test.get(),
-            secret: Secret::new(secret),
-            order: *order,
-            number: order.number.get(),
-            granted: now,
-            heard: now,
-            begun: None,
-            ended: None,
-            told: false,
-            used_tokens: 0,
-            bytes_left: asker.bytes_left,
-            bins: Bins::new(),
-            arrivals: [const { None }; MAX_STREAMS],
-            sent: 0,
-            in_band: Vec::new(),
-            facts: SenderFacts::default(),
-            figures: Figures::default(),
-        };
+        let test = Test::new(handle, Secret::new(secret), asker, order, now);
         // There is room: it was made above.
         let _ = self.tests.push(test);
         self.tests.last_mut().ok_or(busy(1000))
@@ -274,15 +214,7 @@ impl Host {
     pub fn flow(&self, test: TestHandle) -> Option<FlowPlan> {
         let mut tests = self.tests.iter();
         let t = tests.find(|t| t.handle == test && t.ended.is_none())?;
-        Some(FlowPlan {
-            test,
-            client: t.client,
-            name: t.name,
-            secret: t.secret.clone(),
-            offer: t.order.offer()?,
-            time_ns: t.time_ns(),
-            dscp: t.order.dscp[0] & 0x3f,
-        })
+        t.flow()
     }
 
     /// A TCP stream began with these bytes: whether it belongs to a test.
@@ -301,95 +233,48 @@ impl Host {
             .iter_mut()
             .find(|t| t.handle == handle && t.ended.is_none())
             .ok_or(DropReason::UnknownSession)?;
-        let stream = open_token(&test.secret, *token)?;
-        if stream >= test.order.streams_up + test.order.streams_down {
-            return Err(DropReason::Field);
-        }
-        let bit = 1u32 << stream;
-        if test.used_tokens & bit != 0 {
-            return Err(DropReason::Replay);
-        }
-        test.used_tokens |= bit;
-        if test.begun.is_none() {
-            test.begun = Some(now);
-            test.bins.begin(now);
-        }
-        let up = stream < test.order.streams_up;
-        if up && let Some(arrivals) = test.arrivals.get_mut(usize::from(stream)) {
-            *arrivals = Some(Arrivals::new());
-        }
-        let of_down = stream.saturating_sub(test.order.streams_up);
-        Ok(Admitted {
-            test: handle,
-            client: test.client,
-            stream,
-            up,
-            siblings: if up {
-                test.order.streams_up
-            } else {
-                test.order.streams_down
-            },
-            dscp: test.order.dscp[usize::from(of_down % 8)] & 0x3f,
-            congestion: test.order.congestion,
-        })
+        test.admit(now, token)
     }
 
     /// `bytes` came through the stream of `test` that was admitted with this number.
     pub fn received(&mut self, test: TestHandle, stream: u8, now: Monotonic, bytes: u64) {
         if let Some(t) = self.running(test) {
-            match t.arrivals.get_mut(usize::from(stream)) {
-                Some(Some(arrivals)) => arrivals.take(now, bytes, &mut t.bins),
-                _ => t.bins.add(now, bytes),
-            }
-            t.spend(now, bytes);
+            t.received(stream, now, bytes);
         }
     }
 
     /// What TCP says of a stream upward; to be told ten times a second.
     pub fn segments(&mut self, test: TestHandle, stream: u8, now: Monotonic, segments: Segments) {
-        if let Some(t) = self.running(test)
-            && let Some(Some(arrivals)) = t.arrivals.get_mut(usize::from(stream))
-        {
-            arrivals.look(now, segments);
+        if let Some(t) = self.running(test) {
+            t.segments(stream, now, segments);
         }
     }
 
     /// `bytes` were handed to the kernel for a stream of `test`.
     pub fn sent(&mut self, test: TestHandle, now: Monotonic, bytes: u64) {
         if let Some(t) = self.running(test) {
-            t.sent = t.sent.saturating_add(bytes);
-            t.spend(now, bytes);
+            t.sent(now, bytes);
         }
     }
 
     /// A count that the client sent back at `now` says that a byte took `delay_ns`.
     pub fn in_band(&mut self, test: TestHandle, now: Monotonic, delay_ns: u64) {
-        let Some(t) = self.running(test) else { return };
-        let Some(begun) = t.begun else { return };
-        let index = (now.saturating_since(begun) / BIN_NS) as usize;
-        while t.in_band.len() <= index && t.in_band.push((0, 0)).is_ok() {}
-        if let Some((sum, count)) = t.in_band.get_mut(index) {
-            let units = u32::try_from(delay_ns / 100_000).unwrap_or(u32::MAX);
-            *sum = sum.saturating_add(units);
-            *count = count.saturating_add(1);
+        if let Some(t) = self.running(test) {
+            t.in_band(now, delay_ns);
         }
     }
 
     /// What TCP says of the streams that the reflector sends on.
     pub fn set_facts(&mut self, test: TestHandle, facts: SenderFacts) {
         if let Some(t) = self.running(test) {
-            t.facts = facts;
+            t.set_facts(facts);
         }
     }
 
     /// Ends what has lasted too long or whose client is silent, and forgets what ended long ago.
     pub fn handle_timeout(&mut self, now: Monotonic) {
         for t in &mut self.tests {
-            if now.saturating_since(t.heard) >= SILENCE_NS {
-                t.end(now, EndReason::Silence);
-            } else if now >= t.last_end() {
-                t.end(now, EndReason::Time);
-            }
+            t.handle_timeout(now);
         }
         self.tests.retain(|t| {
             !t.told
@@ -409,9 +294,7 @@ impl Host {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let running = self.tests.iter().filter(|t| t.ended.is_none());
-        running
-            .map(|t| t.last_end().min(t.heard.saturating_add(SILENCE_NS)))
-            .min()
+        running.map(Test::poll_timeout).min()
     }
 
     /// A test that has ended since this was last asked: its streams are to be closed. With it, whose
@@ -420,7 +303,7 @@ impl Host {
         let ended = self.tests.iter_mut();
         let t = ended.into_iter().find(|t| t.ended.is_some() && !t.told)?;
         t.told = true;
-        Some((t.handle, t.client, t.bins.total().saturating_add(t.sent)))
+        Some((t.handle, t.client, t.moved()))
     }
 
     /// How many tests run.
@@ -433,106 +316,6 @@ impl Host {
         let mut tests = self.tests.iter_mut();
         tests.find(|t| t.handle == handle && t.ended.is_none())
     }
-}
-
-impl Test {
-    fn time_ns(&self) -> u64 {
-        time_ns(&self.order)
-    }
-
-    /// The latest order came.
-    fn obey(&mut self, now: Monotonic, op: u8) {
-        self.heard = now;
-        if op == OP_LOAD && self.order.offer().is_some() {
-            self.begun.get_or_insert(now);
-        }
-        if op == OP_STOP {
-            self.end(now, EndReason::None);
-        }
-    }
-
-    /// What was counted and sent elsewhere so far, of a test over UDP.
-    fn count(&mut self, now: Monotonic, figures: &Figures) {
-        self.figures = figures.clone();
-        if figures.used_up {
-            self.end(now, EndReason::DailyBytes);
-        }
-    }
-
-    fn linger_ns(&self) -> u64 {
-        match self.order.offer() {
-            Some(_) => LINGER_UDP_NS,
-            None => LINGER_NS,
-        }
-    }
-
-    /// When it ends at the latest.
-    fn last_end(&self) -> Monotonic {
-        let waiting = self.granted.saturating_add(self.time_ns() + SLACK_NS);
-        match self.begun {
-            Some(begun) => waiting.min(begun.saturating_add(self.time_ns() + self.linger_ns())),
-            None => waiting,
-        }
-    }
-
-    fn end(&mut self, now: Monotonic, reason: EndReason) {
-        if self.ended.is_none() {
-            self.ended = Some((now, reason));
-            for arrivals in self.arrivals.iter_mut().flatten() {
-                arrivals.finish(&mut self.bins);
-            }
-        }
-    }
-
-    fn spend(&mut self, now: Monotonic, bytes: u64) {
-        if let Some(left) = &mut self.bytes_left {
-            *left = left.saturating_sub(bytes);
-            if *left == 0 {
-                self.end(now, EndReason::DailyBytes);
-            }
-        }
-    }
-
-    fn fill(&self, now: Monotonic, port: u16, report: &mut Report) {
-        let (at, state, reason) = match self.ended {
-            Some((at, reason)) => (at, TestState::Ended, reason),
-            // What a stream hands over next may have come before.
-            None => {
-                let known = self.arrivals.iter().flatten().map(|a| a.known(now));
-                let at = known.min().map_or(now, |known| known.min(now));
-                (at, TestState::Granted, EndReason::None)
-            }
-        };
-        report.state = state as u8;
-        report.reason = reason as u8;
-        report.port = U16::new(port);
-        report.handle = U32::new(self.handle.0);
-        report.secret = *self.secret.reveal();
-        report.received = U64::new(self.bins.total());
-        report.sent = U64::new(self.sent);
-        report.retransmits = U32::new(self.facts.retransmits);
-        report.rtt_us = U32::new(self.facts.rtt_us);
-        report.cwnd_bytes = U32::new(self.facts.cwnd_bytes);
-        if self.order.offer().is_some() {
-            return self.figures.fill(report);
-        }
-        // After the end the last bin does not grow any more either.
-        let extra = usize::from(self.ended.is_some() && self.begun.is_some());
-        let complete = (self.bins.complete(at) + extra).min(MAX_BINS);
-        let first = report.first_bin.get() as usize;
-        let count = complete.saturating_sub(first).min(REPORT_BINS);
-        report.bins = U16::new(count as u16);
-        for i in 0..count {
-            report.bytes[i] = U32::new(self.bins.get(first + i));
-            let (sum, n) = self.in_band.get(first + i).copied().unwrap_or((0, 0));
-            let mean = sum.checked_div(u32::from(n)).map_or(0, |m| m.max(1));
-            report.in_band[i] = U16::new(u16::try_from(mean).unwrap_or(u16::MAX));
-        }
-    }
-}
-
-fn time_ns(order: &Order) -> u64 {
-    (u64::from(order.time_ms.get()) * 1_000_000).min(MAX_LOAD_NS)
 }
 
 /// Whether a client may have these datagrams. What they move is known before.

@@ -3,40 +3,31 @@
 //! It allocates nothing once it has started, takes no lock and touches no disk. Other threads reach
 //! it over a bounded channel and the ring's waker.
 
+mod answering;
+mod sockets;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
-use bufferbane_core::stats::histogram::Histogram;
-use bufferbane_core::time::{Monotonic, Stamp};
-use bufferbane_core::wire::header::{Kind, Prefix};
-use bufferbane_linux_io::netlink::Netlink;
-use bufferbane_linux_io::stamping::{self, CardClock, Stamping};
-use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, Family, Outbox, ProbeSocket, Queued, SocketId, Transmit, Waker,
-    clock,
-};
-use nix::errno::Errno;
+use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::{Engine, EngineOptions, Event, Outbox, Waker, clock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocopy::FromZeros;
 
 use crate::allowance::Allowance;
 use crate::config::{Client, Config, MAX_LISTEN};
-use crate::datagrams::{Datagrams, News};
-use crate::departures::{Departures, Sent};
+use crate::datagrams::News;
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
-use crate::streams::{Asked, Told, Way};
-use crate::train::Trains;
+use crate::streams::{Asked, Told};
+use answering::Answering;
+pub(crate) use answering::Responder;
 
-/// The receive buffer asked for, bytes: a burst of some thousand probes. What the kernel does not
-/// grant without privilege (`net.core.rmem_max`) is done without.
-const RECEIVE_BUFFER: usize = 4 << 20;
 /// Streams that there is room for, per session: a stream outlives the sessions it goes through.
 const STREAMS_PER_SESSION: usize = 2;
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
@@ -79,29 +70,6 @@ pub(crate) fn keys(clients: &[Client], sessions_per_client: u16) -> Box<[KeyEntr
     clients.iter().enumerate().flat_map(entry).collect()
 }
 
-pub(crate) type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>;
-
-/// The state of the thread beside its engine.
-struct Answering {
-    responder: Responder,
-    departures: Departures<SendToken>,
-    rng: ChaCha20Rng,
-    /// Where a request is opened.
-    request: Box<[u8]>,
-    residence: Box<Histogram>,
-    /// Requests that could not be answered because the ring was full or the kernel had no room. What
-    /// fails for its destination (no route, forbidden) is not among them: it concerns one client.
-    overload: u64,
-    /// By the socket's place: its own count as last seen, wrapping.
-    socket_counts: [u32; MAX_LISTEN + MAX_STAMP_LISTEN],
-    socket_drops: u64,
-    woken: bool,
-    mail: Mail,
-    stamp: Option<StampAnswers>,
-    trains: Trains,
-    datagrams: Datagrams,
-}
-
 /// The thread.
 pub(crate) struct Echo {
     engine: Engine,
@@ -128,7 +96,7 @@ impl Echo {
             ..EngineOptions::reflector()
         };
         let mut engine = Engine::new(&options).map_err(|e| e.to_string())?;
-        let (listen, warnings) = open_sockets(&mut engine, config)?;
+        let (listen, warnings) = sockets::open(&mut engine, config)?;
         let (stamp, stamp_listen) = match &config.stamp {
             Some(stamp) => {
                 let (answers, listen) = StampAnswers::start(&mut engine, stamp)?;
@@ -155,22 +123,7 @@ impl Echo {
         };
         let echo = Self {
             engine,
-            answering: Answering {
-                responder,
-                departures: Departures::new(),
-                rng,
-                request: vec![0; EngineOptions::reflector().receive_buffer_bytes]
-                    .into_boxed_slice(),
-                residence: Box::default(),
-                overload: 0,
-                socket_counts: [0; MAX_LISTEN + MAX_STAMP_LISTEN],
-                socket_drops: 0,
-                woken: false,
-                mail,
-                stamp,
-                trains: Trains::new(clients.clone()),
-                datagrams: Datagrams::new(clients),
-            },
+            answering: Answering::new(responder, rng, mail, stamp, clients),
             started: clock::now(),
             clock: ClockFacts::default(),
             commands,
@@ -210,7 +163,7 @@ impl Echo {
             if self.answering.datagrams.poll_timeout(now) == Some(now) {
                 self.answering.send_datagrams(&mut self.engine.outbox());
             }
-            if std::mem::take(&mut self.answering.woken) {
+            if self.answering.take_woken() {
                 // Before the report by which a client hears of its test.
                 while let Ok(news) = self.answering.mail.news.try_recv() {
                     self.answering.datagrams.hear(news);
@@ -281,289 +234,8 @@ impl Echo {
     }
 }
 
-impl Answering {
-    fn handle(&mut self, out: &mut Outbox<'_>, event: Event<'_>) {
-        match event {
-            Event::Received {
-                socket,
-                meta,
-                bytes,
-            } => self.receive(out, socket, meta, bytes),
-            Event::TxStamp { key, stamp, .. } => self.stamped(key, stamp),
-            Event::Sent {
-                socket,
-                key,
-                errno: Some(errno),
-            } => {
-                if self.stamp.as_ref().is_some_and(|s| s.owns(socket)) {
-                    return;
-                }
-                // An echo that was not sent is as little lost by the line as one that found no room.
-                let no_room = is_for_want_of_room(errno);
-                self.datagrams.failed(key);
-                for sent in self.departures.take(key) {
-                    if no_room {
-                        self.overload += 1;
-                    } else {
-                        let failed = SendOutcome::Failed(errno);
-                        self.responder.handle_sent(sent.token, failed);
-                    }
-                }
-            }
-            Event::Wake => self.woken = true,
-            Event::Sent { errno: None, .. } | Event::SocketError { .. } => {}
-        }
-    }
-
-    fn receive(&mut self, out: &mut Outbox<'_>, socket: SocketId, meta: RecvMeta, bytes: &[u8]) {
-        if let Some(seen) = self.socket_counts.get_mut(socket.index()) {
-            self.socket_drops += u64::from(meta.socket_drops.wrapping_sub(*seen));
-            *seen = meta.socket_drops;
-        }
-        if let Some(stamp) = self.stamp.as_mut().filter(|s| s.owns(socket)) {
-            self.overload += u64::from(!stamp.receive(out, socket, &meta, bytes));
-            return;
-        }
-        let len = bytes.len().min(self.request.len());
-        let request = &mut self.request[..len];
-        request.copy_from_slice(&bytes[..len]);
-        match Prefix::kind_of(request) {
-            Ok(Kind::Order) => return self.pass_on(socket, &meta, len),
-            Ok(Kind::Train) => return self.trains.receive(&mut self.responder, &meta, request),
-            Ok(Kind::Load) => {
-                let (datagrams, responder) = (&mut self.datagrams, &mut self.responder);
-                return datagrams.receive(responder, &meta, request);
-            }
-            Ok(Kind::TrainAsk) => return self.answer_ask(out, socket, &meta, len),
-            _ => {}
-        }
-        let arrived = meta.at.at;
-        let transmit = Transmit {
-            // From the address that was hit, whatever the routing table would choose.
-            from: meta.to,
-            ..Transmit::new(socket, meta.from, self.departures.next_key())
-        };
-        let meta = RecvMeta {
-            // What was lost for want of room here is as little the line's as what the socket lost.
-            socket_drops: meta.socket_drops.wrapping_add(self.overload as u32),
-            ..meta
-        };
-        let (responder, rng) = (&mut self.responder, &mut self.rng);
-        let mut token = None;
-        // No answer is longer than what it answers.
-        let queued = out.send_joined(&transmit, len, |room| {
-            let answer = responder.handle_request(clock::now(), &meta, request, room, rng);
-            // Why there is none has been counted.
-            let answer = answer.ok()?;
-            token = answer.token;
-            Some(answer.len)
-        });
-        let with = match queued {
-            Ok(Queued::Nothing) => return,
-            Ok(Queued::First) => None,
-            Ok(Queued::With(first)) => Some(first),
-            Err(_) => {
-                // It was not even queued: no destination does that.
-                self.overload += 1;
-                return;
-            }
-        };
-        let sent = token.map(|token| Sent { token, arrived });
-        if let Some(displaced) = self.departures.left(sent, with) {
-            responder.handle_sent(displaced, SendOutcome::NoStamp);
-        }
-    }
-
-    /// Hands an order to the streams thread; one that finds no room there is asked again.
-    fn pass_on(&mut self, socket: SocketId, meta: &RecvMeta, len: usize) {
-        let request = &mut self.request[..len];
-        // Why it does not open has been counted.
-        let Ok((from, order)) = self.responder.open_order(clock::now(), meta, request) else {
-            return;
-        };
-        let way = Way {
-            socket,
-            peer: meta.from,
-            local: meta.to,
-        };
-        let figures = self.datagrams.pass_by(from, way, &order);
-        let asked = Asked {
-            from,
-            order,
-            way,
-            figures,
-        };
-        if self.mail.asked.try_send(asked).is_ok() {
-            self.mail.streams.wake();
-        } else {
-            self.overload += 1;
-        }
-    }
-
-    /// Answers what is asked about a train; an answer that finds no room is asked for again.
-    fn answer_ask(&mut self, out: &mut Outbox<'_>, socket: SocketId, meta: &RecvMeta, len: usize) {
-        let transmit = Transmit {
-            from: meta.to,
-            ..Transmit::new(socket, meta.from, self.departures.next_key())
-        };
-        let request = &mut self.request[..len];
-        let (trains, responder) = (&mut self.trains, &mut self.responder);
-        let queued = out.send_with(&transmit, |room| {
-            trains.answer(responder, socket, meta, request, room)
-        });
-        match queued {
-            Ok(true) => self.left_unawaited(),
-            Ok(false) => {}
-            Err(_) => self.overload += 1,
-        }
-    }
-
-    /// Sends some of the trains to clients.
-    fn send_cars(&mut self, out: &mut Outbox<'_>) {
-        let (departures, responder) = (&mut self.departures, &mut self.responder);
-        self.trains.send_some(responder, departures, out);
-    }
-
-    /// Sends what is due of tests over UDP.
-    fn send_datagrams(&mut self, out: &mut Outbox<'_>) {
-        let (departures, responder) = (&mut self.departures, &mut self.responder);
-        self.datagrams.send_some(responder, departures, out);
-    }
-
-    /// What has just been queued under the next key is no echo.
-    fn left_unawaited(&mut self) {
-        if let Some(displaced) = self.departures.left(None, None) {
-            self.responder.handle_sent(displaced, SendOutcome::NoStamp);
-        }
-    }
-
-    /// Seals and sends what the streams thread has to say.
-    fn send_reports(&mut self, out: &mut Outbox<'_>) {
-        while let Ok(told) = self.mail.told.try_recv() {
-            let Some(datagram) = self.responder.write_report(told.to, &told.report) else {
-                continue;
-            };
-            let transmit = Transmit {
-                from: told.way.local,
-                ..Transmit::new(told.way.socket, told.way.peer, self.departures.next_key())
-            };
-            if out.send(&transmit, &datagram).is_ok() {
-                if let Some(displaced) = self.departures.left(None, None) {
-                    self.responder.handle_sent(displaced, SendOutcome::NoStamp);
-                }
-            } else {
-                self.overload += 1;
-            }
-        }
-    }
-
-    fn stamped(&mut self, key: u32, stamp: Stamp) {
-        for sent in self.departures.take(key) {
-            let stay_ns = stamp.at.saturating_since(sent.arrived);
-            self.residence.add(stay_ns);
-            self.responder
-                .handle_sent(sent.token, SendOutcome::Stamped(stamp));
-        }
-    }
-}
-
-/// Whether an echo was not sent because this host had no room for it: whatever else the kernel says
-/// is about where it was to go.
-fn is_for_want_of_room(errno: i32) -> bool {
-    matches!(
-        Errno::from_raw(errno),
-        Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN
-    )
-}
-
 /// A table of zeroed memory, of which the kernel hands out only what is written to.
 fn zeroed<T: FromZeros>(len: usize, what: &str) -> Result<Box<[T]>, String> {
     <[T]>::new_box_zeroed_with_elems(len)
         .map_err(|_| format!("no memory for {len} {what}: lower limits.sessions"))
-}
-
-/// The number of the clock of the network card that stamps what this host receives, if one does.
-fn card() -> Option<u32> {
-    let interfaces = match Netlink::open().and_then(|mut n| n.interfaces()) {
-        Ok(interfaces) => interfaces,
-        Err(e) => {
-            log::info!("packets are stamped by the kernel: the interfaces cannot be listed: {e}");
-            return None;
-        }
-    };
-    let up = interfaces.iter().filter(|i| i.up).map(|i| i.name.as_str());
-    let stamping = stamping::choose_among(up);
-    log::info!("packets are stamped {stamping}");
-    match stamping {
-        Stamping::Card { number, .. } => Some(number),
-        Stamping::Kernel(_) => None,
-    }
-}
-
-/// One socket for each address. A host without IPv6 is content with the rest of the defaults.
-fn open_sockets(
-    engine: &mut Engine,
-    config: &Config,
-) -> Result<(Vec<SocketAddr>, Vec<String>), String> {
-    let (mut listen, mut warnings) = (Vec::new(), Vec::new());
-    let card = card();
-    for address in &config.listen {
-        let socket = ProbeSocket::udp(Family::of(&address.ip()))
-            .bind(*address)
-            .receive_buffer(RECEIVE_BUFFER)
-            .stamps(true, config.transmit_stamps)
-            .join_sends(true)
-            .build();
-        match socket {
-            Ok(socket) => {
-                listen.push(socket.local_addr());
-                // Each socket reads the card's clock by itself.
-                let clock = card.and_then(|number| CardClock::open(number).ok());
-                let socket = match clock {
-                    Some(clock) => socket.with_card(clock),
-                    None => socket,
-                };
-                engine.add_socket(socket).map_err(|e| e.to_string())?;
-            }
-            Err(e)
-                if config.listen_is_default
-                    && address.is_ipv6()
-                    && !listen.is_empty()
-                    && e.source.kind() != std::io::ErrorKind::AddrInUse =>
-            {
-                warnings.push(format!("IPv6 is left out: {e}"));
-            }
-            Err(e) => return Err(e.to_string()),
-        }
-    }
-    Ok((listen, warnings))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_destination_says_nothing_of_this_host() {
-        use Errno::{
-            EACCES, EAFNOSUPPORT, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN,
-            ENETUNREACH, EPERM,
-        };
-        for errno in [
-            EACCES,
-            EAFNOSUPPORT,
-            ECONNREFUSED,
-            EHOSTUNREACH,
-            EINVAL,
-            EMSGSIZE,
-            ENETDOWN,
-            ENETUNREACH,
-            EPERM,
-        ] {
-            assert!(!is_for_want_of_room(errno as i32), "{errno}");
-        }
-        for errno in [Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN] {
-            assert!(is_for_want_of_room(errno as i32), "{errno}");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Tests over UDP: the echo thread counts what clients send, and sends what they ordered, a few
 //! datagrams at a time, so that echoes pass between them.
 
-use bufferbane_core::load::datagrams::flows::{Departure, Figures, FlowPlan, Flows, SILENCE_NS};
+use bufferbane_core::load::datagrams::flows::{Departure, Figures, Flows, SILENCE_NS};
 use bufferbane_core::load::datagrams::sends::Sends;
 use bufferbane_core::load::datagrams::{handle_of, write};
 use bufferbane_core::load::host::TestHandle;
@@ -14,18 +14,10 @@ use bufferbane_linux_io::{Outbox, Queued, Transmit, clock};
 use crate::allowance::Allowance;
 use crate::departures::Departures;
 use crate::echo::Responder;
-use crate::streams::Way;
+use crate::mail::{News, Way};
 
 /// Datagrams that are sent between two looks at what has arrived.
 const AT_ONCE: usize = 64;
-
-/// What the streams thread says of tests over UDP.
-pub(crate) enum News {
-    /// One was granted.
-    Begins(Box<FlowPlan>),
-    /// One has ended.
-    Ends(TestHandle),
-}
 
 /// What it counts, since the start.
 #[derive(Clone, Copy, Debug, Default)]

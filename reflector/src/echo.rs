@@ -21,10 +21,9 @@ use zerocopy::FromZeros;
 
 use crate::allowance::Allowance;
 use crate::config::{Client, Config, MAX_LISTEN};
-use crate::datagrams::News;
+use crate::mail::Mail;
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
 use crate::stats::{KeyCounts, Snapshot};
-use crate::streams::{Asked, Told};
 use answering::Answering;
 pub(crate) use answering::Responder;
 
@@ -41,14 +40,6 @@ pub(crate) enum Command {
     Keys(Box<[KeyEntry]>, Vec<Allowance>),
     /// To end.
     Stop,
-}
-
-/// How it reaches the streams thread.
-pub(crate) struct Mail {
-    pub(crate) asked: SyncSender<Asked>,
-    pub(crate) told: Receiver<Told>,
-    pub(crate) news: Receiver<News>,
-    pub(crate) streams: Waker,
 }
 
 /// What it tells once it has started.

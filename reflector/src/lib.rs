@@ -16,6 +16,7 @@ mod datagrams;
 mod departures;
 mod echo;
 pub mod journal;
+mod mail;
 pub mod service;
 pub mod stamp;
 mod stats;
@@ -35,7 +36,8 @@ use serde_json::Value;
 
 use allowance::Days;
 use config::Config;
-use echo::{Command, Echo, Mail, Started};
+use echo::{Command, Echo, Started};
+use mail::Mail;
 use stats::Snapshot;
 use streams::{Streams, TestCounts};
 
@@ -300,9 +302,9 @@ impl Running {
 /// Starts the streams thread; gives the echo thread's end of the mail between them.
 fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mail), String> {
     let (commands, to_do) = sync_channel(4);
-    let (asked_in, asked) = sync_channel(streams::MAIL);
-    let (told, told_out) = sync_channel(streams::MAIL);
-    let (news, news_out) = sync_channel(streams::MAIL);
+    let (asked_in, asked) = sync_channel(mail::WAITING);
+    let (told, told_out) = sync_channel(mail::WAITING);
+    let (news, news_out) = sync_channel(mail::WAITING);
     let counts = Arc::new(Mutex::new(TestCounts::default()));
     let ends = streams::Ends {
         commands: to_do,

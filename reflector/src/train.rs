@@ -8,7 +8,7 @@ use bufferbane_linux_io::{Outbox, SocketId, Transmit, clock};
 use crate::allowance::Allowance;
 use crate::departures::Departures;
 use crate::echo::Responder;
-use crate::streams::Way;
+use crate::mail::Way;
 
 /// Trains whose arrivals are remembered, of all clients (6 kB each).
 const RECORDS: usize = 32;

@@ -10,13 +10,12 @@ use bufferbane_linux_io::{EngineOptions, Event, Outbox, Queued, SocketId, Transm
 use nix::errno::Errno;
 use rand_chacha::ChaCha20Rng;
 
-use super::Mail;
 use crate::allowance::Allowance;
 use crate::config::MAX_LISTEN;
 use crate::datagrams::Datagrams;
 use crate::departures::{Departures, Sent};
+use crate::mail::{Asked, Mail, Way};
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
-use crate::streams::{Asked, Way};
 use crate::train::Trains;
 
 pub(crate) type Responder = Reflector<Box<[KeyEntry]>, Box<[Session]>, Box<[StreamRecord]>>;

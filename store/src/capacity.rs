@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::cable::Stored;
 use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
-use crate::hours;
 use crate::model::{Direction, EventId};
 use crate::reader::Reader;
-use crate::tables::{CABLE, CAPACITY, LOAD, LOAD_HOURS, LineTime};
+use crate::tables::{CABLE, CAPACITY, LOAD, LOAD_HOURS, LineTime, open_if_made};
 use crate::writer::Writer;
 
 /// How a capacity was found.
@@ -103,7 +102,7 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let tx = self.read()?;
         // An earlier version did not make it.
-        let Some(table) = hours::open(&tx, table)? else {
+        let Some(table) = open_if_made(&tx, table)? else {
             return Ok(());
         };
         for s in self.time_map().clip(from_ns, to_ns) {

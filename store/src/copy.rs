@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use redb::{ReadableTable, TableError, TableHandle};
+use redb::{ReadableTable, TableHandle};
 
 use crate::error::{OpenError, StoreError};
 use crate::file::new_database;
@@ -11,6 +11,7 @@ use crate::reader::Reader;
 use crate::tables::{
     ANCHORS, BLOCKS, BOOTS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS,
     HOURS, LOAD, LOAD_HOURS, META, MINUTES, PATHS, SERIES, SIZES, TAIL, TESTS, WHOLE_TAIL,
+    open_if_made,
 };
 
 impl Reader {
@@ -64,16 +65,11 @@ impl Reader {
             ($($table:ident)*) => {$({
                 known.push($table.name().to_owned());
                 let mut rows = target.open_table($table)?;
-                match source.open_table($table) {
-                    Ok(from) => {
-                        for row in from.iter()? {
-                            let (key, value) = row?;
-                            rows.insert(key.value(), value.value())?;
-                        }
+                if let Some(from) = open_if_made(&source, $table)? {
+                    for row in from.iter()? {
+                        let (key, value) = row?;
+                        rows.insert(key.value(), value.value())?;
                     }
-                    // An earlier version did not make it.
-                    Err(TableError::TableDoesNotExist(_)) => {}
-                    Err(e) => return Err(e.into()),
                 }
             })*};
         }

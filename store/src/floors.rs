@@ -8,11 +8,12 @@ use bufferbane_core::clock::{Knot, Queueing, Update, instant_of};
 use bufferbane_core::sample::Sample;
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::Monotonic;
-use redb::{ReadTransaction, ReadableTable, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::model::SeriesId;
-use crate::tables::{FLOORS, SeriesTime};
+use crate::reader::Reader;
+use crate::tables::{FLOORS, SeriesTime, open_if_made};
 
 /// Knots of one series and boot, by their instant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,10 +57,9 @@ impl Floors {
         from_ns: u64,
         to_ns: u64,
     ) -> Result<Self, StoreError> {
-        match tx.open_table(FLOORS) {
-            Ok(table) => Self::load(&table, series, boot, from_ns, to_ns),
-            Err(TableError::TableDoesNotExist(_)) => Ok(Self::default()),
-            Err(e) => Err(e.into()),
+        match open_if_made(tx, FLOORS)? {
+            Some(table) => Self::load(&table, series, boot, from_ns, to_ns),
+            None => Ok(Self::default()),
         }
     }
 
@@ -132,6 +132,34 @@ impl Floors {
                     .collect()
             }
         }
+    }
+}
+
+impl Reader {
+    /// What is known of the clock of the far end of `series`, and the floor of its delays, at the end
+    /// of `[from, to)` of wall time: the last knot before that. `None` where there is none, as for
+    /// targets that tell no delay per direction.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn floor(
+        &self,
+        series: SeriesId,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Option<Knot>, StoreError> {
+        let tx = self.read()?;
+        let Some(table) = open_if_made(&tx, FLOORS)? else {
+            return Ok(None);
+        };
+        for s in self.time_map().clip(from_ns, to_ns).into_iter().rev() {
+            let mut rows =
+                table.range((series.0, s.boot, s.from_ns)..(series.0, s.boot, s.to_ns))?;
+            if let Some((key, bytes)) = rows.next_back().transpose()? {
+                return decode(key.value().2, bytes.value()).map(Some);
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -229,7 +257,7 @@ fn put(
     Ok(())
 }
 
-pub(crate) fn decode(at_ns: u64, bytes: &[u8]) -> Result<Knot, StoreError> {
+fn decode(at_ns: u64, bytes: &[u8]) -> Result<Knot, StoreError> {
     Knot::decode(Monotonic::from_nanos(at_ns), bytes)
         .ok_or_else(|| StoreError::Damaged("a damaged knot of a floor".into()))
 }

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::hours::{self, Piece};
 use crate::model::Health;
 use crate::reader::Reader;
-use crate::tables::{HEALTH, HEALTH_HOURS};
+use crate::tables::{HEALTH, HEALTH_HOURS, open_if_made};
 use crate::timemap::Segment;
 use crate::waiting::{self, For};
 use crate::writer::Writer;
@@ -184,7 +184,7 @@ impl Reader {
     pub fn health_sum(&self, from_ns: i64, to_ns: i64) -> Result<Option<HealthSum>, StoreError> {
         let tx = self.read()?;
         let table = tx.open_table(HEALTH)?;
-        let of_hours = hours::open(&tx, HEALTH_HOURS)?;
+        let of_hours = open_if_made(&tx, HEALTH_HOURS)?;
         let waiting = waiting::read(&tx, For::Health)?;
         let mut sum: Option<HealthSum> = None;
         for s in self.time_map().clip(from_ns, to_ns) {

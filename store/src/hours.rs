@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use crate::codec::from_json;
 use crate::error::StoreError;
@@ -57,18 +57,6 @@ pub(crate) fn walk<T>(
         put(Piece::Minutes(part(at, s.to_ns)))?;
     }
     Ok(())
-}
-
-/// A table that earlier versions did not make.
-pub(crate) fn open<K: redb::Key + 'static>(
-    tx: &ReadTransaction,
-    table: TableDefinition<'_, K, &'static [u8]>,
-) -> Result<Option<redb::ReadOnlyTable<K, &'static [u8]>>, StoreError> {
-    match tx.open_table(table) {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// Sums up the hours of `rows`, which have just been put in their tables: those that are over, as a later

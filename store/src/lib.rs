@@ -8,6 +8,7 @@
 mod buffer;
 mod cable;
 mod capacity;
+mod check;
 mod codec;
 mod copy;
 mod error;
@@ -28,6 +29,7 @@ mod reader;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 mod retention;
+mod samples;
 mod sizes;
 mod tables;
 mod tail;
@@ -39,6 +41,7 @@ mod writer;
 
 pub use cable::CableReading;
 pub use capacity::{Capacity, Method};
+pub use check::CheckReport;
 pub use error::{OpenError, StoreError};
 pub use file::compact;
 pub use health::HealthSum;
@@ -51,8 +54,9 @@ pub use model::{
 };
 pub use paths::{Escalation, KnownPath, Look, Path, PathEnd, PathHop};
 pub use query::{Bucket, Gap, Overview, Window};
-pub use reader::{CheckReport, Filter, Reader, Row, recover};
+pub use reader::{Reader, recover};
 pub use retention::{Retention, RetentionReport};
+pub use samples::{Filter, Row};
 pub use sizes::{KnownSize, Larger, PathSize};
 pub use timemap::{Anchor, Segment, TimeMap};
 pub use usage::Usage;

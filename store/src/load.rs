@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::hours::{self, Piece};
 use crate::query::Window;
 use crate::reader::Reader;
-use crate::tables::{LOAD, LOAD_HOURS, LineTime, MINUTE_NS};
+use crate::tables::{LOAD, LOAD_HOURS, LineTime, MINUTE_NS, open_if_made};
 use crate::timemap::Segment;
 use crate::waiting::{self, For, Waiting};
 use crate::writer::Writer;
@@ -137,12 +137,12 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let tx = self.read()?;
         // An earlier version did not make it.
-        let Some(table) = hours::open(&tx, LOAD)? else {
+        let Some(table) = open_if_made(&tx, LOAD)? else {
             return Ok(());
         };
         let of_hours = match window {
             Window::Minute => None,
-            Window::Hour => hours::open(&tx, LOAD_HOURS)?,
+            Window::Hour => open_if_made(&tx, LOAD_HOURS)?,
         };
         let waiting = waiting::read(&tx, For::Load)?;
         for s in self.time_map().clip(from_ns, to_ns) {

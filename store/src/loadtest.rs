@@ -1,9 +1,14 @@
 //! A throughput test as it is kept: what was carried each way, and what became of latency.
 
 use bufferbane_core::load::grade::Grade;
+use redb::{ReadOnlyTable, ReadableTable};
 use serde::{Deserialize, Serialize};
 
+use crate::codec::from_json;
+use crate::error::StoreError;
 use crate::model::Direction;
+use crate::reader::Reader;
+use crate::tables::{TESTS, open_if_made};
 
 /// A throughput test in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -204,6 +209,77 @@ pub struct LoadTest {
     pub recovery_ns: Option<u64>,
     /// Probes in bins of 100 ms; the first begins with the test.
     pub probes: Vec<ProbeBin>,
+}
+
+/// Longer than any test, ns: so far apart may those be that overlap.
+const OVERLAP_NS: u64 = 3_600_000_000_000;
+
+impl Reader {
+    /// Throughput tests that began in `[from, to)` of wall time, the oldest first, each with that
+    /// time, ns since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tests(
+        &self,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<(TestId, i64, LoadTest)>, StoreError> {
+        let mut tests = Vec::new();
+        let Some(table) = open_if_made(&self.read()?, TESTS)? else {
+            return Ok(tests);
+        };
+        for s in self.time_map().clip(from_ns, to_ns) {
+            let from = (s.boot, s.from_ns.saturating_sub(OVERLAP_NS));
+            let until = (s.boot, s.to_ns.saturating_add(OVERLAP_NS));
+            for row in table.range(first_test(&table, from)?..)? {
+                let (id, json) = row?;
+                let test: LoadTest = from_json(json.value())?;
+                if (test.boot, test.start_ns) >= until {
+                    break;
+                }
+                if test.boot == s.boot && (s.from_ns..s.to_ns).contains(&test.start_ns) {
+                    tests.push((TestId(id.value()), s.wall_ns(test.start_ns), test));
+                }
+            }
+        }
+        Ok(tests)
+    }
+}
+
+/// The number from which on all tests began at `wanted` or later, boot and ns since boot, give or take
+/// some that overlap: they are numbered in the order in which they end. A month may hold a thousand,
+/// kilobytes each, of which an hour has one.
+fn first_test(
+    table: &ReadOnlyTable<u64, &'static [u8]>,
+    wanted: (u32, u64),
+) -> Result<u64, StoreError> {
+    /// When a test began.
+    #[derive(Deserialize)]
+    struct Begun {
+        boot: u32,
+        start_ns: u64,
+    }
+    let (Some(first), Some(last)) = (table.first()?, table.last()?) else {
+        return Ok(0);
+    };
+    let (mut low, mut high) = (first.0.value(), last.0.value().saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // Those that have been given up leave gaps.
+        match table.range(middle..high)?.next().transpose()? {
+            None => high = middle,
+            Some((id, json)) => {
+                let begun: Begun = from_json(json.value())?;
+                if (begun.boot, begun.start_ns) < wanted {
+                    low = id.value() + 1;
+                } else {
+                    high = middle;
+                }
+            }
+        }
+    }
+    Ok(low)
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use crate::codec::decode_summary;
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::model::SeriesId;
-use crate::reader::{Reader, read_chunk, read_tail};
+use crate::reader::Reader;
+use crate::samples::read_chunk;
 use crate::tables::{BLOCKS, HOUR_NS, HOURS, MINUTE_NS, MINUTES};
-use crate::tail::Wanted;
+use crate::tail::{self, Wanted};
 use crate::timemap::Segment;
 
 /// Up to this length a stretch is summed up from its samples, ns: exact, and fast enough.
@@ -465,7 +466,7 @@ fn has_samples(
 
 /// Up to where the samples of a series and boot are in rollups.
 fn rolled_until(tx: &ReadTransaction, series: SeriesId, boot: u32) -> Result<u64, StoreError> {
-    Ok(read_tail(tx, Wanted::Series(series, boot))?
+    Ok(tail::read(tx, Wanted::Series(series, boot))?
         .first()
         .map_or(u64::MAX, |p| p.rolled_until_ns))
 }

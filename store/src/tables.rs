@@ -1,6 +1,8 @@
 //! The tables of the file. docs/store.md describes them.
 
-use redb::{ConcurrencyMode, TableDefinition};
+use redb::{ConcurrencyMode, ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+
+use crate::error::StoreError;
 
 /// Version of everything below; a file with a larger one is refused.
 pub(crate) const SCHEMA: u64 = 7;
@@ -88,3 +90,15 @@ pub(crate) const SIZES: TableDefinition<'_, LineTime<'static>, &[u8]> =
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
 /// Length of a long one, ns.
 pub(crate) const HOUR_NS: u64 = 60 * MINUTE_NS;
+
+/// A table that earlier versions did not make.
+pub(crate) fn open_if_made<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+    match tx.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}

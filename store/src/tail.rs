@@ -21,10 +21,12 @@ use bufferbane_core::limits::MAX_BLOCK_SAMPLES;
 use bufferbane_core::record;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::varint::{Reader, Writer};
+use redb::{ReadTransaction, ReadableTable};
 
 use crate::codec::encode_block;
 use crate::error::StoreError;
 use crate::model::SeriesId;
+use crate::tables::{TAIL, WHOLE_TAIL, open_if_made};
 use crate::waiting::{For, Waiting};
 
 /// What a row says of one series.
@@ -197,6 +199,22 @@ impl Tail {
     pub(crate) fn into_parts(self) -> (Vec<Part>, Vec<Waiting>) {
         (self.parts.into_values().collect(), self.waiting)
     }
+}
+
+/// The samples that are in no block yet, as far as they are `wanted`.
+pub(crate) fn read(tx: &ReadTransaction, wanted: Wanted) -> Result<Vec<Part>, StoreError> {
+    let mut tail = Tail::default();
+    if let Some(table) = open_if_made(tx, WHOLE_TAIL)?
+        && let Some(row) = table.get(())?
+    {
+        tail.take(decode(row.value(), Form::Whole, wanted)?)?;
+    }
+    if let Some(table) = open_if_made(tx, TAIL)? {
+        for row in table.iter()? {
+            tail.take(decode(row?.1.value(), Form::Changes, wanted)?)?;
+        }
+    }
+    Ok(tail.into_parts().0)
 }
 
 pub(crate) fn number(row: &mut Vec<u8>, value: u64) {

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bufferbane_core::varint::Reader;
-use redb::{ReadTransaction, ReadableTable, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::error::StoreError;
-use crate::tables::{HEALTH, LOAD, TAIL};
+use crate::tables::{HEALTH, LOAD, TAIL, open_if_made};
 use crate::tail::{self, Form, Wanted, number};
 use crate::timemap::Segment;
 
@@ -106,16 +106,12 @@ pub(crate) fn keys(s: &Segment) -> Range<Key> {
 /// Those that wait for `table`.
 pub(crate) fn read(tx: &ReadTransaction, table: For) -> Result<Rows, StoreError> {
     let mut waiting = BTreeMap::new();
-    match tx.open_table(TAIL) {
-        Ok(rows) => {
-            for row in rows.iter()? {
-                let row = tail::decode(row?.1.value(), Form::Changes, Wanted::Waiting)?;
-                let wanted = row.waiting.into_iter().filter(|w| w.table == table);
-                waiting.extend(wanted.map(|w| ((w.boot, w.at_ns, w.interface), w.value)));
-            }
+    if let Some(rows) = open_if_made(tx, TAIL)? {
+        for row in rows.iter()? {
+            let row = tail::decode(row?.1.value(), Form::Changes, Wanted::Waiting)?;
+            let wanted = row.waiting.into_iter().filter(|w| w.table == table);
+            waiting.extend(wanted.map(|w| ((w.boot, w.at_ns, w.interface), w.value)));
         }
-        Err(TableError::TableDoesNotExist(_)) => {}
-        Err(e) => return Err(e.into()),
     }
     Ok(waiting)
 }

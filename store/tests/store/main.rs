@@ -1,0 +1,9 @@
+//! The store as its users see it: written in batches, read beside the writer, killed, refused.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ends;
+mod floors;
+mod list;
+mod reading;
+mod revisions;

@@ -8,8 +8,10 @@
 //! neither the others nor the taking of the next batch. Nobody else waits for any of them: what is
 //! counted is copied under the same lock, and for as short a time, as for `/metrics`.
 
+mod backoff;
 mod config;
 mod gather;
+mod giving_up;
 mod post;
 mod proto;
 mod queue;

@@ -10,17 +10,16 @@ use bufferbane_linux_io::clock;
 use bufferbane_store::Trust;
 
 use super::Room;
+use super::backoff::{Backoff, share};
 use super::config::RemoteConfig;
 use super::gather::{Batch, Gather};
+use super::giving_up::{Edge, GivingUp};
 use super::post::{Client, Verdict};
 use super::queue::{self, Queue};
 use crate::metrics::{self, Source};
 use crate::recorder::trust;
 use crate::status::{RemoteStatus, RemoteTally};
 
-/// Between two tries: at first, and at most.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What waits is made durable so often.
 const SYNC: Duration = Duration::from_secs(60);
 /// How long the end of the program waits for an answer; a batch whose answer does not come is sent
@@ -28,8 +27,6 @@ const SYNC: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long it waits for the disk.
 const LAST_SYNC: Duration = Duration::from_secs(3);
-/// Oldest batches count as given up no more once so many new ones had room in a row: sizes differ a little.
-const CALM: u32 = 10;
 /// Batches that are refused are told at most so often.
 const TOLD: Duration = Duration::from_secs(60);
 
@@ -415,75 +412,6 @@ impl Inner {
     }
 }
 
-/// When the oldest batches began to be given up for new ones, and how many were since.
-#[derive(Debug, Default)]
-struct GivingUp {
-    batches: u64,
-    calm: u32,
-}
-
-/// What is worth a line in the log.
-#[derive(Debug, PartialEq, Eq)]
-enum Edge {
-    Begins,
-    /// So many were given up.
-    Ends(u64),
-}
-
-impl GivingUp {
-    /// So many were given up for a new one.
-    fn note(&mut self, oldest: u64) -> Option<Edge> {
-        let before = self.batches;
-        if oldest > 0 {
-            (self.batches, self.calm) = (before + oldest, 0);
-            return (before == 0).then_some(Edge::Begins);
-        }
-        self.calm += u32::from(before > 0);
-        if self.calm < CALM {
-            return None;
-        }
-        *self = Self::default();
-        Some(Edge::Ends(before))
-    }
-}
-
-/// When to try again: doubled each time, with chance, so that those who were cut off together do not
-/// come back together.
-#[derive(Debug, Default)]
-struct Backoff {
-    wait: Option<Duration>,
-    until: Option<Instant>,
-}
-
-impl Backoff {
-    fn is_over(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() >= until)
-    }
-
-    /// It failed; whether it had not before. Not before `least` it is tried again.
-    fn begin(&mut self, least: Option<Duration>) -> bool {
-        let first = self.wait.is_none();
-        let wait = self.wait.map_or(FIRST_WAIT, |w| (w * 2).min(LONGEST_WAIT));
-        self.wait = Some(wait);
-        let wait = wait.mul_f64(0.5 + share() / 2.0);
-        self.until = Some(Instant::now() + wait.max(least.unwrap_or_default()));
-        first
-    }
-
-    /// It went well; whether it had not before.
-    fn end(&mut self) -> bool {
-        std::mem::take(self).wait.is_some()
-    }
-}
-
-/// By chance, at least 0 and below 1.
-fn share() -> f64 {
-    let mut bytes = [0; 4];
-    // Without chance all is as well, only less spread out.
-    let _ = getrandom::fill(&mut bytes);
-    f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -524,41 +452,5 @@ mod tests {
         assert_eq!((inner.queue.len(), inner.status.damaged_batches), (2, 0));
         assert!(inner.unreadable(1, ErrorKind::InvalidData));
         assert_eq!((inner.queue.len(), inner.status.damaged_batches), (1, 1));
-    }
-
-    #[test]
-    fn what_is_given_up_is_told_when_it_begins_and_when_it_is_over() {
-        let mut giving_up = GivingUp::default();
-        let mut note = |oldest| giving_up.note(oldest);
-        assert!((0..2 * CALM).all(|_| note(0).is_none()));
-        assert_eq!(note(1), Some(Edge::Begins));
-        assert!([1, 2, 0, 1, 0, 0, 1].iter().all(|n| note(*n).is_none()));
-        assert!((1..CALM).all(|_| note(0).is_none()));
-        assert_eq!(note(0), Some(Edge::Ends(6)));
-        assert!((0..2 * CALM).all(|_| note(0).is_none()));
-        assert_eq!(note(2), Some(Edge::Begins));
-    }
-
-    #[test]
-    fn tries_become_rarer_up_to_a_bound_and_obey_the_receiver() {
-        let mut backoff = Backoff::default();
-        assert!(backoff.is_over() && !backoff.end());
-        let mut waits = Vec::new();
-        for n in 0..12 {
-            let begin = Instant::now();
-            assert_eq!(backoff.begin(None), n == 0);
-            assert!(!backoff.is_over());
-            waits.push(backoff.until.unwrap() - begin);
-        }
-        assert!(
-            waits[0] <= FIRST_WAIT + Duration::from_millis(100),
-            "{waits:?}"
-        );
-        assert!(waits[11] >= LONGEST_WAIT / 2, "{waits:?}");
-        assert!(*waits.iter().max().unwrap() <= LONGEST_WAIT + Duration::from_millis(100));
-        let begin = Instant::now();
-        backoff.begin(Some(Duration::from_secs(600)));
-        assert!(backoff.until.unwrap() - begin >= Duration::from_secs(600));
-        assert!(backoff.end() && backoff.is_over());
     }
 }

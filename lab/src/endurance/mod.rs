@@ -5,13 +5,18 @@
 //! and once an hour. Only time is made up. `month` says what happens on the way.
 
 mod month;
+mod outcome;
+mod plan;
+mod probed;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::bench::{Fail, within};
-pub use month::{Outcome, Plan};
+pub use outcome::Outcome;
+pub use plan::Plan;
 
+const S: u64 = 1_000_000_000;
 /// What a day may write by default, and with a commit every five minutes, bytes.
 const AIMS: [(u64, u64); 2] = [(60, 100_000_000), (300, 50_000_000)];
 /// How often a block of cheap flash can be erased.

@@ -20,112 +20,23 @@ use bufferbane_core::sample::Status;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::counters;
 use bufferbane_store::{
-    Event, EventId, Filter, Reader, Retention, SeriesInfo, SeriesKind, Severity, Trust, Writer,
-    WriterOptions,
+    Event, EventId, Filter, Reader, SeriesKind, Severity, Trust, Writer, WriterOptions,
 };
 
-use super::{BLOCK, HEADERS, written_bytes};
+use super::outcome::Outcome;
+use super::plan::Plan;
+use super::probed::{Probed, probed};
+use super::{BLOCK, HEADERS, S, written_bytes};
 use crate::bench::Fail;
 use crate::synth::line::{Kind, Line};
-use crate::synth::{BEGIN_NS, Synth, health};
+use crate::synth::{BEGIN_NS, health};
 
-const S: u64 = 1_000_000_000;
 const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
-/// The end of summer time in Europe, 2026-10-25 01:00 UTC, s since 1970.
-const SUMMER_ENDS_S: i64 = 1_792_890_000;
 /// A boot takes so long.
 const BOOT_S: u64 = 90;
 /// The daemon starts so long after the kernel.
 const STARTED_NS: u64 = 20 * S;
-
-/// What is to be lived through.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// How long it lasts.
-    pub seconds: u64,
-    /// Seed of everything.
-    pub seed: u64,
-    /// Between two commits.
-    pub commit_s: u64,
-    /// Whether a reflector is probed 20 times a second, too.
-    pub reflector: bool,
-}
-
-impl Plan {
-    /// The second that is at so many hundredths of the span.
-    const fn at(&self, hundredths: u64) -> u64 {
-        self.seconds * hundredths / 100
-    }
-
-    /// The true time then, s since 1970.
-    const fn wall_s(&self, second: u64) -> i64 {
-        SUMMER_ENDS_S - self.at(95).cast_signed() + second.cast_signed()
-    }
-
-    /// What is kept: shorter than by default, so that all of it is given up within the span.
-    const fn retention(&self, max_bytes: Option<u64>) -> Retention {
-        Retention {
-            samples_ns: Some(self.seconds * S / 4),
-            minutes_ns: Some(self.seconds * S / 2),
-            hours_ns: None,
-            max_bytes,
-        }
-    }
-}
-
-/// What came out.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// Samples recorded.
-    pub samples: u64,
-    /// Commits made.
-    pub commits: u64,
-    /// Blocks of samples given up.
-    pub blocks_given_up: u64,
-    /// Rollups of a minute given up.
-    pub minutes_given_up: u64,
-    /// What each whole day wrote to disk, bytes.
-    pub days_bytes: Vec<u64>,
-    /// Resident memory after a tenth of the span, and at its end, bytes.
-    pub early_bytes: u64,
-    /// See there.
-    pub late_bytes: u64,
-    /// The file before its size was limited, bytes.
-    pub before_limit_bytes: u64,
-    /// The file at the end, bytes.
-    pub file_bytes: u64,
-    /// The limit, and what data alone takes at the end, bytes.
-    pub limit_bytes: u64,
-    /// See there.
-    pub compact_bytes: u64,
-    /// Samples that were there when all was over, of those that had to be.
-    pub checked: u64,
-}
-
-impl Outcome {
-    /// Whether what is kept obeys the limit, as well as the store can tell: it estimates what data takes.
-    #[must_use]
-    pub const fn is_within_limit(&self) -> bool {
-        self.compact_bytes <= self.limit_bytes + self.limit_bytes / 16
-    }
-
-    /// What a day in the middle of all writes, bytes.
-    #[must_use]
-    pub fn day_bytes(&self) -> u64 {
-        let mut days = self.days_bytes.clone();
-        days.sort_unstable();
-        days.get(days.len() / 2).copied().unwrap_or(0)
-    }
-}
-
-/// A series, and when it is probed.
-struct Probed<'a> {
-    synth: Synth<'a>,
-    interval_ns: u64,
-    second_uplink: bool,
-    vanishes: bool,
-}
 
 /// A recording as it goes on.
 struct Life<'a> {
@@ -513,62 +424,4 @@ impl<'a> Life<'a> {
 
 fn open(path: &Path) -> Result<Writer, Fail> {
     Writer::open(path, WriterOptions::default()).map_err(failed)
-}
-
-/// What is probed: without a configuration, through a second uplink, and of a reflector.
-fn probed<'a>(plan: &Plan, lines: &'a [Line; 2]) -> Vec<Probed<'a>> {
-    // Name, address, which of a line's places it is at, kind, interval in ms.
-    let default = [
-        ("gateway", "192.0.2.1", 1, SeriesKind::Icmp, 1000),
-        ("modem", "192.0.2.2", 1, SeriesKind::Icmp, 1000),
-        ("isp", "198.51.100.1", 2, SeriesKind::Icmp, 1000),
-        ("quad9", "203.0.113.9", 3, SeriesKind::Icmp, 1000),
-        ("cloudflare", "203.0.113.1", 3, SeriesKind::Icmp, 1000),
-        (
-            "resolver",
-            "203.0.113.53:53/udp",
-            2,
-            SeriesKind::Dns,
-            10_000,
-        ),
-        (
-            "resolver-2",
-            "203.0.113.54:53/udp",
-            2,
-            SeriesKind::Dns,
-            10_000,
-        ),
-    ];
-    let reflector = [("vienna", "192.0.2.10:9876", 0, SeriesKind::Udp, 50)];
-    let first = default
-        .iter()
-        .chain(reflector.iter().filter(|_| plan.reflector));
-    let second = default
-        .iter()
-        .filter(|t| ["gateway", "quad9"].contains(&t.0));
-    let vanishes = if plan.reflector { "vienna" } else { "quad9" };
-    let both = first.map(|t| (0, t)).chain(second.map(|t| (1, t)));
-    both.enumerate()
-        .map(|(n, (line, (target, address, place, kind, ms)))| {
-            let interval_ns = ms * 1_000_000;
-            let info = SeriesInfo {
-                interface: lines[line].interface.clone(),
-                interface_kind: lines[line].interface_kind.into(),
-                target: (*target).into(),
-                kind: *kind,
-                family: 4,
-                dscp: 0,
-                size: if *kind == SeriesKind::Udp { 128 } else { 64 },
-                interval_ns,
-                address: (*address).into(),
-            };
-            let seed = plan.seed ^ ((n as u64) << 32);
-            Probed {
-                synth: Synth::new(&lines[line], *place, info, seed),
-                interval_ns,
-                second_uplink: line == 1,
-                vanishes: line == 0 && *target == vanishes,
-            }
-        })
-        .collect()
 }

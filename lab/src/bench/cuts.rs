@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use argh::FromArgs;
 use nix::sys::signal::Signal;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -23,12 +24,20 @@ use crate::home::Home;
 use crate::link::{Direction, Way};
 use crate::netns::Namespace;
 
-/// How it is done.
-#[derive(Clone, Copy, Debug)]
+/// What throughput tests leave behind that are cut off at random moments: sockets, sessions, tests,
+/// descriptors and threads. Fails where one leaves anything. Needs root or user namespaces.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "cuts",
+    note = "Example: bufferbane-lab cuts --cuts 24"
+)]
 pub struct Options {
-    /// How many tests are cut off.
+    /// how many tests are cut off, 1 to 1000 (default: 24)
+    #[argh(option, default = "24")]
     pub cuts: u64,
-    /// Of the moments.
+    /// seed of the moments (default: 1)
+    #[argh(option, default = "1")]
     pub seed: u64,
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use argh::FromArgs;
 use bufferbane_core::sample::Status;
 use bufferbane_core::time::ClockSource;
 use bufferbane_store::{Filter, Reader};
@@ -13,14 +14,23 @@ use super::child::installed;
 use super::setup::Bench;
 use super::{Fail, percentile, within};
 
-/// How it is measured.
-#[derive(Clone, Copy, Debug)]
+/// How late our probes leave, by the kernel's stamp, against how late Debian's cyclictest wakes: idle
+/// and with all cores saturated by stress-ng. Needs root for a priority.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "lateness",
+    note = "Example: bufferbane-lab lateness --seconds 40 --priority 20"
+)]
 pub struct Options {
-    /// For how long with each load, seconds.
+    /// how long with each load, 5 to 100 (default: 30)
+    #[argh(option, default = "30")]
     pub seconds: u64,
-    /// `SCHED_FIFO` priority of both; 0 is ordinary scheduling.
+    /// SCHED_FIFO priority of both, 0 to 50; 0 is ordinary scheduling (default: 20)
+    #[argh(option, default = "20")]
     pub priority: u64,
-    /// The daemon's early wake, µs.
+    /// the daemon's early wake in µs, 0 to 2000 (default: 150, its own with a real-time priority)
+    #[argh(option, default = "150")]
     pub wake_early_us: u64,
 }
 

@@ -73,7 +73,10 @@ pub fn all() -> Result<(), Fail> {
             })
         }),
         ("accuracy", || {
-            accuracy::run(accuracy::Options { seconds: 8 })
+            accuracy::run(accuracy::Options {
+                seconds: 8,
+                quick: false,
+            })
         }),
         ("the store", || {
             store::run(store::Options { hours: 24, seed: 1 })

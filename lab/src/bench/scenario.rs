@@ -1,21 +1,33 @@
 //! `scenario`: the detectors held against simulated lines that know what they did.
 
+use argh::FromArgs;
 use bufferbane_sim::scenario::{list, table};
 
 use super::{Fail, within};
 
-/// What is run.
-#[derive(Clone, Debug)]
+/// What is told of simulated lines against what happened on them: precision, recall, direction,
+/// begin and end of each kind of event, and the first verdict.
+#[derive(Clone, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "scenario",
+    note = "Example: bufferbane-lab scenario all --first-seed 101"
+)]
 pub struct Options {
-    /// A scenario's name, or `all`.
+    /// a scenario's name, or all
+    #[argh(positional, default = "\"all\".into()")]
     pub name: String,
-    /// How many seeds.
+    /// how many seeds (default: 3)
+    #[argh(option, default = "3")]
     pub seeds: u64,
-    /// The first of them.
+    /// the first seed (default: 1)
+    #[argh(option, default = "1")]
     pub first_seed: u64,
-    /// Days that it takes, where not as long as it is made for.
+    /// how many days it takes, 1 to 400 (default: as long as it is made for)
+    #[argh(option)]
     pub days: Option<u64>,
-    /// Whether every event is printed, not only those that are wrong.
+    /// list every event, not only those that are wrong
+    #[argh(switch)]
     pub verbose: bool,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use argh::FromArgs;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Reader, SeriesKind, Trust, Writer, WriterOptions};
@@ -17,12 +18,19 @@ const COMMIT_NS: u64 = 60_000_000_000;
 /// The wall clock at the begin, ns since 1970.
 const WALL_NS: i64 = 1_790_000_000_000_000_000;
 
-/// What is to be written.
-#[derive(Clone, Copy, Debug)]
+/// Bytes per sample and write rate of our store against SQLite with a row for each sample.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "store-bench",
+    note = "Example: bufferbane-lab store-bench --hours 24"
+)]
 pub struct Options {
-    /// Hours of samples of each series.
+    /// hours of samples, 1 to 240 (default: 24)
+    #[argh(option, default = "24")]
     pub hours: u64,
-    /// Seed of the samples.
+    /// seed of the samples (default: 1)
+    #[argh(option, default = "1")]
     pub seed: u64,
 }
 

@@ -9,18 +9,28 @@ mod ours;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use argh::FromArgs;
 use bufferbane_linux_io::tcp::check_congestion;
 
 use self::iperf3::Iperf3;
 use super::{Fail, median, within};
 use crate::netns::Namespace;
 
-/// How it is measured.
-#[derive(Clone, Copy, Debug)]
+/// Gbit/s and CPU time per Gbit of the streams of a throughput test against Debian's iperf3, over a
+/// virtual cable that limits nobody, one stream and eight, up and down. Needs root or user
+/// namespaces, and iperf3.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "throughput-bench",
+    note = "Example: bufferbane-lab throughput-bench --rounds 5"
+)]
 pub struct Options {
-    /// Rounds of everything.
+    /// rounds of everything, 1 to 99 (default: 3)
+    #[argh(option, default = "3")]
     pub rounds: u64,
-    /// How long each program sends in each round, s.
+    /// how long each program sends in each round, 1 to 60 s (default: 2)
+    #[argh(option, default = "2")]
     pub seconds: u64,
 }
 

@@ -1,5 +1,6 @@
 //! What packet trains say of lines whose rate is known.
 
+use argh::FromArgs;
 use bufferbane_core::train::estimate::{Estimate, estimate};
 use bufferbane_core::train::pacer::{Budget, Pacer};
 use bufferbane_core::train::{SPAN_NS, SURE_PERMILLE};
@@ -21,10 +22,17 @@ const AIM: f64 = 0.1;
 const TRIES: u64 = 40;
 const REFLECTOR: &str = "10.99.0.1:9876";
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug)]
+/// What packet trains say of lines of 1 to 100 Mbit/s, behind a request-grant upstream and behind a token
+/// bucket, against what the lines are made to carry. Needs root.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "train-bench",
+    note = "Example: bufferbane-lab train-bench --trains 20"
+)]
 pub struct Options {
-    /// Trains of each line each way that have to be sure.
+    /// trains of each line each way, 5 to 99 (default: 11)
+    #[argh(option, default = "11")]
     pub trains: u64,
 }
 

@@ -12,6 +12,8 @@ mod probed;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use argh::FromArgs;
+
 use crate::bench::{Fail, within};
 pub use outcome::Outcome;
 pub use plan::Plan;
@@ -31,16 +33,27 @@ const BLOCK: u64 = 4096;
 /// Writes of the file's header in a commit.
 const HEADERS: u64 = 2;
 
-/// What is to be lived through.
-#[derive(Clone, Debug)]
+/// A month of recording in minutes, through the real store with the daemon's commits: bytes written to
+/// disk a day and what that means for flash, resident memory early and late, and whether every sample
+/// is there at the end. Clocks step, summer time ends, runs are killed, interfaces come and go.
+#[derive(Clone, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "endurance",
+    note = "Example: bufferbane-lab endurance --days 30"
+)]
 pub struct Options {
-    /// Days.
+    /// days, 1 to 400 (default: 30)
+    #[argh(option, default = "30")]
     pub days: u64,
-    /// Seed of everything.
+    /// seed of everything (default: 1)
+    #[argh(option, default = "1")]
     pub seed: u64,
-    /// Where the stores are; `None` is where temporary files are.
+    /// a directory on a real disk for the stores (default: that of temporary files)
+    #[argh(option)]
     pub dir: Option<PathBuf>,
-    /// Whether a reflector is probed 20 times a second, too.
+    /// with a reflector probed 20 times a second, too
+    #[argh(switch)]
     pub reflector: bool,
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod line;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use argh::FromArgs;
 use bufferbane_core::clock::FloorEstimator;
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::stats::histogram::Histogram;
@@ -42,18 +43,28 @@ const LATENESS_PER_MINUTE: u32 = 480;
 /// A reply that takes longer counts as late, ns.
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// What is to be made.
-#[derive(Clone, Debug)]
+/// A plausible store of any size, with what happened in it beside it as JSON.
+#[derive(Clone, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "synth",
+    note = "Example: bufferbane-lab synth --days 30 --series 8 --hz 1 month.redb"
+)]
 pub struct Options {
-    /// Days of samples.
+    /// days of samples, from 2026-05-01 00:00 UTC (default: 1)
+    #[argh(option, default = "1.0")]
     pub days: f64,
-    /// Series, four to an interface.
+    /// series, four to an interface (default: 8)
+    #[argh(option, default = "8")]
     pub series: u64,
-    /// Probes of each series a second.
+    /// probes of each series a second (default: 1)
+    #[argh(option, default = "1.0")]
     pub hz: f64,
-    /// Seed of everything.
+    /// seed of everything (default: 1)
+    #[argh(option, default = "1")]
     pub seed: u64,
-    /// The file to make; what is known of it is written beside it as `OUT.json`.
+    /// the file to make; OUT.json beside it says what happened
+    #[argh(positional)]
     pub out: PathBuf,
 }
 

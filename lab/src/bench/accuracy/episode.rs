@@ -3,18 +3,29 @@
 
 use std::ops::Range;
 
+use argh::FromArgs;
+
 use super::ours::Ours;
 use super::site::{self, Site};
 use super::truth::{Line, Truth};
 use super::{errors, matched, print_head, print_losses, print_row, state, verdict};
 use crate::bench::{Fail, percentile, within};
 
-/// How it is measured.
-#[derive(Clone, Copy, Debug)]
+/// The error of queueing delay per direction, probe by probe against the line's own log, while a queue
+/// stands for minutes: first upward, then both ways. Needs root or user namespaces, and stress-ng with
+/// --loaded.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "queue-episode",
+    note = "Example: bufferbane-lab queue-episode --seconds 180"
+)]
 pub struct Options {
-    /// Seconds for which the queue upward stands; for the second half of them one downward too.
+    /// seconds of the queue, 10 to 3600 (default: 180)
+    #[argh(option, default = "180")]
     pub seconds: u64,
-    /// Whether `stress-ng` keeps every core busy meanwhile.
+    /// keep every core busy meanwhile
+    #[argh(switch)]
     pub loaded: bool,
 }
 

@@ -12,6 +12,8 @@ mod truth;
 
 use std::collections::BTreeMap;
 
+use argh::FromArgs;
+
 use self::ours::Ours;
 use self::peers::Said;
 use self::site::{
@@ -21,13 +23,26 @@ use self::truth::{Exchanges, Line, Truth};
 use super::{Fail, percentile, within};
 use crate::link::{Passage, Way};
 
-/// How it is measured.
-#[derive(Clone, Copy, Debug)]
+/// The error of our probes, ping, fping and irtt against what an emulated line really did, packet by
+/// packet: idle and with every core busy, per direction, with a clock that is wrong, and what is left
+/// over a plain virtual cable. Needs root or user namespaces, and ping, fping, irtt and stress-ng.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "accuracy",
+    note = "Example: bufferbane-lab accuracy --quick"
+)]
 pub struct Options {
-    /// Seconds of each of the six runs.
+    /// seconds of each of the six runs, 6 to 600 (default: 30)
+    #[argh(option, default = "30")]
     pub seconds: u64,
+    /// runs of 8 seconds
+    #[argh(switch)]
+    pub quick: bool,
 }
 
+/// What `--quick` makes of it, s.
+const QUICK_S: u64 = 8;
 const WRONG: WrongClock = WrongClock {
     drift_ppb: 50_000,
     step_ns: 100_000_000,
@@ -44,26 +59,31 @@ const RATIO_AIM: f64 = 50.0;
 /// # Errors
 /// What could not be measured. An aim that is missed is printed as missed.
 pub fn run(options: Options) -> Result<(), Fail> {
-    within("--seconds", options.seconds, 6..=600)?;
+    let seconds = if options.quick {
+        QUICK_S
+    } else {
+        options.seconds
+    };
+    within("--seconds", seconds, 6..=600)?;
     crate::netns::possible().map_err(Fail::Failed)?;
     println!(
         "All tools at once, a packet in {INTERVAL_MS} ms each, {} s a run. Errors are against the line's own log of the \
          same packets, in µs,\nwithout sign. ping and fping print three digits: up to 50 µs of theirs is \
          rounding here.",
-        options.seconds
+        seconds
     );
     let line = Site::line()?;
     for loaded in [false, true] {
-        over_line(&line, options, loaded)?;
+        over_line(&line, seconds, loaded)?;
     }
     for loaded in [false, true] {
-        wrong_clock(&line, options, loaded)?;
+        wrong_clock(&line, seconds, loaded)?;
     }
     drop(line);
     let cable = Site::cable()?;
     let mut cpu_ns = [0.0; 2];
     for loaded in [false, true] {
-        let readings = over_cable(&cable, options, loaded)?;
+        let readings = over_cable(&cable, seconds, loaded)?;
         if !loaded {
             cpu_ns = readings.cpu_ns;
         }
@@ -157,10 +177,10 @@ fn print_losses(name: &str, said: &Said, line: &Exchanges, aim: bool) {
     );
 }
 
-fn over_line(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> {
+fn over_line(site: &Site, seconds: u64, loaded: bool) -> Result<(), Fail> {
     site.log()?;
     let run = Run {
-        seconds: options.seconds,
+        seconds,
         loaded,
         upload: true,
     };
@@ -224,10 +244,10 @@ fn print_queues(queue: &Said, truth: &Truth) -> Result<(), Fail> {
     Ok(())
 }
 
-fn wrong_clock(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> {
+fn wrong_clock(site: &Site, seconds: u64, loaded: bool) -> Result<(), Fail> {
     site.log()?;
     let run = Run {
-        seconds: options.seconds,
+        seconds,
         loaded,
         upload: true,
     };
@@ -257,9 +277,9 @@ fn wrong_clock(site: &Site, options: Options, loaded: bool) -> Result<(), Fail> 
     Ok(())
 }
 
-fn over_cable(site: &Site, options: Options, loaded: bool) -> Result<Readings, Fail> {
+fn over_cable(site: &Site, seconds: u64, loaded: bool) -> Result<Readings, Fail> {
     let run = Run {
-        seconds: options.seconds,
+        seconds,
         loaded,
         upload: false,
     };

@@ -10,6 +10,7 @@ mod session;
 
 use std::time::Duration;
 
+use argh::FromArgs;
 use bufferbane_core::limits::{MAX_DATAGRAM, MIN_PROBE_SIZE};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -20,14 +21,23 @@ use self::session::Session;
 use super::setup::{Bench, Reflecting, key_number};
 use super::{Fail, median, within};
 
-/// How the reflector is measured.
-#[derive(Clone, Copy, Debug)]
+/// Echoes per second of the reflector on one core against plain loops and Debian's irtt server, its
+/// residence time, and the memory of 10 000 sessions.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "reflector-bench",
+    note = "Example: bufferbane-lab reflector-bench --rounds 5"
+)]
 pub struct Options {
-    /// Rounds of everything.
+    /// rounds of everything, 1 to 99 (default: 5)
+    #[argh(option, default = "5")]
     pub rounds: u64,
-    /// How long each takes, ms.
+    /// how long each round of each program takes, 50 to 10000 ms (default: 600)
+    #[argh(option, default = "600")]
     pub round_ms: u64,
-    /// Bytes of each datagram.
+    /// bytes of UDP payload, 128 to 1452 (default: 172)
+    #[argh(option, default = "172")]
     pub size: u64,
 }
 

@@ -10,6 +10,7 @@ pub mod judge;
 
 use std::time::Duration;
 
+use argh::FromArgs;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -19,16 +20,27 @@ use super::setup::{Bench, wait_until};
 use super::{Fail, within};
 use crate::link::Way;
 
-/// How it is measured.
-#[derive(Clone, Copy, Debug)]
+/// What the daemon on a router tells of the household's own traffic: uploads and downloads by Debian's
+/// iperf3 from a host behind it, delay and loss without any, and a line that is idle and well. Fails where
+/// one episode is not told as what it was. Needs root or user namespaces, and iperf3.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "episodes",
+    note = "Example: bufferbane-lab episodes --uploads 20"
+)]
 pub struct Options {
-    /// How many uploads.
+    /// how many uploads, 1 to 1000 (default: 20)
+    #[argh(option, default = "20")]
     pub uploads: u64,
-    /// How many downloads after them.
+    /// how many downloads after them, 0 to 1000 (default: 4)
+    #[argh(option, default = "4")]
     pub downloads: u64,
-    /// Seconds without anything, before and after.
+    /// seconds without anything before and after, 10 to 86400 (default: 30)
+    #[argh(option, default = "30")]
     pub idle: u64,
-    /// Of how long each load lasts, and how many streams it has.
+    /// seed of how long each load lasts and how many streams it has (default: 1)
+    #[argh(option, default = "1")]
     pub seed: u64,
 }
 

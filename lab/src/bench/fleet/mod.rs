@@ -7,18 +7,28 @@
 mod probing;
 mod pushing;
 
+use argh::FromArgs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Fail, within};
 
-/// How large the fleet is.
-#[derive(Clone, Copy, Debug)]
+/// What each of a thousand routers costs: simulated ones probe one reflector through sealed sessions of their own,
+/// and push batches of a daemon to one victoria-metrics. Needs root and Debian's victoria-metrics.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "fleet",
+    note = "Example: bufferbane-lab fleet --routers 1000"
+)]
 pub struct Options {
-    /// Routers.
+    /// routers, 1 to 4000 (default: 1000)
+    #[argh(option, default = "1000")]
     pub routers: u64,
-    /// Seconds of probing.
+    /// seconds of probing, 2 to 60 (default: 20)
+    #[argh(option, default = "20")]
     pub seconds: u64,
-    /// Batches that each router pushes.
+    /// batches that each router pushes, 2 to 60 (default: 20)
+    #[argh(option, default = "20")]
     pub batches: u64,
 }
 

@@ -13,6 +13,8 @@
 mod captured;
 mod source;
 
+use argh::FromArgs;
+
 pub use captured::Captured;
 pub use source::{Flood, Kind};
 
@@ -29,10 +31,18 @@ use crate::link::{Direction, Flow, Passage, Way};
 use crate::matching::{Exchange, Sent, compare, exchanges};
 use crate::netns::Namespace;
 
-/// How the floods are run.
-#[derive(Clone, Copy, Debug)]
+/// What a client of the reflector notices while strangers flood it: junk, empty datagrams, wrong tags,
+/// replays, made-up sources, at half of what the reflector can take and at the highest rate there is.
+/// Needs root.
+#[derive(Clone, Copy, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "flood",
+    note = "Example: bufferbane-lab flood --seconds 10"
+)]
 pub struct Options {
-    /// Seconds of each flood at each rate.
+    /// how long each flood takes at each rate, 2 to 120 (default: 5)
+    #[argh(option, default = "5")]
     pub seconds: u64,
 }
 

@@ -16,6 +16,7 @@ mod site;
 
 use std::fmt;
 
+use argh::FromArgs;
 use bufferbane_core::load::latency::Spread;
 
 use self::ask::Told;
@@ -24,12 +25,21 @@ use self::site::Site;
 use super::{Fail, within};
 use crate::link::{Direction, Way};
 
-/// How it is measured.
-#[derive(Clone, Debug)]
+/// What throughput tests say of ten emulated lines, from 2/1 to 200/50 Mbit/s with buffers from 20 ms to
+/// 2 s, against the lines' own logs, and of two faster ones against the counters of the kernel's tbf.
+/// Fails where an aim is missed. Needs root or user namespaces, and tc.
+#[derive(Clone, Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "shapes",
+    note = "Example: bufferbane-lab shapes --only 25/5"
+)]
 pub struct Options {
-    /// Seconds of each test's load; lines with long buffers are given more.
+    /// how long each test loads a line, 4 to 60; lines with long buffers are given more (default: 8)
+    #[argh(option, default = "8")]
     pub seconds: u64,
-    /// Only the shape of this name.
+    /// only the line of this name, such as 25/5
+    #[argh(option)]
     pub only: Option<String>,
 }
 

@@ -17,6 +17,7 @@ pub mod samples;
 pub mod scenario;
 pub mod setup;
 pub mod shapes;
+mod sqlite;
 pub mod store;
 pub mod throughput;
 pub mod train;

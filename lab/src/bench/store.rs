@@ -7,11 +7,11 @@ use argh::FromArgs;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Reader, SeriesKind, Trust, Writer, WriterOptions};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::samples::{BEGIN_NS, Samples};
 use super::setup::Bench;
-use super::{Fail, within};
+use super::{Fail, sqlite, within};
 
 /// Both commit this often in the samples' own time, ns.
 const COMMIT_NS: u64 = 60_000_000_000;
@@ -180,49 +180,23 @@ fn write_ours(path: &Path, load: &Load) -> Result<Written, Fail> {
     })
 }
 
-const SCHEMA: &str = "
-    CREATE TABLE sample (
-        series INTEGER NOT NULL, boot INTEGER NOT NULL, time_ns INTEGER NOT NULL,
-        seq INTEGER NOT NULL, status INTEGER NOT NULL, flags INTEGER NOT NULL,
-        size INTEGER NOT NULL, rtt_ns INTEGER, raw_up_ns INTEGER, raw_down_ns INTEGER,
-        send_late_ns INTEGER NOT NULL, errno INTEGER NOT NULL, tx_clock INTEGER NOT NULL,
-        rx_clock INTEGER NOT NULL, remote_rx_clock INTEGER NOT NULL,
-        remote_tx_clock INTEGER NOT NULL, ttl_up INTEGER, ttl_down INTEGER, tos_seen INTEGER);
-    CREATE INDEX sample_time ON sample (series, time_ns);";
-
 fn write_sqlite(path: &Path, load: &Load) -> Result<Written, Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let mut db = Connection::open(path)?;
-    db.execute_batch(SCHEMA)?;
+    // Our keys hold the boot, too.
+    db.execute_batch(&format!(
+        "CREATE TABLE sample ({}, boot INTEGER NOT NULL DEFAULT 1);
+         CREATE INDEX sample_time ON sample (series, time_ns);",
+        sqlite::COLUMNS
+    ))?;
     for minute in minutes(load) {
         let tx = db.transaction()?;
         {
-            let mut insert = tx.prepare_cached(
-                "INSERT INTO sample VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?;
+            let mut insert = tx.prepare_cached(sqlite::INSERT)?;
             for (index, samples) in minute {
                 for s in samples {
-                    insert.execute(params![
-                        index as i64 + 1,
-                        1,
-                        s.sent.as_nanos() as i64,
-                        s.seq as i64,
-                        s.status as u8,
-                        s.flags.bits(),
-                        s.size,
-                        s.rtt_ns.map(|n| n as i64),
-                        s.raw_up_ns,
-                        s.raw_down_ns,
-                        s.send_late_ns,
-                        s.errno,
-                        s.tx_clock as u8,
-                        s.rx_clock as u8,
-                        s.remote_rx_clock as u8,
-                        s.remote_tx_clock as u8,
-                        s.ttl_up,
-                        s.ttl_down,
-                        s.tos_seen,
-                    ])?;
+                    let at_ns = s.sent.as_nanos().cast_signed();
+                    sqlite::insert(&mut insert, index as u32 + 1, at_ns, s)?;
                 }
             }
         }

@@ -14,7 +14,9 @@ use bufferbane_store::{Filter, Reader, SeriesId, SeriesKind};
 use bufferbaned::Daemon;
 use bufferbaned::config::Config;
 
-use super::{MS, PROBE_BYTES, V4, V6, alone, daemon_config, median, reflector_config, stream_to, target};
+use super::{
+    MS, PROBE_BYTES, V4, V6, alone, daemon_config, median, reflector_config, stream_to, target,
+};
 
 fn sent(reader: &Reader, series: SeriesId, from_ns: i64, to_ns: i64) -> Vec<Sent> {
     let filter = Filter {

@@ -5,18 +5,8 @@ use std::path::Path;
 use bufferbane_store::{Filter, Reader};
 use rusqlite::{Connection, OpenFlags, params};
 
+use super::super::sqlite;
 use super::naive::Naive;
-
-/// All that a block of ours says of a sample, clustered by series and time so that no index is needed.
-const SCHEMA: &str = "
-    CREATE TABLE sample (
-        series INTEGER NOT NULL, time_ns INTEGER NOT NULL, seq INTEGER NOT NULL,
-        status INTEGER NOT NULL, flags INTEGER NOT NULL, size INTEGER NOT NULL, rtt_ns INTEGER,
-        raw_up_ns INTEGER, raw_down_ns INTEGER, send_late_ns INTEGER NOT NULL,
-        errno INTEGER NOT NULL, tx_clock INTEGER NOT NULL, rx_clock INTEGER NOT NULL,
-        remote_rx_clock INTEGER NOT NULL, remote_tx_clock INTEGER NOT NULL, ttl_up INTEGER,
-        ttl_down INTEGER, tos_seen INTEGER,
-        PRIMARY KEY (series, time_ns, seq)) WITHOUT ROWID;";
 
 /// Writes every sample of `store` as a row.
 pub(super) fn copy(store: &Path, rows: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -24,11 +14,14 @@ pub(super) fn copy(store: &Path, rows: &Path) -> Result<(), Box<dyn std::error::
     let mut db = Connection::open(rows)?;
     // How long that takes is not what is measured here.
     db.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-    db.execute_batch(SCHEMA)?;
+    // Clustered by series and time so that no index is needed.
+    db.execute_batch(&format!(
+        "CREATE TABLE sample ({}, PRIMARY KEY (series, time_ns, seq)) WITHOUT ROWID;",
+        sqlite::COLUMNS
+    ))?;
     let tx = db.transaction()?;
     {
-        let mut insert =
-            tx.prepare("INSERT INTO sample VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        let mut insert = tx.prepare(sqlite::INSERT)?;
         for id in reader.series()?.keys() {
             let filter = Filter {
                 from_ns: i64::MIN,
@@ -37,27 +30,7 @@ pub(super) fn copy(store: &Path, rows: &Path) -> Result<(), Box<dyn std::error::
             };
             for row in reader.samples(&filter) {
                 let row = row?;
-                let s = &row.sample;
-                insert.execute(params![
-                    id.0,
-                    row.wall_ns,
-                    s.seq.cast_signed(),
-                    s.status as u8,
-                    s.flags.bits(),
-                    s.size,
-                    s.rtt_ns.map(u64::cast_signed),
-                    s.raw_up_ns,
-                    s.raw_down_ns,
-                    s.send_late_ns,
-                    s.errno,
-                    s.tx_clock as u8,
-                    s.rx_clock as u8,
-                    s.remote_rx_clock as u8,
-                    s.remote_tx_clock as u8,
-                    s.ttl_up,
-                    s.ttl_down,
-                    s.tos_seen,
-                ])?;
+                sqlite::insert(&mut insert, id.0, row.wall_ns, &row.sample)?;
             }
         }
     }

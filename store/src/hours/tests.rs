@@ -17,17 +17,17 @@ use crate::{
 const S: u64 = 1_000_000_000;
 const WALL_NS: i64 = 1_790_000_000 * 1_000_000_000;
 
-fn writer(path: &Path, boot: u32) -> Writer {
+/// In this boot, which began at `begin_ns`.
+fn writer(path: &Path, boot: u32, begin_ns: i64) -> Writer {
     let options = WriterOptions {
         min_free_bytes: 0,
         ..WriterOptions::default()
     };
     let mut w = Writer::open(path, options).unwrap();
-    let wall_ns = WALL_NS + i64::from(boot) * 3_000_000 * S as i64;
     w.begin_boot(
         &boot.to_string(),
         Monotonic::ZERO,
-        wall_ns,
+        begin_ns,
         Trust::Disciplined,
     )
     .unwrap();
@@ -151,8 +151,9 @@ proptest! {
     fn hours_say_what_their_minutes_say(steps in proptest::collection::vec(step(), 1..12)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.redb");
-        let (mut boot, mut at) = (0, 1);
-        let mut w = writer(&path, boot);
+        let (mut boot, mut begin_ns, mut at) = (0, WALL_NS, 1);
+        let now_ns = |begin_ns, at| begin_ns + (at * 60 * S) as i64;
+        let mut w = writer(&path, boot, begin_ns);
         for step in steps {
             match step {
                 Step::Minutes(count) => for _ in 0..count {
@@ -167,16 +168,18 @@ proptest! {
                 Step::Commit => drop(w.commit().unwrap()),
                 Step::Crash => {
                     drop(w);
-                    w = writer(&path, boot);
+                    w = writer(&path, boot, begin_ns);
                 }
                 Step::Close => {
                     w.close().unwrap();
-                    w = writer(&path, boot);
+                    w = writer(&path, boot, begin_ns);
                 }
                 Step::Reboot => {
                     w.close().unwrap();
+                    // So soon that what is forgotten may end in the middle of the boot before.
+                    begin_ns = now_ns(begin_ns, at + 5);
                     (boot, at) = (boot + 1, 1);
-                    w = writer(&path, boot);
+                    w = writer(&path, boot, begin_ns);
                 }
                 Step::Forget(minutes) => {
                     let keep = Some(minutes * 60 * S);
@@ -186,8 +189,8 @@ proptest! {
                         hours_ns: keep,
                         max_bytes: None,
                     };
-                    let now = WALL_NS + (at * 60 * S) as i64;
-                    w.enforce_retention(&retention, now, Trust::Disciplined).unwrap();
+                    let now_ns = now_ns(begin_ns, at);
+                    w.enforce_retention(&retention, now_ns, Trust::Disciplined).unwrap();
                 }
             }
             everywhere(&path);
@@ -199,7 +202,7 @@ proptest! {
 fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
-    let mut w = writer(&path, 0);
+    let mut w = writer(&path, 0, WALL_NS);
     for n in 0..24 * 60 {
         add(&mut w, n, n % 100 < 3);
         w.commit().unwrap();
@@ -224,7 +227,7 @@ fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
     assert_eq!(hours, minutes);
     // What is recorded then is summed up, the hour that it begins in from all its minutes, and the one
     // before.
-    let mut w = writer(&path, 0);
+    let mut w = writer(&path, 0, WALL_NS);
     (24 * 60 - 10..26 * 60).for_each(|n| add(&mut w, n, false));
     w.close().unwrap();
     let (hours, minutes) = everywhere(&path);
@@ -236,7 +239,7 @@ fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
 fn a_damaged_minute_ends_no_recording() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
-    let mut w = writer(&path, 0);
+    let mut w = writer(&path, 0, WALL_NS);
     (0..200).for_each(|n| add(&mut w, n, false));
     w.close().unwrap();
     let db = Database::open(&path).unwrap();
@@ -247,7 +250,7 @@ fn a_damaged_minute_ends_no_recording() {
         .unwrap();
     tx.commit().unwrap();
     drop(db);
-    let mut w = writer(&path, 0);
+    let mut w = writer(&path, 0, WALL_NS);
     add(&mut w, 8, false);
     (200..300).for_each(|n| add(&mut w, n, false));
     w.close().unwrap();

@@ -308,30 +308,28 @@ pub(crate) fn forget_oldest(
     Ok((freed, gone))
 }
 
+/// For how long a row of any of these tables holds from its instant on.
+#[derive(Deserialize)]
+struct Lasted {
+    /// A look has none: it is of that instant.
+    #[serde(default)]
+    lasted_ns: u64,
+}
+
 /// Gives up what was last seen in each boot before its instant, ns since boot. Says whether there was any.
 pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
-    let (mut paths, mut looks) = (tx.open_table(PATHS)?, tx.open_table(ESCALATIONS)?);
-    let mut sizes = tx.open_table(SIZES)?;
     let mut any = false;
-    for (boot, end) in ends {
-        let old = (*boot, 0, "")..(*boot, *end, "");
-        paths.retain_in(old.clone(), |(_, first, _), bytes| {
-            // What cannot be read helps nobody.
-            let last = from_json::<StoredPath>(bytes).map_or(0, |r| r.lasted_ns);
-            let stays = first.saturating_add(last) >= *end;
-            any |= !stays;
-            stays
-        })?;
-        looks.retain_in(old.clone(), |_, _| {
-            any = true;
-            false
-        })?;
-        sizes.retain_in(old, |(_, first, _), bytes| {
-            let last = from_json::<StoredSize>(bytes).map_or(0, |r| r.lasted_ns);
-            let stays = first.saturating_add(last) >= *end;
-            any |= !stays;
-            stays
-        })?;
+    for table in [PATHS, ESCALATIONS, SIZES] {
+        let mut rows = tx.open_table(table)?;
+        for (boot, end) in ends {
+            rows.retain_in((*boot, 0, "")..(*boot, *end, ""), |(_, first, _), bytes| {
+                // What cannot be read helps nobody.
+                let lasted_ns = from_json::<Lasted>(bytes).map_or(0, |r| r.lasted_ns);
+                let stays = first.saturating_add(lasted_ns) >= *end;
+                any |= !stays;
+                stays
+            })?;
+        }
     }
     Ok(any)
 }

@@ -65,7 +65,7 @@ pub struct KnownSize {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredSize {
     /// From the row's instant to when it was last found.
-    pub(crate) lasted_ns: u64,
+    lasted_ns: u64,
     searches: u64,
     #[serde(flatten)]
     size: PathSize,

@@ -139,8 +139,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Commit),
         1 => Just(Step::Crash),
         1 => Just(Step::Close),
-        1 => Just(Step::Reboot),
-        1 => (1..300u64).prop_map(Step::Forget),
+        2 => Just(Step::Reboot),
+        3 => (1..300u64).prop_map(Step::Forget),
     ]
 }
 
@@ -233,6 +233,38 @@ fn a_day_is_read_in_hours_and_one_of_the_schema_before_in_minutes() {
     let (hours, minutes) = everywhere(&path);
     assert!(hours < minutes - 2 * 3 * 55, "{hours} {minutes}");
     assert_eq!(sums(&path), (4, 8));
+}
+
+#[test]
+fn what_is_forgotten_within_an_earlier_boot_is_in_no_sum() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path, 0, WALL_NS);
+    (0..300).for_each(|n| add(&mut w, n, false));
+    w.close().unwrap();
+    let minute_ns = 60 * S as i64;
+    let begin_ns = WALL_NS + 310 * minute_ns;
+    let mut w = writer(&path, 1, begin_ns);
+    (0..200).for_each(|n| add(&mut w, n, false));
+    w.close().unwrap();
+    everywhere(&path);
+    assert_eq!(sums(&path), (5 + 4, 2 * (5 + 4)));
+    let mut w = writer(&path, 1, begin_ns);
+    let keep = Some(350 * 60 * S);
+    let retention = Retention {
+        samples_ns: keep,
+        minutes_ns: keep,
+        hours_ns: keep,
+        max_bytes: None,
+    };
+    // Of the first boot, 160 minutes.
+    let now_ns = begin_ns + 200 * minute_ns;
+    w.enforce_retention(&retention, now_ns, Trust::Disciplined)
+        .unwrap();
+    drop(w);
+    everywhere(&path);
+    // Of the first boot the last two hours are whole; minutes of health go by the hour.
+    assert_eq!(sums(&path), (3 + 4, 2 * (2 + 4)));
 }
 
 #[test]

@@ -15,7 +15,8 @@ use bufferbaned::Daemon;
 use bufferbaned::config::Config;
 
 use super::{
-    MS, PROBE_BYTES, V4, V6, alone, daemon_config, median, reflector_config, stream_to, target,
+    MS, PING_BYTES, PROBE_BYTES, V4, V6, alone, daemon_config, median, reflector_config, stream_to,
+    target,
 };
 
 fn sent(reader: &Reader, series: SeriesId, from_ns: i64, to_ns: i64) -> Vec<Sent> {
@@ -42,10 +43,12 @@ fn wall_ns() -> i64 {
 /// Whether a packet is one of a series of this test: its kind and family.
 fn is_of(kind: SeriesKind, family: u8) -> impl Fn(&Passage) -> bool {
     let udp = kind == SeriesKind::Udp;
+    // The Ethernet header and that of IP. What looks for the largest packet that passes is larger or smaller.
+    let ping_bytes = 14 + if family == 6 { 40 } else { 20 } + u32::from(PING_BYTES);
     move |p: &Passage| {
         let kind = match p.flow {
             Flow::Udp(from, to, len) => udp && len == PROBE_BYTES && (from == 9876 || to == 9876),
-            Flow::Echo(identifier, _) => !udp && identifier != FLOW,
+            Flow::Echo(identifier, _) => !udp && identifier != FLOW && p.bytes == ping_bytes,
             _ => false,
         };
         kind && p.far.is_ipv6() == (family == 6)

@@ -13,6 +13,8 @@ use bufferbaned::config::{Config, FamilyChoice, Place, Reflector, Stream, Target
 const MS: u64 = 1_000_000;
 const INTERVAL_NS: u64 = 10 * MS;
 const PROBE_BYTES: u16 = 128;
+/// Of the ICMP message.
+const PING_BYTES: u16 = 64;
 const V4: &str = "10.99.0.1";
 const V6: &str = "fd99::1";
 
@@ -29,7 +31,7 @@ fn target(name: &str, address: &str) -> Target {
         place: Place::Host(address.into()),
         family: FamilyChoice::Auto,
         interval_ns: INTERVAL_NS,
-        size: 64,
+        size: PING_BYTES,
         more_sizes: [0; 3],
     }
 }

@@ -257,7 +257,7 @@ fn put(
     Ok(())
 }
 
-fn decode(at_ns: u64, bytes: &[u8]) -> Result<Knot, StoreError> {
+pub(crate) fn decode(at_ns: u64, bytes: &[u8]) -> Result<Knot, StoreError> {
     Knot::decode(Monotonic::from_nanos(at_ns), bytes)
         .ok_or_else(|| StoreError::Damaged("a damaged knot of a floor".into()))
 }

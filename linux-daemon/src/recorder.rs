@@ -5,11 +5,14 @@ mod durable;
 mod facts;
 mod findings;
 mod held;
+mod order;
 mod past;
 mod paths;
+mod shown;
 mod sizes;
 pub(crate) mod wall;
 
+pub(crate) use order::{Fact, Order};
 pub(crate) use past::Found;
 pub(crate) use wall::trust;
 
@@ -19,13 +22,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bufferbane_core::clock::Queueing;
-use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
+use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::{clock, counters, host};
+use bufferbane_linux_io::{clock, host};
 use bufferbane_store::{
-    Capacity, Event, EventId, LoadTest, OpenError, SeriesId, SeriesInfo, SeriesKind, Severity,
-    Trust, Writer, WriterOptions,
+    Event, EventId, OpenError, SeriesId, SeriesInfo, SeriesKind, Trust, Writer, WriterOptions,
 };
 use jiff::tz::TimeZone;
 use rtrb::Consumer;
@@ -34,17 +35,18 @@ use crate::alerts::{Alerts, AlertsConfig};
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
-use crate::held::{Connections, Told};
+use crate::held::Connections;
 use crate::household::Households;
 use crate::metrics::Meters;
 use crate::notify;
 use crate::probe::Report;
 use crate::scout::Way;
 use crate::sizes::Sizes;
-use crate::status::{SeriesStatus, Status, StoreStatus};
+use crate::status::{SeriesStatus, Status};
 use crate::walk::Walks;
 use crate::watch::Watcher;
 use past::Past;
+use shown::note;
 
 /// How often reports are taken from the queue.
 const TICK: Duration = Duration::from_millis(50);
@@ -54,57 +56,6 @@ const MINUTE_NS: u64 = 60 * SECOND_NS;
 const RETENTION_NS: u64 = 3600 * SECOND_NS;
 /// Reports kept while the store is being repaired.
 const BACKLOG: usize = 500_000;
-/// What other threads tell the recorder.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Samples of this index belong to this series.
-    Series(SeriesIndex, SeriesInfo),
-    /// They no longer come.
-    Forget(SeriesIndex),
-    /// Unit `id` speaks to this reflector through this interface.
-    Session(u32, String, String),
-    /// What became of a question that was asked outside the probe thread.
-    Observation(Observation),
-    /// What became of a connection that is held open.
-    Held(Told),
-    /// Something happened, and was over.
-    Moment(Fact),
-    /// Something began: (name of the trouble, event).
-    Begin(String, Fact),
-    /// It ended.
-    End(String),
-    /// A throughput test loads this interface from then on.
-    LoadBegins(String, Monotonic),
-    /// And no longer.
-    LoadEnds(String, Monotonic),
-    /// A packet train is on its way through this interface from then on.
-    TrainBegins(String, Monotonic),
-    /// And no longer.
-    TrainEnds(String, Monotonic),
-    /// What a packet train said, whether that is to be recorded, and the rate, bit/s, that the detectors
-    /// are to hear of, if it is a word about the line.
-    Train(Monotonic, Box<Capacity>, bool, Option<u64>),
-    /// A throughput test was made.
-    Test(Box<LoadTest>),
-    /// The host's routes are others than before.
-    Rerouted,
-    /// Commit now, and say how it went.
-    Commit(SyncSender<Result<(), String>>),
-    /// Other settings from now on.
-    Settings(Box<Settings>),
-    /// Write everything and end.
-    Stop,
-}
-
-/// What an event says; the recorder adds boot and time.
-#[derive(Clone, Debug)]
-pub(crate) struct Fact {
-    pub(crate) kind: &'static str,
-    pub(crate) severity: Severity,
-    pub(crate) interface: String,
-    pub(crate) target: Option<String>,
-    pub(crate) text: String,
-}
 
 /// How the store is kept.
 #[derive(Clone, Debug)]
@@ -459,14 +410,6 @@ impl Recorder {
         }
     }
 
-    fn note_live(&mut self, sample: &Sample, queueing: Option<Queueing>) {
-        self.minute.note(sample);
-        self.meter(|m| m.sample(sample, queueing));
-        if let Some(live) = self.live.get_mut(&sample.series) {
-            live.add(sample, queueing);
-        }
-    }
-
     fn tick(&mut self, now: Monotonic) {
         self.household(now);
         self.watch(now);
@@ -490,112 +433,6 @@ impl Recorder {
         }
     }
 
-    fn each_second(&mut self, now: Monotonic) {
-        let trusted = trust();
-        if trusted > self.trust
-            && let Some(w) = &mut self.writer
-        {
-            self.trust = trusted;
-            w.anchor(now, clock::wall_now(), trusted);
-        }
-        if self.minute.is_over(now) {
-            self.write_health(now);
-        }
-        self.sum_up_reflector_drops(now);
-        self.minute.tell_watchdog(now);
-        let zone = &self.settings.zone;
-        self.watcher
-            .local_time(wall::local_offset_ns(now, trusted, zone));
-        for live in self.live.values_mut() {
-            live.next_second();
-        }
-        if let Ok(mut meters) = self.meters.lock() {
-            meters.health(self.minute.probe);
-            for (interface, reading) in self.households.readings() {
-                meters.carried(interface, reading);
-            }
-            meters.radios(self.households.radios().now());
-        }
-        let usage = counters::process_usage().ok();
-        let store = StoreStatus {
-            path: self.settings.store.display().to_string(),
-            file_bytes: self.writer.as_ref().map_or(0, Writer::file_bytes),
-            uncommitted_samples: self.writer.as_ref().map_or(0, Writer::uncommitted),
-            dropped_samples: self.dropped_in_all(),
-            full: self.open_events.contains_key("store_full"),
-        };
-        let Ok(mut status) = self.status.lock() else {
-            return;
-        };
-        status.series = self.live.values().cloned().collect();
-        status.load = self.households.carried(now);
-        status.store = store;
-        status.held = self.held.status(now);
-        status.sizes = self.sizes.known().cloned().collect();
-        status.size_search_bytes = self.sizes.bytes();
-        status.wifi = self
-            .households
-            .radios()
-            .now()
-            .map(|(name, radio)| (name.to_owned(), radio))
-            .collect();
-        status.queue_length = self.reports.slots() as u64;
-        status.cpu_ns = usage.as_ref().map_or(0, |u| u.cpu_ns);
-        status.resident_bytes = usage.as_ref().map_or(0, |u| u.resident_bytes);
-        status.drops = self
-            .minute
-            .probe
-            .drops
-            .iter()
-            .filter(|(_, n)| *n > 0)
-            .map(|(r, n)| (r.as_str().to_owned(), n))
-            .collect();
-        let lost = status
-            .series
-            .iter()
-            .filter(|s| s.last_second.lost > 0)
-            .count();
-        notify::status(&format!(
-            "{} series, {lost} with loss just now",
-            status.series.len()
-        ));
-    }
-
-    /// Counts something.
-    fn meter(&self, count: impl FnOnce(&mut Meters)) {
-        if let Ok(mut meters) = self.meters.lock() {
-            count(&mut meters);
-        }
-    }
-
-    /// Samples lost to ourselves since the start: on the way to the recorder, in it, and for want of
-    /// room in the store.
-    fn dropped_in_all(&self) -> u64 {
-        let shed = self.writer.as_ref().map_or(0, Writer::shed);
-        self.dropped + self.minute.probe.dropped_reports + shed
-    }
-
-    fn write_health(&mut self, now: Monotonic) {
-        let row = self.minute.take(now, self.dropped_in_all());
-        let dropped = row.dropped_samples;
-        if let Some(w) = &mut self.writer {
-            w.health(now, row);
-        }
-        if dropped > 0 {
-            let fact = Fact {
-                kind: "samples_dropped",
-                severity: Severity::Warning,
-                interface: String::new(),
-                target: None,
-                text: format!(
-                    "{dropped} samples were dropped: the recorder did not keep up, or could not write \
-                     them for too long"
-                ),
-            };
-            self.fact(now, None, fact, false);
-        }
-    }
-
     fn finish(mut self) {
         let now = clock::now();
         if self.minute.is_worth_keeping(now) {
@@ -611,16 +448,6 @@ impl Recorder {
                 Err(e) => log::error!("what came last could not be written: {e}"),
             }
         }
-    }
-}
-
-/// Shows an event to those who look at the daemon now, and counts it.
-fn note(status: &Mutex<Status>, meters: &Mutex<Meters>, id: EventId, event: &Event) {
-    if let Ok(mut meters) = meters.lock() {
-        meters.event(id, event);
-    }
-    if let Ok(mut status) = status.lock() {
-        status.note(id, event, bufferbane_linux_io::clock::wall_now());
     }
 }
 

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use bufferbane_store::{Direction, LoadedDelay, Method, Reader, SeriesKind, TestWay};
+use bufferbane_core::sample::Sample;
+use bufferbane_store::{Capacity, Direction, LoadTest, LoadedDelay, Method, Reader, TestWay};
 
 use super::*;
 use crate::probe::Health;

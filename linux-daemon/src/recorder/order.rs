@@ -1,0 +1,62 @@
+//! What other threads tell the recorder.
+
+use std::sync::mpsc::SyncSender;
+
+use bufferbane_core::sample::{Observation, SeriesIndex};
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::{Capacity, LoadTest, SeriesInfo, Severity};
+
+use super::Settings;
+use crate::held::Told;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Samples of this index belong to this series.
+    Series(SeriesIndex, SeriesInfo),
+    /// They no longer come.
+    Forget(SeriesIndex),
+    /// Unit `id` speaks to this reflector through this interface.
+    Session(u32, String, String),
+    /// What became of a question that was asked outside the probe thread.
+    Observation(Observation),
+    /// What became of a connection that is held open.
+    Held(Told),
+    /// Something happened, and was over.
+    Moment(Fact),
+    /// Something began: (name of the trouble, event).
+    Begin(String, Fact),
+    /// It ended.
+    End(String),
+    /// A throughput test loads this interface from then on.
+    LoadBegins(String, Monotonic),
+    /// And no longer.
+    LoadEnds(String, Monotonic),
+    /// A packet train is on its way through this interface from then on.
+    TrainBegins(String, Monotonic),
+    /// And no longer.
+    TrainEnds(String, Monotonic),
+    /// What a packet train said, whether that is to be recorded, and the rate, bit/s, that the detectors
+    /// are to hear of, if it is a word about the line.
+    Train(Monotonic, Box<Capacity>, bool, Option<u64>),
+    /// A throughput test was made.
+    Test(Box<LoadTest>),
+    /// The host's routes are others than before.
+    Rerouted,
+    /// Commit now, and say how it went.
+    Commit(SyncSender<Result<(), String>>),
+    /// Other settings from now on.
+    Settings(Box<Settings>),
+    /// Write everything and end.
+    Stop,
+}
+
+/// What an event says; the recorder adds boot and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) kind: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) interface: String,
+    pub(crate) target: Option<String>,
+    pub(crate) text: String,
+}

@@ -1,0 +1,142 @@
+//! What a detector tells, as an event of the store, and in words for people.
+
+use bufferbane_core::detect::{Direction, Kind, Notice, Severity, Value};
+use bufferbane_core::time::Monotonic;
+use bufferbane_store::Event;
+
+use super::Watcher;
+
+impl Watcher {
+    /// The event of a notice, as the store keeps it.
+    pub(crate) fn event(&self, boot: u32, notice: &Notice) -> Event {
+        let e = &notice.event;
+        let mut targets: Vec<&str> = Vec::new();
+        let (mut near, mut near_known) = (false, false);
+        let line = self.lines.get(usize::from(e.line));
+        for w in self.series.values() {
+            let member = e.series.contains(w.place);
+            near_known |= w.near && Some(&w.interface) == line;
+            near |= w.near && member;
+            if member && !targets.contains(&w.target.as_str()) {
+                targets.push(&w.target);
+            }
+        }
+        targets.sort_unstable();
+        let severity = match e.severity {
+            Severity::Info => bufferbane_store::Severity::Info,
+            Severity::Warning => bufferbane_store::Severity::Warning,
+            Severity::Critical => bufferbane_store::Severity::Critical,
+        };
+        let text = sentence(notice, &targets);
+        let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
+        event.interface = line.cloned().unwrap_or_default();
+        if let [only] = targets[..] {
+            event.target = Some(only.to_owned());
+        }
+        event.direction = e.direction.map(|d| match d {
+            Direction::Up => bufferbane_store::Direction::Up,
+            Direction::Down => bufferbane_store::Direction::Down,
+            Direction::Both => bufferbane_store::Direction::Both,
+        });
+        event.end_ns = e.end.map(Monotonic::as_nanos);
+        for (name, value) in &e.values {
+            let value = match *value {
+                Value::Number(n) => n.into(),
+                Value::Ratio(r) => r.into(),
+                Value::Word(w) => w.into(),
+            };
+            event.values.insert((*name).to_owned(), value);
+        }
+        event.values.insert("targets".into(), targets.into());
+        if near_known {
+            event.values.insert("near".into(), near.into());
+        }
+        if let Some(class) = self.loads.class(e) {
+            event.values.insert("class".into(), class.into());
+        }
+        event
+    }
+}
+
+/// A stretch of time of a detector's windows.
+fn within(ns: u64) -> String {
+    match ns / 1_000_000_000 {
+        s @ 0..=60 => format!("{s} s"),
+        s => format!("{} min", s.div_ceil(60)),
+    }
+}
+
+/// What happened, for people.
+fn sentence(notice: &Notice, targets: &[&str]) -> String {
+    let e = &notice.event;
+    let get = |name: &str| e.values.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+    let number = |name| match get(name) {
+        Some(Value::Number(n)) => n,
+        _ => 0,
+    };
+    let ratio = |name| match get(name) {
+        Some(Value::Ratio(r)) => r,
+        _ => 0.0,
+    };
+    let ms = |name| number(name) as f64 / 1e6;
+    let way = match e.direction {
+        Some(Direction::Up) => " on the way up",
+        Some(Direction::Down) => " on the way down",
+        Some(Direction::Both) => " both ways",
+        None => "",
+    };
+    let whom = targets.join(", ");
+    let lasted_s = e.end.map(|end| end.saturating_since(e.start) as f64 / 1e9);
+    match e.kind {
+        Kind::LatencySpike => format!(
+            "delay to {whom} was {:.0} ms above its usual {:.0} ms{way}",
+            ms("excess_ns"),
+            ms("baseline_ns")
+        ),
+        Kind::HighJitter => format!(
+            "delay to {whom} varies{way}: more than one in twenty neighbouring probes differ by over \
+             {:.0} ms",
+            ms("p95_above_ns")
+        ),
+        Kind::PacketLoss => format!(
+            "{:.1} % of the probes to {whom} were lost{way} within {}, surely more than {:.1} %",
+            100.0 * ratio("loss"),
+            within(number("within_ns")),
+            100.0 * ratio("at_least")
+        ),
+        Kind::LossBurst => format!("probes to {whom} were lost in a row{way}"),
+        Kind::PeriodicLoss => format!(
+            "loss or delay to {whom} comes back every {:.2} s{way}",
+            number("period_ns") as f64 / 1e9
+        ),
+        Kind::MicroOutage | Kind::Outage => match lasted_s {
+            Some(s) => format!("no answer from anywhere for {s:.2} s"),
+            None => "no answer from anywhere".to_owned(),
+        },
+        Kind::Bufferbloat => format!(
+            "delay rose from {:.0} to {:.0} ms{way} under load",
+            ms("idle_ns"),
+            ms("loaded_ns")
+        ),
+        Kind::RoutingFault => format!("{whom} is bad while others are well"),
+        Kind::InterfaceDiffers => "this interface is bad while another is well".to_owned(),
+        Kind::FamilyDiffers => "one of IPv4 and IPv6 is bad while the other is well".to_owned(),
+        Kind::MtuBlackHole => format!("large packets to {whom} vanish while small ones pass"),
+        Kind::RouteChange => format!(
+            "replies from {whom} arrive with TTL {} instead of {}",
+            number("ttl_after"),
+            number("ttl_before")
+        ),
+        Kind::PeakHourCongestion => format!(
+            "evenings are slow, {} days in a row: {:.0} ms to {whom} instead of {:.0} ms at night{way}",
+            number("days"),
+            ms("evening_ns"),
+            ms("night_ns")
+        ),
+        Kind::UploadDegraded | Kind::DownloadDegraded => format!(
+            "the line carries {:.1} Mbit/s{way} instead of {:.1}",
+            number("measured_bps") as f64 / 1e6,
+            number("baseline_bps") as f64 / 1e6
+        ),
+    }
+}

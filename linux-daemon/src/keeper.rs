@@ -2,21 +2,23 @@
 //! addresses and routes. Everything that allocates or waits for the system happens here, so that
 //! the probe thread never has to.
 
+mod asked;
 mod gather;
+mod links;
 mod numbers;
+mod paths;
+mod sockets;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::sample::SeriesIndex;
-use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, RouteQuery, Watch};
+use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, Watch};
 use bufferbane_linux_io::{Waker, clock};
-use bufferbane_store::{SeriesInfo, SeriesKind, Severity};
-use nix::libc;
+use bufferbane_store::{SeriesInfo, SeriesKind};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use rtrb::{Consumer, Producer};
@@ -25,14 +27,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::ask;
 use crate::config::Config;
 use crate::equip;
-use crate::load::{MONTH_NS, Path, Paths};
+use crate::load::Paths;
 use crate::names::Resolver;
-use crate::plan::{self, Host, Probe, Sources, Wanted};
+use crate::plan::{self, Host, Probe, Wanted};
 use crate::probe::{Command, Returned, SOCKETS, Unit};
-use crate::recorder::{Fact, Order};
-use crate::scout::{Errand, Scout, Way};
-use crate::sizes;
+use crate::recorder::Order;
+use crate::scout::{Scout, Way};
 use crate::status::Status;
+use asked::Asked;
 use numbers::Numbers;
 
 /// How often everything is looked at although no change was told.
@@ -258,43 +260,6 @@ impl Keeper {
         }
     }
 
-    /// Says through which interfaces which reflectors are reached.
-    fn publish_paths(&self, interfaces: &[Interface]) {
-        let mut probe_bytes: BTreeMap<&str, u64> = BTreeMap::new();
-        for (w, _) in self.units.iter().filter(|(_, kept)| kept.open.is_some()) {
-            let bytes = probe_bytes.entry(&w.interface).or_default();
-            *bytes = bytes.saturating_add(w.bytes_in(MONTH_NS));
-            if !matches!(w.probe, Probe::Service(_)) {
-                *bytes = bytes.saturating_add(sizes::MONTH_BYTES);
-            }
-        }
-        let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
-            Probe::Reflector { key, .. } => {
-                let found = interfaces.iter().find(|i| i.name == w.interface);
-                let kind = w.kind.or(found.map(|i| i.kind));
-                let configured = self.config.reflectors.iter().find(|r| r.name == w.target);
-                Some(Path {
-                    interface: w.interface.clone(),
-                    index: kept.open?,
-                    cellular: kind == Some(InterfaceKind::Cellular),
-                    probe_bytes: probe_bytes.get(w.interface.as_str()).copied().unwrap_or(0),
-                    reflector: w.target.clone(),
-                    remote: w.remote,
-                    key: key.key().clone(),
-                    tcp_prefix: configured.and_then(|r| r.tcp_prefix),
-                })
-            }
-            Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,
-        });
-        let mut paths: Vec<Path> = paths.collect();
-        let configured = &self.config.reflectors;
-        // The first that can makes a test that names none.
-        paths.sort_by_key(|p| configured.iter().position(|r| r.name == p.reflector));
-        if let Ok(mut place) = self.paths.lock() {
-            *place = paths;
-        }
-    }
-
     /// Makes the prober of a new unit, and hands it over.
     fn add(&mut self, w: &Wanted, interfaces: &[Interface]) {
         if self.units.len() >= usize::from(SOCKETS) {
@@ -376,168 +341,6 @@ impl Keeper {
         );
     }
 
-    /// Opens or closes a unit's socket as interface and route demand.
-    fn connect(&mut self, w: &Wanted, interfaces: &[Interface]) {
-        let path = self.path(w, interfaces);
-        let Some(kept) = self.units.get_mut(w) else {
-            return;
-        };
-        let id = kept.id;
-        match path {
-            Ok(index) if kept.open == Some(index) => {}
-            Ok(index) if matches!(w.probe, Probe::Service(_)) => {
-                kept.open = Some(index);
-                let mended = kept.trouble.take().is_some();
-                self.ask(ask::Command::Open(id));
-                self.note_mended(w, mended);
-            }
-            Ok(index) => match equip::socket(w) {
-                Ok((socket, stamped)) => {
-                    if self.stamped.get(&w.interface) != Some(&stamped) {
-                        log::info!("packets of {} are stamped {stamped}", w.interface);
-                        self.stamped.insert(w.interface.clone(), stamped);
-                    }
-                    kept.open = Some(index);
-                    let mended = kept.trouble.take().is_some();
-                    self.tell(Command::Open(id, Box::new(socket)));
-                    self.note_mended(w, mended);
-                }
-                Err(e) => {
-                    let errno = e.source.raw_os_error().unwrap_or(libc::EIO);
-                    self.close(w, errno, e.to_string());
-                }
-            },
-            Err((errno, why)) => self.close(w, errno, why),
-        }
-    }
-
-    fn note_mended(&self, w: &Wanted, mended: bool) {
-        if mended {
-            log::info!("{}: probed again", w.name());
-            self.end_trouble(w);
-        }
-    }
-
-    fn close(&mut self, w: &Wanted, errno: i32, why: String) {
-        let Some(kept) = self.units.get_mut(w) else {
-            return;
-        };
-        if kept.open.take().is_none() && kept.trouble.as_ref().is_some_and(|(_, t)| *t == why) {
-            return;
-        }
-        let id = kept.id;
-        log::warn!("{}: not probed: {why}", w.name());
-        kept.trouble = Some((errno, why.clone()));
-        match &w.probe {
-            Probe::Service(_) => self.ask(ask::Command::Close(id, errno)),
-            _ => self.tell(Command::Close(id, errno)),
-        }
-        let fact = Fact {
-            kind: "not_probed",
-            severity: Severity::Warning,
-            interface: w.interface.clone(),
-            target: Some(w.target.clone()),
-            text: format!("{}: {why}", w.name()),
-        };
-        self.end_trouble(w);
-        self.order(Order::Begin(trouble_name(w), fact));
-    }
-
-    fn end_trouble(&self, w: &Wanted) {
-        self.order(Order::End(trouble_name(w)));
-    }
-
-    /// The index of the interface if the target can be reached through it, or errno and reason.
-    fn path(&mut self, w: &Wanted, interfaces: &[Interface]) -> Result<u32, (i32, String)> {
-        let name = &w.interface;
-        let Some(interface) = interfaces.iter().find(|i| i.name == *name) else {
-            return Err((
-                libc::ENODEV,
-                format!("there is no interface {name} at present"),
-            ));
-        };
-        if !interface.up {
-            return Err((libc::ENETDOWN, format!("interface {name} is switched off")));
-        }
-        if let Some(source) = w.source
-            && !interfaces
-                .iter()
-                .any(|i| i.addresses.iter().any(|a| a.ip == source))
-        {
-            return Err((
-                libc::EADDRNOTAVAIL,
-                format!("its source {source} is no address of this host at present"),
-            ));
-        }
-        let query = RouteQuery {
-            interface: Some(interface.index),
-            from: w.source,
-            mark: w.mark,
-            ..RouteQuery::to(w.remote.ip())
-        };
-        match self.netlink.route_for(&query) {
-            Ok(Some(_)) => Ok(interface.index),
-            Ok(None) => {
-                let to = w.remote.ip();
-                Err((
-                    libc::ENETUNREACH,
-                    format!("no route to {to} through {name}"),
-                ))
-            }
-            Err(e) => {
-                let errno = e.raw_os_error().unwrap_or(libc::EIO);
-                Err((
-                    errno,
-                    format!("no route to {} through {name}: {e}", w.remote.ip()),
-                ))
-            }
-        }
-    }
-
-    /// Tells when a probed interface goes or comes.
-    fn note_links(&mut self, interfaces: &[Interface], wanted: &[Wanted]) {
-        let names: std::collections::BTreeSet<&String> =
-            wanted.iter().map(|w| &w.interface).collect();
-        let mut news = Vec::new();
-        for name in names {
-            let up = interfaces
-                .iter()
-                .any(|i| i.name == *name && i.up && i.running);
-            if let Some(before) = self.links.insert(name.clone(), up)
-                && before != up
-            {
-                news.push((name.clone(), up));
-            }
-        }
-        for (name, up) in news {
-            let down = format!("link_down {name}");
-            let fact = |kind, severity, text: String| Fact {
-                kind,
-                severity,
-                interface: name.clone(),
-                target: None,
-                text,
-            };
-            if up {
-                log::info!("interface {name} is up");
-                self.order(Order::End(down));
-                let up = fact(
-                    "link_up",
-                    Severity::Info,
-                    format!("interface {name} came up"),
-                );
-                self.order(Order::Moment(up));
-            } else {
-                log::warn!("interface {name} is down");
-                let text = format!("interface {name} went down");
-                self.order(Order::Begin(
-                    down,
-                    fact("link_down", Severity::Warning, text),
-                ));
-            }
-        }
-    }
-
     fn tell(&mut self, command: Command) {
         let mut command = command;
         // The queue holds more than one review ever sends; it only fills if the probe thread is gone.
@@ -559,39 +362,5 @@ impl Keeper {
     fn order(&self, order: Order) {
         // The recorder is gone only when everything ends.
         let _ = self.orders.send(order);
-    }
-}
-
-fn trouble_name(w: &Wanted) -> String {
-    format!("not_probed {}", w.name())
-}
-
-/// Those who are asked what is not known yet.
-struct Asked<'a> {
-    netlink: &'a mut Netlink,
-    names: &'a mut Resolver,
-    scout: &'a mut Scout,
-    units: &'a BTreeMap<Wanted, Kept>,
-}
-
-impl Sources for Asked<'_> {
-    fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
-        self.names.get(name, port)
-    }
-
-    fn find(&mut self, errand: Errand) -> Option<IpAddr> {
-        self.scout.find(errand)
-    }
-
-    fn leaves_by(&mut self, to: IpAddr) -> Option<u32> {
-        // Where the kernel does not say, nobody is asked through a guess; the next review asks again.
-        let route = self.netlink.route_for(&RouteQuery::to(to)).ok()??;
-        Some(route.interface)
-    }
-
-    fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool {
-        let same =
-            |w: &Wanted| w.interface == interface && w.target == target && w.remote == remote;
-        self.units.keys().any(same)
     }
 }

@@ -228,6 +228,7 @@ fn sentence(j: &Judgement, interface: &str) -> String {
         Cause::Periodic => format!(
             "something disturbs the line{way} at a fixed period: interference, or a failing amplifier"
         ),
+        Cause::AccessOutages if j.events == 1 => format!("the access line went dead{way} once"),
         Cause::AccessOutages => format!(
             "the access line goes dead{way} now and then, {} in all",
             plural(j.events.into(), "time", "times")
@@ -268,6 +269,28 @@ mod tests {
         assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
     }
 
+    fn words(cause: Cause, events: u32) -> String {
+        let j = Judgement {
+            cause,
+            line: 0,
+            direction: None,
+            confidence: 0.9,
+            since_ns: 0,
+            until_ns: 1,
+            events,
+            weight: 1.0,
+        };
+        sentence(&j, "eth0")
+    }
+
+    #[test]
+    fn one_outage_is_no_habit_of_the_line() {
+        let said = |events| words(Cause::AccessOutages, events).replace('\u{a0}', " ");
+        let one = "On eth0, almost surely: the access line went dead once.";
+        let two = "On eth0, almost surely: the access line goes dead now and then, 2 times in all.";
+        assert_eq!([said(1), said(2)], [one, two]);
+    }
+
     #[test]
     fn every_cause_has_words_and_a_long_list_is_cut() {
         for cause in [
@@ -276,17 +299,7 @@ mod tests {
             Cause::Mtu,
             Cause::Periodic,
         ] {
-            let j = Judgement {
-                cause,
-                line: 0,
-                direction: Some(Direction::Up),
-                confidence: 0.9,
-                since_ns: 0,
-                until_ns: 1,
-                events: 1,
-                weight: 1.0,
-            };
-            let text = sentence(&j, "eth0");
+            let text = words(cause, 1);
             assert!(text.starts_with("On eth0, almost surely: "), "{text}");
         }
         let cut = shortened((0..9).map(|n| n.to_string()).collect());

@@ -8,7 +8,7 @@ use bufferbane_lab::home::{Home, Layout};
 use bufferbane_lab::link::{Direction, Fate, Way};
 use bufferbane_lab::netns::possible;
 use bufferbane_lab::skip;
-use bufferbane_linux_io::{Family, mtu};
+use bufferbane_linux_io::{Family, host, mtu};
 
 const MS: u64 = 1_000_000;
 
@@ -17,7 +17,7 @@ fn search(home: &Home, uplink: usize, host: &str) -> JoinHandle<Outcome> {
     let target: IpAddr = host.parse().expect("an address");
     let work = move || {
         let (builder, transport) =
-            mtu::echoes(Family::of(&target), uplink as u16).expect("echoes may be sent");
+            host::echoes(Family::of(&target), uplink as u16).expect("echoes may be sent");
         let config = SearchConfig {
             target,
             transport,

@@ -3,7 +3,10 @@
 
 use std::io;
 
-use crate::socket::{Family, ProbeSocket};
+use bufferbane_core::trace::Transport;
+use bufferbane_core::wire::icmp::Version;
+
+use crate::socket::{Family, ProbeSocket, SocketBuilder};
 use crate::sys;
 
 /// The kernel's random name for this boot, 36 characters.
@@ -89,6 +92,28 @@ pub fn icmp_access(family: Family) -> IcmpAccess {
     IcmpAccess {
         ping: ProbeSocket::ping(family).build().is_ok(),
         raw: ProbeSocket::raw_icmp(family).build().is_ok(),
+    }
+}
+
+/// How echoes to a host of this family can be sent by this process, which opening sockets finds out; `None` where it
+/// may not send any. `identifier` is that of raw sockets; the kernel gives ping sockets theirs.
+#[must_use]
+pub fn echoes(family: Family, identifier: u16) -> Option<(SocketBuilder, Transport)> {
+    let version = match family {
+        Family::V4 => Version::V4,
+        Family::V6 => Version::V6,
+    };
+    let echo = |identifier| Transport::Echo {
+        version,
+        identifier,
+    };
+    let access = icmp_access(family);
+    if access.ping {
+        Some((ProbeSocket::ping(family), echo(None)))
+    } else if access.raw {
+        Some((ProbeSocket::raw_icmp(family), echo(Some(identifier))))
+    } else {
+        None
     }
 }
 

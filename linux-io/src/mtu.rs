@@ -5,37 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bufferbane_core::mtu::{MAX_SIZE, Outcome, Search, SearchConfig, Step};
-use bufferbane_core::trace::Transport;
-use bufferbane_core::wire::icmp::Version;
 
+use crate::clock;
 use crate::hops::{HopSocket, Word};
-use crate::socket::{Family, ProbeSocket, SocketBuilder};
-use crate::{clock, host};
+use crate::socket::SocketBuilder;
 
 /// Hops that a message may pass.
 const TTL: u8 = 64;
-
-/// How echoes to a host of this family can be sent by this process; `None` where it may not send any. What is
-/// told apart by an identifier has this one.
-#[must_use]
-pub fn echoes(family: Family, identifier: u16) -> Option<(SocketBuilder, Transport)> {
-    let version = match family {
-        Family::V4 => Version::V4,
-        Family::V6 => Version::V6,
-    };
-    let echo = |identifier| Transport::Echo {
-        version,
-        identifier,
-    };
-    let access = host::icmp_access(family);
-    if access.ping {
-        Some((ProbeSocket::ping(family), echo(None)))
-    } else if access.raw {
-        Some((ProbeSocket::raw_icmp(family), echo(Some(identifier))))
-    } else {
-        None
-    }
-}
 
 /// What a search found, and what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use bufferbane_core::mtu::{Outcome, SearchConfig};
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::trace::Transport;
 use bufferbane_linux_io::netlink::Netlink;
-use bufferbane_linux_io::{Family, ProbeSocket, clock, mtu};
+use bufferbane_linux_io::{Family, ProbeSocket, clock, host, mtu};
 use bufferbane_store::{Direction, Larger, PathSize};
 
 use super::Key;
@@ -102,7 +102,7 @@ fn search(
     let family = Family::of(to);
     let number = getrandom::u64().map_err(io::Error::other)?;
     // Any bits of a random number are one.
-    let Some((builder, transport)) = mtu::echoes(family, number as u16) else {
+    let Some((builder, transport)) = host::echoes(family, number as u16) else {
         return Err(io::Error::other(
             "this process may send no echoes: see bbtool doctor",
         ));

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::trace::way::{FLOW, flow_cookie};
 use bufferbane_core::trace::{End, MAX_HOPS, Step, Trace, TraceConfig, Transport};
-use bufferbane_core::wire::icmp::Version;
 use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, Word, clock, host};
 use bufferbane_store::{Path, PathEnd, PathHop};
@@ -243,25 +242,24 @@ fn route(way: &Way, to: IpAddr) -> io::Result<Option<Option<IpAddr>>> {
 /// Echoes where they can be had, else UDP; of the same flow every time if that is free.
 fn socket(way: &Way, to: IpAddr) -> Result<(HopSocket, Transport), String> {
     let family = Family::of(&to);
-    let (version, any): (_, IpAddr) = match family {
-        Family::V4 => (Version::V4, Ipv4Addr::UNSPECIFIED.into()),
-        Family::V6 => (Version::V6, Ipv6Addr::UNSPECIFIED.into()),
+    let any: IpAddr = match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let access = host::icmp_access(family);
-    let echo = |identifier| Transport::Echo {
-        version,
-        identifier,
-    };
-    let (builder, port, transport) = if access.ping {
-        (ProbeSocket::ping(family), 0, echo(None))
-    } else if access.raw {
-        (ProbeSocket::raw_icmp(family), 0, echo(Some(FLOW)))
-    } else {
-        (ProbeSocket::udp(family), FAR_PORT, Transport::Udp)
+    let (builder, port, transport) = match host::echoes(family, FLOW) {
+        Some((builder, transport)) => (builder, 0, transport),
+        None => (ProbeSocket::udp(family), FAR_PORT, Transport::Udp),
     };
     let builder = way.socket(builder);
     let to = SocketAddr::new(to, port);
-    let socket = if access.raw && !access.ping {
+    let is_raw = matches!(
+        transport,
+        Transport::Echo {
+            identifier: Some(_),
+            ..
+        }
+    );
+    let socket = if is_raw {
         HopSocket::new(builder, to)
     } else {
         // To a ping socket the port is its identifier.

@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use bufferbane_core::trace::{MAX_HOPS, MIN_ROUND_NS, Step, Trace, TraceConfig, Transport};
-use bufferbane_core::wire::icmp::Version;
 use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
 
@@ -74,7 +73,9 @@ fn trace(args: &Path) -> Result<Found, Fail> {
     };
     let way = way(args)?;
     let cookie = getrandom::u64().map_err(|e| Fail::of("random numbers", e))?;
-    let (socket, transport) = socket(args, &way, cookie)?;
+    let (builder, port, transport) = echoes(args, &way, cookie);
+    let to = SocketAddr::new(way.address, port);
+    let socket = HopSocket::new(builder, to).map_err(|e| Fail::Failed(e.to_string()))?;
     let config = TraceConfig {
         target: way.address,
         transport,
@@ -157,35 +158,29 @@ fn named<'a>(name: &str, interfaces: &'a [Interface]) -> Result<&'a Interface, F
     })
 }
 
-/// Echoes where they can be had, else UDP.
-fn socket(args: &Path, way: &Way, cookie: u64) -> Result<(HopSocket, Transport), Fail> {
-    let family = Family::of(&way.address);
-    let version = match family {
-        Family::V4 => Version::V4,
-        Family::V6 => Version::V6,
-    };
-    let access = host::icmp_access(family);
-    let echo = |identifier| Transport::Echo {
-        version,
-        identifier,
-    };
-    let (builder, port, transport): (SocketBuilder, u16, Transport) = match args.udp {
-        false if access.ping => (ProbeSocket::ping(family), 0, echo(None)),
-        false if access.raw => (
-            ProbeSocket::raw_icmp(family),
-            0,
-            // Any bits of a random number are one.
-            echo(Some(cookie as u16)),
-        ),
-        _ => (ProbeSocket::udp(family), PORT, Transport::Udp),
-    };
-    let builder = match &args.interface {
+/// Through the interface that was asked for.
+fn through(args: &Path, builder: SocketBuilder) -> SocketBuilder {
+    match &args.interface {
         Some(name) => builder.interface(name),
         None => builder,
+    }
+}
+
+/// UDP: how, to which port, and as what.
+fn udp(args: &Path, way: &Way) -> (SocketBuilder, u16, Transport) {
+    let builder = ProbeSocket::udp(Family::of(&way.address));
+    (through(args, builder), PORT, Transport::Udp)
+}
+
+/// Echoes where they can be had and UDP was not asked for, else UDP.
+fn echoes(args: &Path, way: &Way, cookie: u64) -> (SocketBuilder, u16, Transport) {
+    let echoes = || {
+        // Any bits of a random number are one.
+        let (builder, transport) = host::echoes(Family::of(&way.address), cookie as u16)?;
+        Some((through(args, builder), 0, transport))
     };
-    let to = SocketAddr::new(way.address, port);
-    let socket = HopSocket::new(builder, to).map_err(|e| Fail::Failed(e.to_string()))?;
-    Ok((socket, transport))
+    let echoes = if args.udp { None } else { echoes() };
+    echoes.unwrap_or_else(|| udp(args, way))
 }
 
 fn follow(mut socket: HopSocket, config: TraceConfig) -> Result<(Box<Trace>, Vec<Vec<u64>>), Fail> {

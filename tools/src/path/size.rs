@@ -1,11 +1,10 @@
 //! The largest packet that passes on a way, looked for on request.
 
 use bufferbane_core::mtu::{Outcome, SearchConfig};
-use bufferbane_core::trace::Transport;
-use bufferbane_linux_io::{Family, ProbeSocket, SocketBuilder, mtu};
+use bufferbane_linux_io::mtu;
 use serde_json::{Value, json};
 
-use super::{PORT, Way};
+use super::{Way, echoes, udp};
 use crate::args::Path;
 use crate::fail::Fail;
 
@@ -21,16 +20,7 @@ pub(super) struct Size {
 
 /// Looks for it.
 pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
-    let family = Family::of(&way.address);
-    let through = |builder: SocketBuilder| match &args.interface {
-        Some(name) => builder.interface(name),
-        None => builder,
-    };
-    let udp = || (through(ProbeSocket::udp(family)), PORT, Transport::Udp);
-    // Any bits of a random number are one.
-    let echoes = mtu::echoes(family, cookie as u16).filter(|_| !args.udp);
-    let (builder, port, transport) =
-        echoes.map_or_else(udp, |(builder, transport)| (through(builder), 0, transport));
+    let (builder, port, transport) = echoes(args, way, cookie);
     let config = SearchConfig {
         target: way.address,
         transport,
@@ -48,7 +38,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
     let is_up = match outcome {
         Outcome::Silent { .. } if is_there_only => Some(true),
         Outcome::Silent { passes, vanishes } => {
-            let (builder, port, transport) = udp();
+            let (builder, port, transport) = udp(args, way);
             let two = SearchConfig {
                 transport,
                 smallest: Some(passes),

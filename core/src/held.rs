@@ -10,7 +10,7 @@ use heapless::Deque;
 use crate::time::Monotonic;
 
 /// Drops that are remembered.
-const KEPT: usize = 16;
+const KEPT: usize = Limit::MOST_DROPS as usize;
 /// Ages agree within this, ns, or a fiftieth of them.
 const SAME_AGE_NS: u64 = 1_500_000_000;
 /// The first wait before a connection is made again, and the longest, ns.
@@ -29,11 +29,18 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// So many drops may be asked for; more are not remembered.
+    pub const MOST_DROPS: u32 = 16;
+}
+
+impl Default for Limit {
     /// Two drops in five minutes.
-    pub const DEFAULT: Self = Self {
-        drops: 2,
-        within_ns: 300_000_000_000,
-    };
+    fn default() -> Self {
+        Self {
+            drops: 2,
+            within_ns: 300_000_000_000,
+        }
+    }
 }
 
 /// A connection that was lost.
@@ -45,20 +52,15 @@ pub struct Drop {
     pub age_ns: u64,
 }
 
-/// What is new.
+/// There is trouble, or more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// There is trouble since then, or more of it.
-    Unstable {
-        /// The first of these drops.
-        since: Monotonic,
-        /// How many there were.
-        drops: u32,
-        /// The age that each had, ns, where there were three at least and all had the same.
-        each_after_ns: Option<u64>,
-    },
-    /// It is over, since the last drop.
-    Over(Monotonic),
+pub struct Unstable {
+    /// The first of its drops.
+    pub since: Monotonic,
+    /// How many there were.
+    pub drops: u32,
+    /// The age that each had, ns, where there were three at least and all had the same.
+    pub each_after_ns: Option<u64>,
 }
 
 /// The drops of one connection; see the module.
@@ -68,7 +70,6 @@ pub struct Held {
     recent: Deque<Drop, KEPT>,
     /// Since when there is trouble, and how many drops it has had.
     trouble: Option<(Monotonic, u32)>,
-    wait_ns: u64,
 }
 
 impl Held {
@@ -79,12 +80,11 @@ impl Held {
             limit,
             recent: Deque::new(),
             trouble: None,
-            wait_ns: FIRST_WAIT_NS,
         }
     }
 
     /// The connection was lost.
-    pub fn handle_drop(&mut self, drop: Drop) -> Option<News> {
+    pub fn handle_drop(&mut self, drop: Drop) -> Option<Unstable> {
         if self.recent.is_full() {
             self.recent.pop_front();
         }
@@ -103,15 +103,15 @@ impl Held {
             self.trouble = Some((since, drops));
         }
         let (since, drops) = self.trouble?;
-        Some(News::Unstable {
+        Some(Unstable {
             since,
             drops,
             each_after_ns: self.same_age_ns(),
         })
     }
 
-    /// What has come to its end by `now`.
-    pub fn handle_timeout(&mut self, now: Monotonic) -> Option<News> {
+    /// The last drop of trouble that is over by `now`.
+    pub fn handle_timeout(&mut self, now: Monotonic) -> Option<Monotonic> {
         let last = self.recent.back()?.at;
         self.trouble?;
         if now.saturating_since(last) < self.limit.within_ns {
@@ -119,17 +119,7 @@ impl Held {
         }
         self.trouble = None;
         self.recent.clear();
-        Some(News::Over(last))
-    }
-
-    /// How long to wait before it is made again, ns, after one that was open for so long (0: none came about).
-    pub fn wait_ns(&mut self, age_ns: u64) -> u64 {
-        if age_ns >= LASTING_NS {
-            self.wait_ns = FIRST_WAIT_NS;
-        }
-        let wait_ns = self.wait_ns;
-        self.wait_ns = (wait_ns * 2).min(LONGEST_WAIT_NS);
-        wait_ns
+        Some(last)
     }
 
     /// The age of all that are remembered, ns, where it is the same.
@@ -139,6 +129,32 @@ impl Held {
         let same = most - least <= SAME_AGE_NS.max(most / 50);
         // What is lost at once has no age to speak of.
         (same && self.recent.len() >= 3 && least > SAME_AGE_NS).then_some(most)
+    }
+}
+
+/// How long it takes until a connection that was lost is made again: the longer, the less comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    wait_ns: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            wait_ns: FIRST_WAIT_NS,
+        }
+    }
+}
+
+impl Patience {
+    /// How long to wait, ns, after a connection that was open for so long, ns (0: none came about).
+    pub fn wait_ns(&mut self, age_ns: u64) -> u64 {
+        if age_ns >= LASTING_NS {
+            self.wait_ns = FIRST_WAIT_NS;
+        }
+        let wait_ns = self.wait_ns;
+        self.wait_ns = (wait_ns * 2).min(LONGEST_WAIT_NS);
+        wait_ns
     }
 }
 
@@ -159,10 +175,10 @@ mod tests {
 
     #[test]
     fn one_drop_is_no_trouble_and_two_in_five_minutes_are() {
-        let mut held = Held::new(Limit::DEFAULT);
+        let mut held = Held::new(Limit::default());
         assert_eq!(held.handle_drop(drop(1000, 900)), None);
         assert_eq!(held.handle_drop(drop(1301, 300)), None);
-        let unstable = |since, drops| News::Unstable {
+        let unstable = |since, drops| Unstable {
             since: Monotonic::from_nanos(since * S),
             drops,
             each_after_ns: None,
@@ -175,7 +191,7 @@ mod tests {
         assert_eq!(held.handle_drop(drop(1690, 289)), Some(unstable(1301, 3)));
         let now = |s| Monotonic::from_nanos(s * S);
         assert_eq!(held.handle_timeout(now(1989)), None);
-        let over = Some(News::Over(now(1690)));
+        let over = Some(now(1690));
         assert_eq!(held.handle_timeout(now(1990)), over);
         assert_eq!(held.handle_timeout(now(9999)), None);
         assert_eq!(held.handle_drop(drop(2000, 5)), None);
@@ -183,18 +199,15 @@ mod tests {
 
     #[test]
     fn what_ends_each_at_the_same_age_is_a_timer() {
-        let mut held = Held::new(Limit::DEFAULT);
-        let each = |news: Option<News>| match news {
-            Some(News::Unstable { each_after_ns, .. }) => each_after_ns,
-            _ => None,
-        };
+        let mut held = Held::new(Limit::default());
+        let each = |news: Option<Unstable>| news?.each_after_ns;
         for n in 1..3 {
             assert_eq!(each(held.handle_drop(drop(n * 61, 60))), None);
         }
         assert_eq!(each(held.handle_drop(drop(183, 60))), Some(60 * S));
         assert_eq!(each(held.handle_drop(drop(200, 16))), None);
         // A server that resets at once is not one either.
-        let mut held = Held::new(Limit::DEFAULT);
+        let mut held = Held::new(Limit::default());
         for n in 1..9 {
             assert_eq!(each(held.handle_drop(drop(n, 0))), None);
         }
@@ -202,27 +215,24 @@ mod tests {
 
     #[test]
     fn the_wait_grows_and_a_connection_that_lasted_makes_it_short() {
-        let mut held = Held::new(Limit::DEFAULT);
-        let waits: Vec<u64> = (0..8).map(|_| held.wait_ns(0) / S).collect();
+        let mut patience = Patience::default();
+        let waits: Vec<u64> = (0..8).map(|_| patience.wait_ns(0) / S).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(held.wait_ns(9 * S), 60 * S);
-        assert_eq!(held.wait_ns(10 * S), S);
+        assert_eq!(patience.wait_ns(9 * S), 60 * S);
+        assert_eq!(patience.wait_ns(10 * S), S);
     }
 
     proptest! {
         #[test]
         fn trouble_begins_once_and_ends_once(gaps in proptest::collection::vec(1u64..900, 1..100)) {
-            let mut held = Held::new(Limit::DEFAULT);
+            let mut held = Held::new(Limit::default());
             let (mut now, mut times, mut open) = (0, Vec::new(), None);
             for gap in gaps {
                 for s in now + 1..now + gap {
-                    match held.handle_timeout(Monotonic::from_nanos(s * S)) {
-                        Some(News::Over(at)) => {
-                            prop_assert!(open.take().is_some());
-                            prop_assert_eq!(at.as_nanos(), now * S);
-                            prop_assert_eq!(s, now + 300);
-                        }
-                        other => prop_assert_eq!(other, None),
+                    if let Some(at) = held.handle_timeout(Monotonic::from_nanos(s * S)) {
+                        prop_assert!(open.take().is_some());
+                        prop_assert_eq!(at.as_nanos(), now * S);
+                        prop_assert_eq!(s, now + 300);
                     }
                 }
                 now += gap;
@@ -230,16 +240,13 @@ mod tests {
                 // A drop and the end of trouble at one instant: the drop goes on with it.
                 let near = times.iter().rev().skip(1).take_while(|t| now - **t <= 300).count();
                 match held.handle_drop(drop(now, 1)) {
-                    Some(News::Unstable { since, drops, .. }) => {
+                    Some(Unstable { since, drops, .. }) => {
                         prop_assert!(near > 0 || open.is_some());
                         prop_assert!(drops >= 2);
                         prop_assert!(open.is_none_or(|o| o == since));
                         open = Some(since);
                     }
-                    other => {
-                        prop_assert_eq!(other, None);
-                        prop_assert!(open.is_none());
-                    }
+                    None => prop_assert!(open.is_none()),
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bufferbane_core::failure::Failure;
-use bufferbane_core::held::{self, Drop, Held, Limit};
+use bufferbane_core::held::{Drop, Held, Limit, Unstable};
 use bufferbane_core::time::Monotonic;
 
 use crate::status::HeldStatus;
@@ -54,7 +54,7 @@ pub(crate) enum News {
     /// It was lost, and there is no trouble with it so far.
     Lost(Loss),
     /// It was lost once more.
-    Unstable(Loss, held::News),
+    Unstable(Loss, Unstable),
     /// The trouble is over, since the last loss.
     Over(Monotonic),
 }
@@ -91,9 +91,9 @@ struct Connection {
 }
 
 impl Connection {
-    const fn new() -> Self {
+    const fn new(limit: Limit) -> Self {
         Self {
-            held: Held::new(Limit::DEFAULT),
+            held: Held::new(limit),
             open: None,
             lost: BTreeMap::new(),
             closed: 0,
@@ -104,17 +104,29 @@ impl Connection {
 }
 
 /// All connections that are held.
-#[derive(Debug, Default)]
-pub(crate) struct Connections(BTreeMap<Key, Connection>);
+#[derive(Debug)]
+pub(crate) struct Connections {
+    limit: Limit,
+    all: BTreeMap<Key, Connection>,
+}
 
 impl Connections {
+    /// Without any; more drops than `limit` are trouble.
+    pub(crate) const fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            all: BTreeMap::new(),
+        }
+    }
+
     /// Takes in what became of one. `is_asked`: its target is probed; one that is no longer may have a last word to
     /// say, but is shown no more.
     pub(crate) fn hear(&mut self, told: Told, is_asked: bool) -> Option<News> {
-        if is_asked && matches!(told.what, What::Open(_)) && !self.0.contains_key(&told.key) {
-            self.0.insert(told.key.clone(), Connection::new());
+        if is_asked && matches!(told.what, What::Open(_)) && !self.all.contains_key(&told.key) {
+            let new = Connection::new(self.limit);
+            self.all.insert(told.key.clone(), new);
         }
-        let c = self.0.get_mut(&told.key)?;
+        let c = self.all.get_mut(&told.key)?;
         match told.what {
             What::Open(at) => c.open = Some(at),
             What::LetGo => c.open = None,
@@ -152,10 +164,10 @@ impl Connections {
 
     /// What has come to its end by `now`.
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<(Key, News)> {
-        let all = self.0.iter_mut();
-        let over = all.filter_map(|(key, c)| match c.held.handle_timeout(now)? {
-            held::News::Over(at) => Some((key.clone(), News::Over(at))),
-            held::News::Unstable { .. } => None,
+        let all = self.all.iter_mut();
+        let over = all.filter_map(|(key, c)| {
+            let last = c.held.handle_timeout(now)?;
+            Some((key.clone(), News::Over(last)))
         });
         over.collect()
     }
@@ -163,14 +175,14 @@ impl Connections {
     /// Those of this target through this interface are held no more; `address` as series have it.
     pub(crate) fn remove(&mut self, interface: &str, target: &str, address: &str) -> Option<Key> {
         let is = |key: &&Key| is_of(key, (interface, target, address));
-        let key = self.0.keys().find(is)?.clone();
-        self.0.remove(&key);
+        let key = self.all.keys().find(is)?.clone();
+        self.all.remove(&key);
         Some(key)
     }
 
     /// What is shown of them at `now`.
     pub(crate) fn status(&self, now: Monotonic) -> Vec<HeldStatus> {
-        let all = self.0.iter();
+        let all = self.all.iter();
         all.map(|((interface, target, address), c)| HeldStatus {
             interface: interface.clone(),
             target: target.clone(),
@@ -219,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_the_far_end_closes_is_no_loss_and_two_losses_are_trouble() {
-        let mut all = Connections::default();
+        let mut all = Connections::new(Limit::default());
         for n in 1..50 {
             assert_eq!(all.hear(told(What::Open(at(n * 61))), true), None);
             assert_eq!(all.hear(end(n * 61 + 60, 60, End::Closed), true), None);
@@ -228,7 +240,7 @@ mod tests {
         let first = all.hear(end(4000, 60, reset), true).unwrap();
         assert!(matches!(first, News::Lost(_)), "{first:?}");
         let second = all.hear(end(4100, 7, End::Lost(110)), true).unwrap();
-        let News::Unstable(loss, held::News::Unstable { since, drops, .. }) = second else {
+        let News::Unstable(loss, Unstable { since, drops, .. }) = second else {
             panic!("{second:?}");
         };
         assert_eq!((since, drops), (at(4000), 2));
@@ -256,7 +268,7 @@ mod tests {
     /// What is under way when the target goes, or comes before a connection does.
     #[test]
     fn a_last_word_of_a_target_that_is_gone_shows_no_connection() {
-        let mut all = Connections::default();
+        let mut all = Connections::new(Limit::default());
         for last in [
             told(What::Open(at(1))),
             told(What::LetGo),

@@ -148,7 +148,7 @@ impl Recorder {
             sizes: Sizes::new(now, settings.uplinks.clone()),
             told_holes: HashMap::new(),
             routes: HashMap::new(),
-            held: Connections::default(),
+            held: Connections::new(settings.alerts.held),
             households: Households::new(settings.sees_household.clone()),
             settings,
             open_events: HashMap::new(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bufferbane_config::{Section, parse_duration, suggestion};
 use bufferbane_core::detect::{Kind, Thresholds};
+use bufferbane_core::held::Limit;
 use bufferbane_store::Severity;
 
 use super::deliver::Endpoint;
@@ -14,8 +15,8 @@ use crate::url::Url;
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * S;
-/// Facts about this host that are events, too.
-const FACTS: [&str; 9] = [
+/// Events that no detector of the line tells.
+const FACTS: [&str; 12] = [
     "store_full",
     "clock_step",
     "link_down",
@@ -25,6 +26,9 @@ const FACTS: [&str; 9] = [
     "samples_dropped",
     "reflector_lost",
     "reflector_back",
+    "not_probed",
+    "tcp_unstable",
+    "tcp_lost",
 ];
 
 /// To whom alerts go.
@@ -67,6 +71,8 @@ impl HookConfig {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlertsConfig {
     pub(crate) thresholds: Thresholds,
+    /// When losses of a connection that is held are trouble.
+    pub(crate) held: Limit,
     pub(crate) hooks: Vec<HookConfig>,
 }
 
@@ -74,6 +80,12 @@ pub struct AlertsConfig {
 pub(crate) fn read(s: &Section<'_>, base: &Path) -> AlertsConfig {
     let mut config = AlertsConfig::default();
     read_thresholds(s, &mut config.thresholds);
+    if let Some(n) = s.number("tcp_unstable", 2..=Limit::MOST_DROPS.into()) {
+        config.held.drops = n as u32;
+    }
+    if let Some(ns) = s.duration_ns("tcp_unstable_within", 10 * S..=24 * HOUR) {
+        config.held.within_ns = ns;
+    }
     let hooks = s.sections("hook");
     config.hooks = hooks.iter().filter_map(|h| read_hook(h, base)).collect();
     s.finish();
@@ -228,8 +240,10 @@ mod tests {
     fn thresholds_and_hooks_are_read() {
         let a = parse(
             "[alerts]\npacket_loss = \"2%\"\nbufferbloat = \"50ms\"\nloss_burst = 6\n\
+             tcp_unstable = 3\ntcp_unstable_within = \"1h\"\n\
              [[alerts.hook]]\nprogram = [\"/bin/tell\", \"-x\"]\nseverity = \"critical\"\n\
-             [[alerts.hook]]\nurl = \"http://10.0.0.2/a\"\nkinds = [\"outage\", \"link_down\"]\n\
+             [[alerts.hook]]\nurl = \"http://10.0.0.2/a\"\n\
+             kinds = [\"outage\", \"link_down\", \"tcp_unstable\", \"tcp_lost\", \"not_probed\"]\n\
              every = \"1m\"\n",
         )
         .unwrap();
@@ -238,6 +252,11 @@ mod tests {
         assert_eq!((t.bloat_ns, t.bloat_critical_ns), (50 * MS, 250 * MS));
         assert_eq!((t.burst, t.burst_critical), (6, 10));
         assert_eq!(t.spike_ns, Thresholds::default().spike_ns);
+        let held = Limit {
+            drops: 3,
+            within_ns: HOUR,
+        };
+        assert_eq!(a.held, held);
         let [program, endpoint] = &a.hooks[..] else {
             panic!("{a:?}")
         };

@@ -109,7 +109,8 @@ impl Alerts {
 
     /// Goes on with other settings; hooks that stay the same are not interrupted.
     pub(crate) fn set(&mut self, config: &AlertsConfig) {
-        if self.config.thresholds != config.thresholds {
+        let (old, new) = (&self.config, config);
+        if (old.thresholds, old.held) != (new.thresholds, new.held) {
             log::warn!("other thresholds of [alerts] hold from the next start of the daemon");
         }
         let mut before: Vec<Hook> = std::mem::take(&mut self.hooks);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use bufferbane_core::held::{Held, Limit};
+use bufferbane_core::held::Patience;
 use bufferbane_linux_io::{clock, tcp};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::recorder::Order;
 use crate::scout::Way;
 
 /// How long a connection may take to be made.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECTING: Duration = Duration::from_secs(10);
 /// What is read at once, bytes.
 const ROOM: usize = 4096;
 
@@ -38,8 +38,7 @@ pub(super) struct Hold {
 
 /// Holds it for as long as this is polled.
 pub(super) async fn hold(hold: Hold, mut gate: watch::Receiver<Gate>, orders: SyncSender<Order>) {
-    // Only for its patience: what is trouble the recorder says.
-    let mut held = Held::new(Limit::DEFAULT);
+    let mut patience = Patience::default();
     loop {
         if gate.wait_for(|g| matches!(g, Gate::Open)).await.is_err() {
             return;
@@ -52,7 +51,7 @@ pub(super) async fn hold(hold: Hold, mut gate: watch::Receiver<Gate>, orders: Sy
                 continue;
             }
         };
-        tokio::time::sleep(Duration::from_nanos(held.wait_ns(age_ns))).await;
+        tokio::time::sleep(Duration::from_nanos(patience.wait_ns(age_ns))).await;
     }
 }
 
@@ -63,7 +62,7 @@ async fn closed(gate: &mut watch::Receiver<Gate>) {
 
 /// Makes the connection and holds it until it ends; for how long, ns, 0 where it did not come about.
 async fn once(hold: &Hold, orders: &SyncSender<Order>) -> u64 {
-    let connecting = tokio::time::timeout(PATIENCE, socket::connect(&hold.way, hold.to));
+    let connecting = tokio::time::timeout(CONNECTING, socket::connect(&hold.way, hold.to));
     // Why it does not come about is what the series of connections says.
     let Ok(Ok(stream)) = connecting.await else {
         return 0;

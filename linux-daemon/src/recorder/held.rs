@@ -1,6 +1,6 @@
 //! Connections that are held open: those that were lost, and when that is trouble.
 
-use bufferbane_core::held::News as Trouble;
+use bufferbane_core::held::Unstable;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, Severity};
 
@@ -44,23 +44,20 @@ impl Recorder {
                 log::info!("{interface}: {}", fact.text);
                 self.fact(loss.at, None, fact, false);
             }
-            News::Unstable(loss, trouble) => self.unstable(key, loss, trouble),
+            News::Unstable(loss, unstable) => self.unstable(key, loss, unstable),
             News::Over(at) => self.end_fact(at, &name(key)),
         }
     }
 
-    fn unstable(&mut self, key: &Key, loss: Loss, trouble: Trouble) {
-        let (
-            Some(writer),
-            Trouble::Unstable {
-                since,
-                drops,
-                each_after_ns,
-            },
-        ) = (&mut self.writer, trouble)
-        else {
+    fn unstable(&mut self, key: &Key, loss: Loss, unstable: Unstable) {
+        let Some(writer) = &mut self.writer else {
             return;
         };
+        let Unstable {
+            since,
+            drops,
+            each_after_ns,
+        } = unstable;
         let (interface, target, _) = key;
         let why = loss.why();
         let timer = each_after_ns.map_or_else(String::new, |ns| {

@@ -452,4 +452,6 @@ impl Recorder {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -92,18 +92,18 @@ mod tests {
     use bufferbane_core::session::client::SessionEvent;
     use bufferbane_core::time::Monotonic;
     use bufferbane_linux_io::clock;
-    use bufferbane_store::{Reader, WriterOptions};
+    use bufferbane_store::Reader;
 
     use super::Recorder;
     use crate::recorder::SECOND_NS;
-    use crate::recorder::tests::recorder;
+    use crate::recorder::testing::{any_room, recorder};
 
     /// Four minutes of drops with every echo are one event, and two commits for its two ends.
     #[test]
     fn a_storm_of_drops_is_one_event_and_two_commits() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
-        let mut recorder = recorder(&path, WriterOptions::default());
+        let mut recorder = recorder(&path, any_room());
         recorder
             .sessions
             .insert(7, ("wan".into(), "far.example".into()));

@@ -153,10 +153,10 @@ fn sentence(changed: &Changed) -> String {
 mod tests {
     use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
     use bufferbane_linux_io::clock;
-    use bufferbane_store::{Reader, SeriesInfo, SeriesKind, WriterOptions};
+    use bufferbane_store::{Reader, SeriesKind};
 
     use super::super::Order;
-    use super::super::tests::recorder;
+    use super::super::testing::{any_room, recorder, series};
     use super::*;
 
     fn path(hops: &[u8]) -> Path {
@@ -182,11 +182,7 @@ mod tests {
     fn another_way_is_an_event_or_part_of_the_one_that_the_number_of_hops_told() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store.redb");
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut recorder = recorder(&store, options);
+        let mut recorder = recorder(&store, any_room());
         let now = clock::now();
         let at = |s| now.saturating_add(s * SECOND_NS);
         let changed = |since, before: &[u8], after: &[u8]| Changed {
@@ -236,23 +232,8 @@ mod tests {
     fn a_change_that_a_walk_and_then_the_probes_tell_is_one_event_in_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store.redb");
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut recorder = recorder(&store, options);
-        let info = SeriesInfo {
-            interface: "wan".into(),
-            interface_kind: "wired".into(),
-            target: "far".into(),
-            kind: SeriesKind::Icmp,
-            family: 4,
-            dscp: 0,
-            size: 64,
-            interval_ns: SECOND_NS,
-            address: "192.0.2.1".into(),
-        };
-        recorder.obey(Order::Series(SeriesIndex(0), info));
+        let mut recorder = recorder(&store, any_room());
+        recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Icmp)));
         let begin = clock::now();
         for seq in 0..120u64 {
             let sent = begin.saturating_add(seq * SECOND_NS);
@@ -288,11 +269,7 @@ mod tests {
         use super::super::past::Past;
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store.redb");
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut recorder = recorder(&store, options);
+        let mut recorder = recorder(&store, any_room());
         let now = clock::now();
         let at = |s| now.saturating_add(s * SECOND_NS);
         let writer = recorder.writer.as_mut().unwrap();
@@ -318,11 +295,7 @@ mod tests {
     #[test]
     fn the_number_of_hops_told_after_the_walk_is_part_of_the_same_change() {
         let dir = tempfile::tempdir().unwrap();
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut recorder = recorder(&dir.path().join("store.redb"), options);
+        let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
         let now = clock::now();
         let by_hops = |target: &str, s| {
             let at = now.saturating_add(s * SECOND_NS);

@@ -1,37 +1,9 @@
-use std::path::Path;
-
 use bufferbane_core::sample::Sample;
 use bufferbane_store::{Capacity, Direction, LoadTest, LoadedDelay, Method, Reader, TestWay};
 
+use super::testing::{any_room, recorder, series};
 use super::*;
 use crate::probe::Health;
-
-/// One that records into a new store, and is driven by hand.
-pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
-    let settings = Settings {
-        store: store.to_path_buf(),
-        commit_interval_ns: 600 * SECOND_NS,
-        keep: Keep {
-            samples_ns: None,
-            minutes_ns: None,
-            hours_ns: None,
-            max_bytes: None,
-            min_free_bytes: 0,
-        },
-        alerts: AlertsConfig::default(),
-        sees_household: BTreeMap::new(),
-        test_every_ns: Some(3600 * SECOND_NS),
-        uplinks: BTreeMap::new(),
-        zone: TimeZone::UTC,
-    };
-    let (_, reports) = rtrb::RingBuffer::new(1);
-    let (_, orders) = std::sync::mpsc::channel();
-    let mut recorder = Recorder::new(settings, reports, orders, Arc::default(), Arc::default());
-    let writer = Writer::open(store, options).unwrap();
-    let past = Past::read(store, clock::wall_now(), trust());
-    recorder.begin(writer, past);
-    recorder
-}
 
 #[test]
 fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
@@ -45,18 +17,7 @@ fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
     let mut recorder = recorder(&path, full);
     let begin = clock::now();
     let at = |s| begin.saturating_add(s * SECOND_NS);
-    let info = SeriesInfo {
-        interface: "wan".into(),
-        interface_kind: "wired".into(),
-        target: "far".into(),
-        kind: SeriesKind::Icmp,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: SECOND_NS,
-        address: "192.0.2.1".into(),
-    };
-    recorder.obey(Order::Series(SeriesIndex(0), info));
+    recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Icmp)));
     let lost = |series, seq| Sample::lost(SeriesIndex(series), seq, at(seq), 64);
     for seq in 0..30 {
         recorder.record(Observation::New(lost(0, seq)));
@@ -96,22 +57,13 @@ fn what_a_cable_line_shows_is_in_the_store() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    let mut recorder = recorder(&path, options);
+    let mut recorder = recorder(&path, any_room());
     for (index, interface, kind) in [(0, "wan", "wired"), (1, "wwan", "cellular")] {
         let info = SeriesInfo {
             interface: interface.into(),
             interface_kind: kind.into(),
-            target: "far".into(),
-            kind: SeriesKind::Udp,
-            family: 4,
-            dscp: 0,
-            size: 128,
             interval_ns: SECOND_NS / 20,
-            address: "192.0.2.1".into(),
+            ..series(SeriesKind::Udp)
         };
         recorder.obey(Order::Series(SeriesIndex(index), info));
     }
@@ -201,24 +153,10 @@ fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
 fn a_restart_forgets_no_baseline() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    let info = SeriesInfo {
-        interface: "wan".into(),
-        interface_kind: "wired".into(),
-        target: "far".into(),
-        kind: SeriesKind::Udp,
-        family: 4,
-        dscp: 0,
-        size: 128,
-        interval_ns: SECOND_NS,
-        address: "192.0.2.1".into(),
-    };
+    let info = series(SeriesKind::Udp);
     let begin = clock::now();
     for (run, bps) in [(0, 10_000_000), (1, 5_000_000)] {
-        let mut recorder = recorder(&path, options.clone());
+        let mut recorder = recorder(&path, any_room());
         recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
         let begin = begin.saturating_add(run * 6 * 3600 * SECOND_NS);
         for n in 0..5u64 {
@@ -260,24 +198,10 @@ fn a_restart_forgets_no_baseline() {
 fn a_slower_stand_in_is_no_slower_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    let info = SeriesInfo {
-        interface: "wan".into(),
-        interface_kind: "wired".into(),
-        target: "far".into(),
-        kind: SeriesKind::Udp,
-        family: 4,
-        dscp: 0,
-        size: 128,
-        interval_ns: SECOND_NS,
-        address: "192.0.2.1".into(),
-    };
+    let info = series(SeriesKind::Udp);
     let begin = clock::now();
     let run = |hours: std::ops::Range<u64>, test: &dyn Fn(u64, Monotonic) -> LoadTest| {
-        let mut recorder = recorder(&path, options.clone());
+        let mut recorder = recorder(&path, any_room());
         recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
         for hour in hours {
             let at = begin.saturating_add(hour * 3600 * SECOND_NS);

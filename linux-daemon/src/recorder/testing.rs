@@ -1,0 +1,64 @@
+//! What tests of the recorder begin with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bufferbane_linux_io::clock;
+use bufferbane_store::{SeriesInfo, SeriesKind, Writer, WriterOptions};
+use jiff::tz::TimeZone;
+
+use super::past::Past;
+use super::{Recorder, SECOND_NS, Settings, trust};
+use crate::alerts::AlertsConfig;
+use crate::config::Keep;
+
+/// One that records into a new store, and is driven by hand.
+pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
+    let settings = Settings {
+        store: store.to_path_buf(),
+        commit_interval_ns: 600 * SECOND_NS,
+        keep: Keep {
+            samples_ns: None,
+            minutes_ns: None,
+            hours_ns: None,
+            max_bytes: None,
+            min_free_bytes: 0,
+        },
+        alerts: AlertsConfig::default(),
+        sees_household: BTreeMap::new(),
+        test_every_ns: Some(3600 * SECOND_NS),
+        uplinks: BTreeMap::new(),
+        zone: TimeZone::UTC,
+    };
+    let (_, reports) = rtrb::RingBuffer::new(1);
+    let (_, orders) = std::sync::mpsc::channel();
+    let mut recorder = Recorder::new(settings, reports, orders, Arc::default(), Arc::default());
+    let writer = Writer::open(store, options).unwrap();
+    let past = Past::read(store, clock::wall_now(), trust());
+    recorder.begin(writer, past);
+    recorder
+}
+
+/// However full the disk of the tests is.
+pub(super) fn any_room() -> WriterOptions {
+    WriterOptions {
+        min_free_bytes: 0,
+        ..WriterOptions::default()
+    }
+}
+
+/// A series of one probe a second through `wan` to `far`.
+pub(super) fn series(kind: SeriesKind) -> SeriesInfo {
+    SeriesInfo {
+        interface: "wan".into(),
+        interface_kind: "wired".into(),
+        target: "far".into(),
+        kind,
+        family: 4,
+        dscp: 0,
+        size: 64,
+        interval_ns: SECOND_NS,
+        address: "192.0.2.1".into(),
+    }
+}

@@ -73,7 +73,7 @@ impl Loss {
     pub(crate) fn why(&self) -> String {
         match self.errno {
             // Of keep-alives that nobody acknowledged.
-            110 => "no answer to keep-alives".to_owned(),
+            nix::libc::ETIMEDOUT => "no answer to keep-alives".to_owned(),
             errno => Failure::errno(errno).to_string(),
         }
     }
@@ -239,7 +239,9 @@ mod tests {
         let reset = End::Lost(104);
         let first = all.hear(end(4000, 60, reset), true).unwrap();
         assert!(matches!(first, News::Lost(_)), "{first:?}");
-        let second = all.hear(end(4100, 7, End::Lost(110)), true).unwrap();
+        let second = all
+            .hear(end(4100, 7, End::Lost(nix::libc::ETIMEDOUT)), true)
+            .unwrap();
         let News::Unstable(loss, Unstable { since, drops, .. }) = second else {
             panic!("{second:?}");
         };

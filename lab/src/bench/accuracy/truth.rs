@@ -21,8 +21,8 @@ pub(super) struct Line {
 /// By number; lost ones are not in it.
 pub(super) type Truth = BTreeMap<u64, Line>;
 
-fn of(log: &[Passage], far: IpAddr, way: Way, pick: impl Fn(&Flow) -> bool) -> Vec<Passage> {
-    let wanted = |p: &&Passage| p.far == far && p.way == way && pick(&p.flow);
+fn of(log: &[Passage], far: IpAddr, way: Way, pick: impl Fn(&Passage) -> bool) -> Vec<Passage> {
+    let wanted = |p: &&Passage| p.far == far && p.way == way && pick(p);
     let mut list: Vec<Passage> = log.iter().filter(wanted).copied().collect();
     list.sort_by_key(|p| p.arrival_ns);
     list
@@ -68,10 +68,15 @@ fn numbered(up: &[Passage], down: &[Passage], number: impl Fn(&Passage) -> u64) 
     Exchanges(up.iter().map(pair).collect())
 }
 
+/// Frames of pings are smaller, bytes: those of the search for the largest packet that passes are not.
+const SEARCH_BYTES: u32 = 576;
+
 /// ICMP echoes with `far`, by sequence number. One program talks to each address, and those by which ours
-/// walks the way there are left out.
+/// walks the way there, or looks for the largest packet that passes, are left out.
 pub(super) fn echoes(log: &[Passage], far: IpAddr) -> Truth {
-    let pick = |f: &Flow| matches!(f, Flow::Echo(identifier, _) if *identifier != FLOW);
+    let pick = |p: &Passage| {
+        p.bytes < SEARCH_BYTES && matches!(p.flow, Flow::Echo(identifier, _) if identifier != FLOW)
+    };
     let number = |p: &Passage| match p.flow {
         Flow::Echo(_, seq) => u64::from(seq),
         _ => 0,
@@ -82,7 +87,7 @@ pub(super) fn echoes(log: &[Passage], far: IpAddr) -> Truth {
 
 /// irtt's packets, by their number, which is in both directions at the same place.
 pub(super) fn irtt(log: &[Passage], far: IpAddr, size: u16) -> Exchanges {
-    let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
+    let pick = |p: &Passage| matches!(p.flow, Flow::Udp(_, _, len) if len == size);
     let number = |p: &Passage| u64::from(((p.mark >> 32) as u32).swap_bytes());
     let (up, down) = (of(log, far, Way::Up, pick), of(log, far, Way::Down, pick));
     numbered(&up, &down, number)
@@ -95,7 +100,7 @@ const RESIDENCE_NS: i64 = 10_000_000;
 /// told by when they came: each belongs to the oldest request that is not answered yet and has only
 /// just got there. What was answered later than that is left out.
 pub(super) fn probes(log: &[Passage], far: IpAddr, size: u16) -> Exchanges {
-    let pick = |f: &Flow| matches!(f, Flow::Udp(_, _, len) if *len == size);
+    let pick = |p: &Passage| matches!(p.flow, Flow::Udp(_, _, len) if len == size);
     let requests = of(log, far, Way::Up, pick);
     let mut arrived: Vec<(i64, u64)> = requests
         .iter()

@@ -5,18 +5,18 @@
 //! token is counted or filled, everything else is closed.
 
 mod connections;
+mod granted;
 mod orders;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::drop_reason::DropCounters;
-use bufferbane_core::load::host::{Host, HostLimits, TestHandle};
+use bufferbane_core::load::host::{Host, HostLimits};
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::admission::Prefix;
 use bufferbane_linux_io::tcp::TcpListening;
 use bufferbane_linux_io::{Bulk, StreamId, Waker, clock};
 use rand_chacha::ChaCha20Rng;
@@ -26,6 +26,7 @@ use crate::allowance::Allowance;
 use crate::config::Config;
 use crate::mail::{Asked, News, Told};
 use connections::Owned;
+use granted::Granted;
 
 /// Streams that there is room for, of all tests and of those that have not shown a token yet.
 const STREAMS: u16 = 256;
@@ -93,12 +94,7 @@ pub(crate) struct Streams {
     clients: Vec<Allowance>,
     limits: HostLimits,
     owned: HashMap<StreamId, Owned>,
-    /// Who may connect, for which test.
-    admitted: Vec<(TestHandle, IpAddr)>,
-    /// What its client announced at its begin.
-    announced: Vec<(TestHandle, Prefix)>,
-    /// Tests over UDP that run: nobody connects for them.
-    over_udp: Vec<TestHandle>,
+    granted: Granted,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -123,9 +119,7 @@ impl Streams {
             clients,
             limits,
             owned: HashMap::new(),
-            admitted: Vec::new(),
-            announced: Vec::new(),
-            over_udp: Vec::new(),
+            granted: Granted::default(),
             counts: TestCounts::default(),
             rng,
         })

@@ -2,10 +2,13 @@
 
 use bufferbane_core::time::Monotonic;
 
+/// Between two marks that are kept, ns: whoever moves datagrams comes by thousands of times a second.
+const APART_NS: u64 = 20_000_000;
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Meter {
-    /// When, bytes up, bytes down.
+    /// When, bytes up, bytes down. The latest is always kept.
     marks: Vec<(u64, u64, u64)>,
 }
 
@@ -13,6 +16,12 @@ impl Meter {
     /// What was moved up and down until `now`, bytes.
     pub(super) fn add(&mut self, now: Monotonic, up: u64, down: u64) {
         let now = now.as_nanos();
+        if let [.., before, last] = &mut self.marks[..]
+            && last.0 - before.0 < APART_NS
+        {
+            *last = (now, up, down);
+            return;
+        }
         self.marks.push((now, up, down));
         let old = now.saturating_sub(1_000_000_000);
         let first = self.marks.partition_point(|(at, ..)| *at < old);
@@ -55,5 +64,16 @@ mod tests {
         }
         assert_eq!(meter.total(), 185_000 + 25_000);
         assert_eq!(meter.rates(), (Some(800_000), Some(40_000)));
+    }
+
+    #[test]
+    fn however_often_it_hears_it_keeps_some_marks_of_a_second_and_the_latest() {
+        let mut meter = Meter::default();
+        for ms in 0..=5000u64 {
+            meter.add(Monotonic::from_nanos(ms * 1_000_000), 1000 * ms, ms);
+            assert_eq!(meter.total(), 1001 * ms);
+        }
+        assert!(meter.marks.len() <= 53, "{}", meter.marks.len());
+        assert_eq!(meter.rates(), (Some(8_000_000), Some(8_000)));
     }
 }

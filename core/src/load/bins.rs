@@ -101,6 +101,14 @@ impl Bins {
         over.min(MAX_BINS)
     }
 
+    /// How many bins will not grow any more: those that are over, and once everything `has_ended` the one
+    /// of `now`, too.
+    #[must_use]
+    pub fn known(&self, now: Monotonic, has_ended: bool) -> usize {
+        let last = usize::from(has_ended && self.begun.is_some());
+        (self.complete(now) + last).min(MAX_BINS)
+    }
+
     /// Bytes in bin `index`: 0 where nothing came.
     #[must_use]
     pub fn get(&self, index: usize) -> u32 {
@@ -169,6 +177,19 @@ mod tests {
         bins.add(Monotonic::MAX, 2);
         assert_eq!((bins.total(), bins.as_slice()), (3, &[1][..]));
         assert_eq!(bins.complete(Monotonic::MAX), MAX_BINS);
+    }
+
+    #[test]
+    fn the_last_bin_is_known_once_nothing_more_comes() {
+        let at = |ms: u64| Monotonic::from_nanos(ms * 1_000_000);
+        let mut bins = Bins::new();
+        assert_eq!(bins.known(at(500), true), 0, "there is none");
+        bins.begin(at(500));
+        for (ms, is_running, ended) in [(500, 0, 1), (599, 0, 1), (600, 1, 2)] {
+            assert_eq!(bins.known(at(ms), false), is_running);
+            assert_eq!(bins.known(at(ms), true), ended);
+        }
+        assert_eq!(bins.known(Monotonic::MAX, true), MAX_BINS);
     }
 
     #[test]

@@ -8,8 +8,6 @@ use heapless::Vec;
 use super::LoadKeys;
 use super::pace::Pace;
 use super::tally::Tally;
-use crate::load::MAX_LOAD_NS;
-use crate::load::bins::MAX_BINS;
 use crate::load::host::{MAX_TESTS, REMEMBER_NS, TestHandle};
 use crate::seal::Secret;
 use crate::session::reflector::OrderFrom;
@@ -34,7 +32,7 @@ pub struct FlowPlan {
     pub secret: Secret,
     /// What was ordered.
     pub offer: Offer,
-    /// How long the load may last, ns.
+    /// How long the load may last, ns; no more than [`crate::load::MAX_LOAD_NS`].
     pub time_ns: u64,
     /// DSCP of what is sent.
     pub dscp: u8,
@@ -237,8 +235,8 @@ impl<W: Copy> Flows<W> {
     }
 
     /// The next datagram that is due, of clients that `hears` says are still where the driver's note of
-    /// their order says: nobody is sent what they do not ask for any more. To be asked until there is none; each one that could be
-    /// queued is to be told of by [`Flows::handle_sent`].
+    /// their order says: nobody is sent what they do not ask for any more. To be asked until there is
+    /// none; each one that could be queued is to be told of by [`Flows::handle_sent`].
     pub fn poll_departure(
         &mut self,
         now: Monotonic,
@@ -301,18 +299,14 @@ impl<W: Copy> Flows<W> {
 
 impl<W> Flow<W> {
     fn is_sending(&self, now: Monotonic) -> bool {
-        let most_ns = self.plan.time_ns.min(MAX_LOAD_NS);
         let is_time = self
             .begun
-            .is_some_and(|begun| now.saturating_since(begun) < most_ns);
+            .is_some_and(|begun| now.saturating_since(begun) < self.plan.time_ns);
         is_time && self.asked && self.plan.offer.down_bps > 0 && !self.ended && !self.used_up
     }
 
     fn figures(&self, now: Monotonic, first_bin: usize) -> Figures {
         let bins = self.tally.bins();
-        // After the end the last bin does not grow any more either.
-        let extra = usize::from(self.ended && bins.begun().is_some());
-        let complete = (bins.complete(now) + extra).min(MAX_BINS);
         let size = u64::from(self.plan.offer.size);
         let sent = self.queued.saturating_sub(self.failed);
         Figures {
@@ -322,7 +316,7 @@ impl<W> Flow<W> {
             again: self.tally.again(),
             overtaken: self.tally.overtaken(),
             datagrams_sent: sent,
-            bins: (first_bin..complete)
+            bins: (first_bin..bins.known(now, self.ended))
                 .take(REPORT_BINS)
                 .map(|i| bins.get(i))
                 .collect(),

@@ -279,11 +279,9 @@ impl Test {
         if self.order.offer().is_some() {
             return self.figures.fill(report);
         }
-        // After the end the last bin does not grow any more either.
-        let extra = usize::from(self.ended.is_some() && self.begun.is_some());
-        let complete = (self.bins.complete(at) + extra).min(MAX_BINS);
+        let known = self.bins.known(at, self.ended.is_some());
         let first = report.first_bin.get() as usize;
-        let count = complete.saturating_sub(first).min(REPORT_BINS);
+        let count = known.saturating_sub(first).min(REPORT_BINS);
         report.bins = U16::new(count as u16);
         for i in 0..count {
             report.bytes[i] = U32::new(self.bins.get(first + i));

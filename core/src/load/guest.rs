@@ -4,6 +4,7 @@ use heapless::Vec;
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 
 use super::bins::MAX_BINS;
+use super::datagrams::Counted;
 use super::host::SenderFacts;
 use crate::drop_reason::DropReason;
 use crate::seal::Secret;
@@ -41,19 +42,6 @@ pub struct Wish {
     pub prefix: Option<Subnet>,
     /// Datagrams in place of streams.
     pub offer: Option<Offer>,
-}
-
-/// What the reflector has counted of datagrams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Those that have arrived, each once.
-    pub datagrams: u32,
-    /// Those that arrived once more.
-    pub again: u32,
-    /// Those that arrived after one that was sent later.
-    pub overtaken: u32,
-    /// Those that it has sent.
-    pub sent: u32,
 }
 
 /// Where asking has got to.
@@ -135,12 +123,7 @@ impl Guest {
                 rtt_us: 0,
                 cwnd_bytes: 0,
             },
-            counted: Counted {
-                datagrams: 0,
-                again: 0,
-                overtaken: 0,
-                sent: 0,
-            },
+            counted: Counted::NONE,
             loading: false,
             last_of_load: 0,
             complete: false,
@@ -356,7 +339,7 @@ impl Guest {
             cwnd_bytes: report.cwnd_bytes.get(),
         };
         self.counted = Counted {
-            datagrams: report.datagrams.get(),
+            received: report.datagrams.get(),
             again: report.again.get(),
             overtaken: report.overtaken.get(),
             sent: report.datagrams_sent.get(),

@@ -7,7 +7,7 @@ use bufferbane_core::load::bins::Bins;
 use bufferbane_core::load::datagrams::pace::Pace;
 use bufferbane_core::load::datagrams::sends::Sends;
 use bufferbane_core::load::datagrams::tally::Tally;
-use bufferbane_core::load::datagrams::{LoadKeys, handle_of, open_datagram, write};
+use bufferbane_core::load::datagrams::{Counted, LoadKeys, handle_of, open_datagram, write};
 use bufferbane_core::load::guest::Grant;
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::wire::load::Offer;
@@ -21,17 +21,6 @@ pub(super) const AT_ONCE: usize = 32;
 /// Where there is none after this long, the test fails, ns.
 const FIRST_NS: u64 = 10_000_000_000;
 
-/// What the client counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    /// Datagrams that left.
-    pub(super) sent: u64,
-    /// Datagrams that have arrived, each once.
-    pub(super) received: u64,
-    pub(super) again: u64,
-    pub(super) overtaken: u64,
-}
-
 /// See the module.
 pub(super) struct Datagrams {
     offer: Offer,
@@ -40,8 +29,8 @@ pub(super) struct Datagrams {
     keys: LoadKeys,
     since: Monotonic,
     pace: Option<Pace>,
-    queued: u64,
-    failed: u64,
+    queued: u32,
+    failed: u32,
     sends: Box<Sends<()>>,
     tally: Box<Tally>,
 }
@@ -79,7 +68,7 @@ impl Datagrams {
                 tos: self.tos,
                 ..*transmit
             };
-            let number = self.queued;
+            let number = self.queued.into();
             let queued = out.send_joined(&transmit, size, |room| {
                 write(&self.keys.up, self.handle, number, &mut room[..size]).ok()?;
                 Some(size)
@@ -99,7 +88,7 @@ impl Datagrams {
     /// A send failed: what was in it was not lost by the line.
     pub(super) fn failed(&mut self, key: u32) {
         if let Some(((), count)) = self.sends.take(key) {
-            self.failed += u64::from(count);
+            self.failed += count;
         }
     }
 
@@ -125,20 +114,24 @@ impl Datagrams {
 
     /// When there was load first, if there has been any.
     pub(super) fn begun(&self) -> Option<Monotonic> {
-        let sends = self.queued > 0 || self.tally.datagrams() > 0;
-        sends.then_some(self.since)
+        let has_begun = self.queued > 0 || self.has_arrivals();
+        has_begun.then_some(self.since)
     }
 
     /// Whether nothing came of what the reflector was to send.
     pub(super) fn is_missing(&self, now: Monotonic) -> bool {
         self.offer.down_bps > 0
-            && self.tally.datagrams() == 0
+            && !self.has_arrivals()
             && now.saturating_since(self.since) >= FIRST_NS
+    }
+
+    fn has_arrivals(&self) -> bool {
+        self.tally.bins().total() > 0
     }
 
     /// UDP payload sent so far, bytes.
     pub(super) fn sent_bytes(&self) -> u64 {
-        (self.queued - self.failed) * u64::from(self.offer.size)
+        u64::from(self.sent()) * u64::from(self.offer.size)
     }
 
     /// UDP payload received, bytes in bins of 100 ms.
@@ -146,13 +139,13 @@ impl Datagrams {
         self.tally.bins()
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        Counts {
-            sent: self.queued - self.failed,
-            received: self.tally.datagrams().into(),
-            again: self.tally.again().into(),
-            overtaken: self.tally.overtaken().into(),
-        }
+    pub(super) fn counted(&self) -> Counted {
+        self.tally.counted(self.sent())
+    }
+
+    /// Datagrams that have left, or are about to.
+    fn sent(&self) -> u32 {
+        self.queued - self.failed
     }
 }
 
@@ -186,7 +179,7 @@ mod tests {
             let mut datagram = [0; 1200];
             write(key, handle, 0, &mut datagram).unwrap();
             d.receive(at(150), &mut datagram);
-            assert_eq!(d.counts().received, counted);
+            assert_eq!(d.counted().received, counted);
         }
         // Bins are of the time since the load began.
         assert_eq!(d.bins().as_slice(), [0, 1200]);

@@ -1,7 +1,8 @@
 //! What a test's probes and streams say.
 
 use bufferbane_core::load::bins::{mean_bps, quantile_bps};
-use bufferbane_core::load::guest::{Counted, Guest};
+use bufferbane_core::load::datagrams::Counted;
+use bufferbane_core::load::guest::Guest;
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::Phases;
 use bufferbane_core::load::responsiveness;
@@ -12,7 +13,6 @@ use bufferbane_store::{
     Datagrams, Direction, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestWay,
 };
 
-use super::datagrams::Counts;
 use super::drops::Dropped;
 use super::flows::Carried;
 use super::probes::Probe;
@@ -167,32 +167,27 @@ struct Way<'a> {
 }
 
 /// What the reflector counted of what left here.
-fn datagrams_up(offer: &Offer, here: &Counts, there: &Counted, dropped: Dropped) -> Datagrams {
-    let received = u64::from(there.datagrams);
-    Datagrams {
-        offered_bps: offer.up_bps,
-        size: offer.size,
-        sent: here.sent,
-        received,
-        lost: lost(here.sent, received, dropped.at_reflector),
-        receiver_drops: dropped.at_reflector,
-        reordered: there.overtaken.into(),
-        duplicated: there.again.into(),
-    }
+fn datagrams_up(offer: &Offer, here: &Counted, there: &Counted, dropped: Dropped) -> Datagrams {
+    datagrams(offer.up_bps, offer.size, here, there, dropped.at_reflector)
 }
 
 /// What was counted here of what left the reflector.
-fn datagrams_down(offer: &Offer, here: &Counts, there: &Counted, dropped: Dropped) -> Datagrams {
-    let sent = u64::from(there.sent);
+fn datagrams_down(offer: &Offer, here: &Counted, there: &Counted, dropped: Dropped) -> Datagrams {
+    datagrams(offer.down_bps, offer.size, there, here, dropped.here)
+}
+
+/// What one end counted of what left the other, and dropped of it.
+fn datagrams(bps: u64, size: u16, from: &Counted, to: &Counted, dropped: u64) -> Datagrams {
+    let (sent, received) = (from.sent.into(), to.received.into());
     Datagrams {
-        offered_bps: offer.down_bps,
-        size: offer.size,
+        offered_bps: bps,
+        size,
         sent,
-        received: here.received,
-        lost: lost(sent, here.received, dropped.here),
-        receiver_drops: dropped.here,
-        reordered: here.overtaken,
-        duplicated: here.again,
+        received,
+        lost: lost(sent, received, dropped),
+        receiver_drops: dropped,
+        reordered: to.overtaken.into(),
+        duplicated: to.again.into(),
     }
 }
 
@@ -338,16 +333,17 @@ mod tests {
 
     #[test]
     fn what_a_receiver_dropped_is_not_told_as_the_lines_loss() {
-        let here = Counts {
+        let here = Counted {
             sent: 1000,
             received: 1900,
-            again: 0,
-            overtaken: 0,
+            again: 1,
+            overtaken: 2,
         };
         let there = Counted {
-            datagrams: 990,
             sent: 2000,
-            ..Counted::default()
+            received: 990,
+            again: 3,
+            overtaken: 4,
         };
         let lost = |here_drops, at_reflector| {
             let dropped = Dropped {
@@ -356,10 +352,15 @@ mod tests {
             };
             let up = datagrams_up(&OFFER, &here, &there, dropped);
             let down = datagrams_down(&OFFER, &here, &there, dropped);
-            assert_eq!(
-                (up.receiver_drops, down.receiver_drops),
-                (at_reflector, here_drops)
-            );
+            for (way, receiver, bps, drops) in [
+                (up, &there, OFFER.up_bps, at_reflector),
+                (down, &here, OFFER.down_bps, here_drops),
+            ] {
+                assert_eq!((way.offered_bps, way.receiver_drops), (bps, drops));
+                let counted = (way.received, way.duplicated, way.reordered);
+                let (received, again) = (receiver.received.into(), receiver.again.into());
+                assert_eq!(counted, (received, again, receiver.overtaken.into()));
+            }
             (up.lost, down.lost)
         };
         assert_eq!(lost(0, 0), (Some(10), Some(100)));

@@ -8,14 +8,13 @@ use std::thread::JoinHandle;
 
 use bufferbane_core::load::arrivals::{Arrivals, Segments};
 use bufferbane_core::load::bins::Bins;
+use bufferbane_core::load::datagrams::Counted;
 use bufferbane_core::load::guest::Grant;
 use bufferbane_core::load::marks::Marks;
 use bufferbane_core::load::write_token;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::tcp::{TcpFacts, TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, StreamId, Waker, clock};
-
-use super::datagrams::Counts;
 
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
@@ -59,7 +58,7 @@ pub(super) struct Carried {
     /// What TCP says of these streams at the end, summed up; the round-trip time is the mean.
     pub(super) facts: TcpFacts,
     /// What was counted here of a test over UDP.
-    pub(super) datagrams: Counts,
+    pub(super) datagrams: Counted,
     /// Why it ended by itself.
     pub(super) trouble: Option<String>,
 }

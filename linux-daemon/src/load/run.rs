@@ -348,7 +348,7 @@ impl<'a> Test<'a> {
         let mut carried = self.carried.take().ok_or("no stream ever ran")?;
         if let Some(datagrams) = &self.datagrams {
             *carried.bins = datagrams.bins().clone();
-            carried.datagrams = datagrams.counts();
+            carried.datagrams = datagrams.counted();
         }
         let phases = self.phases.ok_or("no phase ever began")?;
         let recovery_ns = phases.load_end().and_then(|end| self.back_after(end));

@@ -5,9 +5,9 @@
 
 use heapless::Vec;
 
-use super::LoadKeys;
 use super::pace::Pace;
 use super::tally::Tally;
+use super::{Counted, LoadKeys};
 use crate::load::host::{MAX_TESTS, REMEMBER_NS, TestHandle};
 use crate::seal::Secret;
 use crate::session::reflector::OrderFrom;
@@ -45,14 +45,8 @@ pub struct Figures {
     pub received: u64,
     /// UDP payload that was sent, bytes.
     pub sent: u64,
-    /// Datagrams that have arrived, each once.
-    pub datagrams: u32,
-    /// Those that arrived once more.
-    pub again: u32,
-    /// Those that arrived after one that was sent later.
-    pub overtaken: u32,
-    /// Datagrams that were sent.
-    pub datagrams_sent: u32,
+    /// The datagrams.
+    pub counted: Counted,
     /// Bytes of the bins that are over, from the one that was asked for.
     pub bins: Vec<u32, REPORT_BINS>,
     /// The client's bytes of the day are used up: no more is sent or counted.
@@ -64,10 +58,10 @@ impl Figures {
     pub(in crate::load) fn fill(&self, report: &mut Report) {
         report.received = self.received.into();
         report.sent = self.sent.into();
-        report.datagrams = self.datagrams.into();
-        report.again = self.again.into();
-        report.overtaken = self.overtaken.into();
-        report.datagrams_sent = self.datagrams_sent.into();
+        report.datagrams = self.counted.received.into();
+        report.again = self.counted.again.into();
+        report.overtaken = self.counted.overtaken.into();
+        report.datagrams_sent = self.counted.sent.into();
         report.bins = (self.bins.len() as u16).into();
         for (place, bytes) in report.bytes.iter_mut().zip(&self.bins) {
             *place = (*bytes).into();
@@ -312,10 +306,7 @@ impl<W> Flow<W> {
         Figures {
             received: bins.total(),
             sent: u64::from(sent) * size,
-            datagrams: self.tally.datagrams(),
-            again: self.tally.again(),
-            overtaken: self.tally.overtaken(),
-            datagrams_sent: sent,
+            counted: self.tally.counted(sent),
             bins: (first_bin..bins.known(now, self.ended))
                 .take(REPORT_BINS)
                 .map(|i| bins.get(i))

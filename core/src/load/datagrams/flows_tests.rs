@@ -258,7 +258,7 @@ fn what_comes_long_after_the_load_is_counted_until_the_client_stops() {
     p.guest.stop(at(6001));
     look(&mut p, 6001);
     assert_eq!(p.guest.state(), GuestState::Ended(EndReason::None));
-    assert_eq!(p.guest.counted().datagrams, 1);
+    assert_eq!(p.guest.counted().received, 1);
     assert!(!p.flows.handle_datagram(test, at(6002), 1, 1200));
 }
 
@@ -305,7 +305,7 @@ fn the_client_reads_what_was_counted_of_what_it_sent() {
     }
     assert_eq!(p.guest.state(), GuestState::Ended(EndReason::None));
     let c = p.guest.counted();
-    assert_eq!((c.datagrams, c.again, c.overtaken), (630, 1, 1));
+    assert_eq!((c.received, c.again, c.overtaken), (630, 1, 1));
     assert_eq!((counted, p.guest.received()), (630, 630 * 1200));
     let bins: Vec<u32> = (0..70).map(|_| 9 * 1200).collect();
     // More than one report has room for.

@@ -19,6 +19,29 @@ use crate::seal::{Nonce, Secret, open, seal};
 use crate::wire::header::{Kind, Prefix, SessionHeader, TAG_LEN};
 use crate::wire::load::MIN_LOAD_SIZE;
 
+/// What one end of a test has counted of its datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Those that have arrived here, each once.
+    pub received: u32,
+    /// Those that arrived once more.
+    pub again: u32,
+    /// Those of `received` that arrived after one that was sent later.
+    pub overtaken: u32,
+    /// Those that left here.
+    pub sent: u32,
+}
+
+impl Counted {
+    /// None.
+    pub const NONE: Self = Self {
+        received: 0,
+        again: 0,
+        overtaken: 0,
+        sent: 0,
+    };
+}
+
 /// The keys of one test's datagrams.
 #[derive(Clone, Debug)]
 pub struct LoadKeys {

@@ -1,5 +1,6 @@
 //! What has arrived of datagrams that are numbered from 0.
 
+use super::Counted;
 use crate::load::bins::Bins;
 use crate::seal::Window;
 use crate::time::Monotonic;
@@ -8,14 +9,13 @@ use crate::time::Monotonic;
 pub const REORDER_WINDOW: usize = 8192;
 
 /// See the module. What is not there when everything has come that will come is lost: the sender's
-/// count less [`Tally::datagrams`].
+/// count less [`Counted::received`].
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     seen: Window<{ REORDER_WINDOW / 64 }>,
     bins: Bins,
-    datagrams: u32,
-    again: u32,
-    overtaken: u32,
+    /// Nothing is sent here.
+    counted: Counted,
 }
 
 impl Tally {
@@ -25,9 +25,7 @@ impl Tally {
         Self {
             seen: Window::new(),
             bins: Bins::new(),
-            datagrams: 0,
-            again: 0,
-            overtaken: 0,
+            counted: Counted::NONE,
         }
     }
 
@@ -40,12 +38,12 @@ impl Tally {
             return false;
         }
         if self.seen.accept(number).is_err() {
-            self.again = self.again.saturating_add(1);
+            self.counted.again = self.counted.again.saturating_add(1);
             return false;
         }
-        self.datagrams = self.datagrams.saturating_add(1);
+        self.counted.received = self.counted.received.saturating_add(1);
         if number < next {
-            self.overtaken = self.overtaken.saturating_add(1);
+            self.counted.overtaken = self.counted.overtaken.saturating_add(1);
         }
         self.bins.add(at, bytes);
         true
@@ -62,22 +60,13 @@ impl Tally {
         &self.bins
     }
 
-    /// Datagrams that have arrived, each once.
+    /// What has arrived, of an end that has itself `sent` so many.
     #[must_use]
-    pub const fn datagrams(&self) -> u32 {
-        self.datagrams
-    }
-
-    /// Those that arrived once more.
-    #[must_use]
-    pub const fn again(&self) -> u32 {
-        self.again
-    }
-
-    /// Those that arrived after one that was sent later.
-    #[must_use]
-    pub const fn overtaken(&self) -> u32 {
-        self.overtaken
+    pub const fn counted(&self, sent: u32) -> Counted {
+        Counted {
+            sent,
+            ..self.counted
+        }
     }
 }
 
@@ -107,10 +96,13 @@ mod tests {
             tally.take(at(ms), number, 100);
         }
         // 3 and 5 are lost of seven, 2 was overtaken, 2 and 4 came again.
-        assert_eq!(
-            (tally.datagrams(), tally.again(), tally.overtaken()),
-            (5, 2, 1)
-        );
+        let expected = Counted {
+            received: 5,
+            again: 2,
+            overtaken: 1,
+            sent: 9,
+        };
+        assert_eq!(tally.counted(9), expected);
         assert_eq!(tally.bins().as_slice(), [200, 200, 100]);
     }
 
@@ -120,7 +112,8 @@ mod tests {
         let far = REORDER_WINDOW as u64;
         assert!(tally.take(at(0), far, 1) && tally.take(at(1), 1, 1));
         assert!(!tally.take(at(2), 0, 1));
-        assert_eq!((tally.datagrams(), tally.again()), (2, 0));
+        let counted = tally.counted(0);
+        assert_eq!((counted.received, counted.again), (2, 0));
     }
 
     proptest! {
@@ -144,8 +137,8 @@ mod tests {
                 }
                 tally.take(at(ms), number, 1200);
             }
-            prop_assert_eq!(tally.datagrams() as usize, seen.len());
-            prop_assert_eq!((tally.again(), tally.overtaken()), (again, overtaken));
+            let received = seen.len() as u32;
+            prop_assert_eq!(tally.counted(0), Counted { received, again, overtaken, sent: 0 });
             prop_assert_eq!(tally.bins().as_slice(), &bins[..]);
             prop_assert_eq!(tally.bins().total(), 1200 * seen.len() as u64);
         }

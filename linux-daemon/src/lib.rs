@@ -15,6 +15,7 @@ pub mod config;
 mod control;
 mod episode;
 mod equip;
+mod errands;
 mod floors;
 mod health;
 mod held;

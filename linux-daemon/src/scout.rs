@@ -3,7 +3,7 @@
 //!
 //! What it sends and waits for happens on a thread of its own. What is not found is no loss.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -50,6 +50,15 @@ impl Way {
             source: uplink.source,
             mark: uplink.mark,
         }
+    }
+
+    /// Through an interface, as it is configured among `uplinks` if it is.
+    pub(crate) fn through(interface: &str, uplinks: &BTreeMap<String, Self>) -> Self {
+        uplinks.get(interface).cloned().unwrap_or_else(|| Self {
+            interface: interface.to_owned(),
+            source: None,
+            mark: None,
+        })
     }
 
     /// The way of what is probed.

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Direction, Larger};
 
-use super::{Hole, Key, Known, News, Place, SOON_NS, Sizes, Target, place};
+use super::{Hole, Known, News, Place, SOON_NS, Sizes, Target, place};
+use crate::errands::Key;
 
 /// What is told of places, and what is in doubt.
 #[derive(Debug, Default)]

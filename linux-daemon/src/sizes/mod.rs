@@ -15,6 +15,7 @@ use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo};
 
+use crate::errands::Key;
 use crate::scout::Way;
 use crate::watch;
 use judge::Holes;
@@ -40,9 +41,6 @@ const TARGETS: usize = 128;
 /// What searches on a way that is well move in 30 days, both ways, bytes: an IPv6 echo of the smallest size and one
 /// of the largest that most interfaces take, each time.
 pub(crate) const MONTH_BYTES: u64 = 30 * 86_400 * S / AGAIN_NS * 2 * (1280 + 1500);
-
-/// Interface, target's name and address.
-type Key = (String, String, IpAddr);
 
 /// IPv4 (4) or IPv6 (6) through an interface.
 pub(crate) type Place = (String, u8);
@@ -115,7 +113,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Without anything to search.
     pub(crate) fn new(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
-        let worker = Worker::start()
+        let worker = worker::start()
             .inspect_err(|e| log::warn!("the sizes that pass are not searched for: {e}"));
         Self {
             uplinks,
@@ -315,11 +313,7 @@ impl Sizes {
         };
         target.due = now.saturating_add(SOON_NS);
         let errand = Errand {
-            way: self.uplinks.get(&key.0).cloned().unwrap_or_else(|| Way {
-                interface: key.0.clone(),
-                source: None,
-                mark: None,
-            }),
+            way: Way::through(&key.0, &self.uplinks),
             key: key.clone(),
         };
         if worker.errands.try_send(errand).is_ok() {

@@ -3,38 +3,12 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use bufferbane_store::{SeriesKind, Severity};
 
 use super::*;
+use crate::errands::testing::{at, info, infos};
 
 struct Lab {
     sizes: Sizes,
     errands: Receiver<Errand>,
     back: SyncSender<Searched>,
-}
-
-fn at(s: u64) -> Monotonic {
-    Monotonic::from_nanos(s * S)
-}
-
-fn info(kind: SeriesKind, target: &str, address: &str) -> SeriesInfo {
-    SeriesInfo {
-        interface: "eth0".into(),
-        interface_kind: "wired".into(),
-        target: target.into(),
-        kind,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: S / 20,
-        address: address.into(),
-    }
-}
-
-fn infos() -> [SeriesInfo; 4] {
-    [
-        info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
-        info(SeriesKind::Udp, "vienna", "203.0.113.9"),
-        info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
-        info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
-    ]
 }
 
 fn size(target: &str, passes: u64, larger: Larger, direction: Option<Direction>) -> PathSize {
@@ -293,7 +267,7 @@ fn a_hole_in_doubt_is_told_anew_when_it_is_found_once_more() {
 /// The real thread, to this host itself.
 #[test]
 fn the_thread_searches() {
-    let worker = Worker::start().unwrap();
+    let worker = worker::start().unwrap();
     let me = IpAddr::from([127, 0, 0, 1]);
     let errand = Errand {
         way: Way {

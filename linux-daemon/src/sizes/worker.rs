@@ -1,9 +1,6 @@
 //! The thread that searches: one way at a time.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bufferbane_core::mtu::{Outcome, SearchConfig};
 use bufferbane_core::time::Monotonic;
@@ -12,7 +9,7 @@ use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{Family, ProbeSocket, clock, host, mtu};
 use bufferbane_store::{Direction, Larger, PathSize};
 
-use super::Key;
+use crate::errands::{self, Key};
 use crate::scout::{FAR_PORT, Way};
 
 /// A way to be searched.
@@ -32,61 +29,21 @@ pub(super) struct Searched {
     pub(super) found: Result<Option<PathSize>, String>,
 }
 
-/// The thread's other end; it ends with this.
-pub(super) struct Worker {
-    pub(super) errands: SyncSender<Errand>,
-    pub(super) returns: Receiver<Searched>,
-    end: Arc<AtomicBool>,
-}
+/// The thread's other end.
+pub(super) type Worker = errands::Worker<Errand, Searched>;
 
-impl Worker {
-    pub(super) fn start() -> io::Result<Self> {
-        let (errands, queue) = sync_channel::<Errand>(1);
-        let (back, returns) = sync_channel(1);
-        let end = Arc::<AtomicBool>::default();
-        let ends = Arc::clone(&end);
-        let thread = std::thread::Builder::new().name("sizes".into());
-        thread.spawn(move || {
-            while let Ok(errand) = queue.recv() {
-                let begun = clock::now();
-                let mut bytes = 0;
-                let found = search(&errand, &mut bytes, &|| ends.load(Ordering::Relaxed));
-                let searched = Searched {
-                    begun,
-                    bytes,
-                    found: found.map_err(|e| e.to_string()),
-                };
-                if back.send(searched).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self {
-            errands,
-            returns,
-            end,
-        })
-    }
-
-    /// One whose thread the test is.
-    #[cfg(test)]
-    pub(super) fn by_hand() -> (Self, Receiver<Errand>, SyncSender<Searched>) {
-        let (errands, queue) = sync_channel(1);
-        let (back, returns) = sync_channel(1);
-        let end = Arc::default();
-        let worker = Self {
-            errands,
-            returns,
-            end,
-        };
-        (worker, queue, back)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-    }
+/// Starts the thread.
+pub(super) fn start() -> io::Result<Worker> {
+    Worker::start("sizes", |errand, flags| {
+        let begun = clock::now();
+        let mut bytes = 0;
+        let found = search(&errand, &mut bytes, &|| flags.is_over());
+        Searched {
+            begun,
+            bytes,
+            found: found.map_err(|e| e.to_string()),
+        }
+    })
 }
 
 fn search(

@@ -6,9 +6,9 @@ use std::sync::mpsc::TryRecvError;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::EventId;
 
-use super::Key;
 use super::budget::{Budget, LOOKS};
 use super::worker::{Errand, Walked, Worker};
+use crate::errands::Key;
 use crate::scout::Way;
 
 /// An uplink.

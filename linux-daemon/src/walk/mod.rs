@@ -17,13 +17,14 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_core::trace::way::{Against, against};
 use bufferbane_store::{Event, EventId, Look, Path, PathEnd, SeriesInfo};
 
+use crate::errands::Key;
 use crate::scout::{MODEM, Way};
 use crate::watch;
 use budget::{Budget, CONFIRMING};
 pub(crate) use known::Changed;
 use known::{Said, Ways};
 use line::{Asked, Line};
-use worker::{Walked, Worker};
+use worker::Walked;
 
 const S: u64 = 1_000_000_000;
 /// The first walk to a target comes this long after it is probed, ns: a start has enough to do.
@@ -63,9 +64,6 @@ const KINDS: [&str; 11] = [
     "family_differs",
     "reflector_lost",
 ];
-
-/// Interface, target's name and address.
-pub(crate) type Key = (String, String, IpAddr);
 
 /// The ways of before this run to each target, the latest first.
 pub(crate) type Before = BTreeMap<Key, Vec<Path>>;
@@ -182,7 +180,7 @@ impl Walks {
         if self.lines.len() >= LINES {
             return false;
         }
-        match Worker::start() {
+        match worker::start() {
             Ok(worker) => {
                 let line = Line::new(now, worker);
                 self.lines.insert(interface.to_owned(), line);
@@ -445,7 +443,7 @@ impl Walks {
                 && let Some(asked) = line.asked.pop_front()
             {
                 line.hurry(false);
-                line.send(now, way(&self.uplinks, interface), asked);
+                line.send(now, Way::through(interface, &self.uplinks), asked);
             }
             line.hurry(!line.asked.is_empty());
             is_busy |= line.out.is_some();
@@ -468,18 +466,9 @@ impl Walks {
                 events: None,
                 begun: None,
             };
-            line.send(now, way(&self.uplinks, &key.0), asked);
+            line.send(now, Way::through(&key.0, &self.uplinks), asked);
         }
     }
-}
-
-/// How packets leave through an interface.
-fn way(uplinks: &BTreeMap<String, Way>, interface: &str) -> Way {
-    uplinks.get(interface).cloned().unwrap_or_else(|| Way {
-        interface: interface.to_owned(),
-        source: None,
-        mark: None,
-    })
 }
 
 #[cfg(test)]

@@ -2,31 +2,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bufferbane_store::{PathHop, SeriesKind, Severity};
 
-use super::worker::Errand;
+use super::worker::{Errand, Worker};
 use super::*;
+use crate::errands::testing::{at, info, infos};
 
 struct Lab {
     walks: Walks,
     errands: Receiver<Errand>,
     back: SyncSender<Walked>,
-}
-
-fn at(s: u64) -> Monotonic {
-    Monotonic::from_nanos(s * S)
-}
-
-fn info(kind: SeriesKind, target: &str, address: &str) -> SeriesInfo {
-    SeriesInfo {
-        interface: "eth0".into(),
-        interface_kind: "wired".into(),
-        target: target.into(),
-        kind,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: S / 20,
-        address: address.into(),
-    }
 }
 
 fn event(kind: &str, start: Monotonic, end: Option<Monotonic>) -> Event {
@@ -43,13 +26,7 @@ impl Lab {
         let (worker, errands, back) = Worker::by_hand();
         let line = Line::new(at(0), worker);
         walks.lines.insert("eth0".into(), line);
-        let infos = [
-            info(SeriesKind::Icmp, "gateway", "192.168.1.1"),
-            info(SeriesKind::Udp, "vienna", "203.0.113.9"),
-            info(SeriesKind::Icmp, "quad9", "9.9.9.9"),
-            info(SeriesKind::Dns, "resolver", "9.9.9.9:53/udp"),
-        ];
-        for (i, info) in infos.iter().enumerate() {
+        for (i, info) in infos().iter().enumerate() {
             walks.add(at(0), SeriesIndex(i as u16), info);
         }
         Self {
@@ -349,7 +326,7 @@ fn a_thread_that_has_ended_leaves_nothing_waiting() {
 /// The real thread, on the way to this host itself.
 #[test]
 fn the_thread_walks() {
-    let worker = Worker::start().unwrap();
+    let worker = worker::start().unwrap();
     let me = IpAddr::from([127, 0, 0, 1]);
     let errand = Errand {
         way: Way {

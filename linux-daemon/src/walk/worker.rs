@@ -2,9 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bufferbane_core::time::Monotonic;
@@ -14,7 +11,7 @@ use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, Word, clock, host};
 use bufferbane_store::{Path, PathEnd, PathHop};
 
-use super::Key;
+use crate::errands::{self, Key};
 use crate::scout::{FAR_PORT, Way};
 
 /// Messages to each hop, and how far apart, ns: routers answer about one a second.
@@ -39,76 +36,21 @@ pub(super) struct Walked {
     pub(super) path: Result<Option<Path>, String>,
 }
 
-/// The thread's other end; it ends with this.
-pub(super) struct Worker {
-    pub(super) errands: SyncSender<Errand>,
-    pub(super) returns: Receiver<Walked>,
-    flags: Arc<Flags>,
-}
+/// The thread's other end.
+pub(super) type Worker = errands::Worker<Errand, Walked>;
 
-#[derive(Debug, Default)]
-struct Flags {
-    /// A more urgent errand waits.
-    hurry: AtomicBool,
-    end: AtomicBool,
-}
-
-impl Worker {
-    pub(super) fn start() -> io::Result<Self> {
-        let (errands, queue) = sync_channel::<Errand>(1);
-        let (back, returns) = sync_channel(1);
-        let flags = Arc::<Flags>::default();
-        let of_thread = Arc::clone(&flags);
-        let thread = std::thread::Builder::new().name("walk".into());
-        thread.spawn(move || {
-            while let Ok(errand) = queue.recv() {
-                let begun = clock::now();
-                let is_over = || {
-                    let hurry = !errand.urgent && of_thread.hurry.load(Ordering::Relaxed);
-                    hurry || of_thread.end.load(Ordering::Relaxed)
-                };
-                let path = walk(&errand, &is_over);
-                let walked = Walked {
-                    begun,
-                    took_ns: clock::now().saturating_since(begun),
-                    path,
-                };
-                if back.send(walked).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self {
-            errands,
-            returns,
-            flags,
-        })
-    }
-
-    /// One whose thread the test is.
-    #[cfg(test)]
-    pub(super) fn by_hand() -> (Self, Receiver<Errand>, SyncSender<Walked>) {
-        let (errands, queue) = sync_channel(1);
-        let (back, returns) = sync_channel(1);
-        let flags = Arc::default();
-        let worker = Self {
-            errands,
-            returns,
-            flags,
-        };
-        (worker, queue, back)
-    }
-
-    /// Whether an errand that is not urgent is to be given up.
-    pub(super) fn hurry(&self, hurry: bool) {
-        self.flags.hurry.store(hurry, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.flags.end.store(true, Ordering::Relaxed);
-    }
+/// Starts the thread.
+pub(super) fn start() -> io::Result<Worker> {
+    Worker::start("walk", |errand, flags| {
+        let begun = clock::now();
+        let is_over = || flags.is_over() || (!errand.urgent && flags.is_hurried());
+        let path = walk(&errand, &is_over);
+        Walked {
+            begun,
+            took_ns: clock::now().saturating_since(begun),
+            path,
+        }
+    })
 }
 
 /// Walks a way, unless `is_over`.

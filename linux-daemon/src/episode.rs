@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bufferbane_core::detect::{Event, Kind, Value};
-use bufferbane_core::household::{Scale, Second};
+use bufferbane_core::household::{Scales, Second};
 use bufferbane_core::time::Monotonic;
 
 /// Seconds of load that are remembered for each line: an event that lasts longer is judged by its
@@ -18,8 +18,8 @@ const SLACK_NS: u64 = 1_000_000_000;
 struct Line {
     /// The end of each second, and whether it was loaded.
     seconds: VecDeque<(Monotonic, bool)>,
-    /// What is much for it, up and down.
-    scales: [Scale; 2],
+    /// What is much for it.
+    scales: Scales,
     /// Whether its counters show everybody's traffic, so that no load is an idle line.
     everybody: bool,
 }
@@ -31,11 +31,7 @@ pub(crate) struct Loads(HashMap<u8, Line>);
 impl Loads {
     pub(crate) fn add(&mut self, line: u8, second: &Second, everybody: bool) {
         let line = self.0.entry(line).or_default();
-        let mut loaded = false;
-        for (scale, bps) in line.scales.iter_mut().zip([second.up_bps, second.down_bps]) {
-            scale.add(bps);
-            loaded |= scale.is_load(bps);
-        }
+        let loaded = line.scales.add(second);
         line.everybody = everybody;
         if line.seconds.len() == SECONDS {
             line.seconds.pop_front();
@@ -45,7 +41,7 @@ impl Loads {
 
     /// A line was measured to carry so much one way in the long run, bit/s.
     pub(crate) fn measured(&mut self, line: u8, up: bool, bps: u64) {
-        self.0.entry(line).or_default().scales[usize::from(!up)].measured(bps);
+        self.0.entry(line).or_default().scales.measured(up, bps);
     }
 
     /// The word for an event, where load says anything of it and is known.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bufferbane_core::clock::Queueing;
-use bufferbane_core::household::{Estimate, Household, Minute, SURE, Scale, Second, Seen};
+use bufferbane_core::household::{Estimate, Household, Minute, SURE, Scales, Second, Seen};
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
@@ -46,24 +46,14 @@ struct Line {
     second: Option<Second>,
     /// Series through it: a smaller number is a better witness of its queue.
     witnesses: BTreeMap<SeriesIndex, u64>,
-    /// What is much for it, up and down.
-    scales: [Scale; 2],
+    /// What is much for it.
+    scales: Scales,
 }
 
 impl Line {
     fn witness(&self) -> Option<SeriesIndex> {
         let best = self.witnesses.iter().min_by_key(|(_, rank)| **rank);
         best.map(|(index, _)| *index)
-    }
-
-    /// Takes in what it carried in the next second: whether that is load for its direction.
-    fn carries(&mut self, second: &Second) -> bool {
-        let mut is_loaded = false;
-        for (scale, bps) in self.scales.iter_mut().zip([second.up_bps, second.down_bps]) {
-            scale.add(bps);
-            is_loaded |= scale.is_load(bps);
-        }
-        is_loaded
     }
 }
 
@@ -114,7 +104,7 @@ impl Households {
             household: Box::default(),
             second: None,
             witnesses: BTreeMap::new(),
-            scales: [Scale::new(); 2],
+            scales: Scales::new(),
         });
         // Probes of a higher class may pass the queue by.
         let rank = info.interval_ns.saturating_add(u64::from(info.dscp) << 40);
@@ -255,13 +245,13 @@ impl Households {
             while let Some(second) = line.household.poll_second() {
                 line.second = Some(second);
                 // Of a line whose counters do not show everybody's traffic only what is surely load.
-                if line.carries(&second) || everybody {
+                if line.scales.add(&second) || everybody {
                     heard.push(Heard::Load(name.clone(), second, everybody));
                 }
             }
             while let Some(estimate) = line.household.poll_estimate() {
                 if estimate.confidence >= SURE {
-                    line.scales[usize::from(!estimate.up)].measured(estimate.rate_bps);
+                    line.scales.measured(estimate.up, estimate.rate_bps);
                 }
                 heard.push(Heard::Capacity(name.clone(), estimate));
             }
@@ -400,25 +390,6 @@ mod tests {
         assert_eq!(h.lines["lo"].witness(), Some(SeriesIndex(1)));
         h.remove(SeriesIndex(1));
         assert_eq!(h.lines["lo"].witness(), Some(SeriesIndex(2)));
-    }
-
-    /// A download that is many times as fast as any upload: an upload after it is load all the same.
-    #[test]
-    fn each_way_has_its_own_measure() {
-        let mut h = Households::new(BTreeMap::new());
-        h.add(SeriesIndex(0), &info("lo"));
-        let line = h.lines.get_mut("lo").unwrap();
-        let second = |up_bps, down_bps| Second {
-            at: Monotonic::ZERO,
-            up_bps,
-            down_bps,
-        };
-        assert!(!line.carries(&second(20_000, 60_000)));
-        for _ in 0..3 {
-            assert!(line.carries(&second(300_000, 95_000_000)));
-        }
-        assert!(line.carries(&second(9_700_000, 400_000)));
-        assert!(!line.carries(&second(400_000, 20_000_000)));
     }
 
     fn info(interface: &str) -> SeriesInfo {

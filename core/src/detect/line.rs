@@ -8,7 +8,7 @@ use super::compare::Told;
 use super::input::{Capacity, Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
-use crate::household::Scale;
+use crate::household::{Scales, Second};
 use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 
@@ -34,8 +34,8 @@ pub(crate) struct LineWatch {
     pub(crate) cable: CableWatch,
     pub(crate) loads: Deque<(Monotonic, Load), LOADS>,
     pub(crate) tests: OwnTests,
-    /// What is much for it, up and down.
-    pub(crate) scales: [Scale; 2],
+    /// What is much for it.
+    pub(crate) scales: Scales,
 }
 
 impl LineWatch {
@@ -52,14 +52,17 @@ impl LineWatch {
             down_trains: CapacityWatch::of_trains(),
             loads: Deque::new(),
             tests: OwnTests::new(),
-            scales: [Scale::new(); 2],
+            scales: Scales::new(),
         }
     }
 
     pub(crate) fn load(&mut self, at: Monotonic, load: Load) {
-        let [up, down] = &mut self.scales;
-        up.add(load.up_bps);
-        down.add(load.down_bps);
+        let Load { up_bps, down_bps } = load;
+        self.scales.add(&Second {
+            at,
+            up_bps,
+            down_bps,
+        });
         if self.loads.is_full() {
             self.loads.pop_front();
         }
@@ -78,8 +81,7 @@ impl LineWatch {
         let Some(load) = most else {
             return Busy::Unknown;
         };
-        let [up, down] = &self.scales;
-        if up.is_load(load.up_bps) || down.is_load(load.down_bps) {
+        if self.scales.is_load(load.up_bps, load.down_bps) {
             Busy::Loaded(load.up_bps, load.down_bps)
         } else {
             Busy::Idle
@@ -120,7 +122,7 @@ impl LineWatch {
     /// What is much for it goes by what it can in the long run, not by what passes in a train.
     const fn measured(&mut self, c: &Capacity) {
         if !c.by_train {
-            self.scales[!c.up as usize].measured(c.rate_bps);
+            self.scales.measured(c.up, c.rate_bps);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 use meter::Meter;
 pub use minute::{Class, MAX_ENCODED_MINUTE, Minute, MinuteWay};
-pub use scale::Scale;
+pub use scale::Scales;
 use way::{Closed, Way};
 
 /// How long the probes of a second are waited for, ns.

@@ -1,38 +1,99 @@
 //! How much of what a line carries is load.
 
+use super::Second;
+use crate::time::Monotonic;
+
+const S: u64 = 1_000_000_000;
 /// Less is never load, bit/s.
 const LEAST_BPS: u64 = 500_000;
 /// Nor is less than this part of what the line can.
 const PART: u64 = 4;
 
-/// One way of a line: what it was seen to carry, and so what is much for it.
+/// Both ways of a line: what each was seen to carry, and so what is much for it.
 ///
-/// What it was seen to carry is what two of three neighbouring seconds had at least, and no more than it
+/// What a way was seen to carry is what two of three neighbouring seconds had at least, and no more than it
 /// was last measured to carry: what a host sends in a rush is more than the line lets through, for a
 /// moment or as long as it is lost, and after it no ordinary upload would be load any more.
 ///
 /// # Examples
 /// ```
-/// use bufferbane_core::household::Scale;
+/// use bufferbane_core::household::{Scales, Second};
+/// use bufferbane_core::time::Monotonic;
 ///
-/// let mut up = Scale::new();
-/// for bps in [9_000_000, 80_000_000, 9_000_000, 9_000_000] {
-///     up.add(bps);
+/// let mut scales = Scales::new();
+/// for (s, up_bps) in [9_000_000, 80_000_000, 9_000_000, 9_000_000].into_iter().enumerate() {
+///     let at = Monotonic::from_nanos(s as u64 * 1_000_000_000);
+///     scales.add(&Second { at, up_bps, down_bps: 0 });
 /// }
-/// assert!(up.is_load(9_000_000));
-/// assert!(!up.is_load(2_000_000));
+/// assert!(scales.is_load(9_000_000, 0));
+/// assert!(!scales.is_load(2_000_000, 0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scale {
+pub struct Scales {
+    /// The end of the second that was told last.
+    last: Option<Monotonic>,
+    up: Scale,
+    down: Scale,
+}
+
+impl Scales {
+    /// Of a line that was not looked at yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            last: None,
+            up: Scale::new(),
+            down: Scale::new(),
+        }
+    }
+
+    /// What it carried in a second, to be told in the order of time; gives whether that is load. Seconds that are
+    /// not told carried nothing to speak of.
+    pub fn add(&mut self, second: &Second) -> bool {
+        let apart_ns = self.last.map_or(0, |last| second.at.saturating_since(last));
+        let quiet = (apart_ns.saturating_add(S / 2) / S).saturating_sub(1);
+        for (scale, bps) in [
+            (&mut self.up, second.up_bps),
+            (&mut self.down, second.down_bps),
+        ] {
+            for _ in 0..quiet.min(2) {
+                scale.add(0);
+            }
+            scale.add(bps);
+        }
+        self.last = Some(second.at);
+        self.is_load(second.up_bps, second.down_bps)
+    }
+
+    /// It was measured to carry `bps` in the long run one way.
+    pub const fn measured(&mut self, up: bool, bps: u64) {
+        let scale = if up { &mut self.up } else { &mut self.down };
+        scale.can_bps = Some(bps);
+    }
+
+    /// The most that it carries upward, as far as that is known, bit/s.
+    #[must_use]
+    pub fn most_up_bps(&self) -> u64 {
+        self.up.most_bps()
+    }
+
+    /// Whether so much up or so much down, bit/s, is load.
+    #[must_use]
+    pub fn is_load(&self, up_bps: u64, down_bps: u64) -> bool {
+        self.up.is_load(up_bps) || self.down.is_load(down_bps)
+    }
+}
+
+/// One way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scale {
     last_bps: [u64; 2],
     most_bps: u64,
     can_bps: Option<u64>,
 }
 
 impl Scale {
-    /// Of a line that was not looked at yet.
-    #[must_use]
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             last_bps: [0; 2],
             most_bps: 0,
@@ -40,28 +101,18 @@ impl Scale {
         }
     }
 
-    /// It carried this in the second that follows on the one told before, bit/s.
-    pub fn add(&mut self, bps: u64) {
+    fn add(&mut self, bps: u64) {
         let [a, b] = self.last_bps;
         let median = a.max(b).min(a.min(b).max(bps));
         self.most_bps = self.most_bps.max(median);
         self.last_bps = [b, bps];
     }
 
-    /// It was measured to carry this in the long run, bit/s.
-    pub const fn measured(&mut self, bps: u64) {
-        self.can_bps = Some(bps);
-    }
-
-    /// The most that it carries, as far as that is known, bit/s.
-    #[must_use]
-    pub fn most_bps(&self) -> u64 {
+    fn most_bps(&self) -> u64 {
         self.most_bps.min(self.can_bps.unwrap_or(u64::MAX))
     }
 
-    /// Whether so much, bit/s, is load.
-    #[must_use]
-    pub fn is_load(&self, bps: u64) -> bool {
+    fn is_load(&self, bps: u64) -> bool {
         bps >= LEAST_BPS.max(self.most_bps() / PART)
     }
 }
@@ -84,12 +135,56 @@ mod tests {
             scale.add(90_000_000);
         }
         assert!(!scale.is_load(8_000_000));
-        scale.measured(8_000_000);
+        scale.can_bps = Some(8_000_000);
         assert!(scale.is_load(2_000_000));
         assert!(!scale.is_load(1_900_000));
         // A measurement says of a quiet line only what it could.
         let mut quiet = Scale::new();
-        quiet.measured(100_000_000);
+        quiet.can_bps = Some(100_000_000);
         assert!(quiet.is_load(500_000));
+    }
+
+    /// Where only load is told, seconds that are told one after the other may be minutes apart.
+    #[test]
+    fn rushes_that_are_apart_are_no_neighbours() {
+        let carries = |ends_s: [u64; 3]| {
+            let mut scales = Scales::new();
+            for s in ends_s {
+                let second = Second {
+                    at: Monotonic::from_nanos(s * S),
+                    up_bps: 10_000,
+                    down_bps: 90_000_000,
+                };
+                scales.add(&second);
+            }
+            scales.is_load(0, 8_000_000)
+        };
+        assert!(carries([10, 70, 130]));
+        assert!(carries([10, 13, 16]));
+        // Two of three.
+        assert!(!carries([10, 12, 70]));
+        assert!(!carries([10, 70, 71]));
+    }
+
+    /// A download that is many times as fast as any upload: an upload after it is load all the same.
+    #[test]
+    fn each_way_has_its_own_measure() {
+        let mut scales = Scales::new();
+        let mut s = 0;
+        let mut carries = |up_bps, down_bps| {
+            s += 1;
+            let at = Monotonic::from_nanos(s * S);
+            scales.add(&Second {
+                at,
+                up_bps,
+                down_bps,
+            })
+        };
+        assert!(!carries(20_000, 60_000));
+        for _ in 0..3 {
+            assert!(carries(300_000, 95_000_000));
+        }
+        assert!(carries(9_700_000, 400_000));
+        assert!(!carries(400_000, 20_000_000));
     }
 }

@@ -22,7 +22,7 @@ use heapless::Deque;
 
 use super::input::{Load, Probe, SeriesFacts};
 use super::line::LineWatch;
-use crate::household::Scale;
+use crate::household::Scales;
 use crate::sample::Status;
 use crate::time::Monotonic;
 use buffer::BufferWatch;
@@ -230,13 +230,13 @@ impl CableWatch {
 
     /// Once a second, when all probes up to `now` have been seen: judges the one that is old enough.
     /// `was_dead` says whether it was part of an outage, `load` what the line carried in it, and `scales`
-    /// what is much for it, up and down.
+    /// what is much for it.
     pub(crate) fn each_second(
         &mut self,
         now: Monotonic,
         was_dead: impl Fn(Monotonic, Monotonic) -> bool,
         load: impl Fn(u64) -> Option<Load>,
-        scales: &[Scale; 2],
+        scales: &Scales,
     ) {
         let Some(second) = (now.as_nanos() / S).checked_sub(LATER) else {
             return;
@@ -260,15 +260,8 @@ impl CableWatch {
         }
     }
 
-    fn judge(
-        &mut self,
-        second: u64,
-        bucket: Option<Bucket>,
-        load: Option<Load>,
-        scales: &[Scale; 2],
-    ) {
-        let [up, down] = scales;
-        let full_bps = LEAST_BPS.max((FULL * up.most_bps() as f64) as u64);
+    fn judge(&mut self, second: u64, bucket: Option<Bucket>, load: Option<Load>, scales: &Scales) {
+        let full_bps = LEAST_BPS.max((FULL * scales.most_up_bps() as f64) as u64);
         let full = load.filter(|l| l.up_bps >= full_bps);
         self.buffer.step(
             bucket
@@ -282,7 +275,7 @@ impl CableWatch {
                     in_rows: b.in_rows,
                 }),
         );
-        let loaded = load.is_some_and(|l| up.is_load(l.up_bps) || down.is_load(l.down_bps));
+        let loaded = load.is_some_and(|l| scales.is_load(l.up_bps, l.down_bps));
         let idle = bucket.map(|b| b.losses).filter(|_| !loaded);
         if let Some(l) = idle {
             let probes = u64::from(l.small + l.large);

@@ -153,6 +153,26 @@ impl Program {
         Ok(())
     }
 
+    /// Waits until it ends well by itself; the most memory that ever was resident, bytes.
+    ///
+    /// # Errors
+    /// Where it ends otherwise.
+    pub fn peak_bytes(mut self) -> Result<u64, Fail> {
+        let mut peak_bytes = 0;
+        loop {
+            // One that has just ended has none.
+            if let Ok(memory) = self.memory() {
+                peak_bytes = memory.peak_bytes.max(peak_bytes);
+            }
+            let ended = self.child.try_wait().map_err(|e| Fail::of(&self.name, e))?;
+            match ended {
+                Some(status) if status.success() => return Ok(peak_bytes),
+                Some(status) => return Err(Fail::of(&self.name, status)),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// Sends it `signal`, and waits for its end.
     ///
     /// # Errors
@@ -236,4 +256,22 @@ pub fn installed(program: &str, package: &str) -> Result<PathBuf, Fail> {
                 "{program} is missing; it is in the Debian package {package}"
             ))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_program_that_ends_well_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = |script: &str| {
+            let args = [OsStr::new("-c"), OsStr::new(script)];
+            let log = dir.path().join("log");
+            let program = Program::start(Path::new("/bin/sh"), &args, None, None, &log);
+            program.unwrap().peak_bytes()
+        };
+        assert!(shell("sleep 0.2").unwrap() > 100_000);
+        assert!(shell("exit 3").unwrap_err().to_string().contains("3"));
+    }
 }

@@ -1,9 +1,11 @@
 //! Our side: `bbtool` as a process, with its time and its most memory.
 
+use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::super::child::Program;
+use super::super::setup::last_line;
 use super::Fail;
 
 /// What an answer took.
@@ -28,37 +30,19 @@ pub(super) fn ask(
     };
     let (from, to_time) = (time(range.0)?, time(range.1)?);
     let begun = Instant::now();
-    let mut child = Command::new(bbtool)
-        .args(command)
-        .args(["--utc", "--from", &from, "--to", &to_time])
-        .arg("--store")
-        .arg(store)
-        .arg("--socket")
-        .arg(store.with_extension("no-socket"))
-        .arg("--out")
-        .arg(to)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|e| Fail::of(bbtool.display(), e))?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak_bytes = 0;
-    loop {
-        let peak = std::fs::read_to_string(&status).ok().and_then(|text| {
-            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        peak_bytes = peak.map_or(peak_bytes, |kib| peak_bytes.max(kib * 1024));
-        if let Some(ended) = child.try_wait().map_err(|e| Fail::of("bbtool", e))? {
-            if !ended.success() {
-                return Err(Fail::Failed(format!("bbtool {command:?}: {ended}")));
-            }
-            let seconds = begun.elapsed().as_secs_f64();
-            return Ok(Took {
-                seconds,
-                peak_bytes,
-            });
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let socket = store.with_extension("no-socket");
+    let mut args: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+    args.extend(["--utc", "--from", &from, "--to", &to_time].map(OsStr::new));
+    args.extend([OsStr::new("--store"), store.as_os_str()]);
+    args.extend([OsStr::new("--socket"), socket.as_os_str()]);
+    args.extend([OsStr::new("--out"), to.as_os_str()]);
+    let log = to.with_extension("log");
+    let program = Program::start(bbtool, &args, None, None, &log)?;
+    let peak_bytes = program
+        .peak_bytes()
+        .map_err(|e| Fail::of(e, last_line(&log)))?;
+    Ok(Took {
+        seconds: begun.elapsed().as_secs_f64(),
+        peak_bytes,
+    })
 }

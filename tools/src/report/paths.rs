@@ -18,8 +18,8 @@ use crate::when::{self, Range};
 /// What was seen this long after the begin of an event is its beginning, ns: it takes a while to know
 /// that something is wrong.
 const BEGINNING_NS: i64 = 15_000_000_000;
-/// What belongs to an event was seen at most this long before it, or after the last of a range, ns.
-const AROUND_NS: i64 = 900_000_000_000;
+/// What belongs to an event, a look or a train, was seen at most this long before it, or after the last of a range, ns.
+pub(super) const AROUND_NS: i64 = 900_000_000_000;
 /// Most ways that are written out.
 const MOST_PATHS: usize = 24;
 

@@ -4,11 +4,9 @@ use bufferbane_store::{Capacity, Direction, Reader, StoreError};
 use serde::Serialize;
 
 use super::model::{Event, Time};
+use super::paths::AROUND_NS;
 use crate::loads::rate;
 use crate::when::Range;
-
-/// Trains belong to an event at most this long after a range, ns.
-const AROUND_NS: i64 = 900_000_000_000;
 
 /// What a train said.
 #[derive(Clone, Debug, Serialize)]

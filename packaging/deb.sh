@@ -3,9 +3,9 @@
 #
 #   packaging/deb.sh [--target TRIPLE] [--no-build]
 #
-# They hold static binaries and are in target/packaging when it is done. TRIPLE is musl of this machine by
-# default; aarch64-unknown-linux-musl is for an arm64 router. --no-build takes the binaries that are in
-# target/TRIPLE/release. Needs cargo-deb (cargo install --locked cargo-deb) and dpkg-deb.
+# They hold static binaries and are in target/packaging when it is done, in place of earlier ones. TRIPLE is
+# musl of this machine by default; aarch64-unknown-linux-musl is for an arm64 router. --no-build takes the
+# binaries that are in target/TRIPLE/release. Needs cargo-deb (cargo install --locked cargo-deb) and dpkg-deb.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,6 +42,14 @@ mkdir -p "$stage"
 cargo run --quiet -p bufferbane-packaging -- "$stage/usr"
 # Man pages are the same bytes whenever they are made.
 gzip -9nr "$stage/usr/share/man"
+
+# Rust's own strips binaries for every processor; that of the host need not.
+objcopy=$(rustc --print target-libdir)/../bin/rust-objcopy
+if [ -x "$objcopy" ]; then
+    mkdir "$stage/bin"
+    ln -s "$(realpath "$objcopy")" "$stage/bin/strip"
+    PATH=$PWD/$stage/bin:$PATH
+fi
 
 version=$(sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' linux-daemon/Cargo.toml)

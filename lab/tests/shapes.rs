@@ -56,7 +56,7 @@ fn a_test_says_what_the_line_delivered_and_how_long_it_held_probes() {
 /// More than fits upward, and less than fits downward.
 #[test]
 fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_dropped_is_lost() {
-    const OFFERED_BPS: u64 = 5_000_000;
+    const OFFERED_BPS: [u64; 2] = [5_000_000, 10_000_000];
     if let Err(why) = netns::possible() {
         return skip(&why);
     }
@@ -69,7 +69,9 @@ fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_droppe
     let home = Home::new(1, &lane(3_000_000), &lane(20_000_000), 7).expect("a lab");
     let (services, socket) = services(&home);
     drop(home.links[0].take_log());
-    let wish = json!({ "cmd": "test", "direction": "both", "seconds": 2, "udp_bps": OFFERED_BPS });
+    let [up_bps, down_bps] = OFFERED_BPS;
+    let udp = json!({ "up_bps": up_bps, "down_bps": down_bps });
+    let wish = json!({ "cmd": "test", "seconds": 2, "udp": udp });
     let mut news = ask::ask_for(&socket, &wish).expect("a daemon");
     let test: LoadTest = loop {
         let said = ask::next(&mut news).expect("its news");
@@ -102,7 +104,7 @@ fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_droppe
         assert_eq!(lost, arrived - delivered.len() as u64);
         assert_eq!((d.reordered, d.duplicated), (0, 0));
         assert_eq!(found.bytes, d.received * u64::from(d.size));
-        assert_eq!(d.offered_bps, OFFERED_BPS);
+        assert_eq!(d.offered_bps, OFFERED_BPS[usize::from(way == Way::Down)]);
         let in_steady = delivered.iter().filter(|at| steady.contains(at)).count() as u64;
         let ns = steady.end.abs_diff(steady.start);
         let truth_bps = in_steady * u64::from(d.size) * 8_000_000_000 / ns;

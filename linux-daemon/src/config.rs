@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 
 use crate::alerts::AlertsConfig;
 use crate::ask::ServiceTarget;
+use crate::load::UdpRates;
 use crate::pacing::Pacing;
 use crate::remote::RemoteConfig;
 use crate::stamp::StampTarget;
@@ -207,8 +208,10 @@ pub struct Throughput {
     pub streams: u8,
     /// Congestion control of both ends.
     pub congestion: String,
-    /// DSCP of both ends' streams.
+    /// DSCP of both ends' streams and datagrams.
     pub dscp: u8,
+    /// Rates of tests over UDP that run by themselves beside the others; `None` is none of them.
+    pub udp: Option<UdpRates>,
     /// Bytes that tests and probes through an uplink may move in 30 days, where the uplink itself says
     /// nothing and is not cellular.
     pub monthly_budget_bytes: u64,
@@ -229,6 +232,7 @@ impl Default for Throughput {
             streams: 4,
             congestion: "cubic".into(),
             dscp: 0,
+            udp: None,
             monthly_budget_bytes: 50 << 30,
             skip_when_busy: true,
             train_share_ppm: 0,

@@ -5,9 +5,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use bufferbane_store::{LoadTest, Method, Reader};
+use bufferbane_store::{LoadTest, Method, Protocol, Reader};
 use bufferbaned::config::{self, Config};
-use bufferbaned::load::{TestNews, TestWish};
+use bufferbaned::load::{TestNews, TestWish, UdpRates};
 use bufferbaned::{Daemon, ScheduledTests};
 use common::Place;
 
@@ -156,10 +156,29 @@ fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     assert!(first.load_end_ns - first.load_start_ns < 2_000_000_000);
     assert!(made.iter().all(|t| !t.cut_short));
 
-    // With more it goes on where it was.
-    let mut daemon = Daemon::start(config(&far, &near, much), None).unwrap();
+    // With more it goes on where it was: after the one downward, with what is now asked for over UDP.
+    let mut more = config(&far, &near, much);
+    more.throughput.udp = Some(UdpRates {
+        up_bps: 1_000_000,
+        down_bps: 2_000_000,
+    });
+    let mut daemon = Daemon::start(more, None).unwrap();
     wait_for(&far, &daemon, before + 2);
     daemon.stop();
     let next = &tests(&far)[before + 1];
-    assert_eq!((next.reflector.as_str(), next.kind.as_str()), ("far", "up"));
+    assert_eq!(
+        (next.reflector.as_str(), next.kind.as_str()),
+        ("far", "both")
+    );
+    assert_eq!(
+        (next.protocol, next.asked_by.as_str()),
+        (Protocol::Udp, "schedule")
+    );
+    let offered = next.ways.iter().map(|w| w.datagrams.unwrap().offered_bps);
+    assert_eq!(offered.collect::<Vec<_>>(), [1_000_000, 2_000_000]);
+    // That says nothing of what the line can carry.
+    let reader = Reader::open(&far.store()).unwrap();
+    let capacities = reader.capacities(i64::MIN, i64::MAX).unwrap();
+    let by_test = capacities.iter().filter(|(_, c)| c.method == Method::Test);
+    assert_eq!(by_test.count(), made.len());
 }

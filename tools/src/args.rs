@@ -346,9 +346,9 @@ store_command! {
         subcommand,
         name = "test",
         example = "{command_name}\n{command_name} --direction rrul --seconds 20 --interface eth0\n\
-                   {command_name} --udp-rate 5Mbit --direction both",
+                   {command_name} --udp-up 5Mbit --udp-down 50Mbit",
         note = "The daemon runs it through one of its interfaces to one of its reflectors; the line is \
-                full meanwhile, but for --udp-rate. Ctrl-C ends it at once."
+                full meanwhile, but over UDP. Ctrl-C ends it at once."
     )]
     Test {
         /// which reflector (default: the first)
@@ -363,8 +363,14 @@ store_command! {
         /// how long the line is loaded, 2 to 60 (default: as configured, 8)
         #[argh(option, arg_name = "n")]
         seconds: Option<u64>,
-        /// send UDP datagrams at this rate in each direction, 100kbit to 1Gbit, and count what arrives,
-        /// instead of filling the line with TCP
+        /// send UDP datagrams upward at this rate, 100kbit to 1Gbit, and count what arrives, instead of
+        /// filling the line with TCP; alone, or with --udp-down, which may be another rate
+        #[argh(option, arg_name = "rate")]
+        udp_up: Option<String>,
+        /// the same downward
+        #[argh(option, arg_name = "rate")]
+        udp_down: Option<String>,
+        /// the same rate in each direction that --direction says
         #[argh(option, arg_name = "rate")]
         udp_rate: Option<String>,
         /// print JSON

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bufferbane_linux_io::clock;
 use bufferbane_store::LoadTest;
-use bufferbaned::load::UDP_BPS;
+use bufferbaned::load::parse_udp_rate;
 use serde_json::{Map, Value, json};
 
 use crate::args::Test;
@@ -41,21 +41,9 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
         }
         wish.insert("seconds".into(), seconds.into());
     }
-    if let Some(rate) = &args.udp_rate {
-        let bps = bufferbane_config::parse_rate(rate)
-            .map_err(|why| Fail::Usage(format!("--udp-rate: {}", show::clean(&why))))?;
-        if !UDP_BPS.contains(&bps) {
-            return Err(Fail::Usage(format!(
-                "--udp-rate {} is out of range; 100kbit to 1Gbit is allowed",
-                show::clean(rate)
-            )));
-        }
-        if args.direction.as_deref() == Some("rrul") {
-            return Err(Fail::Usage(
-                "--direction rrul is of TCP streams; up, down or both goes with --udp-rate".into(),
-            ));
-        }
-        wish.insert("udp_bps".into(), bps.into());
+    if let Some([up_bps, down_bps]) = udp_rates(args)? {
+        let rates = json!({ "up_bps": up_bps, "down_bps": down_bps });
+        wish.insert("udp".into(), rates);
     }
     for (key, value) in [
         ("reflector", &args.reflector),
@@ -86,6 +74,40 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
         }));
     }
     out::print(&loads::describe(&test))
+}
+
+/// Rates of datagrams up and down, bit/s, where there are to be any; 0 is none that way.
+fn udp_rates(args: &Test) -> Result<Option<[u64; 2]>, Fail> {
+    let rate = |name: &str, text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(parse_udp_rate)
+            .transpose()
+            .map_err(|why| Fail::Usage(format!("{name}: {}", show::clean(&why))))
+    };
+    let up = rate("--udp-up", &args.udp_up)?;
+    let down = rate("--udp-down", &args.udp_down)?;
+    let each = rate("--udp-rate", &args.udp_rate)?;
+    let direction = args.direction.as_deref();
+    match (each, up.or(down)) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(Fail::Usage(
+            "--udp-rate is one rate for each direction, beside --udp-up or --udp-down; give either"
+                .into(),
+        )),
+        (None, Some(_)) if direction.is_some() => Err(Fail::Usage(
+            "--direction goes with --udp-rate; --udp-up and --udp-down say by themselves which way"
+                .into(),
+        )),
+        (None, Some(_)) => Ok(Some([up, down].map(Option::unwrap_or_default))),
+        (Some(bps), None) => match direction {
+            Some("rrul") => Err(Fail::Usage(
+                "--direction rrul is of TCP streams; up, down or both goes with --udp-rate".into(),
+            )),
+            Some("down") => Ok(Some([0, bps])),
+            Some("both") => Ok(Some([bps; 2])),
+            _ => Ok(Some([bps, 0])),
+        },
+    }
 }
 
 /// When a test of this boot that has just ended began, ns since 1970.
@@ -201,6 +223,38 @@ mod tests {
             let fail = follow(stream, &mut Bar::new()).unwrap_err();
             assert_eq!(fail.code(), code, "{answer}");
             assert_eq!(fail.to_string(), "no test: no reflector \"oslo\"");
+        }
+    }
+
+    #[test]
+    fn each_direction_may_have_its_own_rate() {
+        let rates = |options: &str| {
+            let words: Vec<&str> = options.split_whitespace().collect();
+            let test =
+                <Test as argh::FromArgs>::from_args(&["test"], &words).expect("known options");
+            udp_rates(&test).map_err(|fail| (fail.code(), fail.to_string()))
+        };
+        const MBIT: u64 = 1_000_000;
+        for (options, up_bps, down_bps) in [
+            ("--udp-up 5Mbit --udp-down 50Mbit", 5 * MBIT, 50 * MBIT),
+            ("--udp-up 5Mbit", 5 * MBIT, 0),
+            ("--udp-down 50Mbit", 0, 50 * MBIT),
+            ("--udp-rate 5Mbit", 5 * MBIT, 0),
+            ("--udp-rate 5Mbit --direction down", 0, 5 * MBIT),
+            ("--udp-rate 5Mbit --direction both", 5 * MBIT, 5 * MBIT),
+        ] {
+            assert_eq!(rates(options), Ok(Some([up_bps, down_bps])), "{options}");
+        }
+        assert_eq!(rates("--direction down"), Ok(None));
+        for (options, why) in [
+            ("--udp-rate 5Mbit --udp-down 9Mbit", "give either"),
+            ("--udp-up 5Mbit --direction up", "by themselves which way"),
+            ("--udp-rate 5Mbit --direction rrul", "of TCP streams"),
+            ("--udp-down 50", "--udp-down: \"50\" is not a rate"),
+            ("--udp-up 2Gbit", "--udp-up: 2000000000 bit/s"),
+        ] {
+            let (code, said) = rates(options).expect_err(options);
+            assert!(code == 2 && said.contains(why), "{options}: {said}");
         }
     }
 

@@ -10,6 +10,7 @@ use super::quiet::QuietHours;
 use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
 use crate::ask;
+use crate::load::{UdpRates, parse_udp_rate};
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing, REALTIME_WAKE_EARLY_NS};
 use crate::remote;
 use crate::stamp;
@@ -99,6 +100,7 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
             })
             .unwrap_or(default.congestion),
         dscp: s.number("dscp", 0..=63).map_or(default.dscp, |n| n as u8),
+        udp: read_udp(s),
         monthly_budget_bytes: s
             .parsed("monthly_budget", parse_size)
             .unwrap_or(default.monthly_budget_bytes),
@@ -110,6 +112,16 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
     };
     s.finish();
     throughput
+}
+
+/// A direction that has no rate has no datagrams.
+fn read_udp(s: &Section<'_>) -> Option<UdpRates> {
+    let rate = |key| s.parsed(key, parse_udp_rate);
+    let (up_bps, down_bps) = (rate("udp_up"), rate("udp_down"));
+    up_bps.or(down_bps).map(|_| UdpRates {
+        up_bps: up_bps.unwrap_or(0),
+        down_bps: down_bps.unwrap_or(0),
+    })
 }
 
 /// More is no longer "almost no data".

@@ -132,7 +132,7 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
     assert_eq!(read("[throughput]\n").every_ns, Some(3600 * SECOND_NS));
     let t = read(
         "[throughput]\nevery = \"6h\"\nseconds = 10\nstreams = 8\ncongestion = \"bbr\"\n\
-         dscp = 8\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n\
+         dscp = 8\nudp_down = \"50Mbit\"\nmonthly_budget = \"1GiB\"\nskip_when_busy = false\n\
          quiet_hours = [\"23:00-07:00\", \"12:00-13:30\"]\ntrain_budget = \"1.5 %\"\n",
     );
     let wanted = Throughput {
@@ -141,6 +141,10 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
         streams: 8,
         congestion: "bbr".into(),
         dscp: 8,
+        udp: Some(UdpRates {
+            up_bps: 0,
+            down_bps: 50_000_000,
+        }),
         monthly_budget_bytes: 1 << 30,
         skip_when_busy: false,
         train_share_ppm: 15_000,
@@ -165,6 +169,23 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
     let wrong = "[throughput]\nevery = \"1s\"\nseconds = 1\ncongestion = \"a b\"\ndscp = 64\n\
                  quiet_hours = \"11pm\"\n";
     assert_eq!(parse("f", wrong, Path::new("/")).unwrap_err().len(), 5);
+    // Each direction has its own rate.
+    let both = read("[throughput]\nudp_up = \"5Mbit\"\nudp_down = \"50Mbit\"\n").udp;
+    assert_eq!(
+        both,
+        Some(UdpRates {
+            up_bps: 5_000_000,
+            down_bps: 50_000_000,
+        })
+    );
+    assert_eq!(
+        mistakes("[throughput]\nudp_up = \"5\"\nudp_down = \"2Gbit\"\n"),
+        [
+            "f.toml:2:1: throughput.udp_up: \"5\" is not a rate; write for example 100Mbit",
+            "f.toml:3:1: throughput.udp_down: 2000000000 bit/s over UDP is out of range; 100kbit to \
+             1Gbit is allowed",
+        ]
+    );
 }
 
 #[test]

@@ -5,13 +5,11 @@ use std::cmp::Reverse;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{LoadTest, Reader, TestWay};
 
-use super::{Kind, Path};
+use super::Path;
+use super::turn::Turn;
 
 /// A month, for the budget, ns.
 pub(crate) const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
-/// What the next test will move is what the last of its uplink moved, so many of them: upward twice,
-/// downward once.
-const LAST: usize = 3;
 
 /// Why no test may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,23 +34,18 @@ pub(super) struct Spent {
     pub(super) interface: String,
     pub(super) reflector: String,
     /// What it loaded, where it ran by itself and has a result.
-    pub(super) scheduled: Option<Kind>,
+    pub(super) scheduled: Option<Turn>,
     /// Received at either end.
     pub(super) bytes: u64,
 }
 
 impl Spent {
     fn of(age_ns: Option<u64>, test: &LoadTest) -> Self {
-        let kind = if test.kind == Kind::Down.as_str() {
-            Kind::Down
-        } else {
-            Kind::Up
-        };
         Self {
             age_ns,
             interface: test.interface.clone(),
             reflector: test.reflector.clone(),
-            scheduled: (test.asked_by == super::BY_SCHEDULE).then_some(kind),
+            scheduled: (test.asked_by == super::BY_SCHEDULE).then(|| Turn::of(test)),
             bytes: test.ways.iter().map(TestWay::moved_bytes).sum(),
         }
     }
@@ -175,6 +168,9 @@ pub(super) struct Budget {
     pub(super) all: Option<u64>,
     /// What its probes move by themselves, and its packet trains may.
     pub(super) probes: u64,
+    /// What the next test will move is what the last of the uplink moved, so many of them: as many as take
+    /// turns.
+    pub(super) round: usize,
 }
 
 impl Budget {
@@ -200,7 +196,12 @@ impl Budget {
             )));
         }
         let used: u64 = spent.clone().map(|s| s.bytes).sum();
-        let last: Vec<u64> = spent.clone().rev().take(LAST).map(|s| s.bytes).collect();
+        let last: Vec<u64> = spent
+            .clone()
+            .rev()
+            .take(self.round)
+            .map(|s| s.bytes)
+            .collect();
         let most = last.iter().copied().max().unwrap_or(0);
         if used >= left || used.saturating_add(most) > left {
             return Err(Held::unknown(format!(
@@ -257,7 +258,7 @@ mod tests {
             age_ns: Some(days * DAY_NS),
             interface: "eth0".into(),
             reflector: "vienna".into(),
-            scheduled: Some(Kind::Up),
+            scheduled: Some(Turn::Up),
             bytes: mib << 20,
         }
     }
@@ -267,6 +268,7 @@ mod tests {
         let budget = Budget {
             all: all.map(mib),
             probes: mib(probes),
+            round: 3,
         };
         budget.check(tests.iter()).map(|bytes| bytes >> 20)
     }

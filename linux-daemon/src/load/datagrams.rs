@@ -19,7 +19,7 @@ pub(super) const SIZE: u16 = 1200;
 /// How many may leave in one send.
 pub(super) const AT_ONCE: usize = 32;
 /// Where there is none after this long, the test fails, ns.
-const FIRST_NS: u64 = 10_000_000_000;
+pub(super) const FIRST_NS: u64 = 10_000_000_000;
 
 /// See the module.
 pub(super) struct Datagrams {

@@ -6,8 +6,11 @@ use super::Path;
 use super::run::Failed;
 use super::spec::Patience;
 
+/// So many may be asked beside the one that is meant: each takes its time, and quiet hours may be near.
+pub(super) const OTHERS: usize = 4;
+
 /// The paths that may stand in for each other, the one that is meant first: those of its uplink, in the
-/// order of the configuration from it on.
+/// order of the configuration from it on, [`OTHERS`] at most beside it.
 pub(super) fn stand_ins(paths: &[Path], meant: &Path) -> Vec<Path> {
     let is_same = |p: &&Path| p.interface == meant.interface && p.remote == meant.remote;
     let mut of_uplink: Vec<Path> = paths
@@ -17,6 +20,7 @@ pub(super) fn stand_ins(paths: &[Path], meant: &Path) -> Vec<Path> {
         .collect();
     let first = of_uplink.iter().position(|p| is_same(&p));
     of_uplink.rotate_left(first.unwrap_or(0));
+    of_uplink.truncate(1 + OTHERS);
     of_uplink
 }
 
@@ -99,6 +103,18 @@ mod tests {
         );
         // What is paid for by what it carries is no stand-in, nor is anything for it.
         assert_eq!(places(&stand_ins(&all, &mobile)), ["wwan0 vienna"]);
+    }
+
+    #[test]
+    fn so_many_are_asked_that_the_time_for_it_is_known() {
+        let mut all: Vec<Path> = (0..9).map(|n| path("eth0", &format!("r{n}"))).collect();
+        for (n, p) in all.iter_mut().enumerate() {
+            p.remote.set_port(9000 + n as u16);
+        }
+        assert_eq!(
+            places(&stand_ins(&all, &all[7])),
+            ["eth0 r7", "eth0 r8", "eth0 r0", "eth0 r1", "eth0 r2"]
+        );
     }
 
     /// Who was asked, how patiently, and for whom, and what came of it.

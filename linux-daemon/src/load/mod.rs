@@ -18,11 +18,12 @@ mod run;
 mod schedule;
 mod settings;
 mod spec;
+mod turn;
+mod udp;
 mod worker;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,7 @@ use crate::recorder::Order;
 use crate::status::Status;
 pub(crate) use budget::MONTH_NS;
 pub(crate) use settings::Settings;
+pub use udp::{UdpRates, parse_udp_rate};
 use worker::Worker;
 
 /// Who asked for a test, as the store keeps it.
@@ -78,33 +80,40 @@ pub struct TestWish {
     pub reflector: Option<String>,
     /// The interface.
     pub interface: Option<String>,
-    /// What is loaded; up where it is left out.
+    /// What is loaded; where it is left out, what `udp` has rates for, else up.
     pub direction: Option<Kind>,
     /// How long, s.
     pub seconds: Option<u64>,
-    /// Datagrams at this rate in each direction, bit/s of UDP payload, in place of TCP streams.
-    pub udp_bps: Option<u64>,
+    /// Datagrams at these rates in place of TCP streams.
+    pub udp: Option<UdpRates>,
 }
 
-/// What a test over UDP may be asked for, bit/s: at the least some datagrams in a second, at the most
-/// what a host sends beside its probes.
-pub const UDP_BPS: RangeInclusive<u64> = 100_000..=1_000_000_000;
-
 impl TestWish {
+    /// What is loaded.
+    pub(crate) fn kind(&self) -> Kind {
+        let of_rates = self.udp.map(UdpRates::kind);
+        self.direction.or(of_rates).unwrap_or(Kind::Up)
+    }
+
     /// Whether it can be.
     ///
     /// # Errors
     /// Why not, and what is allowed.
     pub(crate) fn check(&self) -> Result<(), String> {
-        match (self.udp_bps, self.direction) {
-            (Some(_), Some(Kind::Rrul)) => {
-                Err("rrul is of TCP streams; up, down or both is allowed over UDP".into())
-            }
-            (Some(bps), _) if !UDP_BPS.contains(&bps) => Err(format!(
-                "{bps} bit/s over UDP is out of range; 100kbit to 1Gbit is allowed"
-            )),
-            _ => Ok(()),
+        let Some(udp) = self.udp else {
+            return Ok(());
+        };
+        udp.check()?;
+        let (asked, has) = (self.kind(), udp.kind());
+        if asked != has {
+            return Err(format!(
+                "{} is asked for, and the rates over UDP are for {}; leave the direction out, or give \
+                 rates that fit",
+                asked.as_str(),
+                has.as_str()
+            ));
         }
+        Ok(())
     }
 }
 

@@ -12,8 +12,9 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use super::Progress;
-use super::datagrams::Datagrams;
+use super::datagrams::{Datagrams, FIRST_NS};
 use super::evaluate;
+use super::fail_over::OTHERS;
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
 use super::loading::Loading;
 use super::meter::Meter;
@@ -24,17 +25,20 @@ use super::spec::{Patience, Spec};
 const PROGRESS_NS: u64 = 200_000_000;
 /// A reflector that does not answer at all is given up after this, ns.
 const SESSION_NS: u64 = 5_000_000_000;
-/// Other reflectors than the last that are waited for, at most, when the time that a test takes is reckoned.
-const OTHERS: u64 = 4;
 /// Once latency is back, the last probes may come, and the last figures be fetched, for this long, ns.
 const SETTLE_NS: u64 = 5_000_000_000;
-/// The most that a test takes beside its load, ns.
+/// The most that a test takes beside its load, with reflectors that are asked in vain before, ns.
 pub(super) const BESIDE_LOAD_NS: u64 = {
     let phases = PhaseTimes::with_load(0);
-    OTHERS * Patience::WithOthers.turn_ns()
+    let first_byte_ns = if CONNECT_NS > FIRST_NS {
+        CONNECT_NS
+    } else {
+        FIRST_NS
+    };
+    let until_load_ns = phases.idle_ns + first_byte_ns;
+    OTHERS as u64 * (Patience::WithOthers.turn_ns() + until_load_ns)
         + Patience::Alone.turn_ns()
-        + phases.idle_ns
-        + CONNECT_NS
+        + until_load_ns
         + phases.recovery_ns
         + SETTLE_NS
 };

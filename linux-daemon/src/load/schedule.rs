@@ -7,7 +7,8 @@ use rand_core::Rng;
 
 use super::budget::{MONTH_NS, Spent};
 use super::settings::Settings;
-use super::{Kind, Path, run};
+use super::turn::Turn;
+use super::{Path, run};
 use crate::config::Throughput;
 use crate::config::quiet::is_quiet;
 
@@ -40,11 +41,11 @@ pub(super) trait Facts {
 /// A path and what is to be loaded, chosen while the line is looked at.
 struct Chosen {
     path: Path,
-    kind: Kind,
+    turn: Turn,
     /// What the month's budget leaves it.
     most_bytes: u64,
     /// What was loaded in its turn before.
-    last: Option<Kind>,
+    last: Option<Turn>,
     since: Instant,
     /// Its counters then.
     before: Option<(u64, u64)>,
@@ -54,9 +55,9 @@ struct Chosen {
 enum Choice {
     Test {
         path: Path,
-        kind: Kind,
+        turn: Turn,
         most_bytes: u64,
-        last: Option<Kind>,
+        last: Option<Turn>,
     },
     /// Nobody at present, and how long that lasts where it is known.
     None(Option<Duration>),
@@ -66,7 +67,7 @@ enum Choice {
 struct Tried {
     at: Instant,
     /// What was loaded then and in the turn before.
-    kinds: [Option<Kind>; 2],
+    turns: [Option<Turn>; 2],
 }
 
 /// See the module.
@@ -118,7 +119,7 @@ impl Schedule {
     /// The test that is due, if one is and nothing stands in its way, and how many bytes it may move.
     ///
     /// Of the paths whose budget allows it the one that was tested longest ago has its turn: upward
-    /// twice, then downward once.
+    /// twice, then downward once, then over UDP where there are rates for that.
     pub(super) fn due(
         &mut self,
         now: Instant,
@@ -126,7 +127,7 @@ impl Schedule {
         settings: &Settings,
         facts: &mut impl Facts,
         rng: &mut impl Rng,
-    ) -> Option<(Path, Kind, u64)> {
+    ) -> Option<(Path, Turn, u64)> {
         let every_ns = settings.throughput.every_ns?;
         if paths.is_empty() {
             self.is_cut_off = true;
@@ -151,7 +152,7 @@ impl Schedule {
             None => match self.choose(now, paths, settings, facts) {
                 Ok(Choice::Test {
                     path,
-                    kind,
+                    turn,
                     most_bytes,
                     last,
                 }) => {
@@ -160,7 +161,7 @@ impl Schedule {
                     let before = looks.then(|| facts.counters(path.index)).flatten();
                     Chosen {
                         path,
-                        kind,
+                        turn,
                         most_bytes,
                         last,
                         since: now,
@@ -200,7 +201,7 @@ impl Schedule {
         }
         let Chosen {
             path,
-            kind,
+            turn,
             most_bytes,
             last,
             ..
@@ -209,13 +210,13 @@ impl Schedule {
         self.busy_until.remove(&path.interface);
         let tried = Tried {
             at: now,
-            kinds: [Some(kind), last],
+            turns: [Some(turn), last],
         };
         let key = (path.interface.clone(), path.reflector.clone());
         self.tried.insert(key, tried);
         // Not always at the same minute of the hour.
         self.next = Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
-        Some((path, kind, most_bytes))
+        Some((path, turn, most_bytes))
     }
 
     /// What there is to say of each uplink, by its name.
@@ -344,23 +345,18 @@ impl Schedule {
         };
         let key = (path.interface.clone(), path.reflector.clone());
         // A test that failed leaves nothing in the store, and has had its turn all the same.
-        let kinds = self.tried.get(&key).map_or_else(
+        let last = self.tried.get(&key).map_or_else(
             || {
                 let mut last = turns(&spent, &path).map(|s| s.scheduled);
                 [last.next().flatten(), last.next().flatten()]
             },
-            |tried| tried.kinds,
+            |tried| tried.turns,
         );
-        let kind = if kinds == [Some(Kind::Up); 2] {
-            Kind::Down
-        } else {
-            Kind::Up
-        };
         Ok(Choice::Test {
             path,
-            kind,
+            turn: Turn::after(last, settings.throughput.udp),
             most_bytes,
-            last: kinds[0],
+            last: last[0],
         })
     }
 }

@@ -119,7 +119,7 @@ fn run(
     paths: &[Path],
     days: u32,
     bytes: u64,
-) -> (Schedule, Vec<(i64, String, Kind)>) {
+) -> (Schedule, Vec<(i64, String, Turn)>) {
     let settings = Settings::from(config);
     let mut rng = ChaCha12Rng::seed_from_u64(1);
     let mut s = Schedule::new(&config.throughput, &mut rng);
@@ -186,8 +186,8 @@ fn tests_are_spread_so_that_the_budget_lasts() {
     let (_, tests) = run(&mut world, &config, &paths, 30, 10 << 20);
     // 1 GiB in pieces of 10 MiB: about a hundred tests, not one each hour, and not all at once.
     assert!((80..=102).contains(&tests.len()), "{}", tests.len());
-    let kinds: Vec<Kind> = tests.iter().map(|t| t.2).collect();
-    assert_eq!(kinds[..6], [Kind::Up, Kind::Up, Kind::Down].repeat(2)[..]);
+    let kinds: Vec<Turn> = tests.iter().map(|t| t.2).collect();
+    assert_eq!(kinds[..6], [Turn::Up, Turn::Up, Turn::Down].repeat(2)[..]);
     let half = tests
         .iter()
         .filter(|t| t.0 < BEGIN_NS + MONTH_NS as i64 / 2)
@@ -232,10 +232,10 @@ fn every_path_has_its_turn_and_a_cellular_one_where_somebody_says_so() {
         names.len() > 18 && !names.contains(&"lte oslo"),
         "{names:?}"
     );
-    let kinds: Vec<Kind> = tests.iter().map(|t| t.2).collect();
+    let kinds: Vec<Turn> = tests.iter().map(|t| t.2).collect();
     assert_eq!(
         kinds[..6],
-        [[Kind::Up; 2], [Kind::Up; 2], [Kind::Down; 2]].concat()[..]
+        [[Turn::Up; 2], [Turn::Up; 2], [Turn::Down; 2]].concat()[..]
     );
     let lte = s.uplinks().find(|(name, _)| *name == "lte").unwrap().1;
     assert!(lte.waits.is_some_and(|why| why.contains("cellular")));
@@ -385,7 +385,7 @@ fn tests_that_fail_have_their_turn_too() {
         );
         kinds.extend(due.map(|d| d.1));
     }
-    assert_eq!(kinds, [Kind::Up, Kind::Up, Kind::Down].repeat(2));
+    assert_eq!(kinds, [Turn::Up, Turn::Up, Turn::Down].repeat(2));
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
         age_ns: None,
         interface: "eth0".into(),
         reflector: "vienna".into(),
-        scheduled: Some(Kind::Up),
+        scheduled: Some(Turn::Up),
         bytes: 1,
     };
     world.spent = vec![(BEGIN_NS, spent)];

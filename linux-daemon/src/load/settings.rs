@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::Path;
 use super::budget::Budget;
+use super::turn::Turn;
 use crate::config::quiet::is_quiet;
 use crate::config::{Config, Throughput};
 use crate::train;
@@ -53,6 +54,7 @@ impl Settings {
         Budget {
             all: self.month_bytes(path),
             probes: path.probe_bytes.saturating_add(self.train_bytes(path)),
+            round: Turn::round(self.throughput.udp),
         }
     }
 

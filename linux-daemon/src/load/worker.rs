@@ -160,13 +160,10 @@ impl Worker {
             .schedule
             .due(now, &paths, &self.settings, &mut facts, &mut self.rng);
         self.show();
-        let Some((path, kind, most_bytes)) = due else {
+        let Some((path, turn, most_bytes)) = due else {
             return;
         };
-        let wish = TestWish {
-            direction: Some(kind),
-            ..TestWish::default()
-        };
+        let wish = turn.wish(self.settings.throughput.udp);
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed);
         // Budgets are those of uplinks, whichever reflector it is.
@@ -268,11 +265,11 @@ impl Worker {
 
     fn spec(&self, path: &Path, wish: &TestWish, asked_by: &'static str) -> Spec {
         let settings = &self.settings.throughput;
-        let kind = wish.direction.unwrap_or(Kind::Up);
+        let kind = wish.kind();
         let streams = settings.streams;
-        let offer = wish.udp_bps.map(|bps| Offer {
-            up_bps: if kind == Kind::Down { 0 } else { bps },
-            down_bps: if kind == Kind::Up { 0 } else { bps },
+        let offer = wish.udp.map(|rates| Offer {
+            up_bps: rates.up_bps,
+            down_bps: rates.down_bps,
             size: datagrams::SIZE,
         });
         let (up, down) = match kind {

@@ -9,9 +9,9 @@ use super::{Recorder, note, paths, sizes};
 use crate::alerts::News;
 use crate::household::Heard;
 
-/// A scheduled test speaks of its direction for so many intervals: of three tests one is downward, two
-/// paths may take turns, and each interval is up to a fifth longer.
-const TURNS: u64 = 8;
+/// A scheduled test speaks of its direction for so many intervals: of four tests, where one is over UDP, one is
+/// downward, two paths may take turns, and each interval is up to a fifth longer.
+const TURNS: u64 = 10;
 
 impl Recorder {
     /// Records what the uplinks carry and can carry, and tells the detectors.

@@ -8,6 +8,7 @@ use bufferbane_core::seal::PresharedKey;
 use bufferbane_linux_io::{counters, host};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use socket2::SockRef;
 
 use super::super::Fail;
 use super::irtt::Connection;
@@ -15,6 +16,8 @@ use super::session::Session;
 
 /// Most datagrams in one call.
 const BATCH: usize = 64;
+/// Most bytes in one call that sends.
+const MOST_BYTES: usize = 65_000;
 /// Without an echo for this long, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(20);
 /// One echo in so many is opened.
@@ -98,6 +101,7 @@ impl Load {
                 }
                 Speech::Irtt => Talk::Irtt(Connection::open(&socket, size)?),
             };
+            send_pieces(&socket, size).map_err(|e| Fail::of("sending in one piece", e))?;
             Ok(Client {
                 socket,
                 talk,
@@ -185,7 +189,7 @@ impl Load {
                 }
             };
             if wanted > 0 {
-                let done = self.room.send(client, self.size, wanted.min(BATCH));
+                let done = client.send(self.size, wanted.min(BATCH));
                 sent += done as u64;
                 if done == 0 && client.next * self.size >= client.datagrams.len() {
                     break;
@@ -219,7 +223,7 @@ pub(super) fn connected(to: SocketAddr) -> Result<UdpSocket, Fail> {
         socket.connect(to)?;
         // For the knocks; under load it never blocks.
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+        SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
         take_pieces(&socket)?;
         Ok(socket)
     };
@@ -229,14 +233,24 @@ pub(super) fn connected(to: SocketAddr) -> Result<UdpSocket, Fail> {
 /// Has datagrams that were sent in one piece be received as one. To take them apart is the work of the host
 /// that receives them, which on loopback the sender's CPU would do.
 fn take_pieces(socket: &UdpSocket) -> std::io::Result<()> {
-    let on: libc::c_int = 1;
+    set(socket, libc::UDP_GRO, 1)
+}
+
+/// Has what is sent at once be datagrams of `size` bytes each. They are taken apart where they are received, on
+/// the CPU that sends them: that leaves it time to send more than whoever answers can echo.
+fn send_pieces(socket: &UdpSocket, size: usize) -> std::io::Result<()> {
+    set(socket, libc::UDP_SEGMENT, size as libc::c_int)
+}
+
+/// Sets an option of UDP.
+fn set(socket: &UdpSocket, option: libc::c_int, value: libc::c_int) -> std::io::Result<()> {
     // SAFETY: the value is an int that lives until the call returns.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_UDP,
-            libc::UDP_GRO,
-            (&raw const on).cast(),
+            option,
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
@@ -255,16 +269,36 @@ pub(in super::super) fn stay_on(cpu: usize) -> Result<(), Fail> {
 /// Longest piece that is received: as much as the reflector sends at once.
 const PIECE: usize = 8192;
 
-/// Room for a batch.
+/// Room for a batch, and what the kernel is told about it, made once.
 #[derive(Debug)]
 struct Room {
     received: Box<[[u8; PIECE]]>,
+    /// One for each of those, which it points to.
+    vectors: Box<[libc::iovec]>,
+    /// One for each of those.
+    messages: Box<[libc::mmsghdr]>,
 }
 
 impl Room {
     fn new() -> Self {
+        let mut received = vec![[0; PIECE]; BATCH].into_boxed_slice();
+        let vector = |buffer: &mut [u8; PIECE]| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let mut vectors: Box<[_]> = received.iter_mut().map(vector).collect();
+        let message = |vector: &mut libc::iovec| {
+            // SAFETY: all zeros is a valid value.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        };
+        let messages = vectors.iter_mut().map(message).collect();
         Self {
-            received: vec![[0; PIECE]; BATCH].into_boxed_slice(),
+            received,
+            vectors,
+            messages,
         }
     }
 
@@ -275,28 +309,20 @@ impl Room {
         size: usize,
         opened: &mut u64,
     ) -> Result<usize, Fail> {
-        // SAFETY: all zeros is a valid value of both.
-        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
-            unsafe { std::mem::zeroed() };
-        for (i, buffer) in self.received.iter_mut().enumerate() {
-            vectors[i].iov_base = buffer.as_mut_ptr().cast();
-            vectors[i].iov_len = buffer.len();
-            messages[i].msg_hdr.msg_iov = &raw mut vectors[i];
-            messages[i].msg_hdr.msg_iovlen = 1;
-        }
-        // SAFETY: each message points to a buffer that lives until the call returns, with its size.
+        // SAFETY: each message points to a vector, and that to a buffer with its size, which live as long as
+        // the room and are never moved.
         let count = unsafe {
             libc::recvmmsg(
                 client.socket.as_raw_fd(),
-                messages.as_mut_ptr(),
-                BATCH as u32,
+                self.messages.as_mut_ptr(),
+                self.vectors.len() as u32,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
         };
         let pieces = usize::try_from(count).unwrap_or(0);
         let mut count = 0;
-        for (message, buffer) in messages[..pieces].iter().zip(self.received.iter()) {
+        for (message, buffer) in self.messages[..pieces].iter().zip(self.received.iter()) {
             let piece = &buffer[..message.msg_len as usize];
             // An empty one has no datagram in it.
             let whole = !piece.is_empty() && piece.len().is_multiple_of(size);
@@ -321,33 +347,20 @@ impl Room {
         client.outstanding = client.outstanding.saturating_sub(count);
         Ok(count)
     }
+}
 
-    /// Sends up to `count` of what `client` has ready: how many left.
-    fn send(&mut self, client: &mut Client, size: usize, count: usize) -> usize {
-        // SAFETY: all zeros is a valid value of both.
-        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
-            unsafe { std::mem::zeroed() };
-        let ready = client.datagrams[client.next * size..].chunks_exact_mut(size);
-        let mut filled = 0;
-        for (i, datagram) in ready.take(count).enumerate() {
-            vectors[i].iov_base = datagram.as_mut_ptr().cast();
-            vectors[i].iov_len = size;
-            messages[i].msg_hdr.msg_iov = &raw mut vectors[i];
-            messages[i].msg_hdr.msg_iovlen = 1;
-            filled += 1;
-        }
-        // SAFETY: each message points to a datagram that lives until the call returns, with its size.
-        let sent = unsafe {
-            libc::sendmmsg(
-                client.socket.as_raw_fd(),
-                messages.as_mut_ptr(),
-                filled as u32,
-                libc::MSG_DONTWAIT,
-            )
-        };
-        let sent = usize::try_from(sent).unwrap_or(0);
-        client.next += sent;
-        client.outstanding += sent;
-        sent
+impl Client {
+    /// Sends up to `count` of what is ready, in one piece: how many left.
+    fn send(&mut self, size: usize, count: usize) -> usize {
+        let ready = &self.datagrams[self.next * size..];
+        let most = count.min(MOST_BYTES / size) * size;
+        let piece = &ready[..ready.len().min(most)];
+        // What finds no room is sent at the next turn.
+        let sent = SockRef::from(&self.socket)
+            .send_with_flags(piece, libc::MSG_DONTWAIT)
+            .unwrap_or(0);
+        self.next += sent / size;
+        self.outstanding += sent / size;
+        sent / size
     }
 }

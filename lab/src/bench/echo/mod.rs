@@ -120,7 +120,8 @@ fn measure(options: Options) -> Result<(), Fail> {
     let size = options.size as usize;
     println!(
         "Echoes of {size}-byte datagrams over loopback; who answers has CPU {}, the load CPU {LOAD_CPU}. \
-         Medians of {} alternating rounds of {} ms. What is sent in one piece is received in one.",
+         Medians of {} alternating rounds of {} ms. The load sends in one piece what a client may send at \
+         once, and receives in one what was sent in one.",
         answer::CPU,
         options.rounds,
         options.round_ms

@@ -12,7 +12,7 @@ use poly1305::universal_hash::{KeyInit, UniversalHash};
 use poly1305::{Key, Poly1305};
 use zeroize::Zeroize;
 
-use crate::seal::Nonce;
+use crate::seal::{Nonce, nonce_of};
 use crate::wire::header::TAG_LEN;
 
 const BLOCK: usize = 64;
@@ -28,9 +28,7 @@ impl Cipher {
     fn new(key: &[u8; 32], nonce: Nonce) -> Self {
         match nonce {
             Nonce::Counter(counter) => {
-                let mut nonce = [0; 12];
-                nonce[4..].copy_from_slice(&counter.to_be_bytes());
-                Self::Short(ChaCha20::new(key.into(), &nonce.into()))
+                Self::Short(ChaCha20::new(key.into(), &nonce_of(counter).into()))
             }
             Nonce::Random(nonce) => Self::Extended(XChaCha20::new(key.into(), &nonce.into())),
         }

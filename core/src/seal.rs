@@ -142,10 +142,83 @@ pub fn open<'a>(
     Ok(body)
 }
 
+/// ChaCha20-Poly1305 (RFC 8439, section 2.8) for what is sent within sessions. [`Portable`] runs everywhere; a
+/// host may bring another that makes the same bytes faster.
+pub trait SessionCipher: core::fmt::Debug + Sync {
+    /// Seals `body` in place, under the nonce that [`nonce_of`] makes of `counter`, and gives its tag. The
+    /// counter must be new under `key`.
+    fn seal(&self, key: &Secret, counter: u64, header: &[u8], body: &mut [u8]) -> [u8; TAG_LEN];
+
+    /// Opens `sealed`, a body and its tag, in place if the tag is right; whether it was. What is left there of
+    /// a body that was refused is nothing to be read.
+    #[must_use]
+    fn open(&self, key: &Secret, counter: u64, header: &[u8], sealed: &mut [u8]) -> bool;
+}
+
+/// The cipher of this crate, which needs nothing of its host.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+impl SessionCipher for Portable {
+    fn seal(&self, key: &Secret, counter: u64, header: &[u8], body: &mut [u8]) -> [u8; TAG_LEN] {
+        aead::seal(&key.0, Nonce::Counter(counter), header, body)
+    }
+
+    fn open(&self, key: &Secret, counter: u64, header: &[u8], sealed: &mut [u8]) -> bool {
+        let parts = sealed.split_last_chunk_mut::<TAG_LEN>();
+        parts.is_some_and(|(body, tag)| {
+            aead::open(&key.0, Nonce::Counter(counter), header, body, tag)
+        })
+    }
+}
+
+/// The nonce of what is sealed within a session under this counter: four zero bytes and the counter,
+/// big-endian.
+#[must_use]
+pub fn nonce_of(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
+
+/// As [`seal`], by `cipher`.
+pub(crate) fn seal_with(
+    cipher: &dyn SessionCipher,
+    key: &Secret,
+    counter: u64,
+    datagram: &mut [u8],
+    header_len: usize,
+) -> Result<(), DropReason> {
+    let (header, body, tag) = parts(datagram, header_len)?;
+    *tag = cipher.seal(key, counter, header, body);
+    Ok(())
+}
+
+/// As [`open`], by `cipher`; where it does not open, nothing of it is to be read.
+pub(crate) fn open_with<'a>(
+    cipher: &dyn SessionCipher,
+    key: &Secret,
+    counter: u64,
+    datagram: &'a mut [u8],
+    header_len: usize,
+) -> Result<&'a [u8], DropReason> {
+    let (header, sealed) = datagram
+        .split_at_mut_checked(header_len)
+        .ok_or(DropReason::Length)?;
+    let body_len = sealed
+        .len()
+        .checked_sub(TAG_LEN)
+        .ok_or(DropReason::Length)?;
+    if !cipher.open(key, counter, header, sealed) {
+        return Err(DropReason::Seal);
+    }
+    Ok(&sealed[..body_len])
+}
+
 /// What must never be used twice with one key.
 #[derive(Clone, Copy, Debug)]
 pub enum Nonce {
-    /// Of a datagram within a session: four zero bytes and these eight, big-endian.
+    /// Of a datagram within a session; see [`nonce_of`].
     Counter(u64),
     /// Of a knock.
     Random([u8; 24]),

@@ -20,6 +20,7 @@ use rand_core::SeedableRng;
 use zerocopy::FromZeros;
 
 use crate::allowance::Allowance;
+use crate::cipher::Ring;
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::mail::Mail;
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
@@ -99,13 +100,14 @@ impl Echo {
         getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
         let mut rng = ChaCha20Rng::from_seed(seed);
         let sessions = usize::from(config.limits.sessions);
-        let responder = Reflector::new(
+        let mut responder = Reflector::new(
             keys(&config.clients, config.limits.sessions_per_client),
             zeroed::<Session>(sessions, "sessions")?,
             zeroed::<StreamRecord>(sessions * STREAMS_PER_SESSION, "records of streams")?,
             config.limits.failed_opens_per_second,
             &mut rng,
         );
+        responder.set_cipher(&Ring);
         let started = Started {
             waker: engine.waker(),
             listen,

@@ -11,6 +11,7 @@
 //! [`service`] adds what the installed service has.
 
 mod allowance;
+mod cipher;
 pub mod config;
 mod datagrams;
 mod departures;

@@ -24,7 +24,7 @@ use super::record::StreamRecord;
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::limits::MAX_DATAGRAM;
 use crate::packet::{RecvMeta, SendOutcome, SendToken};
-use crate::seal::Secret;
+use crate::seal::{Portable, Secret, SessionCipher};
 use crate::time::Monotonic;
 use crate::wire::header::{Kind, Prefix};
 
@@ -70,6 +70,7 @@ pub struct Reflector<K, S, T> {
     counters: DropCounters,
     answered: u64,
     clock: ClockFacts,
+    cipher: &'static dyn SessionCipher,
     /// Index of the key that opened the datagram at hand.
     opened: Option<u16>,
 }
@@ -94,8 +95,14 @@ where
             counters: DropCounters::default(),
             answered: 0,
             clock: ClockFacts::default(),
+            cipher: &Portable,
             opened: None,
         }
+    }
+
+    /// Seals and opens by `cipher` from now on what is sent within sessions.
+    pub const fn set_cipher(&mut self, cipher: &'static dyn SessionCipher) {
+        self.cipher = cipher;
     }
 
     /// What each echo says of this host's clock from now on.

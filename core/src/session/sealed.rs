@@ -4,7 +4,7 @@ use rand_core::Rng;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::drop_reason::DropReason;
-use crate::seal::{Nonce, PresharedKey, Secret, open, seal};
+use crate::seal::{Nonce, PresharedKey, Secret, SessionCipher, open, open_with, seal, seal_with};
 use crate::wire::header::{Kind, KnockHeader, SessionHeader, TAG_LEN};
 
 /// Writes and seals a knock message at the begin of `out`; gives its length.
@@ -44,6 +44,7 @@ pub(super) fn open_knock<B: FromBytes + KnownLayout + Immutable>(
 /// Fills `out` with a message of a session, padded with zeros, and seals it. `counter` must be new
 /// under `key`.
 pub(super) fn seal_message(
+    cipher: &dyn SessionCipher,
     kind: Kind,
     session: u32,
     counter: u64,
@@ -53,7 +54,7 @@ pub(super) fn seal_message(
 ) -> Result<(), DropReason> {
     let header = SessionHeader::new(kind, session, counter);
     write(out, header.as_bytes(), body)?;
-    seal(key, Nonce::Counter(counter), out, SessionHeader::LEN)
+    seal_with(cipher, key, counter, out, SessionHeader::LEN)
 }
 
 /// The clear header of a message of a session.
@@ -63,12 +64,19 @@ pub(super) fn session_header(datagram: &[u8]) -> Result<SessionHeader, DropReaso
 
 /// Opens a message of a session, in place; gives its body.
 pub(super) fn open_message<B: FromBytes + KnownLayout + Immutable>(
+    cipher: &dyn SessionCipher,
     header: &SessionHeader,
     key: &Secret,
     datagram: &mut [u8],
 ) -> Result<B, DropReason> {
-    let nonce = Nonce::Counter(header.counter.get());
-    read(open(key, nonce, datagram, SessionHeader::LEN)?)
+    let counter = header.counter.get();
+    read(open_with(
+        cipher,
+        key,
+        counter,
+        datagram,
+        SessionHeader::LEN,
+    )?)
 }
 
 fn read<B: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<B, DropReason> {

@@ -9,7 +9,7 @@ use super::{Client, Knock, SessionEvent};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::packet::{RecvMeta, SendToken};
-use crate::seal::SessionKeys;
+use crate::seal::{Portable, SessionKeys};
 use crate::session::address_from_bytes;
 use crate::session::sealed::{open_message, seal_message, session_header};
 use crate::time::Monotonic;
@@ -37,7 +37,15 @@ impl Session {
     ) -> Result<(), DropReason> {
         let counter = self.next_counter;
         self.next_counter += 1;
-        seal_message(kind, self.number, counter, &self.keys.up, body, out)
+        seal_message(
+            &Portable,
+            kind,
+            self.number,
+            counter,
+            &self.keys.up,
+            body,
+            out,
+        )
     }
 }
 
@@ -100,7 +108,7 @@ where
             .flatten()
             .find(|s| s.number == header.session.get())
             .ok_or(DropReason::UnknownSession)?;
-        let body = open_message(&header, &session.keys.down, datagram)?;
+        let body = open_message(&Portable, &header, &session.keys.down, datagram)?;
         Ok((header, body))
     }
 

@@ -96,7 +96,7 @@ where
             reserved2: U16::ZERO,
         };
         let number = session.number(index);
-        session.seal(Kind::Reply, number, reply.as_bytes(), out)?;
+        session.seal(self.cipher, Kind::Reply, number, reply.as_bytes(), out)?;
         Ok(Answer {
             len: out.len(),
             token: Some(SendToken { stream: slot, seq }),

@@ -130,7 +130,7 @@ where
         let mut out = [0; ORDER_LEN];
         let body = report.as_bytes();
         self.sessions[index]
-            .seal(Kind::Report, to.session, body, &mut out)
+            .seal(self.cipher, Kind::Report, to.session, body, &mut out)
             .ok()?;
         Some(out)
     }

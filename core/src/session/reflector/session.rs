@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
 use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, TEST_IDLE_NS};
 use crate::drop_reason::DropReason;
-use crate::seal::{ReplayWindow, SessionKeys};
+use crate::seal::{ReplayWindow, SessionCipher, SessionKeys};
 use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
 use crate::session::sealed::{open_message, seal_message, session_header};
@@ -102,6 +102,7 @@ impl Session {
     /// Fills `out` with a message to the client of the session with `number`, and seals it.
     pub(super) fn seal(
         &mut self,
+        cipher: &dyn SessionCipher,
         kind: Kind,
         number: u32,
         body: &[u8],
@@ -109,7 +110,7 @@ impl Session {
     ) -> Result<(), DropReason> {
         let counter = self.next_counter;
         self.next_counter += 1;
-        seal_message(kind, number, counter, &self.keys.down, body, out)
+        seal_message(cipher, kind, number, counter, &self.keys.down, body, out)
     }
 }
 
@@ -146,7 +147,7 @@ where
             session.passed_over = true;
             return Err(DropReason::FailureBudget);
         }
-        let body: Result<B, _> = open_message(&header, &session.keys.up, datagram);
+        let body: Result<B, _> = open_message(self.cipher, &header, &session.keys.up, datagram);
         if matches!(body, Err(DropReason::Seal)) {
             self.failures.take(now_ns);
         }

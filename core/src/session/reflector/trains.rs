@@ -110,7 +110,7 @@ where
             .copy_from_slice(arrivals);
         let body = &body[..head + arrivals.len()];
         self.sessions[index]
-            .seal(Kind::TrainReport, to.session, body, out)
+            .seal(self.cipher, Kind::TrainReport, to.session, body, out)
             .ok()
     }
 
@@ -119,7 +119,7 @@ where
     pub fn write_car(&mut self, to: TrainFrom, car: &Car, out: &mut [u8]) -> Option<()> {
         let index = self.find_session(to.session)?;
         self.sessions[index]
-            .seal(Kind::Train, to.session, car.as_bytes(), out)
+            .seal(self.cipher, Kind::Train, to.session, car.as_bytes(), out)
             .ok()
     }
 }

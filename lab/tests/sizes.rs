@@ -26,7 +26,7 @@ fn search(home: &Home, uplink: usize, host: &str) -> JoinHandle<Outcome> {
             largest: mtu::largest_of(1500),
         };
         let builder = builder.interface(&format!("wan{uplink}"));
-        let found = mtu::search(builder, 0, config, &|| false);
+        let found = mtu::search(builder, 0, config, &mut 0, &|| false);
         found.expect("a socket").expect("not given up").outcome
     };
     home.client.spawn(work).expect("a thread")

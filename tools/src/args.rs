@@ -411,7 +411,7 @@ pub(crate) struct Path {
     /// send UDP datagrams instead of echo requests
     #[argh(switch)]
     pub(crate) udp: bool,
-    /// look for the largest packet that passes, too; up to a minute where larger ones vanish
+    /// look for the largest packet that passes, too; mostly less than a minute where larger ones vanish
     #[argh(switch)]
     pub(crate) mtu: bool,
     /// print JSON

@@ -165,8 +165,9 @@ fn size_text(size: &Value) -> String {
         Some("told") => "this host sends no larger ones".to_owned(),
         _ => {
             let way = match size["direction"].as_str() {
-                Some(way @ ("up" | "down")) => format!(" on the way {way}"),
-                _ => String::new(),
+                Some("up") => " on the way up",
+                Some("down") => " on the way down, or the target answers no larger echoes",
+                _ => ", or the target answers no larger echoes",
             };
             format!("LARGER ONES VANISH{way}")
         }
@@ -471,6 +472,8 @@ mod tests {
                  "passes_bytes": 1492, "larger": "told", "told_by": "192.0.2.9", "direction": null},
                 {"interface": "eth0", "target": "c", "address": "192.0.2.3", "interface_bytes": 1500,
                  "passes_bytes": 1400, "larger": "silent", "told_by": null, "direction": "up"},
+                {"interface": "eth0", "target": "d", "address": "192.0.2.4", "interface_bytes": 1500,
+                 "passes_bytes": 1028, "larger": "silent", "told_by": null, "direction": null},
             ],
             "drops": {"seal": 3, "length": 0},
             "remote_write": {"http://a/w": {
@@ -492,6 +495,8 @@ mod tests {
             "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface\n",
             "path MTU eth0 to b (192.0.2.2): 1492 bytes of 1500; larger ones are refused by 192.0.2.9\n",
             "path MTU eth0 to c (192.0.2.3): 1400 bytes of 1500; LARGER ONES VANISH on the way up\n",
+            "path MTU eth0 to d (192.0.2.4): 1028 bytes of 1500; LARGER ONES VANISH, or the target answers no larger \
+             echoes\n",
             "not used: 3 seal\n",
             "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12.0 KiB); timeout\n",
             "vie\u{fffd}nna",

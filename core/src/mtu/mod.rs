@@ -5,9 +5,12 @@
 //! halving finds the largest that is. A size fails where a router says that it is too big (RFC 1191, RFC 8201),
 //! or where none of some tries is answered. That nothing is heard may be plain loss as well, so at the end
 //! the largest size that passes and the smallest that does not take turns for some rounds: only if nearly all
-//! of the one are answered and none of the other do sizes vanish.
+//! of the one are answered and none of the other do sizes vanish. A size that this host did not let out is none
+//! that vanished on the way.
 //!
 //! Sizes are those of IP packets, header included, in bytes.
+
+mod outcome;
 
 use core::net::IpAddr;
 
@@ -16,9 +19,15 @@ use crate::time::Monotonic;
 use crate::trace::Transport;
 use crate::trace::message::{self, MESSAGE_LEN, Which};
 use crate::wire::icmp::{Refusal, Report};
+pub use outcome::{Outcome, is_upward};
 
 /// Messages of one search at most.
 pub const MAX_MESSAGES: usize = 128;
+/// No search takes longer, ns: mostly it is less than a minute, but a line that loses much and answers slowly may make
+/// each of those messages be waited for.
+pub const LONGEST_SEARCH_NS: u64 = MAX_MESSAGES as u64 / TRIES as u64
+    * (LONGEST_NS + (TRIES as u64 - 1) * UNHURRIED_NS)
+    + TRIES as u64 * UNHURRIED_NS;
 /// The largest size that is looked for: beyond it no line goes.
 pub const MAX_SIZE: u16 = 9216;
 /// Bytes of a UDP header.
@@ -92,58 +101,12 @@ impl Outgoing {
     }
 }
 
-/// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The host answers nothing, so nothing is known.
-    NoAnswer,
-    /// No message could be sent.
-    Unsent,
-    /// Too much is lost to tell sizes apart. So much has passed at least.
-    Unclear {
-        /// The largest size that was answered.
-        passes: u16,
-    },
-    /// All that the interface takes passes.
-    Whole {
-        /// The largest size.
-        passes: u16,
-    },
-    /// Larger ones do not pass, and a router says so: senders learn it.
-    Told {
-        /// The largest size that passes.
-        passes: u16,
-        /// Who says so, and which size is to be sent instead, in its words (0: it names none); none where this
-        /// host's own stack refuses it.
-        by: Option<(IpAddr, u32)>,
-    },
-    /// Larger ones vanish, and nobody says so.
-    Silent {
-        /// The largest size that passes.
-        passes: u16,
-        /// The smallest that does not.
-        vanishes: u16,
-    },
-}
-
-impl Outcome {
-    /// The largest size that was answered.
-    #[must_use]
-    pub const fn passes(&self) -> Option<u16> {
-        match *self {
-            Self::NoAnswer | Self::Unsent => None,
-            Self::Unclear { passes }
-            | Self::Whole { passes }
-            | Self::Told { passes, .. }
-            | Self::Silent { passes, .. } => Some(passes),
-        }
-    }
-}
-
 /// Why a size failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failed {
     Silent,
+    /// This host did not let all tries out.
+    Unsent,
     Told(Option<(IpAddr, u32)>),
 }
 
@@ -173,6 +136,8 @@ struct Slot {
     size: u16,
     is_turn: bool,
     waiting: bool,
+    /// This host did not let it out, though not for its size.
+    is_refused: bool,
 }
 
 /// See the module.
@@ -237,7 +202,12 @@ impl Search {
                 Phase::Try(size, ..) if self.is_known(size) => self.phase = Phase::Begin,
                 Phase::Try(_, _, due) if now < due => return Step::Wait(due),
                 Phase::Try(size, TRIES, _) => {
-                    self.high = Some((size, Failed::Silent));
+                    let why = if self.is_refused(size) {
+                        Failed::Unsent
+                    } else {
+                        Failed::Silent
+                    };
+                    self.high = Some((size, why));
                     self.phase = Phase::Begin;
                 }
                 Phase::Try(size, tries, _) => {
@@ -262,7 +232,8 @@ impl Search {
                         return Step::Wait(t.due);
                     }
                     if t.sent == 2 * ROUNDS {
-                        self.phase = Phase::End(if t.answered >= ENOUGH {
+                        let is_clear = t.answered >= ENOUGH && !self.is_refused(t.vanishes);
+                        self.phase = Phase::End(if is_clear {
                             Outcome::Silent {
                                 passes: t.passes,
                                 vanishes: t.vanishes,
@@ -295,7 +266,8 @@ impl Search {
         }
     }
 
-    /// The message could not be sent. `is_too_big`: this host says that it is larger than its interface takes.
+    /// The message could not be sent. `is_too_big`: this host says that it is larger than its interface takes; else
+    /// it may be for a filter or for want of room, which says nothing of the way.
     pub fn handle_unsent(&mut self, number: u16, is_too_big: bool) {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             return;
@@ -306,6 +278,7 @@ impl Search {
         let size = slot.size;
         self.sent -= 1;
         self.bytes = self.bytes.saturating_sub(size.into());
+        slot.is_refused = !is_too_big;
         if is_too_big {
             self.fails(size, Failed::Told(None));
         } else if self.sent == 0 && self.next >= u16::from(TRIES) {
@@ -398,6 +371,12 @@ impl Search {
         self.low.is_some_and(|low| low >= size) || self.high.is_some_and(|(high, _)| high <= size)
     }
 
+    /// Whether a message of this size was not let out.
+    fn is_refused(&self, size: u16) -> bool {
+        let mut sent = self.slots.iter().take(self.next.into());
+        sent.any(|s| s.size == size && s.is_refused)
+    }
+
     /// What is to be found out next.
     fn decide(&self, now: Monotonic) -> Phase {
         let size = match (self.low, self.high) {
@@ -410,6 +389,7 @@ impl Search {
             }
             (Some(_), None) => self.config.largest,
             (Some(low), Some((high, failed))) => match (high - low, failed) {
+                (_, Failed::Unsent) => return Phase::End(Outcome::Unclear { passes: low }),
                 // Most likely it is as the router says.
                 (2.., Failed::Told(Some((_, mtu)))) if mtu == u32::from(high - 1) => high - 1,
                 (2.., _) => low + (high - low) / 2,
@@ -472,7 +452,7 @@ impl Search {
         // What has passed before does not fail for its size.
         let is_news = self.low.is_none_or(|low| size > low)
             && self.high.is_none_or(|(high, before)| {
-                size < high || (size == high && before == Failed::Silent)
+                size < high || (size == high && !matches!(before, Failed::Told(_)))
             });
         if is_news {
             self.high = Some((size, why));
@@ -493,6 +473,7 @@ impl Search {
             size,
             is_turn,
             waiting: true,
+            is_refused: false,
         };
         self.next += 1;
         self.sent += 1;

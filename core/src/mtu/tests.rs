@@ -18,6 +18,10 @@ struct Line {
     down: u16,
     /// The largest reply of the host, which cuts larger ones.
     reply: u16,
+    /// The largest echo that the host answers.
+    answers: u16,
+    /// The largest size that this host lets out.
+    lets_out: u16,
     /// Whether the router before the narrow part says so.
     tells: bool,
     /// Share of messages or answers that are lost, per mille.
@@ -31,6 +35,8 @@ const WELL: Line = Line {
     up: 1500,
     down: 1500,
     reply: MAX_SIZE,
+    answers: MAX_SIZE,
+    lets_out: MAX_SIZE,
     tells: false,
     loss: 0,
     outages_s: None,
@@ -80,6 +86,9 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
     let mut room = vec![0; usize::from(MAX_SIZE)];
     loop {
         match s.step(now) {
+            Step::Send(message) if message.size > line.lets_out => {
+                s.handle_unsent(message.number, false);
+            }
             Step::Send(message) => {
                 sent += 1;
                 bytes += u64::from(message.size);
@@ -105,7 +114,8 @@ fn search(config: SearchConfig, line: Line, seed: u64) -> (Outcome, usize, u64) 
                     let whole_len = len - usize::from(message.size - back);
                     // Only the beginning is looked at.
                     reply.truncate(192);
-                    (!lost && back <= line.down).then_some(Answer::Reply(reply, whole_len))
+                    let is_answered = message.size <= line.answers && back <= line.down;
+                    (!lost && is_answered).then_some(Answer::Reply(reply, whole_len))
                 };
                 answers.extend(answer.map(|a| (at, a)));
             }
@@ -318,6 +328,86 @@ fn replies_that_are_cut_tell_of_the_way_there_only() {
     assert_eq!(v4(Line { up: 1400, ..cut }), silent);
 }
 
+/// Such a host may answer no echoes above some size: nothing vanishes on the way.
+#[test]
+fn a_host_that_cuts_replies_and_answers_no_large_echoes_is_no_way_that_vanishes() {
+    let passes = 1028;
+    let silent = Outcome::Silent {
+        passes,
+        vanishes: passes + 1,
+    };
+    let two = SearchConfig {
+        smallest: Some(passes),
+        ..config("203.0.113.9", Transport::Udp, passes + 1)
+    };
+    let host = Line {
+        answers: passes,
+        ..WELL
+    };
+    for (line, is_cut, expected) in [
+        (Line { reply: 92, ..host }, true, None),
+        // Of one that cuts nothing it may be the way back as well.
+        (host, false, Some(false)),
+        (
+            Line {
+                up: passes,
+                reply: 92,
+                ..WELL
+            },
+            true,
+            Some(true),
+        ),
+    ] {
+        assert_eq!(v4(line), silent);
+        let there = search(two, line, 1).0;
+        assert_eq!(is_upward(is_cut, there), expected, "{line:?}");
+    }
+    // What is not known of the way there says nothing.
+    for there in [Outcome::NoAnswer, Outcome::Unclear { passes }] {
+        assert_eq!(is_upward(false, there), None);
+    }
+}
+
+/// A filter of this host, or a queue of its that is full, is no matter of the way.
+#[test]
+fn what_this_host_does_not_let_out_has_not_vanished() {
+    let filtered = Line {
+        lets_out: 1000,
+        ..WELL
+    };
+    assert_eq!(v4(filtered), Outcome::Unclear { passes: 576 });
+    // Some messages, of a line that carries so much: all of a size, one of it, one of the last rounds; and one that
+    // is followed by one that passes.
+    for (refused, carries, expected) in [
+        (2..=4, 1400, Outcome::Unclear { passes: 576 }),
+        (2..=2, 1400, Outcome::Unclear { passes: 576 }),
+        (41..=41, 1400, Outcome::Unclear { passes: 1400 }),
+        (2..=2, 1500, Outcome::Whole { passes: 1500 }),
+    ] {
+        let config = config("203.0.113.9", Transport::Udp, 1500);
+        let mut s = Search::new(config);
+        let (mut now, mut n, mut room) = (Monotonic::ZERO, 0, [0; 1500]);
+        let outcome = loop {
+            match s.step(now) {
+                Step::Send(m) => {
+                    n += 1;
+                    let len = m.write(&mut room).unwrap();
+                    if refused.contains(&n) {
+                        s.handle_unsent(m.number, false);
+                    } else if m.size <= carries {
+                        let port = Report::Unreachable(Refusal::Port);
+                        s.handle_report(now, config.target, port, &room[..len])
+                            .unwrap();
+                    }
+                }
+                Step::Wait(until) => now = until,
+                Step::End(outcome) => break outcome,
+            }
+        };
+        assert_eq!(outcome, expected, "{refused:?} of {n}");
+    }
+}
+
 /// Which direction it is, where both sizes are known.
 #[test]
 fn two_sizes_are_enough_for_the_direction() {
@@ -441,7 +531,10 @@ proptest! {
                     prop_assert!(until > now);
                     now = until;
                 }
-                Step::End(_) => return Ok(()),
+                Step::End(_) => {
+                    prop_assert!(now.as_nanos() <= LONGEST_SEARCH_NS);
+                    return Ok(());
+                }
             }
         }
         prop_assert!(false, "it does not end");

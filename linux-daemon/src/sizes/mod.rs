@@ -353,7 +353,7 @@ pub(crate) fn sentence(size: &PathSize) -> String {
             match size.direction {
                 Some(Direction::Up) => ", upward",
                 Some(Direction::Down) => ", downward, or it answers no echoes of that size",
-                _ => "",
+                _ => ", or it answers no echoes of that size",
             }
         ),
     }

@@ -4,7 +4,6 @@ use std::io;
 
 use bufferbane_core::mtu::{Outcome, SearchConfig};
 use bufferbane_core::time::Monotonic;
-use bufferbane_core::trace::Transport;
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{Family, ProbeSocket, clock, host, mtu};
 use bufferbane_store::{Direction, Larger, PathSize};
@@ -71,35 +70,23 @@ fn search(
         smallest: None,
         largest: mtu::largest_of(up.mtu),
     };
-    let Some(found) = mtu::search(errand.way.socket(builder), 0, config, is_over)? else {
+    let echoes = (errand.way.socket(builder), 0);
+    let udp = (errand.way.socket(ProbeSocket::udp(family)), FAR_PORT);
+    let found = mtu::search_both_ways(echoes, udp, config, bytes, is_over)?;
+    let Some((found, is_up)) = found else {
         return Ok(None);
     };
-    *bytes += found.bytes;
     let (passes, larger, told_by) = match found.outcome {
         Outcome::Whole { passes } => (passes, Larger::None, None),
         Outcome::Told { passes, by } => (passes, Larger::Told, by.map(|b| b.0)),
         Outcome::Silent { passes, .. } => (passes, Larger::Silent, None),
         Outcome::NoAnswer | Outcome::Unsent | Outcome::Unclear { .. } => return Ok(None),
     };
-    let direction = match found.outcome {
-        _ if found.is_there_only => Some(Direction::Up),
-        Outcome::Silent { passes, vanishes } => {
-            let two = SearchConfig {
-                transport: Transport::Udp,
-                smallest: Some(passes),
-                largest: vanishes,
-                ..config
-            };
-            let builder = errand.way.socket(ProbeSocket::udp(family));
-            let there = mtu::search(builder, FAR_PORT, two, is_over)?;
-            *bytes += there.map_or(0, |f| f.bytes);
-            match there.map(|f| f.outcome) {
-                Some(Outcome::Silent { .. }) => Some(Direction::Up),
-                Some(Outcome::Whole { .. }) => Some(Direction::Down),
-                _ => None,
-            }
-        }
-        _ => None,
+    let direction = match (larger, is_up) {
+        (Larger::Silent, Some(true)) => Some(Direction::Up),
+        (Larger::Silent, Some(false)) => Some(Direction::Down),
+        (Larger::Silent, None) => None,
+        (Larger::None | Larger::Told, _) => found.is_there_only.then_some(Direction::Up),
     };
     Ok(Some(PathSize {
         interface: interface.clone(),

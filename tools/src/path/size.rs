@@ -28,31 +28,16 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
         smallest: None,
         largest: mtu::largest_of(way.interface.mtu),
     };
-    let search = |builder, port, config| {
-        let found = mtu::search(builder, port, config, &|| false);
-        let found = found.map_err(|e| Fail::of("looking for the path MTU", e))?;
-        // Nobody gives it up.
-        Ok::<_, Fail>(found.map_or((Outcome::NoAnswer, false), |f| (f.outcome, f.is_there_only)))
-    };
-    let (outcome, is_there_only) = search(builder, port, config)?;
-    let is_up = match outcome {
-        Outcome::Silent { .. } if is_there_only => Some(true),
-        Outcome::Silent { passes, vanishes } => {
-            let (builder, port, transport) = udp(args, way);
-            let two = SearchConfig {
-                transport,
-                smallest: Some(passes),
-                largest: vanishes,
-                ..config
-            };
-            match search(builder, port, two)?.0 {
-                Outcome::Silent { .. } => Some(true),
-                Outcome::Whole { .. } => Some(false),
-                _ => None,
-            }
-        }
-        _ => None,
-    };
+    let there = udp(args, way);
+    // Nobody gives it up, and nobody asks what it sends.
+    let found = mtu::search_both_ways((builder, port), (there.0, there.1), config, &mut 0, &|| {
+        false
+    });
+    let found = found.map_err(|e| Fail::of("looking for the path MTU", e))?;
+    let (outcome, is_there_only, is_up) = found
+        .map_or((Outcome::NoAnswer, false, None), |(f, is_up)| {
+            (f.outcome, f.is_there_only, is_up)
+        });
     Ok(Size {
         interface_bytes: way.interface.mtu,
         outcome,
@@ -74,7 +59,8 @@ impl Size {
                 "The path MTU is not known: nothing answers what would tell.\n".into()
             }
             Outcome::Unclear { passes } => format!(
-                "Packets of {passes} bytes pass; too much is lost to tell whether larger ones do.\n"
+                "Packets of {passes} bytes pass; whether larger ones do cannot be told: too much is lost, or this host \
+                 does not let them out.\n"
             ),
             Outcome::Whole { passes } => {
                 format!(
@@ -92,7 +78,7 @@ impl Size {
                 match self.is_up {
                     Some(true) => " on the way there",
                     Some(false) => " on the way back, or the target answers no larger echoes",
-                    None => "",
+                    None => ", or the target answers no larger echoes",
                 }
             ),
         }
@@ -105,9 +91,10 @@ impl Size {
             Outcome::Told { by, .. } => (Some("told"), by.map(|b| b.0.to_string())),
             Outcome::Silent { .. } => (Some("silent"), None),
         };
-        let is_up = self
-            .is_up
-            .or((larger.is_some() && self.is_there_only).then_some(true));
+        let is_up = match self.outcome {
+            Outcome::Silent { .. } => self.is_up,
+            _ => (larger.is_some() && self.is_there_only).then_some(true),
+        };
         json!({
             "interface_bytes": self.interface_bytes,
             "passes_bytes": self.outcome.passes(),
@@ -139,7 +126,7 @@ mod tests {
             (size(Outcome::NoAnswer, None), "not known", None),
             (
                 size(Outcome::Unclear { passes: 576 }, None),
-                "too much is lost",
+                "too much is lost, or this host",
                 None,
             ),
             (
@@ -157,13 +144,22 @@ mod tests {
                 "vanish on the way there",
                 Some("silent"),
             ),
-            (size(silent, None), "vanish, and nobody", Some("silent")),
+            (
+                size(silent, None),
+                "vanish, or the target answers no larger echoes, and nobody",
+                Some("silent"),
+            ),
         ] {
             let said = found.text();
             assert!(said.contains(word), "{said}");
             assert_eq!(found.json()["larger"].as_str(), larger);
         }
         assert_eq!(size(silent, Some(false)).json()["direction"], "down");
+        let cut = Size {
+            is_there_only: true,
+            ..size(silent, None)
+        };
+        assert_eq!(cut.json()["direction"], Value::Null);
         let well = Size {
             is_there_only: true,
             ..size(Outcome::Whole { passes: 1500 }, None)

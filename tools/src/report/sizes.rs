@@ -130,7 +130,7 @@ fn line(p: &PathMtu, zone: &TimeZone) -> String {
             let way = match p.direction {
                 Some(Direction::Up) => " on the way up",
                 Some(Direction::Down) => " on the way down, or the host answers no larger echoes",
-                _ => "",
+                _ => ", or the host answers no larger echoes",
             };
             format!("and larger ones vanish without a word{way}")
         }

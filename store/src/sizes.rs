@@ -35,7 +35,7 @@ pub struct PathSize {
     pub target: String,
     /// Its address.
     pub address: IpAddr,
-    /// What the interface takes.
+    /// What the interface takes, but no more than is looked for: 9216 bytes.
     pub interface_bytes: u64,
     /// The largest that passes.
     pub passes_bytes: u64,

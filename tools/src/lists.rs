@@ -158,6 +158,9 @@ fn held_text(held: &Value) -> String {
 /// The largest packet that passes to a target.
 fn size_text(size: &Value) -> String {
     let larger = match size["larger"].as_str() {
+        Some("none") if size["direction"] == "up" => {
+            "as the interface, on the way there only: of the way back nothing is known".to_owned()
+        }
         Some("none") => "as the interface".to_owned(),
         Some("told") if size["told_by"].is_string() => {
             format!("larger ones are refused by {}", text(&size["told_by"]))
@@ -474,6 +477,8 @@ mod tests {
                  "passes_bytes": 1400, "larger": "silent", "told_by": null, "direction": "up"},
                 {"interface": "eth0", "target": "d", "address": "192.0.2.4", "interface_bytes": 1500,
                  "passes_bytes": 1028, "larger": "silent", "told_by": null, "direction": null},
+                {"interface": "eth0", "target": "e", "address": "192.0.2.5", "interface_bytes": 1500,
+                 "passes_bytes": 1500, "larger": "none", "told_by": null, "direction": "up"},
             ],
             "drops": {"seal": 3, "length": 0},
             "remote_write": {"http://a/w": {
@@ -497,6 +502,8 @@ mod tests {
             "path MTU eth0 to c (192.0.2.3): 1400 bytes of 1500; LARGER ONES VANISH on the way up\n",
             "path MTU eth0 to d (192.0.2.4): 1028 bytes of 1500; LARGER ONES VANISH, or the target answers no larger \
              echoes\n",
+            "path MTU eth0 to e (192.0.2.5): 1500 bytes of 1500; as the interface, on the way there only: of the way \
+             back nothing is known\n",
             "not used: 3 seal\n",
             "push to http://a/w: 7 batches taken, 2 given up, 3 wait (12.0 KiB); timeout\n",
             "vie\u{fffd}nna",

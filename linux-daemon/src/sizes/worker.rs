@@ -92,7 +92,7 @@ fn search(
         interface: interface.clone(),
         target: target.clone(),
         address: *to,
-        interface_bytes: up.mtu.into(),
+        interface_bytes: config.largest.into(),
         passes_bytes: passes.into(),
         larger,
         told_by,

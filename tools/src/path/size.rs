@@ -10,7 +10,8 @@ use crate::fail::Fail;
 
 /// What was found.
 pub(super) struct Size {
-    interface_bytes: u32,
+    /// What the interface takes.
+    interface_mtu: u32,
     outcome: Outcome,
     /// Whether larger ones vanish on the way there, where that was found out.
     is_up: Option<bool>,
@@ -39,7 +40,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
             (f.outcome, f.is_there_only, is_up)
         });
     Ok(Size {
-        interface_bytes: way.interface.mtu,
+        interface_mtu: way.interface.mtu,
         outcome,
         is_up,
         is_there_only,
@@ -48,7 +49,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
 
 impl Size {
     pub(super) fn text(&self) -> String {
-        let all = self.interface_bytes;
+        let all = mtu::largest_of(self.interface_mtu);
         let there = if self.is_there_only {
             " on the way there; of the way back nothing is known, because what answers is shorter"
         } else {
@@ -61,6 +62,11 @@ impl Size {
             Outcome::Unclear { passes } => format!(
                 "Packets of {passes} bytes pass; whether larger ones do cannot be told: too much is lost, or this host \
                  does not let them out.\n"
+            ),
+            Outcome::Whole { passes } if self.interface_mtu > passes.into() => format!(
+                "Packets of {passes} bytes pass{there}. Larger ones are not looked for, though the interface takes \
+                 {}.\n",
+                self.interface_mtu
             ),
             Outcome::Whole { passes } => {
                 format!(
@@ -96,7 +102,7 @@ impl Size {
             _ => (larger.is_some() && self.is_there_only).then_some(true),
         };
         json!({
-            "interface_bytes": self.interface_bytes,
+            "interface_bytes": mtu::largest_of(self.interface_mtu),
             "passes_bytes": self.outcome.passes(),
             "larger": larger,
             "told_by": by,
@@ -112,7 +118,7 @@ mod tests {
     #[test]
     fn what_was_found_is_said_in_words_and_as_data() {
         let size = |outcome, is_up| Size {
-            interface_bytes: 1500,
+            interface_mtu: 1500,
             outcome,
             is_up,
             is_there_only: false,
@@ -155,6 +161,13 @@ mod tests {
             assert_eq!(found.json()["larger"].as_str(), larger);
         }
         assert_eq!(size(silent, Some(false)).json()["direction"], "down");
+        let jumbo = Size {
+            interface_mtu: 65_536,
+            ..size(Outcome::Whole { passes: 9216 }, None)
+        };
+        let said = jumbo.text();
+        assert!(said.contains("Larger ones are not looked for"), "{said}");
+        assert_eq!(jumbo.json()["interface_bytes"], 9216);
         let cut = Size {
             is_there_only: true,
             ..size(silent, None)

@@ -26,7 +26,7 @@ pub(crate) struct PathMtu {
     pub(crate) last: Time,
     /// How many searches found it.
     pub(crate) searches: u64,
-    /// The largest IP packet that the interface takes.
+    /// The largest IP packet that the interface takes, but no more than is looked for: 9216.
     pub(crate) interface_bytes: u64,
     /// The largest that passes.
     pub(crate) passes_bytes: u64,

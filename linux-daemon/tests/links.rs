@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -379,6 +381,41 @@ fn a_missing_route_is_named_and_never_counted_as_loss() {
     assert_eq!(named.count(), 2, "{events:#?}");
 }
 
+/// Of a wish for a test over UDP.
+const UDP: &str = ",\"udp\":{\"up_bps\":1000000,\"down_bps\":0}";
+
+/// A reflector on that host, and trains to it.
+fn with_reflector(place: &mut Place, host: &Host, address: &str) {
+    place.move_reflector(host.0.id(), format!("{address}:9876").parse().unwrap());
+    let mut text = std::fs::read_to_string(place.file()).unwrap();
+    text += &format!(
+        "[[reflector]]\nname = \"far\"\naddress = \"{}\"\nkey_file = \"far.key\"\n\
+         interval = \"20ms\"\n[throughput]\nevery = \"never\"\ncongestion = \"reno\"\n\
+         train_budget = \"5%\"\n",
+        place.address
+    );
+    place.configure(&text);
+}
+
+/// Trains that have arrived at the reflector.
+fn trains(place: &mut Place) -> u64 {
+    let status = place.reflector.as_mut().unwrap().status().unwrap();
+    status["trains"]["received"].as_u64().unwrap()
+}
+
+/// What comes of a test, which is to succeed.
+fn test(place: &Place, wish: &str) -> Value {
+    let mut stream = UnixStream::connect(place.path("control")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    writeln!(stream, "{wish}").unwrap();
+    let mut news = BufReader::new(stream).lines().map(|line| {
+        let said: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(said["ok"], true, "{said}");
+        said["test"].clone()
+    });
+    news.find(Value::is_object).unwrap()
+}
+
 #[test]
 fn a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured() {
     const TEST: &str = "a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured";
@@ -396,19 +433,38 @@ fn a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured() {
     ip("rule add fwmark 7 table 77");
     ip("route add 203.0.113.8 via 10.9.0.1 table 78");
     ip("rule add from 10.9.0.3 table 78");
-    for (more, reached, not_reached) in [
-        ("fwmark = 7\nkind = \"cellular\"\n", "marked", "from"),
-        ("source = \"10.9.0.3\"\n", "from", "marked"),
+    // What is bound to the interface is taken for being on the link where no route is found: nobody is there.
+    for address in ["203.0.113.7", "203.0.113.8"] {
+        ip(&format!(
+            "neigh add {address} lladdr 02:00:00:00:00:99 dev up0"
+        ));
+    }
+    for (more, reached, not_reached, rates) in [
+        ("fwmark = 7\nkind = \"cellular\"\n", "marked", "from", ""),
+        ("source = \"10.9.0.3\"\n", "from", "marked", UDP),
     ] {
-        let place = Place::new();
+        let mut place = Place::new();
         let targets = [("marked", "203.0.113.7"), ("from", "203.0.113.8")];
-        configure(&place, &format!("name = \"up0\"\n{more}"), &targets);
+        let interface = format!("name = \"up0\"\nmonthly_budget = \"800GiB\"\n{more}");
+        configure(&place, &interface, &targets);
+        let address = targets.iter().find(|(name, _)| *name == reached).unwrap().1;
+        with_reflector(&mut place, &far, address);
         let service = place.start().ready();
         let status = place.status_with("answers", |s| {
             total(s, reached, "received") > 20 && total(s, not_reached, "unsent") > 20
         });
         assert_eq!(total(&status, not_reached, "received"), 0);
         assert_eq!(total(&status, not_reached, "lost"), 0);
+        // So it is for all that is sent, and not for probes only.
+        place.status_with("session", |s| total(s, "far", "received") > 5);
+        let begin = Instant::now();
+        while trains(&mut place) == 0 {
+            assert!(begin.elapsed() < PATIENCE, "no train arrives");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let wish = format!("{{\"cmd\":\"test\",\"direction\":\"up\",\"seconds\":2{rates}}}");
+        let test = test(&place, &wish);
+        assert!(test["ways"][0]["bytes"].as_u64() > Some(0), "{test:#}");
         assert_eq!(service.end().0, Some(0));
         let reader = Reader::open(&place.store()).unwrap();
         let series = reader.series().unwrap();

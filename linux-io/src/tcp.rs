@@ -25,6 +25,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct TcpOptions {
     /// The interface that it goes through (`SO_BINDTODEVICE`).
     pub interface: Option<String>,
+    /// The address that it comes from, which policy routing sees, too.
+    pub source: Option<IpAddr>,
     /// The mark that policy routing sees (`SO_MARK`).
     pub mark: Option<u32>,
     /// DSCP of what it sends, 0 to 63.
@@ -44,15 +46,8 @@ impl TcpSocket {
     /// # Errors
     /// The option that the kernel refused, and what helps.
     pub fn new(family: Family, options: &TcpOptions) -> Result<Self, SocketError> {
-        let socket = open(family)?;
-        if let Some(name) = &options.interface {
-            socket
-                .bind_device(Some(name.as_bytes()))
-                .map_err(|source| interface_error(name, source))?;
-        }
-        if let Some(mark) = options.mark {
-            socket.set_mark(mark).map_err(error("SO_MARK", mark))?;
-        }
+        let interface = options.interface.as_deref();
+        let socket = open_to(family, interface, options.source, options.mark)?;
         configure(&socket, family, options.dscp, &options.congestion)?;
         socket
             .set_tcp_user_timeout(Some(USER_TIMEOUT))
@@ -70,18 +65,7 @@ impl TcpSocket {
         source: Option<IpAddr>,
         mark: Option<u32>,
     ) -> Result<Self, SocketError> {
-        let socket = open(family)?;
-        if let Some(name) = interface {
-            socket
-                .bind_device(Some(name.as_bytes()))
-                .map_err(|source| interface_error(name, source))?;
-        }
-        if let Some(mark) = mark {
-            socket.set_mark(mark).map_err(error("SO_MARK", mark))?;
-        }
-        if let Some(source) = source {
-            bind_patiently(&socket, SocketAddr::new(source, 0), BIND_PATIENCE)?;
-        }
+        let socket = open_to(family, interface, source, mark)?;
         set(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
             .map_err(error("TCP_NODELAY", "on"))?;
         socket
@@ -194,6 +178,28 @@ fn open(family: Family) -> Result<Socket, SocketError> {
         Family::V6 => Domain::IPV6,
     };
     Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(error("socket", "TCP"))
+}
+
+/// A socket that leaves through `interface`, from `source`, with `mark`, where these are given.
+fn open_to(
+    family: Family,
+    interface: Option<&str>,
+    source: Option<IpAddr>,
+    mark: Option<u32>,
+) -> Result<Socket, SocketError> {
+    let socket = open(family)?;
+    if let Some(name) = interface {
+        socket
+            .bind_device(Some(name.as_bytes()))
+            .map_err(|source| interface_error(name, source))?;
+    }
+    if let Some(mark) = mark {
+        socket.set_mark(mark).map_err(error("SO_MARK", mark))?;
+    }
+    if let Some(source) = source {
+        bind_patiently(&socket, SocketAddr::new(source, 0), BIND_PATIENCE)?;
+    }
+    Ok(socket)
 }
 
 /// Sets what a sender of bulk data is known by; of accepted connections too.

@@ -17,6 +17,7 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn options() -> TcpOptions {
     TcpOptions {
         interface: None,
+        source: None,
         mark: None,
         dscp: 8,
         congestion: "reno".into(),

@@ -141,6 +141,7 @@ fn a_days_bytes_end_a_test_and_refuse_the_next() {
     let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
     let options = TcpOptions {
         interface: None,
+        source: None,
         mark: None,
         dscp: 0,
         congestion: "reno".into(),

@@ -4,7 +4,7 @@ use argh::FromArgs;
 use bufferbane_core::train::estimate::{Estimate, estimate};
 use bufferbane_core::train::pacer::{Budget, Pacer};
 use bufferbane_core::train::{SPAN_NS, SURE_PERMILLE};
-use bufferbane_linux_io::clock;
+use bufferbane_linux_io::{Family, ProbeSocket, clock};
 use bufferbaned::train::Link;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
@@ -173,7 +173,8 @@ fn measure(up: bool, wanted: u64, refills: bool, seed: u64) -> Result<Vec<Estima
     let remote = REFLECTOR
         .parse()
         .map_err(|e| Fail::of("the reflector's address", e))?;
-    let mut link = Link::open("wan0", remote, setup::key(), &mut rng).map_err(failed)?;
+    let socket = ProbeSocket::udp(Family::V4).interface("wan0");
+    let mut link = Link::open(socket, remote, setup::key(), &mut rng).map_err(failed)?;
     link.greet(&mut rng, &|| false).map_err(failed)?;
     let budget = Budget {
         share_ppm: 1_000_000,

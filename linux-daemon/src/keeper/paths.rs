@@ -28,6 +28,8 @@ impl Keeper {
                 Some(Path {
                     interface: w.interface.clone(),
                     index: kept.open?,
+                    source: w.source,
+                    mark: w.mark,
                     cellular: kind == Some(InterfaceKind::Cellular),
                     probe_bytes: probe_bytes.get(w.interface.as_str()).copied().unwrap_or(0),
                     reflector: w.target.clone(),

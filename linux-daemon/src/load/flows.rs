@@ -16,6 +16,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::tcp::{TcpFacts, TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, StreamId, Waker, clock};
 
+use crate::scout::Way;
+
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
 /// TCP is asked this often what has come, ns.
@@ -28,7 +30,7 @@ const CLOSE_NS: u64 = 1_000_000_000;
 /// What to open.
 pub(super) struct Plan {
     pub(super) to: SocketAddr,
-    pub(super) interface: String,
+    pub(super) way: Way,
     pub(super) grant: Grant,
     pub(super) up: u8,
     pub(super) down: u8,
@@ -216,8 +218,9 @@ impl Running {
         for number in 0..self.plan.up + self.plan.down {
             let of_way = number.checked_sub(self.plan.up).unwrap_or(number);
             let options = TcpOptions {
-                interface: Some(self.plan.interface.clone()),
-                mark: None,
+                interface: Some(self.plan.way.interface.clone()),
+                source: self.plan.way.source,
+                mark: self.plan.way.mark,
                 dscp: self.plan.dscp[usize::from(of_way % 8)],
                 congestion: self.plan.congestion.clone(),
             };

@@ -23,7 +23,7 @@ mod udp;
 mod worker;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex};
@@ -35,6 +35,7 @@ use bufferbane_store::LoadTest;
 use serde::{Deserialize, Serialize};
 
 use crate::recorder::Order;
+use crate::scout::Way;
 use crate::status::Status;
 pub(crate) use budget::MONTH_NS;
 pub(crate) use settings::Settings;
@@ -154,6 +155,10 @@ pub enum TestNews {
 pub(crate) struct Path {
     pub(crate) interface: String,
     pub(crate) index: u32,
+    /// The address that is sent from, where one is configured.
+    pub(crate) source: Option<IpAddr>,
+    /// The firewall mark that is sent with.
+    pub(crate) mark: Option<u32>,
     /// Whether the link is paid for by what it carries.
     pub(crate) cellular: bool,
     /// What all probes through the interface move in 30 days, bytes.
@@ -163,6 +168,17 @@ pub(crate) struct Path {
     pub(crate) key: PresharedKey,
     /// Where the reflector sees TCP come from, if not from where UDP does.
     pub(crate) tcp_prefix: Option<Subnet>,
+}
+
+impl Path {
+    /// How packets leave for it: all that a test or a train sends, as its probes do.
+    pub(crate) fn way(&self) -> Way {
+        Way {
+            interface: self.interface.clone(),
+            source: self.source,
+            mark: self.mark,
+        }
+    }
 }
 
 /// What is reached at present: the keeper writes it, the load thread reads it.
@@ -293,6 +309,8 @@ mod tests {
         Path {
             interface: interface.into(),
             index: 1,
+            source: None,
+            mark: None,
             cellular: false,
             probe_bytes: 0,
             reflector: reflector.into(),

@@ -58,8 +58,10 @@ impl Prober {
             ..EngineOptions::prober()
         };
         let mut engine = Engine::new(&options).map_err(|e| e.to_string())?;
-        let socket = ProbeSocket::udp(Family::of(&spec.path.remote.ip()))
-            .interface(&spec.path.interface)
+        let socket = ProbeSocket::udp(Family::of(&spec.path.remote.ip()));
+        let way = spec.path.way();
+        let socket = way
+            .socket(socket)
             .receive_buffer(RECEIVE_BUFFER)
             .join_sends(spec.offer.is_some())
             .build()

@@ -250,7 +250,7 @@ impl<'a> Test<'a> {
         to.set_port(grant.port);
         self.flows = Some(Flows::start(Plan {
             to,
-            interface: self.spec.path.interface.clone(),
+            way: self.spec.path.way(),
             grant,
             up: self.spec.up,
             down: self.spec.down,

@@ -90,6 +90,8 @@ fn path(interface: &str, reflector: &str) -> Path {
     Path {
         interface: interface.into(),
         index: 1,
+        source: None,
+        mark: None,
         cellular: interface == "lte",
         probe_bytes: 0,
         reflector: reflector.into(),

@@ -11,9 +11,7 @@ use bufferbane_core::time::Stamp;
 use bufferbane_core::train::exchange::{Ending, Exchange, Plan};
 use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_core::wire::train::arrivals;
-use bufferbane_linux_io::{
-    Engine, EngineOptions, Event, Family, ProbeSocket, SocketId, Transmit, clock,
-};
+use bufferbane_linux_io::{Engine, EngineOptions, Event, SocketBuilder, SocketId, Transmit, clock};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -42,12 +40,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// Opens the socket; the session comes with the first train.
+    /// Opens the socket, which leads to `remote` by its interface, source and mark; the session comes with the first train.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn open(
-        interface: &str,
+        socket: SocketBuilder,
         remote: SocketAddr,
         key: PresharedKey,
         rng: &mut ChaCha12Rng,
@@ -59,8 +57,7 @@ impl Link {
             ..EngineOptions::prober()
         };
         let mut engine = Engine::new(&options).map_err(|e| e.to_string())?;
-        let socket = ProbeSocket::udp(Family::of(&remote.ip()))
-            .interface(interface)
+        let socket = socket
             .stamps(true, false)
             .receive_buffer(RECEIVE_BUFFER)
             .build()

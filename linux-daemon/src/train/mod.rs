@@ -15,8 +15,8 @@ use bufferbane_core::train::SURE_PERMILLE;
 use bufferbane_core::train::estimate::{Estimate, estimate};
 use bufferbane_core::train::exchange::Plan;
 use bufferbane_core::train::pacer::{Budget, Pacer};
-use bufferbane_linux_io::clock;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
+use bufferbane_linux_io::{Family, ProbeSocket, clock};
 use bufferbane_store::{Capacity, Direction, Method};
 use rand_chacha::ChaCha12Rng;
 
@@ -91,8 +91,8 @@ impl Trains {
         };
         let reached = |name: &str| ends.paths.iter().find(|p| p.interface == name);
         self.lines.retain(|name, line| {
-            reached(name)
-                .is_some_and(|p| (p.index, p.remote) == (line.path.index, line.path.remote))
+            let place = |p: &Path| (p.index, p.remote, p.way());
+            reached(name).is_some_and(|p| place(p) == place(&line.path))
         });
         for path in ends.paths {
             if !self.lines.contains_key(&path.interface) {
@@ -190,7 +190,8 @@ impl Line {
             Some(link) => link,
             none => {
                 let (p, key) = (&self.path, self.path.key.clone());
-                none.insert(Link::open(&p.interface, p.remote, key, rng)?)
+                let socket = ProbeSocket::udp(Family::of(&p.remote.ip()));
+                none.insert(Link::open(p.way().socket(socket), p.remote, key, rng)?)
             }
         };
         link.greet(rng, ends.ended)?;

@@ -21,6 +21,7 @@ use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_linux_io::{Family, host};
 use bufferbane_reflector::{Running, config as reflector};
 use bufferbane_store::{Filter, Reader, Row};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -182,6 +183,20 @@ impl Place {
     /// Its reflector is gone, and others are to be asked.
     pub fn lose_reflector(&mut self) {
         self.reflector.take().unwrap().stop().unwrap();
+    }
+
+    /// In its place there is one in the network namespace of that process, at that address.
+    pub fn move_reflector(&mut self, process: u32, listen: SocketAddr) {
+        self.lose_reflector();
+        let key = keyfile::read(&self.path("far.key")).unwrap();
+        let enter = move || {
+            let there = std::fs::File::open(format!("/proc/{process}/ns/net")).unwrap();
+            setns(there, CloneFlags::CLONE_NEWNET).unwrap();
+            serve(listen, key)
+        };
+        // Only that thread, and those that it starts, are elsewhere.
+        self.reflector = Some(std::thread::spawn(enter).join().unwrap());
+        self.address = listen;
     }
 
     /// It is back where it was.

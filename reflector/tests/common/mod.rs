@@ -250,6 +250,7 @@ pub fn load_while(
     let to = SocketAddr::new(at.ip(), grant.port);
     let options = TcpOptions {
         interface: None,
+        source: None,
         mark: None,
         dscp: 0,
         congestion: "reno".into(),

@@ -115,6 +115,7 @@ fn load(shape: Shape, to: SocketAddr) -> Result<End, Fail> {
     let failed = |e: &dyn std::fmt::Display| Fail::of("the client", e);
     let options = TcpOptions {
         interface: None,
+        source: None,
         mark: None,
         dscp: 0,
         congestion: shape.congestion.to_owned(),

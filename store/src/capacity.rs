@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bufferbane_core::household::Minute;
 use bufferbane_core::time::Monotonic;
 use redb::{TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -51,7 +50,6 @@ pub struct Capacity {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     capacities: Vec<(u64, Capacity)>,
-    pub(crate) minutes: Vec<(u64, String, Minute)>,
     /// By begin, interface and kind.
     pub(crate) cables: BTreeMap<(u64, String), Stored>,
 }

@@ -1,16 +1,26 @@
 //! Whether everything in the file can be read.
 
-use bufferbane_core::household::Minute;
-use redb::{ReadTransaction, ReadableTable};
+use redb::{Key, ReadTransaction, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
 
+use crate::cable;
+use crate::capacity::Capacity;
 use crate::codec::{decode_block, decode_summary, from_json};
 use crate::error::StoreError;
 use crate::floors;
-use crate::model::Event;
-use crate::query::Window;
+use crate::health::HealthSum;
+use crate::load;
+use crate::loadtest::LoadTest;
+use crate::model::{Event, Health};
+use crate::paths::{Look, StoredPath};
 use crate::reader::Reader;
-use crate::tables::{BLOCKS, EVENTS, FLOORS, HOURS, MINUTES, open_if_made};
+use crate::sizes::StoredSize;
+use crate::tables::{
+    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD,
+    LOAD_HOURS, MINUTES, PATHS, SIZES, TESTS, open_if_made,
+};
 use crate::tail::{self, Wanted};
+use crate::waiting::{self, For};
 
 /// What [`Reader::check`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,39 +78,60 @@ impl Reader {
 
     /// What is not counted.
     fn check_others(&self, tx: &ReadTransaction) -> Result<(), StoreError> {
-        let (from_ns, to_ns) = (i64::MIN, i64::MAX);
         if let Some(knots) = open_if_made(tx, FLOORS)? {
             for row in knots.iter()? {
                 let (key, bytes) = row?;
                 floors::decode(key.value().2, bytes.value())?;
             }
         }
-        self.each_health(from_ns, to_ns, |_, _| {})?;
-        self.health_sum(from_ns, to_ns)?;
-        for window in [Window::Minute, Window::Hour] {
-            self.load(window, from_ns, to_ns, |_, load| {
-                load.add_to(&mut Minute::new())
-            })?;
+        each(tx, HEALTH, json::<Health>)?;
+        each(tx, HEALTH_HOURS, |bytes| {
+            HealthSum::default().add_encoded(bytes, 0)
+        })?;
+        each(tx, LOAD, load::check_minute)?;
+        each(tx, LOAD_HOURS, load::check_hour)?;
+        for (table, check) in [
+            (For::Health, json::<Health> as fn(&[u8]) -> _),
+            (For::Load, load::check_minute),
+        ] {
+            let rows = waiting::read(tx, table)?;
+            rows.values().try_for_each(|bytes| check(bytes))?;
         }
-        self.capacities(from_ns, to_ns)?;
-        self.cable(from_ns, to_ns)?;
-        self.paths(from_ns, to_ns)?;
-        self.escalations(from_ns, to_ns)?;
-        self.sizes(from_ns, to_ns)?;
-        self.tests(from_ns, to_ns)?;
-        Ok(())
+        each(tx, CAPACITY, json::<Capacity>)?;
+        each(tx, CABLE, json::<cable::Stored>)?;
+        each(tx, PATHS, json::<StoredPath>)?;
+        each(tx, ESCALATIONS, json::<Look>)?;
+        each(tx, SIZES, json::<StoredSize>)?;
+        each(tx, TESTS, json::<LoadTest>)
     }
+}
+
+/// Gives each row of a table to `check`, one after the other: some have years of rows.
+fn each<K: Key + 'static>(
+    tx: &ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+    check: impl Fn(&[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // An earlier version did not make all of them.
+    let Some(rows) = open_if_made(tx, table)? else {
+        return Ok(());
+    };
+    for row in rows.iter()? {
+        check(row?.1.value())?;
+    }
+    Ok(())
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), StoreError> {
+    from_json::<T>(bytes).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use bufferbane_core::time::Monotonic;
-    use redb::{Database, TableDefinition};
+    use redb::Database;
 
     use super::*;
-    use crate::tables::{
-        CABLE, CAPACITY, ESCALATIONS, HEALTH, HEALTH_HOURS, LOAD, LOAD_HOURS, PATHS, SIZES, TESTS,
-    };
     use crate::{Trust, Writer, WriterOptions};
 
     #[test]

@@ -4,7 +4,7 @@ use bufferbane_core::stats::histogram::{BUCKETS, Histogram};
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::varint;
 
-use crate::codec::from_json;
+use crate::codec::{from_json, to_json};
 use crate::error::StoreError;
 use crate::hours::{self, Piece};
 use crate::model::Health;
@@ -151,8 +151,12 @@ const fn counts_mut(row: &mut Health) -> [&mut u64; 9] {
 
 impl Writer {
     /// Records the daemon's own health over the minute that ends at `now`.
-    pub fn health(&mut self, now: Monotonic, health: Health) {
-        self.pending_health().push((now.as_nanos(), health));
+    ///
+    /// # Errors
+    /// When it cannot be encoded, which it always can be.
+    pub fn health(&mut self, now: Monotonic, health: &Health) -> Result<(), StoreError> {
+        self.wait(For::Health, now, "", to_json(health)?);
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::query::Window;
 use crate::reader::Reader;
 use crate::tables::{LOAD, LOAD_HOURS, LineTime, MINUTE_NS, open_if_made};
 use crate::timemap::Segment;
-use crate::waiting::{self, For, Waiting};
+use crate::waiting::{self, For};
 use crate::writer::Writer;
 
 /// Bytes that the sums of an hour take at most: counts are larger than those of a minute.
@@ -78,46 +78,68 @@ impl Hour {
     }
 }
 
-/// Reads what [`Hour::encode`] wrote.
-fn hour<'a>(s: &Segment, bytes: &'a [u8]) -> Option<StoredLoad<'a>> {
-    let mut r = varint::Reader::new(bytes);
-    let minutes = r.unsigned()?;
-    let first_ns = r.unsigned()?;
-    let last_ns = first_ns.checked_add(r.unsigned()?)?;
-    Some(StoredLoad {
-        from_ns: s.wall_ns(first_ns),
-        to_ns: s.wall_ns(last_ns.saturating_add(MINUTE_NS)),
-        minutes,
-        bytes: r.rest(),
-    })
+/// What [`Hour::encode`] wrote.
+struct EncodedHour<'a> {
+    minutes: u64,
+    first_ns: u64,
+    last_ns: u64,
+    sum: &'a [u8],
 }
 
-/// A minute that waits to be written, as a row.
-pub(crate) fn waiting(
-    boot: u32,
-    begin_ns: u64,
-    interface: &str,
-    minute: &Minute,
-) -> Result<Waiting, StoreError> {
-    let mut value = vec![0; MAX_ENCODED_MINUTE];
-    let len = minute
-        .encode(&mut value)
-        .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
-    value.truncate(len);
-    Ok(Waiting {
-        table: For::Load,
-        boot,
-        at_ns: begin_ns,
-        interface: interface.to_owned(),
-        value,
-    })
+impl<'a> EncodedHour<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut r = varint::Reader::new(bytes);
+        let minutes = r.unsigned()?;
+        let first_ns = r.unsigned()?;
+        let last_ns = first_ns.checked_add(r.unsigned()?)?;
+        Some(Self {
+            minutes,
+            first_ns,
+            last_ns,
+            sum: r.rest(),
+        })
+    }
+
+    fn at(&self, s: &Segment) -> StoredLoad<'a> {
+        StoredLoad {
+            from_ns: s.wall_ns(self.first_ns),
+            to_ns: s.wall_ns(self.last_ns.saturating_add(MINUTE_NS)),
+            minutes: self.minutes,
+            bytes: self.sum,
+        }
+    }
+}
+
+/// Whether a row of minutes can be read.
+pub(crate) fn check_minute(bytes: &[u8]) -> Result<(), StoreError> {
+    Minute::new().merge_encoded(bytes).ok_or_else(damaged)
+}
+
+/// Whether a row of hours can be read.
+pub(crate) fn check_hour(bytes: &[u8]) -> Result<(), StoreError> {
+    check_minute(EncodedHour::read(bytes).ok_or_else(damaged)?.sum)
 }
 
 impl Writer {
     /// Records what a line carried in the minute of this boot that begins at `begin`.
-    pub fn load_minute(&mut self, begin: Monotonic, interface: &str, minute: Minute) {
-        let rows = self.pending_load();
-        rows.push((begin.as_nanos(), interface.to_owned(), minute));
+    ///
+    /// # Errors
+    /// When it cannot be encoded, which a minute always can be.
+    pub fn load_minute(
+        &mut self,
+        begin: Monotonic,
+        interface: &str,
+        minute: &Minute,
+    ) -> Result<(), StoreError> {
+        let mut value = vec![0; MAX_ENCODED_MINUTE];
+        let len = minute
+            .encode(&mut value)
+            .ok_or_else(|| StoreError::Damaged("a minute of load is too large".into()))?;
+        value.truncate(len);
+        // It waits for a day or more where the disk is full.
+        value.shrink_to_fit();
+        self.wait(For::Load, begin, interface, value);
+        Ok(())
     }
 }
 
@@ -156,7 +178,8 @@ impl Reader {
             });
             hours::walk(&s, &waiting, hours, |piece| match piece {
                 Piece::Hour((key, bytes)) => {
-                    each(key.value().2, hour(&s, bytes.value()).ok_or_else(damaged)?)
+                    let hour = EncodedHour::read(bytes.value()).ok_or_else(damaged)?;
+                    each(key.value().2, hour.at(&s))
                 }
                 Piece::Minutes(part) => each_minute(&table, &waiting, &part, &mut each),
             })?;

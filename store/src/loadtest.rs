@@ -226,8 +226,24 @@ impl Reader {
         to_ns: i64,
     ) -> Result<Vec<(TestId, i64, LoadTest)>, StoreError> {
         let mut tests = Vec::new();
+        self.each_test(from_ns, to_ns, |id, at_ns, test| {
+            tests.push((id, at_ns, test));
+        })?;
+        Ok(tests)
+    }
+
+    /// The same, one after the other: each takes kilobytes, and they are kept for ever.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn each_test(
+        &self,
+        from_ns: i64,
+        to_ns: i64,
+        mut each: impl FnMut(TestId, i64, LoadTest),
+    ) -> Result<(), StoreError> {
         let Some(table) = open_if_made(&self.read()?, TESTS)? else {
-            return Ok(tests);
+            return Ok(());
         };
         for s in self.time_map().clip(from_ns, to_ns) {
             let from = (s.boot, s.from_ns.saturating_sub(OVERLAP_NS));
@@ -239,11 +255,11 @@ impl Reader {
                     break;
                 }
                 if test.boot == s.boot && (s.from_ns..s.to_ns).contains(&test.start_ns) {
-                    tests.push((TestId(id.value()), s.wall_ns(test.start_ns), test));
+                    each(TestId(id.value()), s.wall_ns(test.start_ns), test);
                 }
             }
         }
-        Ok(tests)
+        Ok(())
     }
 }
 

@@ -6,11 +6,10 @@ mod revisions;
 pub(crate) mod rollups;
 mod tail;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bufferbane_core::clock::Update;
-use bufferbane_core::household::Minute;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::time::Monotonic;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -21,9 +20,8 @@ use crate::codec::to_json;
 use crate::error::{OpenError, StoreError};
 use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_panics};
 use crate::floors::{Floors, Recent};
-use crate::load;
 use crate::loadtest::{LoadTest, TestId};
-use crate::model::{Event, EventId, Health, SeriesId, SeriesInfo, Trust};
+use crate::model::{Event, EventId, SeriesId, SeriesInfo, Trust};
 use crate::paths;
 use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, SERIES, TESTS};
 use crate::waiting::{For, Waiting};
@@ -31,6 +29,10 @@ use doubt::InDoubt;
 use resume::insert_block;
 use rollups::{complete_last_hour, write_minutes};
 use tail::{Settled, TailRows};
+
+/// Rows of minutes, of load and of health, that are kept while nothing can be written: two days of two lines,
+/// 5 MB.
+const BACKLOG_ROWS: usize = 10_000;
 
 /// How a store is written.
 #[derive(Clone, Debug)]
@@ -80,6 +82,7 @@ pub struct Writer {
     pending: Pending,
     fresh_samples: u64,
     shed_samples: u64,
+    shed_rows: u64,
     /// What is in the file of the tail; `None` where that is not known.
     tail: Option<TailRows>,
     /// Rows that are in the tail and not in their tables yet.
@@ -97,28 +100,12 @@ struct Pending {
     series: Vec<(SeriesId, SeriesInfo)>,
     events: BTreeMap<EventId, Event>,
     tests: Vec<(TestId, LoadTest)>,
-    health: Vec<(u64, Health)>,
     lines: capacity::Pending,
     paths: paths::Pending,
-    revisions: Vec<(SeriesId, Sample, Stored)>,
-}
-
-impl Pending {
-    /// The rows that get into their tables later, see `waiting`.
-    fn waiting(&self, boot: u32) -> Result<Vec<Waiting>, StoreError> {
-        let health = self.health.iter().map(|(at_ns, row)| {
-            Ok(Waiting {
-                table: For::Health,
-                boot,
-                at_ns: *at_ns,
-                interface: String::new(),
-                value: to_json(row)?,
-            })
-        });
-        let minutes = self.lines.minutes.iter();
-        let load = minutes.map(|(begin, line, m)| load::waiting(boot, *begin, line, m));
-        health.chain(load).collect()
-    }
+    /// Those that get into their tables later, see `waiting`.
+    rows: VecDeque<Waiting>,
+    /// Of what is in the file, or may be.
+    revisions: VecDeque<(SeriesId, Sample, Stored)>,
 }
 
 impl Writer {
@@ -144,6 +131,7 @@ impl Writer {
             pending: Pending::default(),
             fresh_samples: 0,
             shed_samples: 0,
+            shed_rows: 0,
             tail: None,
             waiting: Vec::new(),
             commits: 0,
@@ -248,7 +236,17 @@ impl Writer {
             .buffers
             .get_mut(&series)
             .map_or(Stored::BOTH, |b| b.revise(&sample));
-        self.pending.revisions.push((series, sample, stored));
+        if !stored.in_block && !stored.in_rollup && self.in_doubt.is_none() {
+            return;
+        }
+        let revisions = &mut self.pending.revisions;
+        revisions.push_back((series, sample, stored));
+        if revisions.len() > self.options.backlog_samples {
+            revisions.pop_front();
+            if let Some(doubt) = &mut self.in_doubt {
+                doubt.revisions = doubt.revisions.saturating_sub(1);
+            }
+        }
     }
 
     /// Records an event; it is durable with the next commit.
@@ -287,12 +285,19 @@ impl Writer {
         }
     }
 
-    pub(crate) const fn pending_health(&mut self) -> &mut Vec<(u64, Health)> {
-        &mut self.pending.health
-    }
-
-    pub(crate) const fn pending_load(&mut self) -> &mut Vec<(u64, String, Minute)> {
-        &mut self.pending.lines.minutes
+    /// A row of this boot for a table that it gets into later.
+    pub(crate) fn wait(&mut self, table: For, at: Monotonic, interface: &str, value: Vec<u8>) {
+        self.pending.rows.push_back(Waiting {
+            table,
+            boot: self.boot,
+            at_ns: at.as_nanos(),
+            interface: interface.to_owned(),
+            value,
+        });
+        if self.pending.rows.len() > BACKLOG_ROWS {
+            self.pending.rows.pop_front();
+            self.shed_rows += 1;
+        }
     }
 
     pub(crate) const fn pending_lines(&mut self) -> &mut capacity::Pending {
@@ -313,6 +318,12 @@ impl Writer {
     #[must_use]
     pub const fn shed(&self) -> u64 {
         self.shed_samples
+    }
+
+    /// Minutes of load and of health that had to be given up because nothing could be written for too long.
+    #[must_use]
+    pub const fn shed_rows(&self) -> u64 {
+        self.shed_rows
     }
 
     /// The size of the file, bytes.
@@ -417,8 +428,7 @@ impl Writer {
                 });
             }
         }
-        let mut fresh = self.pending.waiting(boot)?;
-        let tail_rows = self.write_tail(&tx, commit, &settled, &fresh, all)?;
+        let tail_rows = self.write_tail(&tx, commit, &settled, &self.pending.rows, all)?;
         self.write_revisions(&tx)?;
         self.sum_up_again(&tx)?;
         if let Err(e) = tx.commit() {
@@ -431,7 +441,7 @@ impl Writer {
             return Err(e.into());
         }
         self.tail = Some(tail_rows);
-        self.waiting.append(&mut fresh);
+        self.waiting.extend(self.pending.rows.drain(..));
         if tail_rows.is_whole() {
             self.waiting.clear();
         }

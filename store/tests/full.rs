@@ -3,7 +3,7 @@
 mod common;
 
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Trust, Writer, WriterOptions};
+use bufferbane_store::{Health, Trust, Writer, WriterOptions};
 use common::{S, START_WALL_NS, everything, info, sample, writer};
 
 #[test]
@@ -31,6 +31,11 @@ fn a_full_disk_is_told_and_nothing_is_lost_while_it_lasts() {
         w.record(id, sample(i, i * S, Some(1_000_000)));
     }
     assert_eq!(w.shed(), 100, "the oldest give way beyond the backlog");
+    for minute in 0..10_007 {
+        let at = Monotonic::from_nanos(minute * 60 * S);
+        w.health(at, &Health::default()).unwrap();
+    }
+    assert_eq!(w.shed_rows(), 7);
 }
 
 #[test]

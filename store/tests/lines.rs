@@ -80,7 +80,7 @@ fn capacity_and_load_are_kept_copied_and_given_up() {
         w.capacity(at(100), capacity(interface, direction, bps));
     }
     for (s, interface) in [(60, "eth0"), (60, "wlan0"), (600_000, "eth0")] {
-        w.load_minute(at(s), interface, minute.clone());
+        w.load_minute(at(s), interface, &minute).unwrap();
     }
     w.commit().unwrap();
     let (capacities, minutes) = read(&path);

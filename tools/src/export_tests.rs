@@ -131,10 +131,10 @@ impl Membership {
     /// Of all tests in the store.
     pub(crate) fn read(reader: &Reader) -> Result<Self, StoreError> {
         let mut all: HashMap<_, Vec<_>> = HashMap::new();
-        for (id, _, test) in reader.tests(i64::MIN, i64::MAX)? {
+        reader.each_test(i64::MIN, i64::MAX, |id, _, test| {
             let place = all.entry((test.boot, test.interface)).or_default();
             place.push((id.0, test.start_ns, test.end_ns));
-        }
+        })?;
         Ok(Self(all))
     }
 

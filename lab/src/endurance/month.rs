@@ -114,7 +114,7 @@ pub fn live(plan: &Plan, path: &Path) -> Result<Outcome, Fail> {
         });
         life.probe(second);
         if second % 60 == 59 {
-            life.minute(second);
+            life.minute(second)?;
         }
         if told || second >= commit_at {
             commit_at = second + plan.commit_s;
@@ -327,10 +327,11 @@ impl<'a> Life<'a> {
     }
 
     /// What the daemon writes of each minute beside probes.
-    fn minute(&mut self, second: u64) {
+    fn minute(&mut self, second: u64) -> Result<(), Fail> {
         let now = self.mono(second);
         if let Some(p) = self.probed.first_mut() {
-            self.writer.health(now, health(&mut p.synth));
+            let row = health(&mut p.synth);
+            self.writer.health(now, &row).map_err(failed)?;
         }
         let mut minute = Minute::new();
         for n in 0..60 {
@@ -340,7 +341,8 @@ impl<'a> Life<'a> {
             minute.up.rate_bps.add(bps);
         }
         let begin = Monotonic::from_nanos(now.as_nanos().saturating_sub(59 * S));
-        self.writer.load_minute(begin, "eth0", minute);
+        let written = self.writer.load_minute(begin, "eth0", &minute);
+        written.map_err(failed)
     }
 
     /// Takes down what a day wrote, of which `before` had been written when it began; gives what has been

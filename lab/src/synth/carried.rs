@@ -3,7 +3,8 @@
 use bufferbane_core::household::{Class, Minute};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{
-    Capacity, Direction, LoadTest, LoadedDelay, Method, Percentiles, ProbeBin, TestWay, Writer,
+    Capacity, Direction, LoadTest, LoadedDelay, Method, Percentiles, ProbeBin, StoreError, TestWay,
+    Writer,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -51,14 +52,14 @@ impl<'a> Carried<'a> {
     }
 
     /// Writes what has become known up to `at_ns` after the begin.
-    pub(super) fn write(&mut self, writer: &mut Writer, at_ns: u64) {
+    pub(super) fn write(&mut self, writer: &mut Writer, at_ns: u64) -> Result<(), StoreError> {
         while self.next_minute <= at_ns {
             let begin_ns = self.next_minute - MINUTE_NS;
             self.next_minute += MINUTE_NS;
             if !self.is(begin_ns, |k| k == Kind::Silence) {
                 let minute = self.minute(begin_ns);
                 let begin = Monotonic::from_nanos(BEGIN_NS + begin_ns);
-                writer.load_minute(begin, &self.line.interface, minute);
+                writer.load_minute(begin, &self.line.interface, &minute)?;
             }
         }
         while self.next_test <= at_ns {
@@ -69,6 +70,7 @@ impl<'a> Carried<'a> {
                 self.test(writer, begin_ns);
             }
         }
+        Ok(())
     }
 
     fn is(&self, at_ns: u64, wanted: impl Fn(Kind) -> bool) -> bool {

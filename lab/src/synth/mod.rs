@@ -300,13 +300,13 @@ fn write(
         if at_ns >= next_health {
             next_health += HEALTH_NS;
             for line in carried.iter_mut() {
-                line.write(writer, at_ns);
+                line.write(writer, at_ns)?;
             }
             if samples > 0 {
                 writer.health(
                     Monotonic::from_nanos(BEGIN_NS + at_ns),
-                    health(&mut series[0]),
-                );
+                    &health(&mut series[0]),
+                )?;
             }
         }
         if at_ns >= next_commit {

@@ -40,6 +40,12 @@ impl Recorder {
             Ok(_) => {
                 if self.open_events.contains_key("store_full") {
                     log::info!("there is room again: recording goes on");
+                    let rows = writer.shed_rows();
+                    if rows > 0 {
+                        log::warn!(
+                            "{rows} rows of minutes, of load and of health, had to be given up since the start"
+                        );
+                    }
                     self.end_fact(now, "store_full");
                     self.commit_soon = true;
                 }

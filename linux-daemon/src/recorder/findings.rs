@@ -43,7 +43,9 @@ impl Recorder {
                     }
                 }
                 Heard::Minute(interface, begin, minute) => {
-                    writer.load_minute(begin, &interface, *minute);
+                    if let Err(e) = writer.load_minute(begin, &interface, &minute) {
+                        log::error!("{interface}: a minute of load is not recorded: {e}");
+                    }
                 }
             }
         }

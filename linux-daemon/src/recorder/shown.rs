@@ -102,8 +102,10 @@ impl Recorder {
     pub(super) fn write_health(&mut self, now: Monotonic) {
         let row = self.minute.take(now, self.dropped_in_all());
         let dropped = row.dropped_samples;
-        if let Some(w) = &mut self.writer {
-            w.health(now, row);
+        if let Some(w) = &mut self.writer
+            && let Err(e) = w.health(now, &row)
+        {
+            log::error!("a minute of the daemon's own health is not recorded: {e}");
         }
         if dropped > 0 {
             let fact = Fact {

@@ -48,8 +48,9 @@ fn add(w: &mut Writer, n: u64, is_trouble: bool) {
     // Written a little after the minute's end.
     w.health(
         Monotonic::from_nanos(n * 60 * S + n % 900 * 1_000_000),
-        health,
-    );
+        &health,
+    )
+    .unwrap();
     for (line, interface) in ["eth0", "wwan0"].iter().enumerate() {
         if n % 11 == 5 && line == 1 {
             continue;
@@ -63,7 +64,8 @@ fn add(w: &mut Writer, n: u64, is_trouble: bool) {
                 .add_queue(Class::Full, i * i * n * 104_729 % 300_000_000);
         }
         minute.up.standing_s = (n % 60) as u32;
-        w.load_minute(Monotonic::from_nanos(n * 60 * S), interface, minute);
+        w.load_minute(Monotonic::from_nanos(n * 60 * S), interface, &minute)
+            .unwrap();
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a commit writes of the samples that are in no block yet.
 
+use std::collections::VecDeque;
+
 use redb::WriteTransaction;
 
 use super::Writer;
@@ -51,7 +53,7 @@ impl Writer {
         tx: &WriteTransaction,
         commit: u64,
         settled: &[Settled],
-        fresh: &[Waiting],
+        fresh: &VecDeque<Waiting>,
         all: bool,
     ) -> Result<TailRows, StoreError> {
         let mut table = tx.open_table(TAIL)?;
@@ -341,9 +343,9 @@ mod tests {
                 cpu_ns: bps,
                 ..Health::default()
             };
-            w.health(at(minute), health);
-            w.load_minute(at(minute), "eth0", busy(bps));
-            w.load_minute(at(minute), "wwan0", busy(bps + 1));
+            w.health(at(minute), &health).unwrap();
+            w.load_minute(at(minute), "eth0", &busy(bps)).unwrap();
+            w.load_minute(at(minute), "wwan0", &busy(bps + 1)).unwrap();
             w.commit().unwrap();
         };
         // Of each minute: what its rows say.

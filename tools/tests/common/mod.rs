@@ -128,11 +128,13 @@ impl Line {
             }
             if at - last_commit > 600 * S {
                 last_commit = at;
-                w.health(Monotonic::from_nanos(begin + at), health(at));
+                w.health(Monotonic::from_nanos(begin + at), &health(at))
+                    .unwrap();
                 w.commit().unwrap();
             }
         }
-        w.health(Monotonic::from_nanos(begin + self.span_ns / 2), health(1));
+        w.health(Monotonic::from_nanos(begin + self.span_ns / 2), &health(1))
+            .unwrap();
         let mut event = Event::new(
             "link_down",
             Severity::Warning,
@@ -213,7 +215,11 @@ impl Line {
                 minute.down.rate_bps.add(used * used * 400_000);
             }
             minute.sees_household = true;
-            w.load_minute(Monotonic::from_nanos(begin + at), interface, minute);
+            w.load_minute(Monotonic::from_nanos(begin + at), interface, &minute)
+                .unwrap();
+            if at % (86_400 * S) == 0 {
+                w.commit().unwrap();
+            }
         }
         for (i, method) in [Method::Passive, Method::Test].into_iter().enumerate() {
             for (direction, bps) in [(Direction::Up, 10_400_000), (Direction::Down, 50_000_000)] {

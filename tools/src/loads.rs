@@ -85,6 +85,9 @@ pub(crate) struct Bufferbloat {
     pub(crate) test: String,
     /// `tcp`, or `udp`: datagrams at a given rate, which need not fill the line.
     pub(crate) protocol: Protocol,
+    /// Reflectors that were to make the test and did not: the way to another one may be slower than the line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) instead_of: Vec<Instead>,
 }
 
 /// Each direction that a test loaded.
@@ -131,6 +134,7 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         recovery_ns: test.recovery_ns,
         test: test.kind.clone(),
         protocol: test.protocol,
+        instead_of: test.instead_of.clone(),
     };
     let ways = test
         .ways
@@ -139,6 +143,21 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
     let grade = test.rtt.grade().as_str().to_owned();
     let trip = one(Direction::Both, &test.rtt, None, grade);
     ways.chain([trip]).collect()
+}
+
+/// What load adds to latency one way, the 90th percentile as in a test's own grade: of the median test. Only of
+/// tests that filled the line, which a rate that somebody chose need not, nor what another reflector than the
+/// wanted one took.
+pub(crate) fn added(all: &[Bufferbloat], interface: &str, direction: Direction) -> Option<u64> {
+    let full = all.iter().filter(|b| {
+        b.interface == interface
+            && b.direction == direction
+            && b.protocol == Protocol::Tcp
+            && b.instead_of.is_empty()
+    });
+    let mut increases_ns: Vec<u64> = full.map(|b| b.increase_p90_ns).collect();
+    increases_ns.sort_unstable();
+    increases_ns.get(increases_ns.len() / 2).copied()
 }
 
 /// `12.3 Mbit/s`.
@@ -153,11 +172,7 @@ pub(crate) fn rate(bps: u64) -> String {
 
 /// `1.20 %` of the datagrams that were sent; `None` where it is not known what the line lost.
 fn lost_share(d: &Datagrams) -> Option<String> {
-    let lost = d.lost?;
-    Some(format!(
-        "{:.2} %",
-        lost as f64 * 100.0 / d.sent.max(1) as f64
-    ))
+    Some(show::percent(d.lost?, d.sent))
 }
 
 /// `1.20 % lost`, or that it is not known.
@@ -505,7 +520,7 @@ mod tests {
         assert_eq!(json[0]["datagrams"]["lost"], 1250);
         let b = bufferbloat(5, &test);
         let line = &lines(&t, &b, |_| "now".into(), 5)[0];
-        let share = "of 12.0 Mbit/s over UDP, 12.50 % lost; latency";
+        let share = "of 12.0 Mbit/s over UDP, 12.5\u{a0}% lost; latency";
         assert!(line.contains(share), "{line}");
         let told = describe(&test);
         let counts =
@@ -543,5 +558,34 @@ mod tests {
             let text = text.replace('\u{a0}', " ");
             assert!(text.contains(why) && !text.contains("% lost"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_load_adds_is_graded_as_each_test_is_and_by_tests_that_say_something_of_the_line() {
+        let of = |p50, p90, change: fn(&mut LoadTest)| {
+            let mut test = test();
+            test.ways[0].delay.increase.p50 = p50;
+            test.ways[0].delay.increase.p90 = p90;
+            test.ways[0].grade = test.ways[0].delay.grade().as_str().into();
+            change(&mut test);
+            bufferbloat(5, &test)
+        };
+        let ms = 1_000_000;
+        let low_median = of(4 * ms, 149 * ms, |_| {});
+        let added_ns = added(&low_median, "eth0", Direction::Up);
+        assert_eq!(added_ns, Some(149 * ms));
+        let letter = bufferbane_core::load::grade::Grade::of_increase(149 * ms).as_str();
+        assert_eq!((letter, low_median[0].grade.as_str()), ("C", "C"));
+        let at_a_rate = of(ms, ms, |t| t.protocol = Protocol::Udp);
+        let elsewhere = of(ms, ms, |t| {
+            t.instead_of.push(Instead {
+                reflector: "oslo".into(),
+                why: "is busy".into(),
+            });
+        });
+        let wlan = of(ms, ms, |t| t.interface = "wlan0".into());
+        let all = [low_median, at_a_rate, elsewhere, wlan].concat();
+        assert_eq!(added(&all, "eth0", Direction::Up), added_ns);
+        assert_eq!(added(&all, "eth0", Direction::Down), None);
     }
 }

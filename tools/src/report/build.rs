@@ -128,17 +128,7 @@ fn grades(report: &Report) -> Vec<Grade> {
                 });
             }
         };
-        let tested = |direction: Direction| {
-            // What was sent at a rate that somebody chose need not have filled the line.
-            let full = report.bufferbloat.iter().filter(|b| {
-                b.interface == interface
-                    && b.direction == direction
-                    && b.protocol == bufferbane_store::Protocol::Tcp
-            });
-            let mut all: Vec<u64> = full.map(|b| b.increase_ns).collect();
-            all.sort_unstable();
-            all.get(all.len() / 2).copied()
-        };
+        let tested = |direction| loads::added(&report.bufferbloat, interface, direction);
         // The least queue of all targets is the line's own; more is beyond it.
         let queued = |of: fn(&Series) -> Option<&Spread>| {
             far().filter_map(|s| of(s).and_then(|q| q.p99)).min()

@@ -98,8 +98,8 @@ fn slow(g: &Grade) -> String {
     };
     match g.method {
         "test" => format!(
-            "With the line in use, packets waited {added} longer on their way {way} than on the idle \
-             line, in the median of the load tests (grade {grade})."
+            "With the line in use, one packet in ten waited {added} longer or more on its way {way} than \
+             on the idle line, in the median of the load tests (grade {grade})."
         ),
         "queue" => format!(
             "In the worst hundredth of the time packets waited at least {added} in a queue on their \

@@ -55,7 +55,7 @@ pub(crate) fn worst(events: &[Event], most: usize) -> (Vec<&Event>, Option<Strin
     (chosen.into_iter().map(|(_, e)| e).collect(), more)
 }
 
-/// A grade in words: `eth0, upload` and `12 ms more than idle in the median load test`.
+/// A grade in words: `eth0, upload` and `12 ms more than idle in the worst tenth of the load`.
 pub(crate) fn grade(g: &Grade) -> (String, String) {
     let direction = match g.direction {
         "up" => "upload",
@@ -63,9 +63,11 @@ pub(crate) fn grade(g: &Grade) -> (String, String) {
         _ => "both directions together",
     };
     let why = match g.method {
-        "test" if g.increase_ns == 0 => "no added delay in the median load test".into(),
+        "test" if g.increase_ns == 0 => {
+            "no added delay even in the worst tenth of the time under load".into()
+        }
         "test" => format!(
-            "{} more than idle in the median load test",
+            "{} more than idle in the worst tenth of the time under load",
             delay(g.increase_ns)
         ),
         "queue" if g.increase_ns == 0 => {
@@ -512,7 +514,10 @@ mod tests {
             };
             super::grade(&grade).1.replace('\u{a0}', " ")
         };
-        assert_eq!(why("test", 0), "no added delay in the median load test");
+        assert_eq!(
+            why("test", 0),
+            "no added delay even in the worst tenth of the time under load"
+        );
         assert!(why("test", 12_000_000).starts_with("12.0 ms more than idle"));
         assert_eq!(
             why("queue", 0),

@@ -112,10 +112,13 @@ pub fn run(options: &Options) -> Result<(), Fail> {
         "Files are cold before each question (POSIX_FADV_DONTNEED); medians of {} rounds; whole\n\
          processes of ours, from exec to exit, against the time of SQLite's queries alone. SQLite has\n\
          one row for each sample with all that a block of ours says of it, by (series, time), without\n\
-         further index; its answers are computed from the rows without rounding. Aims: 30 days in 1 s as\n\
-         JSON and in 3 s with all charts, an hour in 0.05 s, in 100 MiB; 50 times as fast as SQLite, in a\n\
-         quarter of its size.\n",
-        options.rounds
+         further index; its answers are computed from the rows without rounding. Aims: 30 days in {} s as\n\
+         JSON and in {} s with all charts, an hour in {} s, in {MOST_MIB} MiB; {FASTER} times as fast as\n\
+         SQLite, in a {SMALLER}th of its size.\n",
+        options.rounds,
+        Question::Report.aim_s(),
+        Question::Charts.aim_s(),
+        Question::Hour.aim_s(),
     );
     for (series, hz) in SHAPES {
         shape(options, &bench, &bbtool, series, hz)?;

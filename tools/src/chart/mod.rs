@@ -39,7 +39,7 @@ pub(crate) use frame::Look;
 pub(crate) use paint::png;
 pub(crate) use scene::Scene;
 pub(crate) use svg::svg;
-pub(crate) use theme::Theme;
+pub(crate) use theme::{Theme, hex};
 
 use frame::Plot;
 

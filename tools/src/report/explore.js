@@ -12,11 +12,7 @@
   });
   box.hidden = false;
   var dark = window.matchMedia("(prefers-color-scheme: dark)");
-  // Paper, grid, text, silence, bands from the widest on, median, axis, losses, what is dragged over.
-  var INKS = [
-    ["#fff", "#e4e7eb", "#57606a", "#fad6c4", "#d0e4f3", "#9ec7e5", "#60a0d1", "#00386e", "#8c959f", "#d55e00", "rgba(0,90,150,.15)", "#1b1f24"],
-    ["#14181d", "#2a3139", "#9aa4ae", "#5c2c18", "#1c384e", "#245476", "#3476a4", "#bee2fa", "#626c76", "#f07c32", "rgba(124,192,240,.2)", "#e6e9ec"]
-  ], ink;
+  var ink;
   var L = 56, R = 10, T = 8, B = 24, LOSS = 44;
   function time(ms, seconds) {
     var how = { timeZone: D.zone, hourCycle: "h23", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
@@ -34,10 +30,10 @@
     return D.series[pick.value || 0].columns.filter(function (c) { return c[1] > view[0] && c[0] < view[1]; });
   }
   function draw() {
-    ink = INKS[dark.matches ? 1 : 0];
+    ink = dark.matches ? D.dark : D.light;
     var scale = window.devicePixelRatio || 1, W = canvas.clientWidth, H = canvas.clientHeight;
     canvas.width = W * scale; canvas.height = H * scale; g.setTransform(scale, 0, 0, scale, 0, 0);
-    g.fillStyle = ink[0]; g.fillRect(0, 0, W, H);
+    g.fillStyle = ink.paper; g.fillRect(0, 0, W, H);
     var cs = columns(), floor = H - B - LOSS - 8, top = 1;
     var x = function (ms) { return L + Math.max(0, Math.min(1, (ms - view[0]) / (view[1] - view[0]))) * (W - L - R); };
     cs.forEach(function (c) { if (c[2] !== null) top = Math.max(top, c[6]); });
@@ -46,35 +42,35 @@
     g.font = "11px sans-serif"; g.textBaseline = "middle"; g.textAlign = "right";
     var step = round(top / 4);
     for (var v = 0; v <= top; v += step) {
-      g.fillStyle = ink[1]; g.fillRect(L, y(v), W - L - R, 1);
-      g.fillStyle = ink[2]; g.fillText(v ? delay(v) : "0", L - 6, y(v));
+      g.fillStyle = ink.grid; g.fillRect(L, y(v), W - L - R, 1);
+      g.fillStyle = ink.text; g.fillText(v ? delay(v) : "0", L - 6, y(v));
     }
     cs.forEach(function (c) {
       var x0 = x(c[0]), w = Math.max(1, x(c[1]) - x0);
-      if (c[2] === null) { g.fillStyle = ink[3]; g.fillRect(x0, T, w, floor - T); return; }
-      [[6, ink[4]], [5, ink[5]], [4, ink[6]]].forEach(function (b) {
+      if (c[2] === null) { g.fillStyle = ink.silence; g.fillRect(x0, T, w, floor - T); return; }
+      [[6, ink.max], [5, ink.p99], [4, ink.p95]].forEach(function (b) {
         g.fillStyle = b[1]; g.fillRect(x0, y(c[b[0]]), w, y(c[2]) - y(c[b[0]]));
       });
-      g.fillStyle = ink[7]; g.fillRect(x0, y(c[3]) - 1, w, 2);
+      g.fillStyle = ink.median; g.fillRect(x0, y(c[3]) - 1, w, 2);
     });
     var most = 0.01;
     cs.forEach(function (c) { if (c[7]) most = Math.max(most, c[8] / c[7]); });
     var low = H - B;
-    g.fillStyle = ink[8]; g.fillRect(L, low, W - L - R, 1);
-    g.fillStyle = ink[2]; g.fillText("lost", L - 6, low - 8); g.fillText((most > 0.099 ? Math.round(most * 100) : (most * 100).toPrecision(2)) + " %", L - 6, low - LOSS + 8);
-    g.fillStyle = ink[9];
+    g.fillStyle = ink.axis; g.fillRect(L, low, W - L - R, 1);
+    g.fillStyle = ink.text; g.fillText("lost", L - 6, low - 8); g.fillText((most > 0.099 ? Math.round(most * 100) : (most * 100).toPrecision(2)) + " %", L - 6, low - LOSS + 8);
+    g.fillStyle = ink.lost;
     cs.forEach(function (c) {
       if (!c[7] || !c[8]) return;
       var h = Math.max(1, c[8] / c[7] / most * (LOSS - 4));
       g.fillRect(x(c[0]), low - h, Math.max(1, x(c[1]) - x(c[0])), h);
     });
-    g.fillStyle = ink[2];
+    g.fillStyle = ink.text;
     var fine = view[1] - view[0] < 6e5;
     g.textAlign = "left"; g.fillText(time(view[0], fine), L, H - 10);
     g.textAlign = "right"; g.fillText(time(view[1], fine), W - R, H - 10);
     if (W > 640) { g.textAlign = "center"; g.fillText(time((view[0] + view[1]) / 2, fine), (L + W - R) / 2, H - 10); }
-    if (drag) { g.fillStyle = ink[10]; g.fillRect(Math.min(drag[0], drag[1]), T, Math.abs(drag[1] - drag[0]), H - B - T); }
-    if (hover !== null) { g.fillStyle = ink[11]; g.fillRect(hover, T, 1, H - B - T); }
+    if (drag) { g.globalAlpha = 0.15; g.fillStyle = ink.median; g.fillRect(Math.min(drag[0], drag[1]), T, Math.abs(drag[1] - drag[0]), H - B - T); g.globalAlpha = 1; }
+    if (hover !== null) { g.fillStyle = ink.hover; g.fillRect(hover, T, 1, H - B - T); }
     whole.disabled = view[0] === 0 && view[1] === D.span;
   }
   function ms(px) { return view[0] + (px - L) / (canvas.clientWidth - L - R) * (view[1] - view[0]); }

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::chart::{Column, Material};
+use crate::chart::{Column, Material, Theme, hex};
 use crate::show::clean;
 
 const SCRIPT: &str = include_str!("explore.js");
@@ -40,6 +40,8 @@ pub(crate) fn section(material: &Material, zone: &TimeZone) -> String {
     let data = json!({
         "from": from / 1_000_000,
         "span": to.abs_diff(from) / 1_000_000,
+        "light": inks(&Theme::LIGHT),
+        "dark": inks(&Theme::DARK),
         "zone": zone.iana_name().filter(|n| *n != "Etc/Unknown").unwrap_or("UTC"),
         "series": material.tracks.iter().map(|t| json!({
             "name": clean(&format!("{} → {} ({}{})", t.info.interface, t.info.target,
@@ -56,6 +58,23 @@ pub(crate) fn section(material: &Material, zone: &TimeZone) -> String {
          to read it; drag over a stretch to zoom in.</output>\n</section>\n\
          <script type=\"application/json\" id=\"data\">{data}</script>\n<script>{SCRIPT}</script>\n"
     )
+}
+
+/// The colours of what the script draws.
+fn inks(theme: &Theme) -> Value {
+    json!({
+        "paper": hex(theme.background),
+        "grid": hex(theme.grid),
+        "text": hex(theme.muted),
+        "axis": hex(theme.axis),
+        "hover": hex(theme.text),
+        "silence": hex(theme.silent),
+        "max": hex(theme.band),
+        "p99": hex(theme.band_p99),
+        "p95": hex(theme.band_p95),
+        "median": hex(theme.main),
+        "lost": hex(theme.up),
+    })
 }
 
 /// Begin and end in ms, five levels in µs, probes sent and lost.
@@ -107,5 +126,24 @@ mod tests {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
         assert!(!SCRIPT.contains("</"), "nothing may end the script early");
+    }
+
+    #[test]
+    fn the_script_has_the_colours_that_it_draws_with() {
+        let (light, dark) = (inks(&Theme::LIGHT), inks(&Theme::DARK));
+        let used = SCRIPT.split("ink.").skip(1).map(|s| {
+            let end = s.find(|c: char| !c.is_alphanumeric()).unwrap();
+            &s[..end]
+        });
+        let used: std::collections::BTreeSet<&str> = used.collect();
+        let of = |inks: &Value| {
+            inks.as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&light), used.into_iter().collect::<Vec<_>>());
+        assert_eq!(of(&light), of(&dark));
     }
 }

@@ -39,6 +39,7 @@ targets! {
     floor "../../fuzz/fuzz_targets/floor.rs"
     household "../../fuzz/fuzz_targets/household.rs"
     icmp "../../fuzz/fuzz_targets/icmp.rs"
+    load "../../fuzz/fuzz_targets/load.rs"
     session "../../fuzz/fuzz_targets/session.rs"
     stamp "../../fuzz/fuzz_targets/stamp.rs"
     strangers "../../fuzz/fuzz_targets/strangers.rs"
@@ -315,6 +316,92 @@ fn session() -> Seeds {
     .into()
 }
 
+/// What the target reads four bytes at a time: an order and its report go to and fro, datagrams leave and
+/// arrive.
+fn load() -> Seeds {
+    const ORDER: [u8; 4] = [2, 0, 0, 0];
+    const ORDER_ARRIVES: [u8; 4] = [3, 0, 0, 0];
+    const REPORT_ARRIVES: [u8; 4] = [4, 0, 0, 0];
+    const LOAD: [u8; 4] = [1, 0, 0, 0];
+    const UNLOAD: [u8; 4] = [1, 0, 1, 0];
+    const STOP: [u8; 4] = [1, 0, 2, 0];
+    const SEND: [u8; 4] = [5, 0, 0, 0];
+    const ARRIVES: [u8; 4] = [6, 0, 0, 0];
+    const ARRIVES_TWICE: [u8; 4] = [6, 0, 1, 0];
+    const ARRIVES_CHANGED: [u8; 4] = [6, 1, 2, 30];
+    const DEPART: [u8; 4] = [7, 0, 0, 0];
+    const NOT_SENT: [u8; 4] = [7, 0, 2, 0];
+    const DEPART_UNHEARD: [u8; 4] = [7, 0, 4, 0];
+    const COMES: [u8; 4] = [8, 0, 0, 0];
+    const OVERTAKES: [u8; 4] = [8, 1, 0, 0];
+    const PASS_30_MS: [u8; 4] = [0, 30, 0, 0];
+    const SECONDS_PASS: [u8; 4] = [0, 95, 1, 0];
+    const PROBE: [u8; 4] = [9, 0, 0, 0];
+    const ORDER_LIES_OF_RATE: [u8; 4] = [3, 0, 0x88, 0x3f];
+    const REPORT_LIES_OF_BINS: [u8; 4] = [4, 0, 0x68, 0xff];
+    const FROM_ELSEWHERE: [u8; 4] = [3, 0, 4, 0];
+    let ask = [ORDER, ORDER_ARRIVES, REPORT_ARRIVES];
+    let both_ways = [
+        PASS_30_MS, PROBE, SEND, DEPART, ARRIVES, ARRIVES, COMES, OVERTAKES,
+    ];
+    let end = [
+        SECONDS_PASS,
+        PROBE,
+        UNLOAD,
+        ORDER,
+        ORDER_ARRIVES,
+        REPORT_ARRIVES,
+    ];
+    let stop = [STOP, ORDER, ORDER_ARRIVES, REPORT_ARRIVES];
+    let sequence = |parts: &[&[[u8; 4]]]| parts.concat().concat();
+    [
+        (
+            "whole",
+            sequence(&[&ask, &[LOAD], &ask, &both_ways, &both_ways, &end, &stop]),
+        ),
+        (
+            "spoilt",
+            sequence(&[
+                &ask,
+                &[LOAD],
+                &ask,
+                &[
+                    PASS_30_MS,
+                    SEND,
+                    NOT_SENT,
+                    ARRIVES_TWICE,
+                    ARRIVES_CHANGED,
+                    ARRIVES,
+                ],
+                &both_ways,
+                &stop,
+            ]),
+        ),
+        (
+            "lies",
+            sequence(&[
+                &[ORDER, ORDER_LIES_OF_RATE, REPORT_ARRIVES, LOAD],
+                &[ORDER, ORDER_ARRIVES, REPORT_LIES_OF_BINS],
+                &both_ways,
+                &stop,
+            ]),
+        ),
+        (
+            "moves",
+            sequence(&[
+                &ask,
+                &[LOAD, ORDER, FROM_ELSEWHERE, REPORT_ARRIVES, DEPART_UNHEARD],
+                &both_ways,
+                &[SECONDS_PASS, SECONDS_PASS],
+                &ask,
+                &both_ways,
+            ]),
+        ),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
 /// What the target reads: how is traced, and then who says what (type, code) how much later.
 fn trace() -> Seeds {
     const NINE_HOPS: u8 = 9 << 3;
@@ -362,6 +449,7 @@ fn seeds(target: &str) -> Seeds {
         "floor" => floor(),
         "household" => household(),
         "icmp" => icmp(),
+        "load" => load(),
         "session" => session(),
         "stamp" => stamp(),
         "strangers" => strangers(),

@@ -12,6 +12,7 @@ mod shown;
 mod sizes;
 pub(crate) mod wall;
 
+pub(crate) use findings::told_rate_bps;
 pub(crate) use order::{Fact, Order};
 pub(crate) use past::Found;
 pub(crate) use wall::trust;
@@ -68,8 +69,6 @@ pub(crate) struct Settings {
     pub(crate) zone: TimeZone,
     /// Interfaces of which the configuration says whether their counters show everybody's traffic.
     pub(crate) sees_household: BTreeMap<String, bool>,
-    /// How often tests run by themselves, ns, if they do.
-    pub(crate) test_every_ns: Option<u64>,
     /// How packets leave through each interface that is configured.
     pub(crate) uplinks: BTreeMap<String, Way>,
 }
@@ -324,7 +323,7 @@ impl Recorder {
                     writer.capacity(at, *found);
                 }
             }
-            Order::Test(test) => self.test(*test),
+            Order::Test(test, speaks_for_ns) => self.test(*test, speaks_for_ns),
             Order::Rerouted => {
                 self.walks.rerouted(clock::now(), None);
                 self.sizes.rerouted(clock::now());

@@ -126,7 +126,6 @@ pub(crate) fn settings(config: &Config) -> Settings {
             .iter()
             .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
             .collect(),
-        test_every_ns: config.throughput.every_ns,
         uplinks: config
             .interfaces
             .iter()

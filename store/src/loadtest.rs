@@ -261,6 +261,46 @@ impl Reader {
         }
         Ok(())
     }
+
+    /// Throughput tests of one boot that began `from_ns` after it or later, the oldest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tests_of_boot(&self, boot: u32, from_ns: u64) -> Result<Vec<LoadTest>, StoreError> {
+        let mut tests = Vec::new();
+        let Some(table) = open_if_made(&self.read()?, TESTS)? else {
+            return Ok(tests);
+        };
+        let from = (boot, from_ns.saturating_sub(OVERLAP_NS));
+        for row in table.range(first_test(&table, from)?..)? {
+            let test: LoadTest = from_json(row?.1.value())?;
+            if test.boot > boot {
+                break;
+            }
+            if test.boot == boot && test.start_ns >= from_ns {
+                tests.push(test);
+            }
+        }
+        tests.sort_by_key(|t| t.start_ns);
+        Ok(tests)
+    }
+
+    /// When the last throughput test of all boots before `boot` began, ns since 1970; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn last_test_before(&self, boot: u32) -> Result<Option<i64>, StoreError> {
+        let Some(table) = open_if_made(&self.read()?, TESTS)? else {
+            return Ok(None);
+        };
+        let until = first_test(&table, (boot, 0))?;
+        let Some(row) = table.range(..until)?.next_back() else {
+            return Ok(None);
+        };
+        let test: LoadTest = from_json(row?.1.value())?;
+        Ok(self.time_map().wall_ns(test.boot, test.start_ns))
+    }
 }
 
 /// The number from which on all tests began at `wanted` or later, boot and ns since boot, give or take

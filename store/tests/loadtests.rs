@@ -83,4 +83,32 @@ fn tests_of_a_stretch_are_those_that_began_in_it() {
             assert_eq!(found, truth, "{length_s} s from {from_s} s");
         }
     }
+    // By the clock of a boot alone, whatever the wall clock was put to.
+    let first = all[0].2.boot;
+    let second = all[239].2.boot;
+    assert!(first < second);
+    for (boot, from_s) in [
+        (first, 0),
+        (first, 40_000),
+        (second, 40_005),
+        (second, 90_000),
+        (second + 1, 0),
+    ] {
+        let found = reader.tests_of_boot(boot, from_s * S).unwrap();
+        let of_boot = all.iter().map(|(.., t)| t).filter(|t| t.boot == boot);
+        let mut truth: Vec<LoadTest> = of_boot
+            .filter(|t| t.start_ns >= from_s * S)
+            .cloned()
+            .collect();
+        truth.sort_by_key(|t| t.start_ns);
+        assert_eq!(found, truth, "of boot {boot} from {from_s} s");
+    }
+    let last = |boot| reader.last_test_before(boot).unwrap();
+    let last_of = |boot: u32| {
+        let of_boot = all.iter().filter(|(.., t)| t.boot == boot);
+        of_boot.max_by_key(|(id, ..)| *id).map(|(_, at, _)| *at)
+    };
+    assert_eq!((last(first), last(second)), (None, last_of(first)));
+    assert_eq!(last(second + 1), last_of(second));
+    assert_eq!(last(u32::MAX), last_of(second));
 }

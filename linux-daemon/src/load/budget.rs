@@ -7,6 +7,7 @@ use bufferbane_store::{LoadTest, Reader, TestWay};
 
 use super::Path;
 use super::turn::Turn;
+use crate::recorder::told_rate_bps;
 
 /// A month, for the budget, ns.
 pub(crate) const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
@@ -35,6 +36,8 @@ pub(super) struct Spent {
     pub(super) reflector: String,
     /// What it loaded, where it ran by itself and has a result.
     pub(super) scheduled: Option<Turn>,
+    /// What it found the line to carry, bit/s, where it says that.
+    pub(super) rate_bps: Option<u64>,
     /// Received at either end.
     pub(super) bytes: u64,
 }
@@ -46,6 +49,7 @@ impl Spent {
             interface: test.interface.clone(),
             reflector: test.reflector.clone(),
             scheduled: (test.asked_by == super::BY_SCHEDULE).then(|| Turn::of(test)),
+            rate_bps: told_rate_bps(test),
             bytes: test.ways.iter().map(TestWay::moved_bytes).sum(),
         }
     }
@@ -77,6 +81,7 @@ impl Made {
                 interface: path.interface.clone(),
                 reflector: path.reflector.clone(),
                 scheduled: None,
+                rate_bps: None,
                 bytes,
             },
         }
@@ -103,12 +108,13 @@ pub(super) struct Now {
 struct Kept {
     /// When it began, ns since boot, if that was this one.
     begun_ns: Option<u64>,
-    /// ns since 1970, as far as that is known.
+    /// ns since 1970, as far as that is known, if it was an earlier one.
     wall_ns: i64,
     spent: Spent,
 }
 
-/// The tests of the last month, the oldest first: those that the store holds and those of this run.
+/// The tests of the last month, the oldest first: those that the store holds and those of this run. Of the
+/// store's no more are read, however many years it holds.
 pub(super) fn read(
     store: &std::path::Path,
     now: &Now,
@@ -117,16 +123,36 @@ pub(super) fn read(
     let failed = |e: &dyn std::fmt::Display| e.to_string();
     let reader = Reader::open(store).map_err(|e| failed(&e))?;
     let boots = reader.boots().map_err(|e| failed(&e))?;
-    let tests = reader.tests(i64::MIN, i64::MAX).map_err(|e| failed(&e))?;
-    let kept = tests.iter().map(|(_, wall_ns, test)| {
-        let is_this_boot = now.boot_id.is_some() && boots.get(&test.boot) == now.boot_id.as_ref();
-        Kept {
-            begun_ns: is_this_boot.then_some(test.start_ns),
+    let is_this = |id: &String| now.boot_id.as_ref() == Some(id);
+    let this_boot = boots.iter().find(|(_, id)| is_this(id)).map(|(n, _)| *n);
+    let mut kept: Vec<Kept> = Vec::new();
+    if let Some(boot) = this_boot {
+        let since_ns = now.mono.as_nanos().saturating_sub(MONTH_NS);
+        let tests = reader.tests_of_boot(boot, since_ns);
+        kept.extend(tests.map_err(|e| failed(&e))?.iter().map(|test| Kept {
+            begun_ns: Some(test.start_ns),
+            wall_ns: 0,
+            spent: Spent::of(None, test),
+        }));
+    }
+    let last_ns = match now.wall_ns {
+        Some(wall_ns) => Some(wall_ns),
+        None => {
+            let last = reader.last_test_before(this_boot.unwrap_or(u32::MAX));
+            last.map_err(|e| failed(&e))?
+        }
+    };
+    if let Some(last_ns) = last_ns {
+        let since_ns = last_ns.saturating_sub_unsigned(MONTH_NS);
+        let tests = reader.tests(since_ns, i64::MAX).map_err(|e| failed(&e))?;
+        let of_before = tests.iter().filter(|(.., t)| Some(t.boot) != this_boot);
+        kept.extend(of_before.map(|(_, wall_ns, test)| Kept {
+            begun_ns: None,
             wall_ns: *wall_ns,
             spent: Spent::of(None, test),
-        }
-    });
-    Ok(together(kept.collect(), now, made))
+        }));
+    }
+    Ok(together(kept, now, made))
 }
 
 /// Tests of this boot are as old as its monotonic clock says, however the wall clock was set meanwhile;
@@ -177,8 +203,44 @@ impl Budget {
     /// How many bytes another test may move now, after those that were `spent` in the month before, of
     /// this uplink, the oldest first; else why none may run.
     ///
-    /// Between two tests there is as much time as makes tests like those last use the month up evenly.
+    /// Between two tests there is as much time as makes tests like those last use the month up evenly, and
+    /// between three twice as much: one that came at once is made up for by the next.
     pub(super) fn check<'a>(
+        self,
+        spent: impl DoubleEndedIterator<Item = &'a Spent> + Clone,
+    ) -> Result<u64, Held> {
+        let left = self.left(spent.clone())?;
+        let gap_ns = self.gap_ns(spent.clone());
+        let latest = spent.rev().filter_map(|s| s.age_ns).take(2);
+        let waits = (1..).zip(latest).map(|(n, age_ns)| {
+            let needed_ns = gap_ns.saturating_mul(n);
+            needed_ns.saturating_sub(age_ns)
+        });
+        match waits.max() {
+            None | Some(0) => Ok(left),
+            Some(wait_ns) => Err(Held {
+                why: format!(
+                    "the monthly budget of {} allows the next in {}",
+                    size(self.all.unwrap_or(0)),
+                    bufferbane_config::format_duration(whole_seconds(wait_ns))
+                ),
+                for_ns: Some(wait_ns),
+            }),
+        }
+    }
+
+    /// The time from one test to the next by which tests like the last of those that were `spent` use the
+    /// month up evenly, ns.
+    pub(super) fn gap_ns<'a>(self, spent: impl DoubleEndedIterator<Item = &'a Spent>) -> u64 {
+        let last: Vec<u64> = spent.rev().take(self.round).map(|s| s.bytes).collect();
+        let mean = last.iter().sum::<u64>() / last.len().max(1) as u64;
+        let left = self.all.unwrap_or(0).saturating_sub(self.probes).max(1);
+        let gap_ns = u128::from(MONTH_NS) * u128::from(mean) / u128::from(left);
+        u64::try_from(gap_ns).unwrap_or(u64::MAX)
+    }
+
+    /// How many bytes another test may move, whenever the last one was; see [`Budget::check`].
+    pub(super) fn left<'a>(
         self,
         spent: impl DoubleEndedIterator<Item = &'a Spent> + Clone,
     ) -> Result<u64, Held> {
@@ -196,13 +258,8 @@ impl Budget {
             )));
         }
         let used: u64 = spent.clone().map(|s| s.bytes).sum();
-        let last: Vec<u64> = spent
-            .clone()
-            .rev()
-            .take(self.round)
-            .map(|s| s.bytes)
-            .collect();
-        let most = last.iter().copied().max().unwrap_or(0);
+        let last = spent.rev().take(self.round).map(|s| s.bytes);
+        let most = last.max().unwrap_or(0);
         if used >= left || used.saturating_add(most) > left {
             return Err(Held::unknown(format!(
                 "the monthly budget of {} is used up: {} for probes and packet trains, {} by tests of the last 30 days",
@@ -211,22 +268,7 @@ impl Budget {
                 size(used)
             )));
         }
-        let mean = last.iter().sum::<u64>() / last.len().max(1) as u64;
-        let gap_ns = u128::from(MONTH_NS) * u128::from(mean) / u128::from(left);
-        match spent.filter_map(|s| s.age_ns).min() {
-            Some(since_ns) if u128::from(since_ns) < gap_ns => {
-                let wait_ns = u64::try_from(gap_ns - u128::from(since_ns)).unwrap_or(u64::MAX);
-                Err(Held {
-                    why: format!(
-                        "the monthly budget of {} allows the next in {}",
-                        size(all),
-                        bufferbane_config::format_duration(whole_seconds(wait_ns))
-                    ),
-                    for_ns: Some(wait_ns),
-                })
-            }
-            _ => Ok(left - used),
-        }
+        Ok(left - used)
     }
 }
 
@@ -249,6 +291,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bufferbane_store::{Trust, Writer, WriterOptions};
 
     const DAY_NS: u64 = 86_400 * 1_000_000_000;
 
@@ -259,6 +302,7 @@ mod tests {
             interface: "eth0".into(),
             reflector: "vienna".into(),
             scheduled: Some(Turn::Up),
+            rate_bps: None,
             bytes: mib << 20,
         }
     }
@@ -284,6 +328,12 @@ mod tests {
         assert!(check(Some(100), 50, &[spent(3, 10)]).is_err());
         assert_eq!(check(Some(100), 50, &[spent(6, 10)]), Ok(40));
         assert_eq!(check(Some(100), 0, &[]), Ok(100));
+        // One that came at once is made up for.
+        let twice = [spent(4, 10), spent(4, 10)];
+        assert_eq!(
+            check(Some(100), 0, &twice).unwrap_err().for_ns,
+            Some(2 * DAY_NS)
+        );
     }
 
     #[test]
@@ -348,6 +398,62 @@ mod tests {
         let later = together(store(), &now(41, Some(20_041)), &made);
         assert_eq!(ages(&later), [Some(30)]);
         assert!(made[0].is_old(now(41, None).mono) && !made[1].is_old(now(41, None).mono));
+    }
+
+    /// A test a day of two boots, of which the first ended five days before the second began; the wall clock is
+    /// put ahead by years on the third day of that.
+    #[test]
+    fn of_a_store_the_last_month_is_read_whatever_clocks_show() {
+        const FIRST_DAY: i64 = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let options = WriterOptions {
+            min_free_bytes: 0,
+            ..WriterOptions::default()
+        };
+        let mut writer = Writer::open(&path, options).unwrap();
+        let mono = |day: u64| Monotonic::from_nanos(day * DAY_NS);
+        let wall = |day: i64| (FIRST_DAY + day) * DAY_NS as i64;
+        let id = |boot: u64| format!("{boot:08}-0000-4000-8000-000000000001");
+        let test = |day: u64| LoadTest {
+            start_ns: day * DAY_NS,
+            end_ns: day * DAY_NS + 1,
+            interface: "eth0".into(),
+            ..LoadTest::default()
+        };
+        let trust = Trust::Disciplined;
+        writer.begin_boot(&id(1), mono(0), wall(0), trust).unwrap();
+        for day in 1..=40 {
+            writer.load_test(test(day));
+        }
+        writer.commit().unwrap();
+        writer.begin_boot(&id(2), mono(0), wall(45), trust).unwrap();
+        for day in 1..=2 {
+            writer.load_test(test(day));
+        }
+        writer.commit().unwrap();
+        let read = |mono_day: u64, wall_day: Option<i64>| {
+            let now = Now {
+                mono: mono(mono_day),
+                wall_ns: wall_day.map(wall),
+                boot_id: Some(id(2)),
+            };
+            ages(&super::read(&path, &now, &[]).unwrap())
+        };
+        let days = |ages: &[u64]| -> Vec<Option<u64>> { ages.iter().copied().map(Some).collect() };
+        let down = |from: u64, to: u64| -> Vec<u64> { (to..=from).rev().collect() };
+        assert_eq!(read(2, Some(47)), days(&[down(30, 7), vec![1, 0]].concat()));
+        // It is 1970: no time has passed since the last of before.
+        let both = [down(30, 2), vec![1, 1, 0, 0]].concat();
+        assert_eq!(read(2, None), days(&both));
+        writer.anchor(mono(3), wall(3000), trust);
+        for day in 3..=40 {
+            writer.load_test(test(day));
+        }
+        writer.close().unwrap();
+        assert_eq!(read(40, Some(3037)), days(&down(30, 0)));
+        // And back by years.
+        assert_eq!(read(40, Some(85)), days(&down(30, 0)));
     }
 
     /// What all clocks before this boot have shown is long ago, and still in the store.

@@ -6,6 +6,7 @@
 
 mod budget;
 mod datagrams;
+mod doubt;
 mod drops;
 mod evaluate;
 mod fail_over;

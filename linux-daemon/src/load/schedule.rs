@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand_core::Rng;
 
 use super::budget::{MONTH_NS, Spent};
+use super::doubt::is_in_doubt;
 use super::settings::Settings;
 use super::turn::Turn;
 use super::{Path, run};
@@ -25,6 +26,16 @@ const UNREAD: Duration = Duration::from_secs(5);
 /// After quiet hours, or once any reflector is reached again, the next test comes within this: not all
 /// households at once.
 const AFTER_PAUSE_NS: u64 = 3600 * 1_000_000_000;
+/// A test that found little is made again after this, and within so much more: what was in its way is gone
+/// then, or is no hiccup.
+const AGAIN: Duration = Duration::from_secs(120);
+const AGAIN_WITHIN_NS: u64 = 180 * 1_000_000_000;
+/// Where that could not be done within this time, it is left to the next one in turn.
+const AGAIN_UNTIL: Duration = Duration::from_secs(3600);
+const DAY_NS: u64 = 86_400 * 1_000_000_000;
+
+/// Interface and reflector.
+type Key = (String, String);
 
 /// What is asked of the host and of the store, when it is needed.
 pub(super) trait Facts {
@@ -38,12 +49,18 @@ pub(super) trait Facts {
     fn is_router(&mut self) -> bool;
 }
 
-/// A path and what is to be loaded, chosen while the line is looked at.
-struct Chosen {
-    path: Path,
-    turn: Turn,
+/// A test that is to run.
+#[derive(Clone, Debug)]
+pub(super) struct Due {
+    pub(super) path: Path,
+    pub(super) turn: Turn,
     /// What the month's budget leaves it.
-    most_bytes: u64,
+    pub(super) most_bytes: u64,
+}
+
+/// One that was chosen, while the line is looked at.
+struct Chosen {
+    due: Due,
     /// What was loaded in its turn before.
     last: Option<Turn>,
     since: Instant,
@@ -54,13 +71,19 @@ struct Chosen {
 /// Who is next.
 enum Choice {
     Test {
-        path: Path,
-        turn: Turn,
-        most_bytes: u64,
+        due: Due,
         last: Option<Turn>,
     },
     /// Nobody at present, and how long that lasts where it is known.
     None(Option<Duration>),
+}
+
+/// A test that found little, and is to be made again.
+struct Again {
+    path: Key,
+    turn: Turn,
+    /// Nobody asks any more.
+    until: Instant,
 }
 
 /// A path's last turn in this run, whatever came of it.
@@ -77,8 +100,8 @@ pub(super) struct Schedule {
     in_quiet_hours: bool,
     /// Whether no reflector was reached when this was asked last.
     is_cut_off: bool,
-    /// By interface and reflector.
-    tried: HashMap<(String, String), Tried>,
+    tried: HashMap<Key, Tried>,
+    again: Option<Again>,
     /// Uplinks that were in use when they were looked at last, and until when they are left alone.
     busy_until: HashMap<String, Instant>,
     /// Why there is none at present: of all, and by interface.
@@ -111,6 +134,7 @@ impl Schedule {
             is_cut_off: false,
             busy_until: HashMap::new(),
             tried: HashMap::new(),
+            again: None,
             waits: None,
             of_uplinks: BTreeMap::new(),
         }
@@ -127,7 +151,7 @@ impl Schedule {
         settings: &Settings,
         facts: &mut impl Facts,
         rng: &mut impl Rng,
-    ) -> Option<(Path, Turn, u64)> {
+    ) -> Option<Due> {
         let every_ns = settings.throughput.every_ns?;
         if paths.is_empty() {
             self.is_cut_off = true;
@@ -150,19 +174,12 @@ impl Schedule {
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => match self.choose(now, paths, settings, facts) {
-                Ok(Choice::Test {
-                    path,
-                    turn,
-                    most_bytes,
-                    last,
-                }) => {
+                Ok(Choice::Test { due, last }) => {
                     self.waits = None;
                     let looks = settings.throughput.skip_when_busy;
-                    let before = looks.then(|| facts.counters(path.index)).flatten();
+                    let before = looks.then(|| facts.counters(due.path.index)).flatten();
                     Chosen {
-                        path,
-                        turn,
-                        most_bytes,
+                        due,
                         last,
                         since: now,
                         before,
@@ -187,11 +204,11 @@ impl Schedule {
                 self.chosen = Some(chosen);
                 return None;
             }
-            if let Some(after) = facts.counters(chosen.path.index)
-                && is_busy(before, after, looked, chosen.path.probe_bytes)
+            if let Some(after) = facts.counters(chosen.due.path.index)
+                && is_busy(before, after, looked, chosen.due.path.probe_bytes)
             {
                 // Another uplink has its turn at the next look, which is now.
-                let interface = chosen.path.interface;
+                let interface = chosen.due.path.interface;
                 self.uplink(&interface).waits = Some(IN_USE.into());
                 let nanos = u64::try_from(POSTPONED.as_nanos()).unwrap_or(u64::MAX);
                 let until = now + POSTPONED + random(nanos, rng);
@@ -199,24 +216,49 @@ impl Schedule {
                 return None;
             }
         }
-        let Chosen {
-            path,
-            turn,
-            most_bytes,
-            last,
-            ..
-        } = chosen;
-        self.uplink(&path.interface).waits = None;
-        self.busy_until.remove(&path.interface);
+        let Chosen { due, last, .. } = chosen;
+        self.uplink(&due.path.interface).waits = None;
+        self.busy_until.remove(&due.path.interface);
         let tried = Tried {
             at: now,
-            turns: [Some(turn), last],
+            turns: [Some(due.turn), last],
         };
-        let key = (path.interface.clone(), path.reflector.clone());
+        let key = key(&due.path);
+        if self.again.as_ref().is_some_and(|a| a.path == key) {
+            self.again = None;
+        }
         self.tried.insert(key, tried);
         // Not always at the same minute of the hour.
         self.next = Some(now + Duration::from_nanos(every_ns) + random(every_ns / 5, rng));
-        Some((path, turn, most_bytes))
+        Some(due)
+    }
+
+    /// A test that was due has been made, by this reflector: where it found much less than is usual, the
+    /// same is tested again soon, so that it is known within minutes whether that was the line. Gives how
+    /// long what it found speaks of the line, ns.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        (due, reflector): (&Due, &str),
+        paths: &[Path],
+        settings: &Settings,
+        facts: &mut impl Facts,
+        rng: &mut impl Rng,
+    ) -> u64 {
+        // Whoever cannot read it is told so at the next look.
+        let spent = facts.spent().unwrap_or_default();
+        let is_own = due.path.reflector == reflector;
+        if is_own && is_in_doubt(of_path(&spent, &due.path), settings.low_share) {
+            self.next = Some(now + AGAIN + random(AGAIN_WITHIN_NS, rng));
+            self.again = Some(Again {
+                path: key(&due.path),
+                turn: due.turn,
+                until: now + AGAIN_UNTIL,
+            });
+        }
+        let here = spent.iter().filter(|s| s.interface == due.path.interface);
+        let gap_ns = settings.budget(&due.path).gap_ns(here);
+        speaks_for_ns(paths, &due.path, gap_ns, &settings.throughput)
     }
 
     /// What there is to say of each uplink, by its name.
@@ -283,12 +325,20 @@ impl Schedule {
             .spent()
             .map_err(|why| format!("what the month's tests have moved cannot be read: {why}"))?;
         self.of_uplinks.clear();
+        self.again = self.again.take().filter(|a| now < a.until);
+        let again = self.again.as_ref().map(|a| a.path.clone());
         let mut soonest: Option<Duration> = None;
-        let mut best: Option<(Option<Duration>, Path, u64)> = None;
+        let mut best: Option<(Option<Duration>, Due)> = None;
+        let mut repeated: Option<Due> = None;
         for path in paths {
             let budget = settings.budget(path);
             let of_uplink = spent.iter().filter(|s| s.interface == path.interface);
-            let checked = budget.check(of_uplink.clone());
+            let is_again = again.as_ref() == Some(&key(path));
+            let checked = if is_again {
+                budget.left(of_uplink.clone())
+            } else {
+                budget.check(of_uplink.clone())
+            };
             let sees = settings.sees_household(&path.interface);
             let sees = sees.unwrap_or_else(|| facts.is_router());
             let counted = facts.counters(path.index).is_some();
@@ -322,9 +372,17 @@ impl Schedule {
                 }
                 (Ok(most_bytes), None) => most_bytes,
             };
+            let due = Due {
+                path: path.clone(),
+                turn: Turn::Up,
+                most_bytes,
+            };
+            if is_again {
+                repeated = Some(due);
+                continue;
+            }
             // How long ago it had its turn; `None`: never, which is longest.
-            let key = (path.interface.clone(), path.reflector.clone());
-            let ago = match self.tried.get(&key) {
+            let ago = match self.tried.get(&key(path)) {
                 Some(tried) => Some(now.saturating_duration_since(tried.at)),
                 // By a clock that was wrong: nobody knows, and it may have been just now.
                 None => turns(&spent, path)
@@ -337,25 +395,28 @@ impl Schedule {
                 (Some(a), Some(b)) => a > *b,
             };
             if best.as_ref().is_none_or(|(than, ..)| longer(than)) {
-                best = Some((ago, path.clone(), most_bytes));
+                best = Some((ago, due));
             }
         }
-        let Some((_, path, most_bytes)) = best else {
+        let Some(due) = repeated.or(best.map(|(_, due)| due)) else {
             return Ok(Choice::None(soonest));
         };
-        let key = (path.interface.clone(), path.reflector.clone());
+        let key = key(&due.path);
         // A test that failed leaves nothing in the store, and has had its turn all the same.
         let last = self.tried.get(&key).map_or_else(
             || {
-                let mut last = turns(&spent, &path).map(|s| s.scheduled);
+                let mut last = turns(&spent, &due.path).map(|s| s.scheduled);
                 [last.next().flatten(), last.next().flatten()]
             },
             |tried| tried.turns,
         );
+        let again = self.again.as_ref().filter(|a| a.path == key);
+        let turn = again.map_or_else(
+            || Turn::after(last, settings.throughput.udp),
+            |again| again.turn,
+        );
         Ok(Choice::Test {
-            path,
-            turn: Turn::after(last, settings.throughput.udp),
-            most_bytes,
+            due: Due { turn, ..due },
             last: last[0],
         })
     }
@@ -369,9 +430,40 @@ const UNSEEN: &str = "skip_when_busy sees this host's own traffic only: a test m
 
 /// Scheduled tests of a path, the latest first.
 fn turns<'a>(spent: &'a [Spent], path: &'a Path) -> impl Iterator<Item = &'a Spent> {
-    spent.iter().rev().filter(|s| {
+    of_path(spent, path).rev()
+}
+
+/// The same, the oldest first.
+fn of_path<'a>(spent: &'a [Spent], path: &'a Path) -> impl DoubleEndedIterator<Item = &'a Spent> {
+    spent.iter().filter(|s| {
         s.scheduled.is_some() && s.interface == path.interface && s.reflector == path.reflector
     })
+}
+
+fn key(path: &Path) -> Key {
+    (path.interface.clone(), path.reflector.clone())
+}
+
+/// Until the next test of a path in the same direction, twice, for it may be late: each interval is up to a
+/// fifth longer than it is configured, or as long as the budget has it, all paths take turns, and of a round
+/// one is downward. Quiet hours come on top.
+fn speaks_for_ns(paths: &[Path], path: &Path, gap_ns: u64, throughput: &Throughput) -> u64 {
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let every_ns = throughput.every_ns.unwrap_or(0);
+    let in_turn_ns = every_ns
+        .saturating_add(every_ns / 5)
+        .saturating_mul(count(paths.len()));
+    let here = paths.iter().filter(|p| p.interface == path.interface);
+    let as_paid_ns = gap_ns.saturating_mul(count(here.count()));
+    let round_ns = in_turn_ns
+        .max(as_paid_ns)
+        .saturating_mul(count(Turn::round(throughput.udp)));
+    let quiet_ns = if throughput.quiet_hours.is_empty() {
+        0
+    } else {
+        DAY_NS
+    };
+    round_ns.saturating_mul(2).saturating_add(quiet_ns)
 }
 
 fn random(below_ns: u64, rng: &mut impl Rng) -> Duration {

@@ -24,6 +24,8 @@ struct World {
     /// With when each began.
     spent: Vec<(i64, Spent)>,
     router: bool,
+    /// What tests find in turn, bit/s.
+    rates_bps: Vec<u64>,
 }
 
 impl World {
@@ -38,6 +40,7 @@ impl World {
             clock_is_set: true,
             spent: Vec::new(),
             router: false,
+            rates_bps: Vec::new(),
         }
     }
 
@@ -114,7 +117,8 @@ fn config() -> Config {
     config
 }
 
-/// Lets a schedule run for so many days; gives the tests, each of `bytes`, with when they began.
+/// Lets a schedule run for so many days; gives the tests, each of `bytes`, with when they began. What each says
+/// has to hold until the next of its kind.
 fn run(
     world: &mut World,
     config: &Config,
@@ -128,7 +132,8 @@ fn run(
     s.next = s
         .next
         .map(|n| world.now + n.saturating_duration_since(Instant::now()));
-    let mut tests = Vec::new();
+    let mut tests: Vec<(i64, String, Turn)> = Vec::new();
+    let mut speak_until_ns = HashMap::new();
     let end = world.now + Duration::from_secs(86_400) * days;
     while world.now < end {
         world.pass(if s.chosen.is_some() {
@@ -136,23 +141,27 @@ fn run(
         } else {
             Duration::from_secs(20)
         });
-        let Some((path, kind, _)) = s.due(world.now, paths, &settings, world, &mut rng) else {
+        let Some(due) = s.due(world.now, paths, &settings, world, &mut rng) else {
             continue;
         };
         let at_ns = world.at_ns();
-        tests.push((
-            at_ns,
-            format!("{} {}", path.interface, path.reflector),
-            kind,
-        ));
+        let name = format!("{} {}", due.path.interface, due.path.reflector);
+        let rates = world.rates_bps.len().max(1);
         let spent = Spent {
             age_ns: None,
-            interface: path.interface,
-            reflector: path.reflector,
-            scheduled: Some(kind),
+            interface: due.path.interface.clone(),
+            reflector: due.path.reflector.clone(),
+            scheduled: Some(due.turn),
+            rate_bps: world.rates_bps.get(tests.len() % rates).copied(),
             bytes,
         };
         world.spent.push((at_ns, spent));
+        let by = (&due, due.path.reflector.as_str());
+        let speaks_for_ns = s.ended(world.now, by, paths, &settings, world, &mut rng);
+        let until_ns = at_ns.saturating_add_unsigned(speaks_for_ns);
+        let spoke = speak_until_ns.insert((name.clone(), due.turn as u8), until_ns);
+        assert!(spoke.is_none_or(|until_ns| at_ns < until_ns), "{tests:?}");
+        tests.push((at_ns, name, due.turn));
     }
     (s, tests)
 }
@@ -291,7 +300,7 @@ fn none_runs_in_quiet_hours_or_into_them() {
     s.next = Some(world.now);
     assert_eq!(
         s.due(world.now, &paths, &settings, &mut world, &mut rng)
-            .map(|d| d.1),
+            .map(|d| d.turn),
         None
     );
     assert!(s.waits.is_some_and(|why| why.contains("not set")));
@@ -385,9 +394,63 @@ fn tests_that_fail_have_their_turn_too() {
             &mut world,
             &mut rng,
         );
-        kinds.extend(due.map(|d| d.1));
+        kinds.extend(due.map(|d| d.turn));
     }
     assert_eq!(kinds, [Turn::Up, Turn::Up, Turn::Down].repeat(2));
+}
+
+#[test]
+fn a_low_test_is_repeated_within_minutes_and_once() {
+    const MBIT: u64 = 1_000_000;
+    let config = config();
+    let paths = [path("eth0", "vienna"), path("eth0", "oslo")];
+    let mut world = World::new();
+    world.rates_bps = vec![10 * MBIT];
+    let (_, well) = run(&mut world, &config, &paths, 3, 1);
+    let apart = |tests: &[(i64, String, Turn)]| -> Vec<i64> {
+        let minutes = |pair: &[(i64, String, Turn)]| (pair[1].0 - pair[0].0) / SECOND_NS / 60;
+        tests.windows(2).map(minutes).collect()
+    };
+    assert!(apart(&well).iter().all(|minutes| *minutes >= 60));
+    // Half as much from then on: the first of each path and direction is in doubt, and no other.
+    world.rates_bps = vec![5 * MBIT];
+    let (_, low) = run(&mut world, &config, &paths, 1, 1);
+    let minutes = apart(&low);
+    let mut repeated = Vec::new();
+    for (minutes, pair) in minutes.iter().zip(low.windows(2)) {
+        if *minutes < 60 {
+            assert!((2..=5).contains(minutes), "{minutes} min");
+            assert_eq!((&pair[0].1, pair[0].2), (&pair[1].1, pair[1].2));
+            repeated.push((pair[0].1.as_str(), pair[0].2));
+        }
+    }
+    repeated.sort_by_key(|(name, turn)| (*turn as u8, *name));
+    let [up, down] = [Turn::Up, Turn::Down];
+    let all = [
+        ("eth0 oslo", up),
+        ("eth0 vienna", up),
+        ("eth0 oslo", down),
+        ("eth0 vienna", down),
+    ];
+    assert_eq!(repeated, all);
+}
+
+#[test]
+fn a_line_that_falls_again_and_again_keeps_the_budget() {
+    const MBIT: u64 = 1_000_000;
+    let mut config = config();
+    config.throughput.monthly_budget_bytes = 1 << 30;
+    let mut world = World::new();
+    world.rates_bps = vec![10 * MBIT, 10 * MBIT, 9 * MBIT, 3 * MBIT];
+    let (_, tests) = run(&mut world, &config, &[path("eth0", "vienna")], 30, 10 << 20);
+    let soon = tests
+        .windows(2)
+        .filter(|t| t[1].0 - t[0].0 < 600 * SECOND_NS);
+    assert!(soon.count() > 10);
+    assert!((80..=102).contains(&tests.len()), "{}", tests.len());
+    let half = BEGIN_NS + MONTH_NS as i64 / 2;
+    let before = tests.iter().filter(|t| t.0 < half).count();
+    assert!(before.abs_diff(tests.len() / 2) <= 5, "{before}");
 }
 
 #[test]
@@ -436,6 +499,7 @@ fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
         interface: "eth0".into(),
         reflector: "vienna".into(),
         scheduled: Some(Turn::Up),
+        rate_bps: None,
         bytes: 1,
     };
     world.spent = vec![(BEGIN_NS, spent)];

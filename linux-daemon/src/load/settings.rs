@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) zone: TimeZone,
     /// Holds the tests of the month.
     pub(crate) store: PathBuf,
+    /// Below this share of what is usual a line carries little.
+    pub(super) low_share: f64,
     uplinks: BTreeMap<String, Uplink>,
 }
 
@@ -43,6 +45,7 @@ impl From<&Config> for Settings {
             throughput: config.throughput.clone(),
             zone: config.zone(),
             store: config.store.clone(),
+            low_share: config.alerts.thresholds.capacity,
             uplinks: uplinks.collect(),
         }
     }

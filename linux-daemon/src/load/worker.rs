@@ -120,7 +120,10 @@ impl Worker {
             self.attempt(&spec, &ended, tell)
         });
         let last = match result {
-            Ok(test) => TestNews::Done(Box::new(test)),
+            Ok(test) => {
+                self.keep(&test, 0);
+                TestNews::Done(Box::new(test))
+            }
             Err(why) => TestNews::Failed(why),
         };
         let _ = news.send(last);
@@ -160,25 +163,44 @@ impl Worker {
             .schedule
             .due(now, &paths, &self.settings, &mut facts, &mut self.rng);
         self.show();
-        let Some((path, turn, most_bytes)) = due else {
+        let Some(due) = due else {
             return;
         };
-        let wish = turn.wish(self.settings.throughput.udp);
+        let wish = due.turn.wish(self.settings.throughput.udp);
         let stop = self.stop.clone();
         let ended = || stop.load(Ordering::Relaxed);
         // Budgets are those of uplinks, whichever reflector it is.
-        let result = first_that_can(&stand_ins(&paths, &path), |path, patience, instead_of| {
+        let asked = stand_ins(&paths, &due.path);
+        let result = first_that_can(&asked, |path, patience, instead_of| {
             let spec = Spec {
                 patience,
                 instead_of: instead_of.to_vec(),
-                most_bytes: Some(most_bytes),
+                most_bytes: Some(due.most_bytes),
                 ..self.spec(path, &wish, BY_SCHEDULE)
             };
             self.attempt(&spec, &ended, |_| ())
         });
-        if let Err(why) = result {
-            log::warn!("a scheduled test through {}: {why}", path.interface);
-        }
+        let test = match result {
+            Ok(test) => test,
+            Err(why) => {
+                log::warn!("a scheduled test through {}: {why}", due.path.interface);
+                return;
+            }
+        };
+        let mut facts = Host {
+            settings: &self.settings,
+            forwarding: &mut self.forwarding,
+            made: &mut self.made,
+        };
+        let speaks_for_ns = self.schedule.ended(
+            Instant::now(),
+            (&due, &test.reflector),
+            &paths,
+            &self.settings,
+            &mut facts,
+            &mut self.rng,
+        );
+        self.keep(&test, speaks_for_ns);
     }
 
     /// Between tests a train is due now and then, but not in quiet hours.
@@ -203,19 +225,24 @@ impl Worker {
         trains.tick(&ends, &mut self.rng);
     }
 
-    /// Records what a test found, or what it moved without finding anything.
+    /// Says what a test found, and takes down what it moved, whether it found anything or not.
     fn account(&mut self, path: &Path, result: &Result<LoadTest, run::Failed>) {
         match result {
             Ok(test) => {
                 record(test);
                 self.made.push(Made::of(test));
-                // The recorder is gone only when everything ends.
-                let _ = self.ends.orders.send(Order::Test(Box::new(test.clone())));
             }
             Err(failed) => self
                 .made
                 .push(Made::failed(clock::now(), path, failed.moved)),
         }
+    }
+
+    /// Has a test recorded, and what it says of the line heard for so long.
+    fn keep(&self, test: &LoadTest, speaks_for_ns: u64) {
+        let order = Order::Test(Box::new(test.clone()), speaks_for_ns);
+        // The recorder is gone only when everything ends.
+        let _ = self.ends.orders.send(order);
     }
 
     /// Tells whoever looks at the status, and the journal once, what there is to say of scheduled tests.

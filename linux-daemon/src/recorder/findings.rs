@@ -9,9 +9,9 @@ use super::{Recorder, note, paths, sizes};
 use crate::alerts::News;
 use crate::household::Heard;
 
-/// A scheduled test speaks of its direction for so many intervals: of four tests, where one is over UDP, one is
-/// downward, two paths may take turns, and each interval is up to a fifth longer.
-const TURNS: u64 = 10;
+/// What so short a stretch of a load has carried says nothing of its line, ns: the load was ended where the
+/// month's budget was used up.
+const TOO_SHORT_NS: u64 = 1_000_000_000;
 
 impl Recorder {
     /// Records what the uplinks carry and can carry, and tells the detectors.
@@ -51,14 +51,13 @@ impl Recorder {
         }
     }
 
-    /// Records a throughput test, and tells the detectors.
-    pub(super) fn test(&mut self, test: LoadTest) {
+    /// Records a throughput test, and tells the detectors; what it says holds for `speaks_for_ns`.
+    pub(super) fn test(&mut self, test: LoadTest, speaks_for_ns: u64) {
         let Some(writer) = &mut self.writer else {
             log::error!("a throughput test came before the store was open");
             return;
         };
-        let turns_ns = self.settings.test_every_ns.unwrap_or(0) * TURNS;
-        let for_ns = turns_ns.max(detect::Capacity::MOMENT_NS);
+        let for_ns = speaks_for_ns.max(detect::Capacity::MOMENT_NS);
         for (at, capacity) in capacities(&test) {
             if tells(&test) {
                 self.watcher.capacity(at, &capacity, for_ns);
@@ -180,12 +179,22 @@ pub(super) fn tells(test: &LoadTest) -> bool {
     test.asked_by == "schedule" && test.instead_of.is_empty()
 }
 
+/// What a test found its line to carry, bit/s, where it is one that tells.
+pub(crate) fn told_rate_bps(test: &LoadTest) -> Option<u64> {
+    let found = capacities(test).next().filter(|_| tells(test));
+    found.map(|(_, capacity)| capacity.burst_bps)
+}
+
 /// What a test says of the capacity of each direction, where it loaded one alone, and not at a rate that
 /// somebody chose: what its streams carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
 pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
     const FRAME: u64 = 1514;
     const PAYLOAD: u64 = 1448;
-    let is_full = test.ways.len() == 1 && test.protocol == Protocol::Tcp;
+    let steady_ns = test
+        .load_end_ns
+        .saturating_sub(test.load_start_ns + test.ramp_ns);
+    let is_full =
+        test.ways.len() == 1 && test.protocol == Protocol::Tcp && steady_ns >= TOO_SHORT_NS;
     let alone = test.ways.iter().filter(move |_| is_full);
     alone.map(|way| {
         let rate_bps = way.mean_bps * FRAME / PAYLOAD;

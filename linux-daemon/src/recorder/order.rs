@@ -39,8 +39,8 @@ pub(crate) enum Order {
     /// What a packet train said, whether that is to be recorded, and the rate, bit/s, that the detectors
     /// are to hear of, if it is a word about the line.
     Train(Monotonic, Box<Capacity>, bool, Option<u64>),
-    /// A throughput test was made.
-    Test(Box<LoadTest>),
+    /// A throughput test was made, and how long what it found speaks of the line, ns.
+    Test(Box<LoadTest>, u64),
     /// The host's routes are others than before.
     Rerouted,
     /// Commit now, and say how it went.

@@ -27,7 +27,6 @@ pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
         },
         alerts: AlertsConfig::default(),
         sees_household: BTreeMap::new(),
-        test_every_ns: Some(3600 * SECOND_NS),
         uplinks: BTreeMap::new(),
         zone: TimeZone::UTC,
     };

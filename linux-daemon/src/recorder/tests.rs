@@ -175,7 +175,11 @@ fn a_restart_forgets_no_baseline() {
         }
         for n in 1..6u64 {
             let at = begin.saturating_add(n * 3600 * SECOND_NS);
-            recorder.obey(Order::Test(Box::new(scheduled_test(at, bps))));
+            let speaks_for_ns = 8 * 3600 * SECOND_NS;
+            recorder.obey(Order::Test(
+                Box::new(scheduled_test(at, bps)),
+                speaks_for_ns,
+            ));
             recorder.watch(at);
         }
         recorder.finish();
@@ -205,7 +209,7 @@ fn a_slower_stand_in_is_no_slower_line() {
         recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
         for hour in hours {
             let at = begin.saturating_add(hour * 3600 * SECOND_NS);
-            recorder.obey(Order::Test(Box::new(test(hour, at))));
+            recorder.obey(Order::Test(Box::new(test(hour, at)), 8 * 3600 * SECOND_NS));
             recorder.watch(at);
         }
         recorder.finish();

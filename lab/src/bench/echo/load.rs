@@ -78,7 +78,8 @@ pub(in super::super) struct Load {
     clients: Vec<Client>,
     shape: Shape,
     size: usize,
-    room: Room,
+    /// Where a piece is received.
+    room: Box<[u8; PIECE]>,
     opened: u64,
 }
 
@@ -101,7 +102,9 @@ impl Load {
                 }
                 Speech::Irtt => Talk::Irtt(Connection::open(&socket, size)?),
             };
-            send_pieces(&socket, size).map_err(|e| Fail::of("sending in one piece", e))?;
+            send_pieces(&socket, size)
+                .and_then(|()| socket.set_nonblocking(true))
+                .map_err(|e| Fail::of("a socket of the load", e))?;
             Ok(Client {
                 socket,
                 talk,
@@ -114,7 +117,7 @@ impl Load {
             clients: clients.collect::<Result<_, Fail>>()?,
             shape,
             size,
-            room: Room::new(),
+            room: Box::new([0; PIECE]),
             opened: 0,
         })
     }
@@ -168,9 +171,17 @@ impl Load {
             let index = turn % self.clients.len();
             turn += 1;
             let client = &mut self.clients[index];
-            let count = self.room.receive(client, self.size, &mut self.opened)?;
+            let mut count = 0;
+            // Each look at an empty socket costs as much as an echo.
+            while client.outstanding > 0 {
+                let came = client.receive(&mut self.room, self.size, &mut self.opened)?;
+                count += came as u64;
+                if came == 0 {
+                    break;
+                }
+            }
             if count > 0 {
-                outcome.echoes += count as u64;
+                outcome.echoes += count;
                 last_echo = now;
             } else if period_ns.is_none() && now - last_echo > SILENCE {
                 for client in &mut self.clients {
@@ -201,7 +212,7 @@ impl Load {
         // What is still on its way must not be counted in the next round.
         std::thread::sleep(SILENCE);
         for client in &mut self.clients {
-            while self.room.receive(client, self.size, &mut self.opened)? > 0 {}
+            while client.receive(&mut self.room, self.size, &mut self.opened)? > 0 {}
             if period_ns.is_some() {
                 outcome.lost += client.outstanding as u64;
             }
@@ -221,7 +232,7 @@ pub(super) fn connected(to: SocketAddr) -> Result<UdpSocket, Fail> {
     let open = || {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(to)?;
-        // For the knocks; under load it never blocks.
+        // For the knocks; under load nothing is waited for.
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
         take_pieces(&socket)?;
@@ -269,96 +280,49 @@ pub(in super::super) fn stay_on(cpu: usize) -> Result<(), Fail> {
 /// Longest piece that is received: as much as the reflector sends at once.
 const PIECE: usize = 8192;
 
-/// Room for a batch, and what the kernel is told about it, made once.
-#[derive(Debug)]
-struct Room {
-    received: Box<[[u8; PIECE]]>,
-    /// One for each of those, which it points to.
-    vectors: Box<[libc::iovec]>,
-    /// One for each of those.
-    messages: Box<[libc::mmsghdr]>,
-}
-
-impl Room {
-    fn new() -> Self {
-        let mut received = vec![[0; PIECE]; BATCH].into_boxed_slice();
-        let vector = |buffer: &mut [u8; PIECE]| libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
-        };
-        let mut vectors: Box<[_]> = received.iter_mut().map(vector).collect();
-        let message = |vector: &mut libc::iovec| {
-            // SAFETY: all zeros is a valid value.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = vector;
-            message.msg_hdr.msg_iovlen = 1;
-            message
-        };
-        let messages = vectors.iter_mut().map(message).collect();
-        Self {
-            received,
-            vectors,
-            messages,
-        }
-    }
-
-    /// Takes what has come for `client`: how many echoes. Those that were sent in one piece come in one.
+impl Client {
+    /// Takes the next piece that has come into `room`: how many echoes it is. Those that were sent in one piece
+    /// come in one.
     fn receive(
         &mut self,
-        client: &mut Client,
+        room: &mut [u8; PIECE],
         size: usize,
         opened: &mut u64,
     ) -> Result<usize, Fail> {
-        // SAFETY: each message points to a vector, and that to a buffer with its size, which live as long as
-        // the room and are never moved.
-        let count = unsafe {
-            libc::recvmmsg(
-                client.socket.as_raw_fd(),
-                self.messages.as_mut_ptr(),
-                self.vectors.len() as u32,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
+        // Nothing has come, or an ICMP message was told, after which there is more to hear at the next turn.
+        let Ok(len) = self.socket.recv(room) else {
+            return Ok(0);
         };
-        let pieces = usize::try_from(count).unwrap_or(0);
+        let piece = &room[..len];
+        // An empty one has no datagram in it.
+        let whole = !piece.is_empty() && piece.len().is_multiple_of(size);
         let mut count = 0;
-        for (message, buffer) in self.messages[..pieces].iter().zip(self.received.iter()) {
-            let piece = &buffer[..message.msg_len as usize];
-            // An empty one has no datagram in it.
-            let whole = !piece.is_empty() && piece.len().is_multiple_of(size);
-            for datagram in piece.chunks(size) {
-                let right = match &client.talk {
-                    Talk::Plain => true,
-                    Talk::Ours(session) if (*opened).is_multiple_of(OPENED) => {
-                        session.opens(datagram)
-                    }
-                    Talk::Ours(session) => session.is_echo(datagram),
-                    Talk::Irtt(connection) => connection.is_echo(datagram),
-                };
-                if !right || !whole {
-                    return Err(Fail::Failed(
-                        "an answer is not the echo that was asked for".into(),
-                    ));
-                }
-                *opened += 1;
-                count += 1;
+        for datagram in piece.chunks(size) {
+            let right = match &self.talk {
+                Talk::Plain => true,
+                Talk::Ours(session) if (*opened).is_multiple_of(OPENED) => session.opens(datagram),
+                Talk::Ours(session) => session.is_echo(datagram),
+                Talk::Irtt(connection) => connection.is_echo(datagram),
+            };
+            if !right || !whole {
+                return Err(Fail::Failed(
+                    "an answer is not the echo that was asked for".into(),
+                ));
             }
+            *opened += 1;
+            count += 1;
         }
-        client.outstanding = client.outstanding.saturating_sub(count);
+        self.outstanding = self.outstanding.saturating_sub(count);
         Ok(count)
     }
-}
 
-impl Client {
     /// Sends up to `count` of what is ready, in one piece: how many left.
     fn send(&mut self, size: usize, count: usize) -> usize {
         let ready = &self.datagrams[self.next * size..];
         let most = count.min(MOST_BYTES / size) * size;
         let piece = &ready[..ready.len().min(most)];
         // What finds no room is sent at the next turn.
-        let sent = SockRef::from(&self.socket)
-            .send_with_flags(piece, libc::MSG_DONTWAIT)
-            .unwrap_or(0);
+        let sent = self.socket.send(piece).unwrap_or(0);
         self.next += sent / size;
         self.outstanding += sent / size;
         sent / size

@@ -31,6 +31,8 @@ struct Watched {
     place: u8,
     interface: String,
     target: String,
+    /// 4 or 6.
+    family: u8,
     near: bool,
 }
 
@@ -106,6 +108,7 @@ impl Watcher {
             place,
             interface: info.interface.clone(),
             target: info.target.clone(),
+            family: info.family,
             near: facts.role != Role::Far,
         };
         self.series.insert(index, watched);

@@ -7,7 +7,7 @@ use bufferbane_store::{Direction, Event, EventId, Severity};
 
 use super::{Recorder, note};
 use crate::alerts::News as Alarm;
-use crate::sizes::{Hole, News, Place, Sizes};
+use crate::sizes::{self, Hole, News, Place, Sizes};
 
 const KIND: &str = "mtu_black_hole";
 /// Events that last, by their names.
@@ -51,7 +51,7 @@ impl Recorder {
         self.commit_soon = true;
         let mut is_told = false;
         for (id, event) in &mut self.told_holes {
-            if event.interface == place.0 {
+            if sizes::places(event).any(|p| p == *place) {
                 self.sizes.explain(event);
                 writer.update_event(*id, event.clone());
                 is_told = true;
@@ -90,20 +90,29 @@ pub(super) fn told_by_search(
     if event.kind != KIND {
         return None;
     }
-    match known {
-        None => sizes.suspect(now, &event.interface, event.target.as_deref()),
-        // A search has found it over, and what detectors see of a time comes later.
-        Some(id) if !told.contains_key(&id) && !open.values().any(|(o, _)| *o == id) => {
-            return known;
+    let own = match known {
+        None => {
+            sizes.suspect(now, &event.interface, event.target.as_deref());
+            // One of two families of which one is told already is told by itself: else nobody hears of the other.
+            let own: Option<Vec<EventId>> = sizes::places(event)
+                .map(|place| open.get(&name(&place)).map(|(id, _)| *id))
+                .collect();
+            own.and_then(|ids| ids.first().copied())
         }
-        Some(_) => {}
-    }
-    let own = [4, 6].into_iter().find_map(|family| {
-        let place = (event.interface.clone(), family);
-        open.get(&name(&place)).map(|(id, _)| *id)
-    });
-    // It ends when a search finds it over.
-    let own = own.filter(|id| known.is_none_or(|k| k == *id));
+        // It ends when a search finds it over, and what detectors see of a time comes later.
+        Some(id) if !told.contains_key(&id) => return known,
+        Some(id) => {
+            // Whose series are gone says no more which they were.
+            let before = told.get(&id).and_then(|e| e.values.get("family"));
+            if let Some(family) = before
+                && !event.values.contains_key("family")
+                && event.end_ns.is_some()
+            {
+                event.values.insert("family".into(), family.clone());
+            }
+            None
+        }
+    };
     if own.is_none() {
         sizes.explain(event);
     }
@@ -111,7 +120,7 @@ pub(super) fn told_by_search(
 }
 
 /// What detectors tell of sizes that vanish is told under this number, as others of theirs in `told`. When the last of
-/// an interface is over, a hole that was part of it is looked for once more, to be told by itself.
+/// a place is over, a hole that was part of it is looked for once more, to be told by itself.
 pub(super) fn follow(
     sizes: &mut Sizes,
     open: &Open,
@@ -127,12 +136,9 @@ pub(super) fn follow(
         return;
     }
     told.remove(&id);
-    if told.values().any(|e| e.interface == event.interface) {
-        return;
-    }
-    for family in [4, 6] {
-        let place = (event.interface.clone(), family);
-        if !open.contains_key(&name(&place)) {
+    for place in sizes::places(event) {
+        let is_told = told.values().flat_map(sizes::places).any(|p| p == place);
+        if !is_told && !open.contains_key(&name(&place)) {
             sizes.doubt(now, &place);
         }
     }
@@ -173,6 +179,7 @@ fn describe(event: &mut Event, family: u8, hole: &Hole) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{any_room, recorder};
     use super::*;
     use std::collections::BTreeMap;
 
@@ -181,6 +188,7 @@ mod tests {
         event.interface = "wan".into();
         event.target = Some(target.into());
         event.end_ns = end_ns;
+        event.values.insert("family".into(), 4.into());
         event
     }
 
@@ -221,6 +229,39 @@ mod tests {
         let mut news = event("c", None);
         let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut news);
         assert_eq!(told_by, known);
+    }
+
+    /// What detectors tell of IPv4 neither hides a hole of IPv6 nor is part of it, and what they tell of both is both's.
+    #[test]
+    fn the_holes_of_two_families_are_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
+        let now = Monotonic::from_nanos(1_000_000_000);
+        let [four, six] = [4, 6].map(|family| ("wan".to_owned(), family));
+        let hole = Hole {
+            passes_bytes: 1400,
+            interface_bytes: 1500,
+            direction: Some(Direction::Up),
+            targets: vec!["far".into()],
+        };
+        let by_detectors = event("far", None);
+        recorder
+            .told_holes
+            .insert(EventId(77), by_detectors.clone());
+        recorder.hole(&four, now, &hole);
+        assert!(recorder.open_events.is_empty());
+        recorder.hole(&six, now, &hole);
+        let (id, told) = &recorder.open_events[&name(&six)];
+        assert_eq!(told.values["family"], 6);
+        let (open, told) = (&recorder.open_events, &recorder.told_holes);
+        let (mut both, mut by_other) = (by_detectors.clone(), by_detectors.clone());
+        both.values.remove("family");
+        by_other.values.insert("family".into(), 6.into());
+        for (mut news, own) in [(by_detectors, None), (both, None), (by_other, Some(*id))] {
+            let sizes = &mut recorder.sizes;
+            let told_by = told_by_search(sizes, (open, told), now, None, &mut news);
+            assert_eq!(told_by, own, "{news:?}");
+        }
     }
 
     #[test]

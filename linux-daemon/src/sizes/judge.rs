@@ -82,10 +82,9 @@ impl Sizes {
         });
     }
 
-    /// What vanishes through an interface, if anything does.
-    pub(super) fn hole_of(&self, interface: &str) -> Option<&Hole> {
-        let mut told = self.holes.told.iter();
-        told.find(|(of, _)| of.0 == interface).map(|(_, t)| &t.hole)
+    /// What vanishes at a place, if anything does.
+    pub(super) fn hole_at(&self, of: &Place) -> Option<&Hole> {
+        self.holes.told.get(of).map(|t| &t.hole)
     }
 
     /// An event that spoke for a hole at a place, too, is over: a hole is told anew if it is found once more.

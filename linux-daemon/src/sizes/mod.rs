@@ -45,6 +45,14 @@ pub(crate) const MONTH_BYTES: u64 = 30 * 86_400 * S / AGAIN_NS * 2 * (1280 + 150
 /// IPv4 (4) or IPv6 (6) through an interface.
 pub(crate) type Place = (String, u8);
 
+/// Where the sizes vanish of which an event tells: at both of its interface where it does not say at which.
+pub(crate) fn places(event: &Event) -> impl Iterator<Item = Place> + use<'_> {
+    let family = event.values.get("family").and_then(|f| f.as_u64());
+    let all = [4, 6].into_iter();
+    all.filter(move |f| family.is_none_or(|own| own == u64::from(*f)))
+        .map(|f| (event.interface.clone(), f))
+}
+
 fn place(key: &Key) -> Place {
     (key.0.clone(), if key.2.is_ipv4() { 4 } else { 6 })
 }
@@ -202,9 +210,10 @@ impl Sizes {
         self.bytes
     }
 
-    /// Puts what searches have found to an event that says that sizes vanish.
+    /// Puts what searches have found to an event that says that sizes vanish: of two places the size that passes at both.
     pub(crate) fn explain(&self, event: &mut Event) {
-        let Some(hole) = self.hole_of(&event.interface) else {
+        let holes = places(event).filter_map(|place| self.hole_at(&place));
+        let Some(hole) = holes.min_by_key(|hole| hole.passes_bytes) else {
             return;
         };
         event

@@ -123,6 +123,15 @@ fn sizes_that_vanish_to_all_are_a_hole_until_they_pass() {
     lab.sizes.explain(&mut event);
     assert_eq!(event.values["passes_bytes"], 1400);
     assert_eq!(event.direction, Some(Direction::Up));
+    // What is told of the other family is another's.
+    let mut other = Event::new("mtu_black_hole", Severity::Critical, 1, at(1), "x".into());
+    other.interface = "eth0".into();
+    other.values.insert("family".into(), 6.into());
+    lab.sizes.explain(&mut other);
+    assert_eq!(
+        (other.values.get("passes_bytes"), other.direction),
+        (None, None)
+    );
     // Looked at again within half an hour, and over when all is well.
     let well = (1500, Larger::None, None);
     let news = lab.both(1900, [well, well]);

@@ -56,6 +56,48 @@ fn an_outage_of_the_line_is_told_with_the_gateway_well() {
     assert!(event.text.contains("0.50 s"), "{}", event.text);
 }
 
+/// Large packets vanish over IPv4, IPv6 or both.
+#[test]
+fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
+    use bufferbane_core::detect::{Event as Found, Kind, SeriesSet, Severity, Values};
+
+    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+    for (index, family) in [(0, 4), (1, 6)] {
+        let six = SeriesInfo {
+            family,
+            ..info("far", "2001:db8::1")
+        };
+        watcher.add(Monotonic::ZERO, SeriesIndex(index), &six);
+    }
+    let family = |members: &[u16]| {
+        let mut series = SeriesSet::default();
+        for index in members {
+            series.insert(watcher.series[&SeriesIndex(*index)].place);
+        }
+        let event = Found {
+            kind: Kind::MtuBlackHole,
+            severity: Severity::Critical,
+            direction: None,
+            line: 0,
+            series,
+            start: Monotonic::ZERO,
+            end: None,
+            values: Values::default(),
+        };
+        let notice = Notice {
+            id: 1,
+            phase: Phase::Begin,
+            event,
+        };
+        let told = watcher.event(1, &notice);
+        told.values.get("family").and_then(|f| f.as_u64())
+    };
+    assert_eq!(
+        [family(&[0]), family(&[1]), family(&[0, 1])],
+        [Some(4), Some(6), None]
+    );
+}
+
 /// Five minutes of one target; for eight seconds of it a third is lost in runs and the rest slow, which is
 /// known to be a test of ours before that or only after it, or is not.
 fn told_of_a_load(known: Option<bool>) -> Vec<Event> {

@@ -1,5 +1,7 @@
 //! What a detector tells, as an event of the store, and in words for people.
 
+use std::collections::BTreeSet;
+
 use bufferbane_core::detect::{Direction, Kind, Notice, Severity, Value};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::Event;
@@ -12,11 +14,13 @@ impl Watcher {
         let e = &notice.event;
         let mut targets: Vec<&str> = Vec::new();
         let (mut near, mut near_known) = (false, false);
+        let mut families = BTreeSet::new();
         let line = self.lines.get(usize::from(e.line));
         for w in self.series.values() {
             let member = e.series.contains(w.place);
             near_known |= w.near && Some(&w.interface) == line;
             near |= w.near && member;
+            families.extend(member.then_some(w.family));
             if member && !targets.contains(&w.target.as_str()) {
                 targets.push(&w.target);
             }
@@ -48,6 +52,12 @@ impl Watcher {
             event.values.insert((*name).to_owned(), value);
         }
         event.values.insert("targets".into(), targets.into());
+        if e.kind == Kind::MtuBlackHole
+            && families.len() == 1
+            && let Some(family) = families.first()
+        {
+            event.values.insert("family".into(), (*family).into());
+        }
         if near_known {
             event.values.insert("near".into(), near.into());
         }

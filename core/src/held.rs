@@ -2,7 +2,7 @@
 //! line that ends it.
 //!
 //! A drop is a connection that ends without the far end's closing it: reset, timed out, unreachable. Some in a short
-//! time are trouble. Where each had the same age, it is most likely a timer that ended them, of the far end
+//! time are trouble. Where each of the last had the same age, it is most likely a timer that ended them, of the far end
 //! or of a NAT on the way, and no fault of the line that comes when it likes.
 
 use heapless::Deque;
@@ -11,6 +11,9 @@ use crate::time::Monotonic;
 
 /// Drops that are remembered.
 const KEPT: usize = Limit::MOST_DROPS as usize;
+/// So many of the last drops of trouble have to be of the same age, as far as there are so many, and these at least.
+const ALIKE: usize = 5;
+const ENOUGH: usize = 3;
 /// Ages agree within this, ns, or a fiftieth of them.
 const SAME_AGE_NS: u64 = 1_500_000_000;
 /// The first wait before a connection is made again, and the longest, ns.
@@ -59,7 +62,8 @@ pub struct Unstable {
     pub since: Monotonic,
     /// How many there were.
     pub drops: u32,
-    /// The age that each had, ns, where there were three at least and all had the same.
+    /// The age that each of the last five of its drops had, ns, where they had the same; of four or three where there
+    /// were no more.
     pub each_after_ns: Option<u64>,
 }
 
@@ -100,6 +104,10 @@ impl Held {
             if drops < self.limit.drops {
                 return None;
             }
+            // What was before is of no trouble.
+            while self.recent.front().is_some_and(|d| d.at < since) {
+                self.recent.pop_front();
+            }
             self.trouble = Some((since, drops));
         }
         let (since, drops) = self.trouble?;
@@ -122,13 +130,14 @@ impl Held {
         Some(last)
     }
 
-    /// The age of all that are remembered, ns, where it is the same.
+    /// The age of the last, ns, where it is the same.
     fn same_age_ns(&self) -> Option<u64> {
-        let ages = || self.recent.iter().map(|d| d.age_ns);
+        let before = self.recent.len().saturating_sub(ALIKE);
+        let ages = || self.recent.iter().skip(before).map(|d| d.age_ns);
         let (least, most) = (ages().min()?, ages().max()?);
         let same = most - least <= SAME_AGE_NS.max(most / 50);
         // What is lost at once has no age to speak of.
-        (same && self.recent.len() >= 3 && least > SAME_AGE_NS).then_some(most)
+        (same && self.recent.len() >= ENOUGH && least > SAME_AGE_NS).then_some(most)
     }
 }
 
@@ -205,7 +214,18 @@ mod tests {
             assert_eq!(each(held.handle_drop(drop(n * 61, 60))), None);
         }
         assert_eq!(each(held.handle_drop(drop(183, 60))), Some(60 * S));
-        assert_eq!(each(held.handle_drop(drop(200, 16))), None);
+        // One that is no timer's is seen for as long as it is among the last five.
+        for (n, at) in [(0, 16), (1, 60), (2, 60), (3, 60), (4, 60)] {
+            assert_eq!(each(held.handle_drop(drop(200 + n * 61, at))), None);
+        }
+        assert_eq!(each(held.handle_drop(drop(505, 60))), Some(60 * S));
+        // What was before the trouble is none of it.
+        let mut held = Held::new(Limit::default());
+        assert_eq!(held.handle_drop(drop(1000, 900)), None);
+        for n in 0..2 {
+            assert_eq!(each(held.handle_drop(drop(5000 + n * 61, 60))), None);
+        }
+        assert_eq!(each(held.handle_drop(drop(5122, 60))), Some(60 * S));
         // A server that resets at once is not one either.
         let mut held = Held::new(Limit::default());
         for n in 1..9 {

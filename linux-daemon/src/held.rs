@@ -23,6 +23,8 @@ pub(crate) enum End {
     Closed,
     /// It was lost, for this errno.
     Lost(i32),
+    /// It was let go on this side for good, because the far end sent too much.
+    TooMuch,
 }
 
 /// What became of one.
@@ -138,6 +140,14 @@ impl Connections {
                 c.open = None;
                 c.closed += 1;
                 c.last = Some((age_ns, "closed by the far end".into()));
+            }
+            What::End {
+                age_ns,
+                end: End::TooMuch,
+                ..
+            } => {
+                c.open = None;
+                c.last = Some((age_ns, "let go, because the far end sends too much".into()));
             }
             What::End {
                 at,
@@ -259,6 +269,9 @@ mod tests {
         assert_eq!(all.hear(end(5000, 600, reset), true), None);
         assert!(all.hear(end(7600, 600, reset), true).is_some());
         assert_eq!(all.status(at(7600))[0].lost["connection reset"], 3);
+        assert_eq!(all.hear(end(7700, 9, End::TooMuch), true), None);
+        let last = all.status(at(7700))[0].last_end.clone().unwrap();
+        assert!(last.contains("too much"), "{last}");
         // Let go on this side, it is no loss; and what is asked no more is shown no more.
         assert_eq!(all.hear(told(What::LetGo), true), None);
         assert_eq!(all.status(at(5000))[0].open_ns, None);

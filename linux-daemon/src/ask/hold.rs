@@ -1,6 +1,7 @@
 //! A connection that is held open through an uplink, and made again where it is lost.
 //!
-//! Nothing is sent through it but the kernel's keep-alives, and what the far end sends is thrown away. So it sees
+//! Nothing is sent through it but the kernel's keep-alives, and what the far end sends is thrown away; one that sends
+//! much is let alone, because that is traffic that nobody asked for. So it sees
 //! what everybody's long connections suffer from: addresses that change, NATs that forget, resets
 //! that somebody on the way makes up, and outages that are longer than the far end has patience. What ends because the
 //! uplink itself has gone or this program ends is no drop, and neither is what the far end closes in order.
@@ -11,7 +12,9 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use bufferbane_core::held::Patience;
+use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, tcp};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -23,8 +26,12 @@ use crate::scout::Way;
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// What is read at once, bytes.
+/// What is read at once, and what the kernel is to keep of what has not been read, bytes.
 const ROOM: usize = 4096;
+/// What the far end may send in a day, bytes (64 KiB): greetings, and a word now and then. More is a
+/// stream, and ends the holding.
+const MOST_BYTES: u64 = 64 << 10;
+const DAY_NS: u64 = 86_400_000_000_000;
 
 /// A connection to be held.
 #[derive(Clone, Debug)]
@@ -39,12 +46,19 @@ pub(super) struct Hold {
 /// Holds it for as long as this is polled.
 pub(super) async fn hold(hold: Hold, mut gate: watch::Receiver<Gate>, orders: SyncSender<Order>) {
     let mut patience = Patience::default();
+    let mut taken = Taken {
+        since: clock::now(),
+        bytes: 0,
+    };
     loop {
         if gate.wait_for(|g| matches!(g, Gate::Open)).await.is_err() {
             return;
         }
         let age_ns = tokio::select! {
-            age_ns = once(&hold, &orders) => age_ns,
+            age_ns = once(&hold, &orders, &mut taken) => match age_ns {
+                Some(age_ns) => age_ns,
+                None => return,
+            },
             // The uplink is gone: whatever became of the connection, it says nothing of the line.
             () = closed(&mut gate) => {
                 tell(&hold, &orders, What::LetGo);
@@ -60,28 +74,59 @@ async fn closed(gate: &mut watch::Receiver<Gate>) {
     let _ = gate.wait_for(|g| !matches!(g, Gate::Open)).await;
 }
 
-/// Makes the connection and holds it until it ends; for how long, ns, 0 where it did not come about.
-async fn once(hold: &Hold, orders: &SyncSender<Order>) -> u64 {
+/// What the far end has sent.
+struct Taken {
+    since: Monotonic,
+    bytes: u64,
+}
+
+impl Taken {
+    /// More came at `now`; whether that is too much.
+    fn is_too_much(&mut self, now: Monotonic, bytes: usize) -> bool {
+        if now.saturating_since(self.since) >= DAY_NS {
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        self.bytes > MOST_BYTES
+    }
+}
+
+/// Makes the connection and holds it until it ends; for how long, ns, 0 where it did not come about. None where it is
+/// not to be made again.
+async fn once(hold: &Hold, orders: &SyncSender<Order>, taken: &mut Taken) -> Option<u64> {
     let connecting = tokio::time::timeout(CONNECTING, socket::connect(&hold.way, hold.to));
     // Why it does not come about is what the series of connections says.
     let Ok(Ok(stream)) = connecting.await else {
-        return 0;
+        return Some(0);
     };
     if let Err(e) = tcp::keep_alive(&stream, Duration::from_nanos(hold.idle_ns)) {
         log::warn!("{}: the connection is not watched: {e}", hold.target);
-        return 0;
+        return Some(0);
     }
+    // Where the kernel keeps more, a little more comes before it is let go.
+    let _ = setsockopt(&stream, sockopt::RcvBuf, &ROOM);
     let begun = clock::now();
     tell(hold, orders, What::Open(begun));
-    let end = until_it_ends(&stream).await;
+    let end = until_it_ends(&stream, taken).await;
     let at = clock::now();
     let age_ns = at.saturating_since(begun);
     tell(hold, orders, What::End { at, age_ns, end });
-    age_ns
+    if end == End::TooMuch {
+        log::warn!(
+            "{} ({}) sends more than {MOST_BYTES} bytes a day into the connection that is held to it through {}: none is \
+             held any more until this program is restarted or the target is changed. Name a port whose service waits to \
+             be spoken to, or leave hold out.",
+            hold.target,
+            hold.to,
+            hold.way.interface
+        );
+        return None;
+    }
+    Some(age_ns)
 }
 
 /// Throws away what comes until nothing comes any more, and says why.
-async fn until_it_ends(stream: &TcpStream) -> End {
+async fn until_it_ends(stream: &TcpStream, taken: &mut Taken) -> End {
     let mut room = [0; ROOM];
     loop {
         if let Err(e) = stream.readable().await {
@@ -89,6 +134,7 @@ async fn until_it_ends(stream: &TcpStream) -> End {
         }
         match stream.try_read(&mut room) {
             Ok(0) => return End::Closed,
+            Ok(len) if taken.is_too_much(clock::now(), len) => return End::TooMuch,
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return End::Lost(errno(&e)),
@@ -108,7 +154,58 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    use nix::sys::socket::{setsockopt, sockopt};
+    fn to_far_end(to: SocketAddr) -> Hold {
+        Hold {
+            way: Way {
+                interface: "lo".into(),
+                source: None,
+                mark: None,
+            },
+            target: "far".into(),
+            to,
+            idle_ns: 1_000_000_000,
+        }
+    }
+
+    /// A far end that sends without end, and one that says little a day.
+    #[tokio::test]
+    async fn whoever_sends_much_is_left_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let far_end = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut sent = 0;
+            while let Ok(n) = std::io::Write::write(&mut stream, &[7; 1024]) {
+                sent += n;
+            }
+            listener.set_nonblocking(true).unwrap();
+            (sent, listener.accept().is_err())
+        });
+        let (orders, told) = std::sync::mpsc::sync_channel(9);
+        let (sender, gate) = watch::channel(Gate::Open);
+        hold(to_far_end(to), gate, orders).await;
+        let (sent, is_alone) = tokio::task::spawn_blocking(|| far_end.join().unwrap())
+            .await
+            .unwrap();
+        assert!(sent as u64 > MOST_BYTES && is_alone, "{sent}");
+        let ends = told.try_iter().filter_map(|order| match order {
+            Order::Held(Told {
+                what: What::End { end, .. },
+                ..
+            }) => Some(end),
+            _ => None,
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [End::TooMuch]);
+        drop(sender);
+        let at = |days: u64| Monotonic::from_nanos(days * DAY_NS);
+        let mut taken = Taken {
+            since: at(0),
+            bytes: 0,
+        };
+        let little = MOST_BYTES as usize;
+        assert!((1..9).all(|day| !taken.is_too_much(at(day), little)));
+        assert!(taken.is_too_much(at(8), 1));
+    }
 
     /// A connection to a far end that ends the first by a reset, closes the second and keeps the third, until the
     /// uplink is gone.
@@ -129,20 +226,7 @@ mod tests {
         });
         let (orders, told) = std::sync::mpsc::sync_channel(9);
         let (sender, gate) = watch::channel(Gate::Open);
-        let holding = tokio::spawn(hold(
-            Hold {
-                way: Way {
-                    interface: "lo".into(),
-                    source: None,
-                    mark: None,
-                },
-                target: "far".into(),
-                to,
-                idle_ns: 1_000_000_000,
-            },
-            gate,
-            orders,
-        ));
+        let holding = tokio::spawn(hold(to_far_end(to), gate, orders));
         let mut whats = Vec::new();
         while whats.len() < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -36,7 +36,7 @@ use crate::alerts::{Alerts, AlertsConfig};
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
-use crate::held::Connections;
+use crate::held::{Connections, Key, News as Held};
 use crate::household::Households;
 use crate::metrics::Meters;
 use crate::notify;
@@ -101,6 +101,8 @@ pub(crate) struct Recorder {
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
+    /// What became of connections before the store was open.
+    waiting_held: Vec<(Key, Held)>,
     backlog: VecDeque<Observation>,
     dropped: u64,
     minute: Minute,
@@ -153,6 +155,7 @@ impl Recorder {
             open_events: HashMap::new(),
             reflector_drops: drops::ReflectorDrops::new(),
             waiting_facts: Vec::new(),
+            waiting_held: Vec::new(),
             backlog: VecDeque::new(),
             dropped: 0,
             minute: Minute::new(now),
@@ -248,6 +251,9 @@ impl Recorder {
         }
         for (at, name, fact, begins) in std::mem::take(&mut self.waiting_facts) {
             self.fact(at, name, fact, begins);
+        }
+        for (key, news) in std::mem::take(&mut self.waiting_held) {
+            self.held_news(&key, news);
         }
     }
 

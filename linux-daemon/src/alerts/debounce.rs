@@ -31,12 +31,15 @@ impl Debounce {
         }
     }
 
-    /// The alert as it is to be delivered at `now_ns`, if it is: an end where its begin was.
+    /// The alert as it is to be delivered at `now_ns`, if it is: an end where its begin was, and a begin once.
     pub(super) fn pass(&mut self, mut alert: Alert, now_ns: u64) -> Option<Alert> {
         if alert.phase == News::End {
             let n = self.open.iter().position(|id| *id == alert.id)?;
             self.open.swap_remove(n);
             return Some(alert);
+        }
+        if self.open.contains(&alert.id) {
+            return None;
         }
         let every_ns = self.every_ns;
         if self.told.len() >= KNOWN {
@@ -74,6 +77,8 @@ mod tests {
     fn a_line_that_comes_and_goes_is_told_once() {
         let mut d = Debounce::new(300);
         assert!(d.pass(example(News::Begin, 1), 0).is_some());
+        // It has become worse.
+        assert!(d.pass(example(News::Begin, 1), 301).is_none());
         assert!(d.pass(example(News::End, 1), 10).is_some());
         // Nobody waits for the end of what was not told, nor for a second one.
         assert!(d.pass(example(News::End, 1), 11).is_none());

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use bufferbane_linux_io::clock;
 
-use super::Alert;
 use super::config::{HookConfig, To};
 use super::debounce::Debounce;
 use super::deliver;
+use super::{Alert, News};
 
 /// Alerts that wait for a hook; one that is full loses the newest.
 const WAITING: usize = 64;
@@ -50,7 +50,8 @@ impl Hook {
 
     /// Takes an alert, if it is one for this hook; never waits.
     pub(super) fn tell(&mut self, alert: &Alert) {
-        if !self.config.wants(&alert.kind, alert.severity) {
+        // The end of what was told is told, however bad it is by then.
+        if alert.phase == News::Begin && !self.config.wants(&alert.kind, alert.severity) {
             return;
         }
         let now_ns = clock::now().as_nanos();
@@ -139,7 +140,7 @@ mod tests {
 
     use super::super::config::HookConfig;
     use super::super::deliver::Endpoint;
-    use super::super::{News, example};
+    use super::super::example;
     use super::*;
     use crate::tls::Roots;
     use crate::url::Url;
@@ -195,6 +196,35 @@ mod tests {
         assert_eq!(serve(&listener, "204 No Content")["phase"], "end");
         drop(queue);
         hook.join().unwrap();
+    }
+
+    #[test]
+    fn the_end_of_what_was_told_is_told_however_little_it_is_by_then() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut hook = Hook::start(&HookConfig {
+            to: endpoint(&listener),
+            kinds: Vec::new(),
+            least: Severity::Warning,
+            every_ns: 0,
+        })
+        .unwrap();
+        for (id, phase, severity) in [
+            // Nobody waits for the end of this one.
+            (1, News::Begin, Severity::Info),
+            (1, News::End, Severity::Info),
+            (2, News::Begin, Severity::Warning),
+            (2, News::End, Severity::Info),
+            (3, News::Begin, Severity::Warning),
+        ] {
+            let mut alert = example(phase, id);
+            alert.severity = severity;
+            hook.tell(&alert);
+        }
+        let told: Vec<_> = (0..3).map(|_| serve(&listener, "200 OK")).collect();
+        let told: Vec<_> = told.iter().map(|t| (&t["id"], &t["phase"])).collect();
+        let [two, three] = [2.into(), 3.into()];
+        let [begin, end] = ["begin".into(), "end".into()];
+        assert_eq!(told, [(&two, &begin), (&two, &end), (&three, &begin)]);
     }
 
     #[test]

@@ -15,6 +15,13 @@ use crate::config::Keep;
 
 /// One that records into a new store, and is driven by hand.
 pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
+    let mut recorder = unopened(store);
+    open(&mut recorder, options);
+    recorder
+}
+
+/// The same, whose store is not open yet.
+pub(super) fn unopened(store: &Path) -> Recorder {
     let settings = Settings {
         store: store.to_path_buf(),
         commit_interval_ns: 600 * SECOND_NS,
@@ -32,11 +39,15 @@ pub(super) fn recorder(store: &Path, options: WriterOptions) -> Recorder {
     };
     let (_, reports) = rtrb::RingBuffer::new(1);
     let (_, orders) = std::sync::mpsc::channel();
-    let mut recorder = Recorder::new(settings, reports, orders, Arc::default(), Arc::default());
-    let writer = Writer::open(store, options).unwrap();
-    let past = Past::read(store, clock::wall_now(), trust());
+    Recorder::new(settings, reports, orders, Arc::default(), Arc::default())
+}
+
+/// And from now on it is.
+pub(super) fn open(recorder: &mut Recorder, options: WriterOptions) {
+    let store = recorder.settings.store.clone();
+    let writer = Writer::open(&store, options).unwrap();
+    let past = Past::read(&store, clock::wall_now(), trust());
     recorder.begin(writer, past);
-    recorder
 }
 
 /// However full the disk of the tests is.

@@ -1,16 +1,17 @@
 //! What throughput tests say of a line, against what its log says that it delivered and how long it held
 //! their probes: a long buffer upward, in which TCP loses and goes on, and a short one downward.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use bufferbane_lab::bench::shapes::{self, SHAPES, ask};
 use bufferbane_lab::home::Home;
-use bufferbane_lab::link::{Direction, Flow, Way};
+use bufferbane_lab::link::{Direction, Flow, Passage, Way};
 use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
 use bufferbane_linux_io::clock;
 use bufferbane_store::{LoadTest, Protocol};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const REFLECTOR: &str = "10.99.0.1:9876";
 /// Seconds of load.
@@ -44,6 +45,35 @@ fn services(home: &Home) -> (Services, PathBuf) {
     (services, socket)
 }
 
+/// Has the daemon test, and gives its result.
+fn tested(socket: &Path, wish: &Value) -> LoadTest {
+    let mut news = ask::ask_for(socket, wish).expect("a daemon");
+    loop {
+        let said = ask::next(&mut news).expect("its news");
+        assert_eq!(said["ok"], true, "{said}");
+        if said["test"].is_object() {
+            break serde_json::from_value(said["test"].clone()).expect("a result");
+        }
+    }
+}
+
+/// The marks of the streams of Realtime Response Under Load, as flent has them: CS0, CS1, CS5 and EF.
+const RRUL: [u8; 4] = [0, 8, 40, 46];
+
+/// The DSCP that each TCP stream's full segments bear which went this way, in order.
+fn marks(log: &[Passage], way: Way) -> Vec<u8> {
+    const FULL_BYTES: u32 = 1000;
+    let mut streams: BTreeMap<(u16, u16), BTreeSet<u8>> = BTreeMap::new();
+    for p in log.iter().filter(|p| p.way == way && p.bytes > FULL_BYTES) {
+        if let Flow::Tcp(from, to) = p.flow {
+            streams.entry((from, to)).or_default().insert(p.tos >> 2);
+        }
+    }
+    let mut marks: Vec<u8> = streams.into_values().flatten().collect();
+    marks.sort_unstable();
+    marks
+}
+
 #[test]
 fn a_test_says_what_the_line_delivered_and_how_long_it_held_probes() {
     if let Err(why) = netns::possible() {
@@ -55,7 +85,7 @@ fn a_test_says_what_the_line_delivered_and_how_long_it_held_probes() {
 
 /// More than fits upward, and less than fits downward.
 #[test]
-fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_dropped_is_lost() {
+fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_are_marked() {
     const OFFERED_BPS: [u64; 2] = [5_000_000, 10_000_000];
     if let Err(why) = netns::possible() {
         return skip(&why);
@@ -72,19 +102,22 @@ fn of_datagrams_at_a_rate_what_the_line_delivered_is_received_and_what_it_droppe
     let [up_bps, down_bps] = OFFERED_BPS;
     let udp = json!({ "up_bps": up_bps, "down_bps": down_bps });
     let wish = json!({ "cmd": "test", "seconds": 2, "udp": udp });
-    let mut news = ask::ask_for(&socket, &wish).expect("a daemon");
-    let test: LoadTest = loop {
-        let said = ask::next(&mut news).expect("its news");
-        assert_eq!(said["ok"], true, "{said}");
-        if said["test"].is_object() {
-            break serde_json::from_value(said["test"].clone()).expect("a result");
-        }
-    };
+    let test = tested(&socket, &wish);
     let link = &home.links[0];
     assert_eq!(link.missed() + link.left_out(), 0);
     let log = link.take_log().concat();
+    // Over the same line four streams each way, each with its own mark.
+    let wish = json!({ "cmd": "test", "direction": "rrul", "seconds": 2 });
+    let marked = tested(&socket, &wish);
+    let log_of_marked = link.take_log().concat();
     services.stop().expect("both ran to their ends");
 
+    assert_eq!(marked.kind, "rrul");
+    let streams: Vec<u8> = marked.ways.iter().map(|w| w.streams).collect();
+    assert_eq!(streams, [4, 4]);
+    for way in [Way::Up, Way::Down] {
+        assert_eq!(marks(&log_of_marked, way), RRUL, "{way:?}");
+    }
     assert_eq!((test.protocol, test.rpm), (Protocol::Udp, None));
     // The daemon's clock is this host's.
     let ahead_ns = clock::wall_now() - clock::now().as_nanos() as i64;

@@ -21,11 +21,6 @@ const BLOCK_SAMPLES: usize = 1024;
 
 const _: () = assert!(BLOCK_SAMPLES <= MAX_BLOCK_SAMPLES);
 
-/// Minutes of an hour are rolled up at once while fewer samples than this wait, and ten minutes where fewer
-/// than a block do: each commit with rows of minutes writes a page for each series anew, and until then a
-/// reader sums up the samples themselves.
-const FEW_SAMPLES: usize = 400;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -224,10 +219,12 @@ impl Buffer {
         // Those that are not rolled up stay in memory, sealed or not.
         let rolled = |s: &Sample| s.sent.as_nanos() < self.rolled_until_ns;
         let waiting = self.samples.len() - self.samples.partition_point(rolled);
-        let step = match waiting {
-            ..FEW_SAMPLES => HOUR_NS,
-            FEW_SAMPLES..BLOCK_SAMPLES => 10 * MINUTE_NS,
-            _ => MINUTE_NS,
+        // Each commit with rows of minutes writes a page for each series anew: where fewer than a block wait,
+        // only an hour that is over is rolled up, and until then a reader sums up the samples themselves.
+        let step = if waiting < BLOCK_SAMPLES {
+            HOUR_NS
+        } else {
+            MINUTE_NS
         };
         self.rolled_until_ns.max(mature - mature % step)
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use crate::capacity;
+use crate::codec::decode_block;
 use crate::error::StoreError;
 use crate::model::Trust;
 use crate::paths;
@@ -130,10 +131,18 @@ impl Writer {
         let mut others = false;
         {
             let mut blocks = tx.open_table(BLOCKS)?;
-            for keys in expired_keys(&blocks, &samples, &mut rows)? {
+            for mut keys in expired_keys(&blocks, &samples, &mut rows)? {
+                // A block of a series with a probe an hour spans six weeks: it goes with its last sample.
+                if let Some(last) = keys.last()
+                    && !is_over(&blocks, *last, &samples)?
+                {
+                    keys.pop();
+                    rows += 1;
+                }
+                let Some(last) = keys.last() else { continue };
                 report.blocks += keys.len() as u64;
                 remove_range(&mut blocks, &keys)?;
-                forget_floors(&tx, &blocks, keys[keys.len() - 1])?;
+                forget_floors(&tx, &blocks, *last)?;
             }
             let mut minute_rows = tx.open_table(MINUTES)?;
             let mut hour_rows = tx.open_table(HOURS)?;
@@ -348,6 +357,20 @@ fn expired_keys(
         found.push(keys);
     }
     Ok(found)
+}
+
+/// Whether the last sample of a block is before its boot's end, too. One that cannot be read need not stay.
+fn is_over(
+    blocks: &impl ReadableTable<SeriesTime, &'static [u8]>,
+    key: SeriesTime,
+    ends: &[(u32, u64)],
+) -> Result<bool, StoreError> {
+    let end = ends.iter().find(|(boot, _)| *boot == key.1);
+    let samples = blocks.get(key)?.map(|row| decode_block(row.value()));
+    let last = samples
+        .and_then(Result::ok)
+        .and_then(|all| all.iter().map(|s| s.sent.as_nanos()).max());
+    Ok(last.is_none_or(|last| end.is_some_and(|(_, end)| last < *end)))
 }
 
 /// Removes the rows of `keys`, which follow each other.

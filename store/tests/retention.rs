@@ -150,6 +150,32 @@ fn a_clock_that_nobody_disciplines_takes_nothing() {
 }
 
 #[test]
+fn a_block_that_spans_weeks_stays_until_its_last_sample_is_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("hourly"));
+    let hours = 1200;
+    (0..hours).for_each(|n| w.record(id, answered(n, n * HOUR)));
+    w.commit().unwrap();
+    let retention = Retention {
+        samples_ns: Some(30 * DAY * S),
+        ..FOR_EVER
+    };
+    let blocks = Reader::open(&path).unwrap().check().unwrap().blocks;
+    assert_eq!(blocks, 1);
+    let mut at = |hour: u64| {
+        let now = wall(hour * HOUR);
+        let report = w.enforce_retention(&retention, now, Trust::Disciplined);
+        (report.unwrap().blocks, everything(&path).len() as u64)
+    };
+    assert_eq!(at(hours), (0, hours));
+    // The last of the block's 1024 is of hour 1023.
+    assert_eq!(at(1023 + 30 * 24), (0, hours));
+    assert_eq!(at(1024 + 30 * 24), (1, hours - 1024));
+}
+
+#[test]
 fn every_minute_is_in_an_hour_before_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");

@@ -4,6 +4,7 @@
 //! rolls up and gives up as the daemon has it do: every so often, at once when an event begins or ends,
 //! and once an hour. Only time is made up. `month` says what happens on the way.
 
+mod counted;
 mod month;
 mod outcome;
 mod plan;
@@ -60,14 +61,14 @@ pub struct Options {
 /// Runs it once for each commit interval, and prints what came out.
 ///
 /// # Errors
-/// What could not be done, and samples that are missing.
+/// What could not be done, samples that are missing, and aims that are.
 pub fn run(options: &Options) -> Result<(), Fail> {
     within("--days", options.days, 1..=400)?;
     let base = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     println!(
         "{} days of what is probed without a configuration (five hosts at 1 Hz, two resolvers at 0.1 Hz){},\n\
          and a second uplink for six hours a day with two series; seed {}. The store is a file in {};\n\
-         bytes are those that it writes (wchar of /proc/self/io), each of the two writes of its header in a\n\
+         bytes are those that it writes (wchar of /proc/thread-self/io), each of the two writes of its header in a\n\
          commit as a whole block of {BLOCK}, without what the file system adds.\n",
         options.days,
         if options.reflector {
@@ -78,6 +79,7 @@ pub fn run(options: &Options) -> Result<(), Fail> {
         options.seed,
         base.display()
     );
+    let mut missed = Vec::new();
     for (commit_s, aim_bytes) in AIMS {
         let dir = tempfile::tempdir_in(&base).map_err(|e| Fail::of(base.display(), e))?;
         let plan = Plan {
@@ -89,9 +91,13 @@ pub fn run(options: &Options) -> Result<(), Fail> {
         let begun = Instant::now();
         let outcome = month::live(&plan, &dir.path().join("month.redb"))?;
         print(&plan, &outcome, begun);
-        judge(&outcome, aim_bytes);
+        // How much may be written is said of what is probed by default.
+        missed.extend(judge(&outcome, (!options.reflector).then_some(aim_bytes)));
     }
-    Ok(())
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Fail::Failed(format!("missed: {}", missed.join(", "))))
 }
 
 fn print(plan: &Plan, o: &Outcome, begun: Instant) {
@@ -126,44 +132,44 @@ fn print(plan: &Plan, o: &Outcome, begun: Instant) {
     );
     println!(
         "  the file                 {:>9.1} MiB before its limit was set to {:.1} MiB, {:.1} MiB at the end, {:.1} MiB \
-         compacted; {} samples in the last tenth, each hour's as many as were recorded",
+         compacted",
         mib(o.before_limit_bytes),
         mib(o.limit_bytes),
         mib(o.file_bytes),
-        mib(o.compact_bytes),
-        o.checked
+        mib(o.compact_bytes)
+    );
+    println!(
+        "  looked at on the way     {:>9} samples, each hour's as many as were recorded and lost; {} in rollups, likewise",
+        o.checked, o.rolled_up
     );
 }
 
-/// Prints what was aimed at, and whether it was kept.
-fn judge(o: &Outcome, aim_bytes: u64) {
+/// Prints what was aimed at, and whether it was kept; gives what was missed.
+fn judge(o: &Outcome, aim_bytes: Option<u64>) -> Vec<String> {
     let growth = o.early_bytes * GROWTH_PERCENT / 100 + GROWTH_BYTES;
-    let aims = [
-        (
-            format!("at most {} MB a day", aim_bytes / 1_000_000),
-            o.day_bytes() <= aim_bytes,
-        ),
-        (
-            format!("memory grows by at most {GROWTH_PERCENT} % and 1 MiB"),
-            o.late_bytes <= o.early_bytes + growth,
-        ),
-        (
-            "the limit of the size holds".to_owned(),
-            o.is_within_limit(),
-        ),
-    ];
-    for (aim, kept) in aims {
-        println!("  aim: {aim}: {}", if kept { "kept" } else { "missed" });
+    let written = aim_bytes.map(|aim| {
+        let name = format!("at most {} MB a day", aim / 1_000_000);
+        (name, o.day_bytes() <= aim)
+    });
+    let memory = format!("memory grows by at most {GROWTH_PERCENT} % and 1 MiB");
+    let flat = o.late_bytes <= o.early_bytes + growth;
+    let size = "the limit of the size holds".to_owned();
+    let others = [(memory, flat), (size, o.is_within_limit())];
+    let aims: Vec<(String, bool)> = written.into_iter().chain(others).collect();
+    for (aim, kept) in &aims {
+        println!("  aim: {aim}: {}", if *kept { "kept" } else { "missed" });
     }
     println!();
+    let missed = aims.into_iter().filter(|(_, kept)| !kept);
+    missed.map(|(aim, _)| aim).collect()
 }
 
-/// Bytes that this process has written, as it said them to the kernel.
+/// Bytes that this thread has written, as it said them to the kernel. The store writes in the thread that commits.
 ///
 /// `write_bytes` of the same file counts whole folios of the page cache, which is many times what is
 /// written back of them where the file system has large ones.
 fn written_bytes() -> Result<u64, Fail> {
-    let path = Path::new("/proc/self/io");
+    let path = Path::new("/proc/thread-self/io");
     let text = std::fs::read_to_string(path).map_err(|e| Fail::of(path.display(), e))?;
     text.lines()
         .find_map(|l| l.strip_prefix("wchar: ")?.parse().ok())
@@ -176,20 +182,24 @@ mod tests {
 
     #[test]
     fn half_a_day_with_everything_in_it_loses_nothing_and_writes_little() {
-        let dir = tempfile::tempdir().unwrap();
-        let plan = Plan {
-            seconds: 12 * 3600,
-            seed: 3,
-            commit_s: 60,
-            reflector: false,
-        };
-        let o = month::live(&plan, &dir.path().join("s.redb")).unwrap();
-        assert!(o.samples > 5 * 11 * 3600, "{o:?}");
-        assert!(o.commits > 700, "{o:?}");
-        assert!(o.blocks_given_up > 0 && o.minutes_given_up > 0, "{o:?}");
-        assert!(o.checked > 10_000, "{o:?}");
-        assert!(o.is_within_limit(), "{o:?}");
-        // Other tests of this process write, too: this is for what gets out of hand.
-        assert!(o.late_bytes < o.early_bytes + (64 << 20), "{o:?}");
+        for (commit_s, day_bytes) in AIMS {
+            let dir = tempfile::tempdir().unwrap();
+            let plan = Plan {
+                seconds: 12 * 3600,
+                seed: 3,
+                commit_s,
+                reflector: false,
+            };
+            let o = month::live(&plan, &dir.path().join("s.redb")).unwrap();
+            println!("{o:?}");
+            assert!(o.samples > 5 * 11 * 3600);
+            assert!(o.commits > plan.seconds / commit_s * 9 / 10);
+            assert!(o.blocks_given_up > 0 && o.minutes_given_up > 0);
+            assert!(o.checked > o.samples / 3 && o.rolled_up > o.samples * 3 / 5);
+            assert!(o.is_within_limit());
+            assert!(o.written_bytes * 86_400 / plan.seconds <= day_bytes);
+            // Other tests of this process take memory, too: this is for what gets out of hand.
+            assert!(o.late_bytes < o.early_bytes + (64 << 20));
+        }
     }
 }

@@ -7,9 +7,11 @@
 //! | 0.3, 0.7 | the run is cut off without a word, and the host boots again |
 //! | 0.4 to 0.42 | one host (the reflector, where there is one) does not answer |
 //! | 0.5 | an orderly end; the host boots with a clock that is six years ahead for two minutes |
-//! | 0.85 | the size limit is set to three quarters of the file |
+//! | 0.85 | the size limit is set to what there is without a quarter of the samples |
 //! | 0.95 | summer time ends |
 //! | hours 10 to 16 of each day | there is a second uplink |
+//!
+//! After each of these, before it is given up, what the store has of it is held against what was recorded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,9 +22,10 @@ use bufferbane_core::sample::Status;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::counters;
 use bufferbane_store::{
-    Event, EventId, Filter, Reader, SeriesKind, Severity, Trust, Writer, WriterOptions,
+    Event, EventId, Reader, SeriesKind, Severity, Trust, Writer, WriterOptions,
 };
 
+use super::counted::Counted;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::probed::{Probed, probed};
@@ -33,6 +36,8 @@ use crate::synth::{BEGIN_NS, health};
 
 const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
+/// When it is looked whether all is there, and from when on, in hundredths: what is a quarter old is given up.
+const LOOKS: [(u64, u64); 4] = [(28, 5), (45, 22), (60, 37), (75, 52)];
 /// A boot takes so long.
 const BOOT_S: u64 = 90;
 /// The daemon starts so long after the kernel.
@@ -47,9 +52,9 @@ struct Life<'a> {
     boot_s: u64,
     boots: u32,
     probed: Vec<Probed<'a>>,
-    /// Samples by the true hour that they were sent in: committed, and not yet.
-    kept: BTreeMap<i64, u64>,
-    fresh: BTreeMap<i64, u64>,
+    /// What was recorded: committed, and not yet.
+    kept: Counted,
+    fresh: Counted,
     open: BTreeMap<&'static str, (EventId, Event)>,
     trust: Trust,
     /// How far the wall clock is ahead of the truth, s.
@@ -67,7 +72,8 @@ struct Life<'a> {
 pub fn live(plan: &Plan, path: &Path) -> Result<Outcome, Fail> {
     let lines = [0, 1].map(|i| Line::new(i, plan.seconds * S, plan.seed));
     let mut life = Life::begin(plan, path, &lines)?;
-    let (mut before, mut commit_at, mut retain_at) = (written_bytes()?, plan.commit_s, 60);
+    let begun = written_bytes()?;
+    let (mut before, mut commit_at, mut retain_at) = (begun, plan.commit_s, 60);
     let mut next_episode = 0;
     let mut going_on: Vec<(u64, &'static str)> = Vec::new();
     let mut off_until = 0;
@@ -120,10 +126,17 @@ pub fn live(plan: &Plan, path: &Path) -> Result<Outcome, Fail> {
             commit_at = second + plan.commit_s;
             life.commit()?;
         }
+        if let Some((now, from)) = LOOKS.iter().find(|(now, _)| second == plan.at(*now)) {
+            life.commit()?;
+            let reader = Reader::open(&life.path).map_err(failed)?;
+            // What the clock shows is what it was at least a hundredth ago.
+            let looked = life
+                .kept
+                .look(plan, &reader, plan.at(*from)..plan.at(now - 1))?;
+            life.outcome.looked(looked);
+        }
         if second == plan.at(85) {
-            life.outcome.before_limit_bytes = life.writer.file_bytes();
-            life.outcome.limit_bytes = life.outcome.before_limit_bytes / 4 * 3;
-            life.max_bytes = Some(life.outcome.limit_bytes);
+            life.limit()?;
         }
         if second >= retain_at {
             let unfinished = life.retain(second)?;
@@ -133,6 +146,8 @@ pub fn live(plan: &Plan, path: &Path) -> Result<Outcome, Fail> {
     if plan.seconds.is_multiple_of(DAY_S) {
         life.day_ends(before)?;
     }
+    let headers = life.outcome.commits * HEADERS * BLOCK;
+    life.outcome.written_bytes = written_bytes()? - begun + headers;
     life.outcome.late_bytes = resident()?;
     life.finish()
 }
@@ -156,8 +171,8 @@ impl<'a> Life<'a> {
             boot_s: 0,
             boots: 0,
             probed: probed(plan, lines),
-            kept: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            kept: Counted::default(),
+            fresh: Counted::default(),
             open: BTreeMap::new(),
             trust: Trust::None,
             ahead_s: 0,
@@ -191,9 +206,11 @@ impl<'a> Life<'a> {
         };
         let id = format!("5e17f00d-0000-4000-8000-{:012}", self.boots);
         let (now, wall_ns) = (self.mono(second), self.shown_ns(second));
-        self.writer
+        let boot = self
+            .writer
             .begin_boot(&id, now, wall_ns, self.trust)
             .map_err(failed)?;
+        self.kept.begin_boot(boot, second, STARTED_NS);
         for p in &mut self.probed {
             p.synth.id = Some(self.writer.series(&p.synth.info));
             if p.synth.info.kind == SeriesKind::Udp {
@@ -207,7 +224,7 @@ impl<'a> Life<'a> {
     fn end(mut self, second: u64, cut_off: bool) -> Result<Self, Fail> {
         self.open.clear();
         let writer = if cut_off {
-            self.fresh.clear();
+            self.fresh = Counted::default();
             drop(self.writer);
             open(&self.path)?
         } else {
@@ -316,11 +333,14 @@ impl<'a> Life<'a> {
                     // What changed is told by a daemon as events; here it is known.
                     while floor.poll_change().is_some() {}
                 }
-                let hour = self
-                    .plan
-                    .wall_s(true_ns / S)
-                    .div_euclid(HOUR_S.cast_signed());
-                *self.fresh.entry(hour).or_default() += 1;
+                // What is recorded before the clock is set is told by the clock that is right.
+                let ahead_s = if self.trust == Trust::Disciplined {
+                    self.ahead_s
+                } else {
+                    0
+                };
+                let shown_s = self.plan.wall_s(true_ns / S) + ahead_s;
+                self.fresh.add(self.writer.boot(), shown_s, &sample);
                 self.outcome.samples += 1;
             }
         }
@@ -358,15 +378,26 @@ impl<'a> Life<'a> {
 
     /// What was recorded so far is durable.
     fn settle(&mut self) {
-        for (hour, n) in std::mem::take(&mut self.fresh) {
-            *self.kept.entry(hour).or_default() += n;
-        }
+        self.kept.append(std::mem::take(&mut self.fresh));
     }
 
     fn commit(&mut self) -> Result<(), Fail> {
         self.writer.commit().map_err(failed)?;
         self.outcome.commits += 1;
         self.settle();
+        Ok(())
+    }
+
+    /// From now on there is room for all but a quarter of the samples.
+    fn limit(&mut self) -> Result<(), Fail> {
+        self.commit()?;
+        let reader = Reader::open(&self.path).map_err(failed)?;
+        let tables = reader.usage().map_err(failed)?;
+        let samples = tables.iter().find(|t| t.table == "blocks");
+        let data: u64 = tables.iter().map(|t| t.page_bytes).sum();
+        self.outcome.before_limit_bytes = self.writer.file_bytes();
+        self.outcome.limit_bytes = data - samples.map_or(0, |t| t.page_bytes / 4);
+        self.max_bytes = Some(self.outcome.limit_bytes);
         Ok(())
     }
 
@@ -390,27 +421,9 @@ impl<'a> Life<'a> {
         let reader = Reader::open(&self.path).map_err(failed)?;
         reader.check().map_err(failed)?;
         // The last tenth: young enough for what is kept, and over the end of summer time.
-        let hour_s = HOUR_S.cast_signed();
-        let from = self.plan.wall_s(self.plan.at(90)).div_euclid(hour_s) + 1;
-        for (hour, n) in self.kept.range(from..) {
-            let filter = Filter {
-                from_ns: hour * hour_s * S.cast_signed(),
-                to_ns: (hour + 1) * hour_s * S.cast_signed(),
-                series: reader.series().map_err(failed)?.into_keys().collect(),
-            };
-            let mut found = 0;
-            for row in reader.samples(&filter) {
-                row.map_err(failed)?;
-                found += 1;
-            }
-            if found != *n {
-                return Err(Fail::Failed(format!(
-                    "of the hour that begins {} s after 1970 there are {found} samples, and {n} were recorded",
-                    hour * hour_s
-                )));
-            }
-            self.outcome.checked += found;
-        }
+        let plan = self.plan;
+        let looked = self.kept.look(plan, &reader, plan.at(90)..plan.seconds)?;
+        self.outcome.looked(looked);
         drop(reader);
         let length = || {
             std::fs::metadata(&self.path)

@@ -11,6 +11,8 @@ pub struct Outcome {
     pub blocks_given_up: u64,
     /// Rollups of a minute given up.
     pub minutes_given_up: u64,
+    /// What all of it wrote to disk, bytes.
+    pub written_bytes: u64,
     /// What each whole day wrote to disk, bytes.
     pub days_bytes: Vec<u64>,
     /// Resident memory after a tenth of the span, and at its end, bytes.
@@ -25,11 +27,19 @@ pub struct Outcome {
     pub limit_bytes: u64,
     /// See there.
     pub compact_bytes: u64,
-    /// Samples that were there when all was over, of those that had to be.
+    /// Samples of which it was looked whether they are there.
     pub checked: u64,
+    /// Samples of which it was looked whether they are in rollups.
+    pub rolled_up: u64,
 }
 
 impl Outcome {
+    /// It was looked whether so many samples are there, and so many in rollups.
+    pub(super) fn looked(&mut self, (samples, rolled_up): (u64, u64)) {
+        self.checked += samples;
+        self.rolled_up += rolled_up;
+    }
+
     /// Whether what is kept obeys the limit, as well as the store can tell: it estimates what data takes.
     #[must_use]
     pub const fn is_within_limit(&self) -> bool {

@@ -10,6 +10,7 @@ use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
+use bufferbane_store::SeriesKind;
 
 use crate::ask::config::default_services;
 use crate::ask::{Service, ServicePlace, ServiceTarget};
@@ -131,6 +132,18 @@ impl From<&Stream> for StreamOrder {
             size: s.size,
             interval_ns: s.interval_ns,
             more_sizes: s.more_sizes,
+        }
+    }
+}
+
+impl Probe {
+    /// The kind of its series; a service has several.
+    pub(crate) const fn kind(&self) -> Option<SeriesKind> {
+        match self {
+            Self::Icmp { .. } => Some(SeriesKind::Icmp),
+            Self::Stamp(_) => Some(SeriesKind::Stamp),
+            Self::Reflector { .. } => Some(SeriesKind::Udp),
+            Self::Service(_) => None,
         }
     }
 }

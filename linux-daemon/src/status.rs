@@ -47,6 +47,9 @@ pub struct Status {
     pub sizes: Vec<PathSize>,
     /// What searches for them have sent since the start, IP headers included, bytes.
     pub size_search_bytes: u64,
+    /// Of these, what was sent through each interface in the last 30 days; the budgets count it.
+    #[serde(skip)]
+    pub(crate) size_search_month_bytes: BTreeMap<String, u64>,
     /// Where the live page is.
     pub http: Option<String>,
 }

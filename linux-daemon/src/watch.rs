@@ -20,8 +20,8 @@ use bufferbane_store::{EventId, SeriesInfo};
 use crate::config::timeout_ns;
 use crate::episode::Loads;
 use crate::recorder::Found;
-pub(crate) use role::is_far;
 use role::role;
+pub(crate) use role::{is_far, is_far_at};
 
 /// Events that may still change.
 const OPEN: usize = 256;

@@ -57,6 +57,7 @@ impl Recorder {
         status.held = self.held.status(now);
         status.sizes = self.sizes.known().cloned().collect();
         status.size_search_bytes = self.sizes.bytes();
+        status.size_search_month_bytes = self.sizes.month_bytes(now);
         status.wifi = self
             .households
             .radios()

@@ -5,6 +5,7 @@
 //! waits for it. docs/paths.md says when what is searched, and what is made of it.
 
 mod judge;
+mod spent;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +14,13 @@ use std::sync::mpsc::TryRecvError;
 
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo};
+use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo, SeriesKind};
 
 use crate::errands::Key;
 use crate::scout::Way;
 use crate::watch;
 use judge::Holes;
+use spent::Spent;
 use worker::{Errand, Searched, Worker};
 
 const S: u64 = 1_000_000_000;
@@ -28,7 +30,8 @@ const FIRST_NS: u64 = 30 * S;
 const SPREAD_NS: u64 = 60 * S;
 /// How soon a way is searched again, ns.
 const AGAIN_NS: u64 = 4 * 3600 * S;
-/// The same where packets vanish, so that the end of that is known, or where nothing was found, ns.
+/// The same where packets vanish, so that the end of that is known, or where nothing was found, ns; twice as late each
+/// time that says the same, up to `AGAIN_NS`: such a search sends some hundred kilobytes, and mostly it is the host.
 const SOON_NS: u64 = 1800 * S;
 /// After the host's routes have changed: when they have settled, ns.
 const SETTLED_NS: u64 = 10 * S;
@@ -39,7 +42,7 @@ const RECENT_NS: u64 = 300 * S;
 /// Ways that are searched at most.
 const TARGETS: usize = 128;
 /// What searches on a way that is well move in 30 days, both ways, bytes: an IPv6 echo of the smallest size and one
-/// of the largest that most interfaces take, each time.
+/// of the largest that most interfaces take, each time. Others move more: [`Sizes::month_bytes`].
 pub(crate) const MONTH_BYTES: u64 = 30 * 86_400 * S / AGAIN_NS * 2 * (1280 + 1500);
 
 /// IPv4 (4) or IPv6 (6) through an interface.
@@ -55,6 +58,12 @@ pub(crate) fn places(event: &Event) -> impl Iterator<Item = Place> + use<'_> {
 
 fn place(key: &Key) -> Place {
     (key.0.clone(), if key.2.is_ipv4() { 4 } else { 6 })
+}
+
+/// Whether the way of a series of this kind to an address is searched. On the way to a neighbour there is nothing but
+/// one link.
+pub(crate) fn is_searched(kind: SeriesKind, address: IpAddr) -> bool {
+    !kind.asks_a_service() && watch::is_far_at(kind, address)
 }
 
 /// What is to be recorded.
@@ -89,7 +98,17 @@ struct Target {
     series: BTreeSet<SeriesIndex>,
     due: Monotonic,
     searched: Option<Monotonic>,
+    /// How long to wait after a search that says no more than the one before, ns.
+    wait_ns: u64,
     known: Option<Known>,
+}
+
+impl Target {
+    /// The last search said no more than the one before.
+    fn put_off(&mut self, now: Monotonic) {
+        self.due = now.saturating_add(self.wait_ns);
+        self.wait_ns = (2 * self.wait_ns).min(AGAIN_NS);
+    }
 }
 
 /// What is known of it.
@@ -116,6 +135,7 @@ pub(crate) struct Sizes {
     trouble: Option<String>,
     /// Bytes that were sent, IP headers included.
     bytes: u64,
+    spent: Spent,
 }
 
 impl Sizes {
@@ -132,6 +152,7 @@ impl Sizes {
             holes: Holes::default(),
             trouble: None,
             bytes: 0,
+            spent: Spent::default(),
         }
     }
 
@@ -152,8 +173,7 @@ impl Sizes {
         let Ok(address) = info.address.parse::<IpAddr>() else {
             return;
         };
-        // On the way to a neighbour there is nothing but one link.
-        if info.kind.asks_a_service() || !watch::is_far(info) {
+        if !is_searched(info.kind, address) {
             return;
         }
         let key = (info.interface.clone(), info.target.clone(), address);
@@ -166,6 +186,7 @@ impl Sizes {
             series: BTreeSet::new(),
             due,
             searched: None,
+            wait_ns: SOON_NS,
             known: None,
         });
         target.series.insert(index);
@@ -208,6 +229,11 @@ impl Sizes {
     /// Bytes that searches have sent so far, IP headers included.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Of these, those of the last 30 days through each interface.
+    pub(crate) fn month_bytes(&mut self, now: Monotonic) -> BTreeMap<String, u64> {
+        self.spent.month(now)
     }
 
     /// Puts what searches have found to an event that says that sizes vanish: of two places the size that passes at both.
@@ -259,15 +285,19 @@ impl Sizes {
         news: &mut Vec<News>,
     ) -> bool {
         self.bytes += searched.bytes;
+        self.spent.add(now, &key.0, searched.bytes);
         let Some(target) = self.targets.get_mut(key) else {
             return false;
         };
         target.searched = Some(searched.begun);
-        target.due = now.saturating_add(SOON_NS);
         let size = match searched.found {
             Ok(Some(size)) => size,
-            Ok(None) => return false,
+            Ok(None) => {
+                target.put_off(now);
+                return false;
+            }
             Err(why) => {
+                target.put_off(now);
                 if self.trouble.as_ref() != Some(&why) {
                     let (interface, name, _) = key;
                     log::info!("no size is searched for to {name} through {interface}: {why}");
@@ -277,12 +307,18 @@ impl Sizes {
             }
         };
         self.trouble = None;
-        if size.larger != Larger::Silent {
-            target.due = now.saturating_add(AGAIN_NS);
-        }
         let at = searched.begun;
         let is_doubtful = size.larger == Larger::Silent && size.direction != Some(Direction::Up);
         let is_same = target.known.as_ref().is_some_and(|k| k.size == size);
+        let is_silent = size.larger == Larger::Silent;
+        if !is_same || !is_silent {
+            target.wait_ns = SOON_NS;
+        }
+        if is_silent {
+            target.put_off(now);
+        } else {
+            target.due = now.saturating_add(AGAIN_NS);
+        }
         match &mut target.known {
             Some(known) if known.size == size => {
                 known.last = at;

@@ -162,6 +162,51 @@ fn one_host_that_does_not_answer_and_a_narrow_way_are_no_holes() {
     assert!(matches!(news[..], [News::Hole(..)]), "{news:?}");
 }
 
+/// A host that is merely picky about large echoes costs little more than one that is well.
+#[test]
+fn what_stays_as_it_is_is_searched_ever_more_seldom() {
+    let mute = (1028, Larger::Silent, None);
+    let mut lab = Lab::new();
+    lab.sizes.remove(SeriesIndex(1));
+    let mut searched = Vec::new();
+    for minute in 0..30 * 24 * 60 {
+        if let Some(target) = lab.asked(at(minute * 60)) {
+            searched.push(minute);
+            let (passes, larger, direction) = mute;
+            lab.found(at(minute * 60), size(&target, passes, larger, direction));
+        }
+    }
+    let gaps: Vec<u64> = searched.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(gaps[..5], [30, 60, 120, 240, 240]);
+    assert!(searched.len() < 185, "{}", searched.len());
+    let month = lab.sizes.month_bytes(at(30 * 86_400 - 1));
+    assert_eq!(month["eth0"], 2000 * searched.len() as u64);
+    // Anything else, and it is looked at soon again.
+    let next = searched[searched.len() - 1] + 240;
+    assert_eq!(lab.next(60 * next, [DOWN, DOWN]), []);
+    assert_eq!(lab.asked(at(60 * (next + 29))), None);
+    assert_eq!(lab.next(60 * (next + 30), [WELL, WELL]), []);
+    assert_eq!(lab.asked(at(60 * (next + 260))), None);
+    // So is one that answers nothing, at first.
+    let asked = lab.asked(at(60 * (next + 270)));
+    assert!(asked.is_some());
+    for wait in [30, 60, 120, 240, 240] {
+        let now = lab.sizes.done;
+        let begun = at(60 * (next + 270)).max(now);
+        let nothing = Searched {
+            begun,
+            bytes: 1728,
+            found: Ok(None),
+        };
+        lab.back.send(nothing).unwrap();
+        assert_eq!(lab.sizes.tick(begun), []);
+        let due = begun.saturating_add(60 * wait * S);
+        assert_eq!(lab.asked(due.saturating_sub(S)), None);
+        assert!(lab.asked(due).is_some());
+        lab.sizes.done = due;
+    }
+}
+
 #[test]
 fn other_routes_and_doubt_are_looked_into_soon_but_not_without_end() {
     let mut lab = Lab::new();

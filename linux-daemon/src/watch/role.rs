@@ -12,17 +12,25 @@ pub(crate) fn is_far(info: &SeriesInfo) -> bool {
     role(info) == Role::Far
 }
 
-/// What a series stands for. What has a private address and is not a reflector is near if it answers
-/// as fast: the gateway, whatever it is called, or another host of the house.
+/// The same of a series of this kind to an address.
+pub(crate) fn is_far_at(kind: SeriesKind, ip: IpAddr) -> bool {
+    role_at(kind, ip) == Role::Far
+}
+
+/// What a series stands for.
 pub(super) fn role(info: &SeriesInfo) -> Role {
-    let Ok(ip) = info.address.parse::<IpAddr>() else {
-        return Role::Far;
-    };
+    let ip = info.address.parse();
+    ip.map_or(Role::Far, |ip| role_at(info.kind, ip))
+}
+
+/// What has a private address and is not a reflector is near if it answers as fast: the gateway, whatever it is
+/// called, or another host of the house.
+fn role_at(kind: SeriesKind, ip: IpAddr) -> Role {
     let private = match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
     };
-    if info.kind != SeriesKind::Icmp {
+    if kind != SeriesKind::Icmp {
         Role::Far
     } else if ip == MODEM {
         Role::Modem

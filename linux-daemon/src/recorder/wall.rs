@@ -50,4 +50,17 @@ mod tests {
         assert!((hours - 9.0).abs() < 0.01, "{hours}");
         assert_eq!(local_offset_ns(now, Trust::None, &TimeZone::UTC), None);
     }
+
+    #[test]
+    fn local_time_follows_summer_time_both_ways() {
+        const HOUR_NS: i64 = 3_600 * SECOND_NS as i64;
+        let vienna = TimeZone::get("Europe/Vienna").unwrap();
+        // 2026-03-29 and 2026-10-25, 01:00 UTC.
+        for (changes_s, before_h, after_h) in [(1_774_746_000, 1, 2), (1_792_890_000, 2, 1)] {
+            let changes_ns = changes_s * SECOND_NS as i64;
+            let ahead_h = |at_ns| (local_ns(at_ns, &vienna).unwrap() - at_ns) / HOUR_NS;
+            assert_eq!(ahead_h(changes_ns - 1), before_h);
+            assert_eq!(ahead_h(changes_ns), after_h);
+        }
+    }
 }

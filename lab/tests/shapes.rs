@@ -10,7 +10,7 @@ use bufferbane_lab::link::{Direction, Flow, Passage, Way};
 use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
 use bufferbane_linux_io::clock;
-use bufferbane_store::{LoadTest, Protocol};
+use bufferbane_store::{LoadTest, LoadedDelay, Protocol};
 use serde_json::{Value, json};
 
 const REFLECTOR: &str = "10.99.0.1:9876";
@@ -113,6 +113,19 @@ fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_
     services.stop().expect("both ran to their ends");
 
     assert_eq!(marked.kind, "rrul");
+    // Echoes stand in the same queue as the probes.
+    let (echoes, probes) = (marked.icmp.expect("they are answered"), marked.rtt);
+    let added_ms = |d: LoadedDelay| d.increase.p50 as i64 / 1_000_000;
+    assert!(
+        (added_ms(echoes) - added_ms(probes)).abs() <= added_ms(probes) / 4,
+        "{echoes:?} {probes:?}"
+    );
+    let echoed = log_of_marked
+        .iter()
+        .filter(|p| p.way == Way::Up && matches!(p.flow, Flow::Echo(..)));
+    let seconds = (marked.end_ns - marked.start_ns) / 1_000_000_000;
+    assert!(echoed.count() as u64 > seconds * 45);
+    assert_eq!(test.icmp, None);
     let streams: Vec<u8> = marked.ways.iter().map(|w| w.streams).collect();
     assert_eq!(streams, [4, 4]);
     for way in [Way::Up, Way::Down] {

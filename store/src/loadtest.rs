@@ -198,6 +198,9 @@ pub struct LoadTest {
     pub ways: Vec<TestWay>,
     /// Round-trip time of probes.
     pub rtt: LoadedDelay,
+    /// Round-trip time of ICMP echoes to the reflector beside them, of `rrul`, where it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<LoadedDelay>,
     /// Round trips per minute under load, where they are known.
     pub rpm: Option<u32>,
     /// Whether the last seconds' values agree (draft-ietf-ippm-responsiveness).

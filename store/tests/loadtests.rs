@@ -24,6 +24,7 @@ fn test(interface: &str, start_ns: u64, lasts_ns: u64) -> LoadTest {
         instead_of: Vec::new(),
         ways: Vec::new(),
         rtt: LoadedDelay::default(),
+        icmp: None,
         rpm: None,
         rpm_stable: false,
         rpm_variant: String::new(),

@@ -88,6 +88,36 @@ pub(crate) struct Bufferbloat {
     /// Reflectors that were to make the test and did not: the way to another one may be slower than the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) instead_of: Vec<Instead>,
+    /// What ICMP echoes waited meanwhile, of `both` under `rrul`, where they are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) icmp: Option<Echoes>,
+}
+
+/// Round-trip times of ICMP echoes during a test, ns.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Echoes {
+    /// Median without load.
+    pub(crate) idle_ns: u64,
+    /// Median under load.
+    pub(crate) loaded_ns: u64,
+    /// Their difference.
+    pub(crate) increase_ns: u64,
+    /// Difference of the 90th percentiles.
+    pub(crate) increase_p90_ns: u64,
+    /// Difference of the 99th percentiles.
+    pub(crate) increase_p99_ns: u64,
+}
+
+impl From<LoadedDelay> for Echoes {
+    fn from(delay: LoadedDelay) -> Self {
+        Self {
+            idle_ns: delay.idle.p50,
+            loaded_ns: delay.loaded.p50,
+            increase_ns: delay.increase.p50,
+            increase_p90_ns: delay.increase.p90,
+            increase_p99_ns: delay.increase.p99,
+        }
+    }
 }
 
 /// Each direction that a test loaded.
@@ -135,13 +165,15 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         test: test.kind.clone(),
         protocol: test.protocol,
         instead_of: test.instead_of.clone(),
+        icmp: None,
     };
     let ways = test
         .ways
         .iter()
         .map(|w| one(w.direction, &w.delay, Some(w.queue_bytes), w.grade.clone()));
     let grade = test.rtt.grade().as_str().to_owned();
-    let trip = one(Direction::Both, &test.rtt, None, grade);
+    let mut trip = one(Direction::Both, &test.rtt, None, grade);
+    trip.icmp = test.icmp.map(Echoes::from);
     ways.chain([trip]).collect()
 }
 
@@ -350,6 +382,14 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         millis(test.rtt.loaded.p50),
         millis(test.rtt.loaded.p99),
     ));
+    if let Some(icmp) = test.icmp {
+        out.push_str(&format!(
+            "Round trip of ICMP: {} ms idle, {} ms under load (99 % below {} ms)\n",
+            millis(icmp.idle.p50),
+            millis(icmp.loaded.p50),
+            millis(icmp.loaded.p99),
+        ));
+    }
     if let Some(rpm) = test.rpm {
         let stable = if test.rpm_stable {
             ""
@@ -418,6 +458,7 @@ mod tests {
                 datagrams: None,
             }],
             rtt: delay,
+            icmp: None,
             rpm: Some(340),
             rpm_stable: true,
             rpm_variant: "a variant".into(),
@@ -439,6 +480,20 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said} not in {text}");
         }
+    }
+
+    #[test]
+    fn echoes_are_told_beside_probes_where_there_were_any() {
+        let mut test = test();
+        assert!(!describe(&test).contains("ICMP"));
+        test.icmp = Some(test.rtt);
+        let text = describe(&test);
+        let line = "Round trip of ICMP: 1.0 ms idle, 161.0 ms under load (99 % below 183.0 ms)";
+        assert!(text.contains(line), "{text}");
+        let told = serde_json::to_value(bufferbloat(5, &test)).unwrap();
+        assert!(told[0].get("icmp").is_none());
+        assert_eq!(told[1]["direction"], "both");
+        assert_eq!(told[1]["icmp"]["increase_p90_ns"], 170_000_000);
     }
 
     #[test]

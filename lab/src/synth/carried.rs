@@ -216,6 +216,7 @@ impl<'a> Carried<'a> {
                 datagrams: None,
             }],
             rtt: delay,
+            icmp: None,
             rpm: Some((60_000_000_000 / (14_000_000 + queue_ns)) as u32),
             rpm_stable: true,
             rpm_variant: "draft-08".into(),

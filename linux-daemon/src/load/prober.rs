@@ -17,8 +17,10 @@ use bufferbane_linux_io::{
 };
 use rand_chacha::ChaCha12Rng;
 
+use super::Kind;
 use super::datagrams::{self, Datagrams};
 use super::drops::Drops;
+use super::pings::Pings;
 use super::probes::Probes;
 use super::spec::Spec;
 
@@ -47,6 +49,8 @@ pub(super) struct Prober {
     tokens: HashMap<u32, (SendToken, Monotonic)>,
     next_key: u32,
     pub(super) probes: Probes,
+    /// Beside them, where they are part of what is tested.
+    pub(super) pings: Option<Pings>,
     pub(super) drops: Drops,
 }
 
@@ -80,6 +84,10 @@ impl Prober {
         let losses = vec![LossSlot::default(); RECEIVE_RECORD_BITS];
         // The first stream of a client is never one too many.
         let _ = client.add_stream(config, now, slots, losses, rng);
+        let with_pings = spec.kind == Kind::Rrul;
+        let pings = with_pings
+            .then(|| Pings::new(spec, &mut engine, rng))
+            .flatten();
         Ok(Self {
             engine,
             socket,
@@ -88,6 +96,7 @@ impl Prober {
             tokens: HashMap::new(),
             next_key: 0,
             probes: Probes::default(),
+            pings,
             drops: Drops::default(),
         })
     }
@@ -116,6 +125,9 @@ impl Prober {
                 self.ask(&order);
             }
         }
+        if let Some(pings) = &mut self.pings {
+            pings.send_due(&mut self.engine, &mut self.next_key, rng);
+        }
         if let Some(datagrams) = &mut datagrams {
             let transmit = Transmit::new(self.socket, self.remote, 0);
             let mut outbox = self.engine.outbox();
@@ -125,6 +137,7 @@ impl Prober {
             self.client.poll_timeout(),
             guest.poll_timeout(),
             datagrams.as_deref().and_then(Datagrams::poll_timeout),
+            self.pings.as_ref().and_then(Pings::poll_timeout),
         ];
         let tick = now.saturating_add(TICK_NS);
         let until = until.into_iter().flatten().fold(tick, Monotonic::min);
@@ -132,6 +145,9 @@ impl Prober {
         while let Some(observation) = self.client.poll_observation() {
             let (Observation::New(s) | Observation::Revised(s)) = observation;
             self.probes.take(&s);
+        }
+        if let Some(pings) = &mut self.pings {
+            pings.observe();
         }
         while let Some(event) = self.client.poll_event() {
             if let SessionEvent::RemoteDrops(more) = event {
@@ -152,12 +168,20 @@ impl Prober {
             client,
             tokens,
             drops,
+            pings,
             ..
         } = self;
         let mut copy = [0; 2048];
         engine
             .wait(until, &mut |_, event| match event {
-                Event::Received { meta, bytes, .. } => {
+                Event::Received {
+                    socket,
+                    meta,
+                    bytes,
+                } => {
+                    if let Some(pings) = pings.as_mut().filter(|p| p.is_of(socket)) {
+                        return pings.receive(&meta, bytes);
+                    }
                     if drops.arrived(meta.socket_drops) {
                         client.handle_own_drops();
                     }
@@ -174,6 +198,8 @@ impl Prober {
                 Event::TxStamp { key, stamp, .. } => {
                     if let Some((token, _)) = tokens.remove(&key) {
                         client.handle_sent(token, SendOutcome::Stamped(stamp));
+                    } else if let Some(pings) = pings {
+                        pings.sent(key, SendOutcome::Stamped(stamp));
                     }
                 }
                 Event::Sent {
@@ -185,6 +211,8 @@ impl Prober {
                         client.handle_sent(token, SendOutcome::Failed(errno));
                     } else if let Some(datagrams) = &mut datagrams {
                         datagrams.failed(key);
+                    } else if let Some(pings) = pings {
+                        pings.sent(key, SendOutcome::Failed(errno));
                     }
                 }
                 Event::Sent { errno: None, .. } | Event::SocketError { .. } | Event::Wake => {}

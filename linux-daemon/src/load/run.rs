@@ -360,6 +360,11 @@ impl<'a> Test<'a> {
             spec: self.spec,
             phases: &phases,
             probes: self.prober.probes.as_slice(),
+            pings: self
+                .prober
+                .pings
+                .as_ref()
+                .map_or(&[], |p| p.probes.as_slice()),
             guest: &self.guest,
             carried: &carried,
             dropped: self.prober.drops.since_load(),

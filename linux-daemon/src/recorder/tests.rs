@@ -139,6 +139,7 @@ fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
             datagrams: None,
         }],
         rtt: LoadedDelay::default(),
+        icmp: None,
         rpm: None,
         rpm_stable: false,
         rpm_variant: String::new(),

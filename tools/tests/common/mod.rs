@@ -366,6 +366,7 @@ fn load_test(interface: &str, reflector: &str, start_ns: u64) -> LoadTest {
             datagrams: None,
         }],
         rtt: delay,
+        icmp: None,
         rpm: Some(540),
         rpm_stable: true,
         rpm_variant: "draft-08".into(),

@@ -7,7 +7,7 @@ use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Probe, Thresholds};
 use super::nearby::{Nearby, ln_chance};
 use super::outage::{Outages, Part};
-use super::periodic::Periodic;
+use super::periodic::{Cluster, Periodic};
 use super::rate::{Change, RateWatch};
 use crate::sample::Status;
 use crate::time::Monotonic;
@@ -175,7 +175,8 @@ impl Losses {
                 return None;
             }
             self.waiting.pop_front();
-            periodic.cluster(run.first, run.lost, run.up, run.down);
+            let counts = (run.lost, run.up, run.down);
+            periodic.add(Cluster::run(run.first, run.last, counts));
             if part == Part::Outage || run.last.saturating_since(run.first) >= DEAD_NS {
                 self.nearby.except(run.lost);
                 continue;

@@ -37,6 +37,7 @@ mod nearby;
 mod outage;
 mod peak;
 mod periodic;
+mod places;
 mod queue;
 mod rate;
 mod route;

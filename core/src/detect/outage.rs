@@ -33,6 +33,8 @@ const PRIOR_WIDE: f64 = 100.0;
 const UNLIKELY: f64 = -8.0;
 const UNLIKELY_WIDE: f64 = -16.0;
 const UNLIKELY_EVER: f64 = -20.0;
+/// Of the least length of an outage, what the middle between the most and the least that it may have lasted has to be.
+const LEAST_MIDDLE_PERCENT: u64 = 65;
 /// A stretch of less than a second has less loss than this beside it.
 const BESIDE: f64 = 0.3;
 
@@ -185,12 +187,12 @@ impl Outages {
             self.remember(Kind::Outage, &stretch);
             return;
         }
-        // It may have lasted from answer to answer, and lasted at least from loss to loss: the middle
-        // of an outage of the least length is off by half a slot.
+        // It may have lasted from answer to answer, and lasted at least from loss to loss. Offsets within slots put the
+        // middle of an outage of four slots, of which three probes are lost, at 2.6 slots at least.
         let at_most = end.saturating_since(stretch.before);
         let at_least = stretch.last.saturating_since(stretch.first);
         let long = at_most >= t.micro_outage_ns
-            && (at_most + at_least) / 2 >= t.micro_outage_ns - t.micro_outage_ns / 4;
+            && (at_most + at_least) / 2 >= t.micro_outage_ns / 100 * LEAST_MIDDLE_PERCENT;
         if !long || !enough(&stretch) {
             return;
         }

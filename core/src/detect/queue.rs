@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use super::event::{Finding, Kind, Severity};
 use super::input::{Probe, Thresholds};
-use super::periodic::Periodic;
+use super::periodic::{Cluster, Periodic};
 use super::sustained::{Change, Sustained};
 use crate::time::Monotonic;
 
@@ -127,7 +127,7 @@ impl Queues {
         }
         if !loaded && high {
             if at.saturating_since(self.blip) > self.apart_ns {
-                periodic.cluster(at, 1, 0, 0);
+                periodic.add(Cluster::spike(at));
             }
             self.blip = at;
             let change = self.spike.hit(at, excess, queues);

@@ -104,12 +104,8 @@ pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
         scenario.cause,
         scenario.series.iter().map(|s| s.facts).collect::<Vec<_>>(),
     );
-    let Watched {
-        events,
-        run,
-        probes,
-        ..
-    } = watch(scenario, seed);
+    // Nothing is kept that comes every hour: years are watched, too.
+    let (events, run, probes) = watch_and_hear(scenario, seed, |_| {});
 
     let near: Vec<usize> = roles
         .iter()
@@ -165,6 +161,26 @@ pub struct Watched {
 /// Lets the detectors watch a scenario to its end.
 #[must_use]
 pub fn watch(scenario: Scenario, seed: u64) -> Watched {
+    let mut records = BTreeMap::new();
+    let (events, run, probes) = watch_and_hear(scenario, seed, |r| {
+        let kind = std::mem::discriminant(&r.reading);
+        records.insert((r.since, r.line, format!("{kind:?}")), r);
+    });
+    Watched {
+        events,
+        records: records.into_values().collect(),
+        run,
+        probes,
+    }
+}
+
+/// The same, but each record is handed to `hear`: gives the events, the scenario at its end, and how many probes were
+/// simulated.
+fn watch_and_hear(
+    scenario: Scenario,
+    seed: u64,
+    mut hear: impl FnMut(Record),
+) -> (Vec<Event>, Run, u64) {
     let zero = Monotonic::ZERO;
     let n = scenario.series.len();
     let mut watch = Watch::new(
@@ -180,7 +196,6 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
     let end_ns = scenario.length_ns + AFTER_NS;
     let mut run = Run::new(scenario, seed);
     let mut told: BTreeMap<u32, Event> = BTreeMap::new();
-    let mut records = BTreeMap::new();
     let (mut reports, mut now_ns, mut probes) = (Vec::new(), 0, 0);
     while now_ns < end_ns {
         now_ns += TICK_NS;
@@ -220,17 +235,11 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
             watch.handle_end(now);
         }
         while let Some(r) = watch.poll_record() {
-            let kind = std::mem::discriminant(&r.reading);
-            records.insert((r.since, r.line, format!("{kind:?}")), r);
+            hear(r);
         }
     }
     assert_eq!(watch.shortfalls(), (0, 0));
-    Watched {
-        events: told.into_values().collect(),
-        records: records.into_values().collect(),
-        run,
-        probes,
-    }
+    (told.into_values().collect(), run, probes)
 }
 
 /// What had to be told: the `n`th expected event, by the series of `told` where they have told it.

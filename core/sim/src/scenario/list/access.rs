@@ -89,8 +89,6 @@ pub(super) fn periodic(rng: &mut ChaCha8Rng, period_ns: u64, up: bool) -> Scenar
     s.cause = Cause::Periodic;
     let way = if up { Direction::Up } else { Direction::Down };
     let e = s.expect(Kind::PeriodicLoss, Some(way), Edges::Touched);
-    // A hit may fall between two probes.
-    s.expected[e].tolerance_ns = period_ns + S;
     let from = between(rng, 12 * MINUTE, 14 * MINUTE);
     for n in 0..(30 * MINUTE / period_ns) {
         let at = from + n * period_ns + between(rng, 0, 40 * MS);
@@ -115,8 +113,6 @@ pub(super) fn periodic_outages(rng: &mut ChaCha8Rng) -> Scenario {
     let p = s.expect(Kind::PeriodicLoss, None, Edges::Given);
     s.expected[p].direction = Some(Direction::Up);
     s.expected[p].bounds_ns = Some((from, from + (times - 1) * 45 * S));
-    // A loss by chance may lie where one more would.
-    s.expected[p].tolerance_ns = 46 * S;
     for n in 0..times {
         let at = from + n * 45 * S;
         let span = (at, at + between(rng, 400 * MS, 600 * MS));

@@ -3,7 +3,7 @@
 # finding is noticed. Runs on stable Rust.
 set -euo pipefail
 cd "$(dirname "$0")"
-targets=(block config floor household icmp kernel load rows session stamp strangers summary tail trace train)
+targets=(block config floor household icmp kernel load rows session sizes stamp strangers summary tail trace train)
 seconds=$((${1:-120} / ${#targets[@]}))
 
 export CARGO_TARGET_DIR=$PWD/target

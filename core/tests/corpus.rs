@@ -41,6 +41,7 @@ targets! {
     icmp "../../fuzz/fuzz_targets/icmp.rs"
     load "../../fuzz/fuzz_targets/load.rs"
     session "../../fuzz/fuzz_targets/session.rs"
+    sizes "../../fuzz/fuzz_targets/sizes.rs"
     stamp "../../fuzz/fuzz_targets/stamp.rs"
     strangers "../../fuzz/fuzz_targets/strangers.rs"
     summary "../../fuzz/fuzz_targets/summary.rs"
@@ -423,6 +424,34 @@ fn trace() -> Seeds {
     .into()
 }
 
+/// What the target reads: how is searched and up to which size, and then, in turn, whether a message is sent, and
+/// who says what how much later.
+fn sizes() -> Seeds {
+    const SENT: &[u8] = &[0];
+    const NOT_SENT: &[u8] = &[7];
+    /// That the message is too big, by the host (0) or another (1), with the size that is not: 1420.
+    const TOO_BIG: &[u8] = &[1, 3, 4, 5, 5, 140, 0];
+    /// The message, answered.
+    const REPLY: &[u8] = &[4, 0, 0, 5, 0, 0, 0];
+    const CUT_REPLY: &[u8] = &[0x34, 0, 0, 5, 0, 0, 0];
+    /// Nobody has the port.
+    const PORT: &[u8] = &[2, 3, 3, 5, 0, 0, 0];
+    let with = |how: u8, said: &[&[u8]]| [&[how, 5, 220], &said.concat()[..]].concat();
+    let answered = [SENT, REPLY, SENT, REPLY];
+    [
+        ("whole", with(4, &answered)),
+        ("whole-v6", with(5, &answered)),
+        ("udp", with(0, &[SENT, PORT, SENT, PORT])),
+        ("told", with(4, &[SENT, REPLY, SENT, TOO_BIG, SENT, REPLY])),
+        ("refused", with(4, &[SENT, REPLY, NOT_SENT, SENT, REPLY])),
+        ("cut", with(4, &[SENT, CUT_REPLY, SENT, CUT_REPLY])),
+        ("vanishing", with(4, &[SENT, REPLY])),
+        ("silence", with(2, &[])),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
 /// What the target reads: which way and how many, and then ten bytes of each arrival.
 fn train() -> Seeds {
     let arrivals = |way: u8, gap_ns: u32, batch: u32| -> Vec<u8> {
@@ -451,6 +480,7 @@ fn seeds(target: &str) -> Seeds {
         "icmp" => icmp(),
         "load" => load(),
         "session" => session(),
+        "sizes" => sizes(),
         "stamp" => stamp(),
         "strangers" => strangers(),
         "summary" => summary(),

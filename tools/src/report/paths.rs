@@ -305,18 +305,23 @@ fn last_whole(hops: &[Hop]) -> Option<usize> {
 pub(super) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
     let worth = |k: &&KnownWay| k.way.hops.len() > 1 || k.way.end != PathEnd::Target;
     let all = report.paths.iter().filter(worth);
-    let mut lines: Vec<String> = all
-        .clone()
-        .take(MOST_PATHS)
-        .map(|k| line(k, zone))
-        .collect();
-    if let Some(more) = all.count().checked_sub(MOST_PATHS + 1) {
+    let number = all.clone().count();
+    let mut lines = cut(all.map(|k| line(k, zone)), number);
+    let sizes = sizes::lines(&report.path_mtu, zone);
+    let number = sizes.len();
+    lines.extend(cut(sizes.into_iter(), number));
+    lines
+}
+
+/// As many of `number` lines as are written out, and how many more there are.
+fn cut(lines: impl Iterator<Item = String>, number: usize) -> Vec<String> {
+    let mut lines: Vec<String> = lines.take(MOST_PATHS).collect();
+    if let Some(more) = number.checked_sub(MOST_PATHS + 1) {
         lines.push(format!(
             "and {} more, in the report as JSON",
             count(more as u64 + 1)
         ));
     }
-    lines.extend(sizes::lines(report, zone));
     lines
 }
 
@@ -369,6 +374,15 @@ mod tests {
     use bufferbane_store::{Direction, PathHop, Severity};
 
     const S: i64 = 1_000_000_000;
+
+    #[test]
+    fn lines_beyond_the_most_are_counted() {
+        let lines = |n: usize| cut((0..n).map(|i| i.to_string()), n);
+        assert_eq!(lines(MOST_PATHS).len(), MOST_PATHS);
+        let more = lines(MOST_PATHS + 7);
+        assert_eq!(more.len(), MOST_PATHS + 1);
+        assert!(more[MOST_PATHS].starts_with("and 7 more"), "{more:?}");
+    }
 
     /// A way with a hop for each: its last byte and how many of 3 messages it answered.
     fn path(end: PathEnd, hops: &[(&str, u64)]) -> Path {

@@ -6,7 +6,7 @@ use bufferbane_store::{Direction, KnownSize, Larger, Reader, StoreError};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::model::{Report, Time};
+use super::model::Time;
 use crate::args::Selection;
 use crate::show::{clean, count};
 use crate::when::{self, Range};
@@ -103,24 +103,39 @@ fn joined(rows: impl Iterator<Item = KnownSize>) -> Vec<PathMtu> {
     ways.into_values().flatten().collect()
 }
 
-/// Ways that do not carry all that their interface takes, a line each.
-pub(super) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
-    let narrow = report.path_mtu.iter().filter(|p| p.larger != Larger::None);
-    narrow.map(|p| clean(&line(p, zone))).collect()
+/// Ways that do not carry all that their interface takes, first those on which packets vanish, a line each; those of one
+/// interface on which the same router tells of the same size have one together.
+pub(super) fn lines(path_mtu: &[PathMtu], zone: &TimeZone) -> Vec<String> {
+    let mut groups: Vec<Vec<&PathMtu>> = Vec::new();
+    for p in path_mtu {
+        let told = |p: &PathMtu| {
+            let of = (
+                p.interface.clone(),
+                p.interface_bytes,
+                p.passes_bytes,
+                p.told_by.clone(),
+            );
+            (p.larger == Larger::Told).then_some(of)
+        };
+        let own = told(p);
+        let alike = groups
+            .iter_mut()
+            .find(|g| own.is_some() && g.first().is_some_and(|first| told(first) == own));
+        match alike {
+            Some(group) => group.push(p),
+            None => groups.push(vec![p]),
+        }
+    }
+    groups.sort_by_key(|g| g.first().is_none_or(|p| p.larger != Larger::Silent));
+    let lines = groups.iter().filter_map(|g| line(g, zone));
+    lines.map(|l| clean(&l)).collect()
 }
 
-fn line(p: &PathMtu, zone: &TimeZone) -> String {
-    let seen = if p.searches == 1 {
-        format!("found at {}", when::civil(p.first.0, zone))
-    } else {
-        format!(
-            "found {} times from {}",
-            count(p.searches),
-            when::range_label(p.first.0, p.last.0, zone)
-        )
-    };
+/// What was found of ways of which the same is to be said, if anything is.
+fn line(ways: &[&PathMtu], zone: &TimeZone) -> Option<String> {
+    let p = ways.first()?;
     let larger = match (p.larger, &p.told_by) {
-        (Larger::None, _) => "which is all that the interface takes".to_owned(),
+        (Larger::None, _) => return None,
         (Larger::Told, Some(by)) => format!(
             "of the {} that the interface takes; {by} tells whoever sends larger ones, so nothing is wrong with that",
             p.interface_bytes
@@ -135,10 +150,26 @@ fn line(p: &PathMtu, zone: &TimeZone) -> String {
             format!("and larger ones vanish without a word{way}")
         }
     };
-    format!(
-        "{} → {} ({}), {seen}: IP packets of up to {} bytes pass, {larger}",
+    let searches = ways.iter().map(|p| p.searches).sum();
+    let first = ways.iter().map(|p| p.first).min()?;
+    let last = ways.iter().map(|p| p.last).max()?;
+    let seen = if searches == 1 {
+        format!("found at {}", when::civil(first.0, zone))
+    } else {
+        format!(
+            "found {} times from {}",
+            count(searches),
+            when::range_label(first.0, last.0, zone)
+        )
+    };
+    let more = match ways.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {} more", count(n as u64)),
+    };
+    Some(format!(
+        "{} → {} ({}){more}, {seen}: IP packets of up to {} bytes pass, {larger}",
         p.interface, p.target, p.address, p.passes_bytes
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -176,7 +207,7 @@ mod tests {
         let found = joined(rows.into_iter());
         let said: Vec<String> = found
             .iter()
-            .map(|p| line(p, &TimeZone::UTC).replace('\u{a0}', " "))
+            .map(|p| line(&[p], &TimeZone::UTC).unwrap().replace('\u{a0}', " "))
             .collect();
         assert_eq!(
             said,
@@ -188,5 +219,31 @@ mod tests {
                  to 1400 bytes pass, and larger ones vanish without a word on the way up",
             ]
         );
+    }
+
+    /// Behind PPPoE every way is narrow, and the same router says so.
+    #[test]
+    fn ways_of_which_one_router_tells_the_same_are_one_line() {
+        let rows = (1..=30).flat_map(|n| {
+            let of = |larger, passes_bytes| {
+                let mut row = row(0, passes_bytes, larger);
+                row.size.address = [203, 0, 113, n].into();
+                row.size.target = format!("t{n:02}");
+                row
+            };
+            let mut other = of(Larger::Told, 1492);
+            other.size.interface = "lte0".into();
+            let mute = (n < 3).then(|| of(Larger::Silent, 1400));
+            [of(Larger::Told, 1492), of(Larger::None, 1500), other]
+                .into_iter()
+                .chain(mute)
+        });
+        let lines = lines(&joined(rows), &TimeZone::UTC);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        let vanish = |l: &String| l.contains("vanish");
+        assert!(lines[..2].iter().all(vanish), "{lines:?}");
+        let lines: Vec<String> = lines.iter().map(|l| l.replace('\u{a0}', " ")).collect();
+        let one = "eth0 → t01 (203.0.113.1) and 29 more, found 180 times";
+        assert!(lines[2].starts_with(one), "{lines:?}");
     }
 }

@@ -178,8 +178,9 @@ impl Guest {
         self.counted
     }
 
-    /// Whether the figures are those of a test that is over, all of them: the reflector has ended it, and
-    /// said so in answer to an order from after the load. Otherwise they may be from any time before.
+    /// Whether the figures are those of a test that is over, all of them: the reflector has ended it because
+    /// its client said so, and told that in answer to an order from after the load. Otherwise they may be
+    /// from any time before, or of what came until the reflector stopped counting of its own accord.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.complete
@@ -320,7 +321,7 @@ impl Guest {
                     self.next_at = now;
                 } else {
                     self.state = GuestState::Ended(reason);
-                    self.complete = number > self.last_of_load;
+                    self.complete = reason == EndReason::None && number > self.last_of_load;
                 }
             }
             TestState::Unknown if stopping => self.state = GuestState::Ended(EndReason::None),

@@ -6,6 +6,7 @@ use rand_core::{Rng, SeedableRng};
 use std::vec::Vec;
 
 use super::arrivals::Segments;
+use super::datagrams::flows::Figures;
 use super::guest::{Guest, GuestState, Wish};
 use super::host::{Asker, Host, HostLimits, SILENCE_NS};
 use super::{MAX_STREAMS, write_token};
@@ -393,6 +394,25 @@ fn only_an_answer_from_after_the_load_completes_the_figures() {
     guest.stop(at(2000));
     ask(&mut guest, &mut host, &asker(0), at(2000));
     assert!(guest.is_complete());
+}
+
+#[test]
+fn figures_are_not_complete_where_the_reflector_stopped_counting_by_itself() {
+    let mut host = Host::new(LIMITS);
+    let mut guest = Guest::new(wish(0, 1), 5, at(0));
+    ask(&mut guest, &mut host, &asker(0), at(0));
+    guest.stop(at(1000));
+    // The client's bytes of the day are used up in the last moments: what came after that is not counted.
+    let used_up = Asker {
+        figures: Some(Figures {
+            used_up: true,
+            ..Figures::default()
+        }),
+        ..asker(0)
+    };
+    ask(&mut guest, &mut host, &used_up, at(1000));
+    assert_eq!(guest.state(), GuestState::Ended(EndReason::DailyBytes));
+    assert!(!guest.is_complete());
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use bufferbane_core::load::bins::{mean_bps, quantile_bps};
 use bufferbane_core::load::datagrams::Counted;
-use bufferbane_core::load::guest::Guest;
+use bufferbane_core::load::guest::{Guest, GuestState};
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::Phases;
 use bufferbane_core::load::responsiveness;
 use bufferbane_core::sample::Status;
 use bufferbane_core::time::Monotonic;
-use bufferbane_core::wire::load::{BIN_NS, Offer};
+use bufferbane_core::wire::load::{BIN_NS, EndReason, Offer};
 use bufferbane_store::{
     Datagrams, Direction, LoadTest, LoadedDelay, Percentiles, ProbeBin, Protocol, TestWay,
 };
@@ -52,11 +52,7 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
     let (load, end) = load.zip(end).ok_or("no stream ever carried anything")?;
     // What the reflector said during the load is no count of what has arrived, or left, in all.
     if t.spec.offer.is_some() && !t.guest.is_complete() {
-        return Err(format!(
-            "the reflector {} did not say after the load what it had counted in all, so nobody knows what \
-             became of the datagrams: try again once it answers",
-            t.spec.path.reflector
-        ));
+        return Err(uncounted(&t.spec.path.reflector, t.guest.state()));
     }
     let ramp_ns = t.phases.ramp_ns();
     let begun = t.phases.begun().as_nanos();
@@ -149,6 +145,21 @@ pub(super) fn evaluate(t: &Taken<'_>) -> Result<LoadTest, String> {
         recovery_ns: t.recovery_ns,
         probes: probe_bins(t.probes, begun, &up, &down),
     })
+}
+
+/// Why nobody knows what became of the datagrams.
+fn uncounted(reflector: &str, state: GuestState) -> String {
+    match state {
+        GuestState::Ended(reason) if reason != EndReason::None => format!(
+            "the reflector {reflector} stopped counting before all datagrams could have come, so nobody knows what \
+             became of them: {}",
+            reason.as_str()
+        ),
+        _ => format!(
+            "the reflector {reflector} did not say after the load what it had counted in all, so nobody knows \
+             what became of the datagrams: try again once it answers"
+        ),
+    }
 }
 
 /// How far a delay lies above the floor of its direction, ns.
@@ -433,6 +444,9 @@ mod tests {
         };
         let why = evaluate(&taken).expect_err("the reflector said nothing after the load");
         assert!(why.contains("vienna did not say after the load"), "{why}");
+        let why = uncounted("vienna", GuestState::Ended(EndReason::DailyBytes));
+        assert!(why.contains("vienna stopped counting"), "{why}");
+        assert!(why.contains("a day are used up"), "{why}");
         // Streams count what they carry themselves.
         let streams = Spec {
             down: 1,

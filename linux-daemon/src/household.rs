@@ -177,6 +177,19 @@ impl Households {
         self.told.get(name).copied().unwrap_or(self.forwarding.seen)
     }
 
+    /// An interface's line was measured to carry so much one way in the long run, bit/s.
+    pub(crate) fn measured(&mut self, interface: &str, up: bool, bps: u64) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.scales.measured(up, bps);
+        }
+    }
+
+    /// What is much for an interface's line.
+    #[cfg(test)]
+    pub(crate) fn scales(&mut self, interface: &str) -> Option<&mut Scales> {
+        self.lines.get_mut(interface).map(|line| &mut line.scales)
+    }
+
     /// A throughput test loads an interface from `at` on.
     pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
         if let Some(line) = self.lines.get_mut(interface) {

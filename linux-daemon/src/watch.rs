@@ -19,7 +19,7 @@ use bufferbane_store::{EventId, SeriesInfo};
 
 use crate::config::timeout_ns;
 use crate::episode::Loads;
-use crate::recorder::Found;
+use crate::recorder::{Found, long_run_bps};
 use role::role;
 pub(crate) use role::{is_far, is_far_at};
 
@@ -220,6 +220,12 @@ impl Watcher {
     /// time.
     pub(crate) fn recall(&mut self, interface: &str, past: Vec<(Option<u64>, Found)>) {
         let line = self.line(interface);
+        for (_, (_, found)) in &past {
+            if let Some(bps) = long_run_bps(found) {
+                let up = found.direction == bufferbane_store::Direction::Up;
+                self.loads.measured(line, up, bps);
+            }
+        }
         let past = past.into_iter().filter_map(|(local_ns, (wall_ns, found))| {
             let by_train = found.method == bufferbane_store::Method::Train;
             let rate_bps = if by_train {

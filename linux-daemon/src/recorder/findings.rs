@@ -61,6 +61,10 @@ impl Recorder {
         for (at, capacity) in capacities(&test) {
             if tells(&test) {
                 self.watcher.capacity(at, &capacity, for_ns);
+                if let Some(bps) = long_run_bps(&capacity) {
+                    let up = capacity.direction == Direction::Up;
+                    self.households.measured(&capacity.interface, up, bps);
+                }
             }
             writer.capacity(at, capacity);
         }
@@ -71,6 +75,12 @@ impl Recorder {
     /// What was found of an interface before this run is what is found now is held against.
     pub(super) fn recall(&mut self, interface: &str) {
         if let Some(past) = self.past.take(interface, &self.settings.zone) {
+            for (_, (_, found)) in &past {
+                if let Some(bps) = long_run_bps(found) {
+                    let up = found.direction == Direction::Up;
+                    self.households.measured(interface, up, bps);
+                }
+            }
             self.watcher.recall(interface, past);
         }
     }
@@ -170,6 +180,15 @@ impl Recorder {
                 News::End => log::info!("{place} is over: {}", event.text),
             }
         }
+    }
+}
+
+/// What a line was found to carry in the long run, bit/s, by which it is judged what is much for it: what passes
+/// in a train is no measure of that.
+pub(crate) fn long_run_bps(found: &Capacity) -> Option<u64> {
+    match found.method {
+        Method::Train => None,
+        _ => found.sustained_bps,
     }
 }
 

@@ -1,3 +1,4 @@
+use bufferbane_core::household::Second;
 use bufferbane_core::sample::Sample;
 use bufferbane_store::{Capacity, Direction, LoadTest, LoadedDelay, Method, Reader, TestWay};
 
@@ -195,6 +196,36 @@ fn a_restart_forgets_no_baseline() {
     );
     let known = |name: &str| events[1].1.values[name].as_u64();
     assert!(known("baseline_bps") > Some(10_000_000), "{events:?}");
+}
+
+/// Counters saw a rush that was lost on the way: what a scheduled test found before or after it, in this run or the
+/// one before, says what is load.
+#[test]
+fn a_test_says_what_is_much_for_a_line_after_a_rush_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let is_load = |recorder: &mut Recorder| {
+        let scales = recorder.households.scales("wan").unwrap();
+        scales.is_load(0, 4_000_000)
+    };
+    for knows in [false, true] {
+        let mut recorder = recorder(&path, any_room());
+        recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Udp)));
+        let scales = recorder.households.scales("wan").unwrap();
+        let begin = clock::now();
+        for s in 0..3u64 {
+            scales.add(&Second {
+                at: begin.saturating_add(s * SECOND_NS),
+                up_bps: 0,
+                down_bps: 90_000_000,
+            });
+        }
+        assert_eq!(is_load(&mut recorder), knows);
+        let test = Box::new(scheduled_test(begin, 8_000_000));
+        recorder.obey(Order::Test(test, 0));
+        assert!(is_load(&mut recorder));
+        recorder.finish();
+    }
 }
 
 /// A stand-in that can send only half of what the line carries says nothing of the line: neither at once,

@@ -135,3 +135,50 @@ fn a_test_of_our_own_is_not_trouble() {
     assert_eq!(told_of_a_load(Some(true)), []);
     assert_eq!(told_of_a_load(Some(false)), []);
 }
+
+/// A rush that was lost on the way hides no ordinary load where an earlier run measured the line.
+#[test]
+fn what_is_recalled_says_what_is_much_for_a_line() {
+    use bufferbane_core::detect::{Event as Told, Kind, SeriesSet, Severity};
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    for recalls in [false, true] {
+        let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
+        w.add(Monotonic::ZERO, SeriesIndex(0), &info("quad9", "9.9.9.9"));
+        if recalls {
+            let found = bufferbane_store::Capacity {
+                interface: "eth0".into(),
+                direction: bufferbane_store::Direction::Up,
+                method: bufferbane_store::Method::Test,
+                burst_bps: 8_000_000,
+                sustained_bps: Some(8_000_000),
+                confidence: 0.9,
+                events: Vec::new(),
+            };
+            w.recall("eth0", vec![(None, (0, found))]);
+        }
+        for s in 1..=100 {
+            let second = Second {
+                at: at(s),
+                up_bps: if s <= 3 { 90_000_000 } else { 4_000_000 },
+                down_bps: 0,
+            };
+            w.load("eth0", second, true);
+        }
+        let event = Told {
+            kind: Kind::PacketLoss,
+            severity: Severity::Warning,
+            line: 0,
+            series: SeriesSet::default(),
+            direction: None,
+            start: at(50),
+            end: Some(at(60)),
+            values: Default::default(),
+        };
+        let class = if recalls {
+            "loss_under_load"
+        } else {
+            "loss_without_load"
+        };
+        assert_eq!(w.loads.class(&event), Some(class));
+    }
+}

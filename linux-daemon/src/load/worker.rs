@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{clock, host};
-use bufferbane_store::{LoadTest, Trust};
+use bufferbane_store::{LoadTest, TestWay, Trust};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
@@ -348,17 +348,30 @@ fn hear(requests: &Receiver<Request>, waiting: &mut VecDeque<Request>) {
 
 fn record(test: &LoadTest) {
     for way in &test.ways {
-        log::info!(
-            "{} {}: {:.2} Mbit/s {:?}, latency rises by {:.1} ms ({:.1} ms at the 90th percentile), grade {}",
-            test.interface,
-            test.reflector,
-            way.mean_bps as f64 / 1e6,
-            way.direction,
-            way.delay.increase.p50 as f64 / 1e6,
-            way.delay.increase.p90 as f64 / 1e6,
-            way.grade
-        );
+        log::info!("{} {}: {}", test.interface, test.reflector, in_words(way));
     }
+}
+
+/// What one direction carried, and what became of latency. A rate that somebody chose need not fill the line, so
+/// there is no grade of datagrams.
+fn in_words(way: &TestWay) -> String {
+    let mbit = |bps: u64| bps as f64 / 1e6;
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let carried = format!("{:.2} Mbit/s {:?}", mbit(way.mean_bps), way.direction);
+    let latency = format!(
+        "latency rises by {:.1} ms ({:.1} ms at the 90th percentile)",
+        ms(way.delay.increase.p50),
+        ms(way.delay.increase.p90)
+    );
+    let Some(d) = &way.datagrams else {
+        return format!("{carried}, {latency}, grade {}", way.grade);
+    };
+    let lost = d.lost.map_or("an unknown number".into(), |n| n.to_string());
+    format!(
+        "{carried} of {:.2} Mbit/s offered, {lost} of {} datagrams lost, {latency}",
+        mbit(d.offered_bps),
+        d.sent
+    )
 }
 
 /// ns since 1970, where the clock can be right.
@@ -395,5 +408,50 @@ impl Facts for Host<'_> {
 
     fn is_router(&mut self) -> bool {
         self.forwarding.look()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_store::{Datagrams, Direction, LoadedDelay};
+
+    #[test]
+    fn datagrams_are_told_with_what_was_offered_and_lost_and_streams_with_a_grade() {
+        let mut way = TestWay {
+            direction: Direction::Up,
+            streams: 4,
+            bytes: 1,
+            mean_bps: 4_900_000,
+            p10_bps: 1,
+            p90_bps: 1,
+            retransmits: 0,
+            cwnd_bytes: 0,
+            rtt_us: 0,
+            bins: Vec::new(),
+            delay: LoadedDelay::default(),
+            queue_bytes: 0,
+            grade: "B".into(),
+            lost: 0,
+            datagrams: None,
+        };
+        assert!(in_words(&way).ends_with("percentile), grade B"));
+        let mut datagrams = Datagrams {
+            offered_bps: 5_000_000,
+            size: 1200,
+            sent: 1000,
+            received: 980,
+            lost: Some(20),
+            receiver_drops: 0,
+            reordered: 0,
+            duplicated: 0,
+        };
+        way.datagrams = Some(datagrams);
+        let said = in_words(&way);
+        let all = "4.90 Mbit/s Up of 5.00 Mbit/s offered, 20 of 1000 datagrams lost, latency";
+        assert!(said.starts_with(all) && !said.contains("grade"), "{said}");
+        (datagrams.lost, datagrams.receiver_drops) = (None, 3);
+        way.datagrams = Some(datagrams);
+        assert!(in_words(&way).contains("an unknown number of 1000 datagrams lost"));
     }
 }

@@ -22,7 +22,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use value::{
-    format_duration, parse_address, parse_duration, parse_rate, parse_size, parse_subnet,
+    check_load_rate, format_duration, parse_address, parse_duration, parse_load_rate, parse_rate,
+    parse_size, parse_subnet,
 };
 
 /// One thing that is wrong.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bufferbane_core::limits::{MAX_LOAD_BPS, MIN_LOAD_BPS};
 use bufferbane_core::stamp::Subnet;
 
 const UNITS: [(&str, u64); 7] = [
@@ -81,6 +82,30 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("\"{text}\" is not a rate; write for example 100Mbit"))
 }
 
+/// A rate of datagrams of a throughput test, bit/s of UDP payload, as people write it.
+///
+/// # Errors
+/// What is wrong and what is allowed.
+pub fn parse_load_rate(text: &str) -> Result<u64, String> {
+    let bps = parse_rate(text)?;
+    check_load_rate(bps).map(|()| bps)
+}
+
+/// Whether datagrams of a throughput test may be asked for at this rate, bit/s of UDP payload.
+///
+/// # Errors
+/// What is allowed.
+pub fn check_load_rate(bps: u64) -> Result<(), String> {
+    if (MIN_LOAD_BPS..=MAX_LOAD_BPS).contains(&bps) {
+        return Ok(());
+    }
+    Err(format!(
+        "{bps} bit/s over UDP is out of range; {}kbit to {}Gbit is allowed",
+        MIN_LOAD_BPS / 1_000,
+        MAX_LOAD_BPS / 1_000_000_000
+    ))
+}
+
 /// An address with a port, or without one for `default_port`.
 ///
 /// # Errors
@@ -122,6 +147,19 @@ pub fn parse_subnet(text: &str) -> Result<Subnet, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn rates_of_datagrams_have_a_range() {
+        assert_eq!(parse_load_rate("5Mbit"), Ok(5_000_000));
+        for (bad, why) in [
+            ("5", "write for example 100Mbit"),
+            ("1kbit", "100kbit to 1Gbit"),
+            ("2Gbit", "100kbit to 1Gbit"),
+        ] {
+            let said = parse_load_rate(bad).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
 
     #[test]
     fn subnets_are_read_and_nonsense_is_not() {

@@ -1,6 +1,8 @@
-//! The streams thread: throughput tests on a ring of their own, so that they disturb no echo.
+//! The streams thread: says which throughput tests there are, and moves those over TCP on a ring of its own, so
+//! that they disturb no echo.
 //!
-//! The echo thread hands over orders as it opens them, and sends the reports on them. This thread
+//! The echo thread hands over orders as it opens them, and sends the reports on them. Datagrams of tests over UDP
+//! pass through it, too, since they go where its sessions are; how many core limits. This thread
 //! listens for TCP, silent to every address from which no test was granted; what begins with a good
 //! token is counted or filled, everything else is closed.
 

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use bufferbane_config::parse_load_rate;
 use bufferbane_linux_io::clock;
 use bufferbane_store::LoadTest;
-use bufferbaned::load::parse_udp_rate;
 use serde_json::{Map, Value, json};
 
 use crate::args::Test;
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
 fn udp_rates(args: &Test) -> Result<Option<[u64; 2]>, Fail> {
     let rate = |name: &str, text: &Option<String>| {
         let text = text.as_deref();
-        text.map(parse_udp_rate)
+        text.map(parse_load_rate)
             .transpose()
             .map_err(|why| Fail::Usage(format!("{name}: {}", show::clean(&why))))
     };

@@ -8,7 +8,7 @@ use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{SessionHeader, TAG_LEN};
-use crate::limits::MAX_DATAGRAM;
+use crate::limits::{MAX_DATAGRAM, MAX_LOAD_BPS, MAX_LOAD_PPS};
 use crate::stamp::Subnet;
 
 /// Bytes of an order and of its report on the wire. Both are as long, so that no report is larger
@@ -81,10 +81,13 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Whether datagrams of this size can be sent.
+    /// Whether datagrams of this size can be sent, at these rates: no faster than [`MAX_LOAD_BPS`] and
+    /// [`MAX_LOAD_PPS`] each way.
     #[must_use]
     pub fn is_possible(&self) -> bool {
+        let most_bps = MAX_LOAD_BPS.min(MAX_LOAD_PPS * 8 * u64::from(self.size));
         (MIN_LOAD_SIZE..=MAX_DATAGRAM).contains(&usize::from(self.size))
+            && self.up_bps.max(self.down_bps) <= most_bps
     }
 
     /// What so long a test moves, both ways, bytes of UDP payload.
@@ -195,7 +198,7 @@ pub enum EndReason {
     Silence = 6,
     /// More addresses for TCP than a client may announce.
     Prefix = 7,
-    /// More bits per second than this client may have, or datagrams of a size that none has.
+    /// More bits or datagrams per second than this client, or any, may have, or datagrams of a size that none has.
     Rate = 8,
     /// Datagrams to a client that is elsewhere than where it proved to be.
     Address = 9,
@@ -234,7 +237,9 @@ impl EndReason {
             Self::Time => "it lasted as long as the reflector allows",
             Self::Silence => "the reflector heard nothing from this client any more",
             Self::Prefix => "the reflector lets no so wide tcp_prefix connect",
-            Self::Rate => "the reflector allows this client no such rate (max_rate there)",
+            Self::Rate => {
+                "the reflector allows this client (max_rate there), or anybody, no such rate"
+            }
             Self::Address => "the reflector sees this client at another address than before",
         }
     }

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use bufferbane_config::{Section, parse_size};
+use bufferbane_config::{Section, parse_load_rate, parse_size};
 
 use super::probed::{read_interface, read_name, read_reflector, read_target};
 use super::quiet::QuietHours;
 use super::{Config, Keep, SECOND_NS, Throughput};
 use crate::alerts;
 use crate::ask;
-use crate::load::{UdpRates, parse_udp_rate};
+use crate::load::UdpRates;
 use crate::pacing::{MAX_PRIORITY, MAX_WAKE_EARLY_NS, Pacing, REALTIME_WAKE_EARLY_NS};
 use crate::remote;
 use crate::stamp;
@@ -116,7 +116,7 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
 
 /// A direction that has no rate has no datagrams.
 fn read_udp(s: &Section<'_>) -> Option<UdpRates> {
-    let rate = |key| s.parsed(key, parse_udp_rate);
+    let rate = |key| s.parsed(key, parse_load_rate);
     let (up_bps, down_bps) = (rate("udp_up"), rate("udp_down"));
     up_bps.or(down_bps).map(|_| UdpRates {
         up_bps: up_bps.unwrap_or(0),

@@ -41,7 +41,7 @@ use crate::scout::Way;
 use crate::status::Status;
 pub(crate) use budget::MONTH_NS;
 pub(crate) use settings::Settings;
-pub use udp::{UdpRates, parse_udp_rate};
+pub use udp::UdpRates;
 use worker::Worker;
 
 /// Who asked for a test, as the store keeps it.

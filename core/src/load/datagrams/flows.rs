@@ -118,6 +118,8 @@ struct Flow<W> {
 #[derive(Debug)]
 pub struct Flows<W> {
     flows: Vec<Flow<W>, MAX_TESTS>,
+    /// Whose turn it is: the first that is asked whether something of it is due.
+    turn: usize,
 }
 
 impl<W: Copy> Default for Flows<W> {
@@ -130,7 +132,10 @@ impl<W: Copy> Flows<W> {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        Self { flows: Vec::new() }
+        Self {
+            flows: Vec::new(),
+            turn: 0,
+        }
     }
 
     /// A test was granted. Where there is no room, one that has ended is forgotten.
@@ -228,7 +233,8 @@ impl<W: Copy> Flows<W> {
         of_client.for_each(|f| f.used_up = true);
     }
 
-    /// The next datagram that is due, of clients that `hears` says are still where the driver's note of
+    /// The next datagram that is due, of one flow after the other, a burst of each, so that none keeps others
+    /// from theirs however late it is; of clients that `hears` says are still where the driver's note of
     /// their order says: nobody is sent what they do not ask for any more. To be asked until there is
     /// none; each one that could be queued is to be told of by [`Flows::handle_sent`].
     pub fn poll_departure(
@@ -236,7 +242,10 @@ impl<W: Copy> Flows<W> {
         now: Monotonic,
         mut hears: impl FnMut(OrderFrom, W) -> bool,
     ) -> Option<Departure<'_, W>> {
-        let due = self.flows.iter_mut().position(|f| {
+        let count = self.flows.len();
+        let turn = self.turn;
+        let due = (0..count).map(|n| (turn + n) % count).find(|n| {
+            let f = &mut self.flows[*n];
             let Some((from, way)) = f.from.filter(|_| f.is_sending(now)) else {
                 return false;
             };
@@ -253,6 +262,8 @@ impl<W: Copy> Flows<W> {
             is_heard && pace.poll(now)
         })?;
         let flow = &self.flows[due];
+        let has_more = flow.pace.is_some_and(|p| p.is_in_burst());
+        self.turn = if has_more { due } else { due + 1 };
         let (_, way) = flow.from?;
         Some(Departure {
             way,

@@ -7,6 +7,7 @@ use rand_core::SeedableRng;
 use zerocopy::byteorder::network_endian::U32;
 
 use super::*;
+use crate::limits::{MAX_LOAD_BPS, MAX_LOAD_PPS};
 use crate::load::guest::{Guest, GuestState, Wish};
 use crate::load::host::{Asker, Host, HostLimits};
 use crate::wire::load::{EndReason, MIN_LOAD_SIZE, OP_POLL};
@@ -147,6 +148,37 @@ fn what_a_client_orders_it_is_sent_while_it_asks() {
     assert!(p.sent(402, true).is_empty());
     assert_eq!(p.flows.poll_timeout(at(402)), None);
     assert_eq!((p.guest.counted().sent, p.guest.sent()), (17, 17 * 1200));
+}
+
+#[test]
+fn flows_take_turns_by_bursts_however_late_one_is() {
+    let mut flows = Flows::new();
+    for (client, down_bps) in [(0, 960_000_000), (1, 96_000_000)] {
+        flows.begin(FlowPlan {
+            test: TestHandle(client.into()),
+            client,
+            name: 5,
+            secret: Secret::new([1; 32]),
+            offer: Offer { down_bps, ..OFFER },
+            time_ns: 60_000_000_000,
+            dscp: 0,
+        });
+        let mut order = Guest::new(wish(OFFER), 5, at(0)).poll_order(at(0)).unwrap();
+        order.op = OP_LOAD;
+        let from = OrderFrom { client, ..FROM };
+        flows.handle_order(at(0), from, 'a', &order).unwrap();
+    }
+    // A driver that never gets to the end of what is due: a burst of the one, one of the other.
+    let mut sent = Vec::new();
+    for n in 0..1100 {
+        let d = flows.poll_departure(at(n / 50), |_, _| true).unwrap();
+        let (client, test) = (d.client, d.test);
+        flows.handle_sent(test);
+        sent.push(client);
+    }
+    let of = |client: u16| sent.iter().filter(|c| **c == client).count();
+    assert_eq!((of(0), of(1)), (1000, 100));
+    assert!(sent[..100].iter().all(|c| *c == 0) && sent[100..110].iter().all(|c| *c == 1));
 }
 
 #[test]
@@ -353,6 +385,11 @@ fn what_a_client_may_not_have_is_refused_before_it_begins() {
         down_bps: 0,
         ..OFFER
     };
+    let fast = |down_bps, size| Offer {
+        down_bps,
+        size,
+        ..OFFER
+    };
     let sized = |size: usize| Offer {
         size: size as u16,
         ..OFFER
@@ -368,6 +405,23 @@ fn what_a_client_may_not_have_is_refused_before_it_begins() {
         (sized(MIN_LOAD_SIZE - 1), asker(), Some(EndReason::Rate)),
         (sized(1452), asker(), None),
         (sized(1453), asker(), Some(EndReason::Rate)),
+        (fast(MAX_LOAD_BPS, 1200), asker(), None),
+        (fast(MAX_LOAD_BPS + 1, 1200), asker(), Some(EndReason::Rate)),
+        // Small ones cost as much.
+        (fast(MAX_LOAD_PPS * 8 * 128, 128), asker(), None),
+        (
+            fast(MAX_LOAD_PPS * 8 * 128 + 1, 128),
+            asker(),
+            Some(EndReason::Rate),
+        ),
+        (
+            Offer {
+                up_bps: MAX_LOAD_BPS + 1,
+                ..OFFER
+            },
+            asker(),
+            Some(EndReason::Rate),
+        ),
     ] {
         assert_eq!(refused(offer, who, 0), reason, "{offer:?}");
     }

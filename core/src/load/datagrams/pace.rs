@@ -62,10 +62,16 @@ impl Pace {
         true
     }
 
+    /// Whether there are more datagrams of a burst to be sent, at whatever time.
+    #[must_use]
+    pub const fn is_in_burst(&self) -> bool {
+        self.left > 0
+    }
+
     /// When [`Pace::poll`] is next needed; that is past while a burst is not all polled.
     #[must_use]
     pub const fn poll_timeout(&self) -> Monotonic {
-        if self.left > 0 {
+        if self.is_in_burst() {
             return Monotonic::ZERO;
         }
         self.next_at

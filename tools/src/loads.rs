@@ -370,7 +370,10 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             show::count(d.received),
             d.lost.map_or_else(
                 || format!("lost {}", why_not_known(d, way.direction)),
-                |lost| format!("{} lost", show::count(lost))
+                |lost| format!(
+                    "{} lost on the way or in the sender's own queue",
+                    show::count(lost)
+                )
             ),
             show::count(d.reordered),
             show::count(d.duplicated),
@@ -578,8 +581,7 @@ mod tests {
         let share = "of 12.0 Mbit/s over UDP, 12.5\u{a0}% lost; latency";
         assert!(line.contains(share), "{line}");
         let told = describe(&test);
-        let counts =
-            "up: 10 000 sent at 12.0 Mbit/s, 8 750 received, 1 250 lost, 3 reordered, 2 dup";
+        let counts = "up: 10 000 sent at 12.0 Mbit/s, 8 750 received, 1 250 lost on the way or in the sender's own queue, 3 reordered, 2 dup";
         assert!(told.contains(counts), "{told}");
         for text in [line, &told] {
             let text = text.to_lowercase();

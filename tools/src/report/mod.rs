@@ -22,6 +22,7 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "demo")]
 use bufferbane_store::Reader;
 use jiff::tz::TimeZone;
 

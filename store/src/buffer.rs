@@ -21,6 +21,10 @@ const BLOCK_SAMPLES: usize = 1024;
 
 const _: () = assert!(BLOCK_SAMPLES <= MAX_BLOCK_SAMPLES);
 
+/// Room for so many more samples is made at a time, and kept when samples go: left to itself a deque doubles its
+/// room, and a series that waits for a little more than a block uses half of that.
+const ROOM: usize = 128;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -102,6 +106,10 @@ impl Buffer {
         let at = self.samples.partition_point(|s| (s.sent, s.seq) <= key);
         // What comes later than the hold-back allows goes behind what is sealed already.
         let at = at.max(self.sealed + self.doubtful);
+        if self.samples.len() == self.samples.capacity() {
+            // Where nothing can be written there are many, and each time they may all be copied.
+            self.samples.reserve_exact(ROOM.max(self.samples.len() / 8));
+        }
         self.samples.insert(at, sample);
         self.tail.same = self.tail.same.min(at - self.sealed);
     }
@@ -244,6 +252,7 @@ impl Buffer {
             self.samples.pop_front();
             self.sealed -= 1;
         }
+        self.samples.shrink_to(self.samples.len() + ROOM);
         let count = self.samples.len() - self.sealed;
         self.tail = InTail {
             count,
@@ -319,5 +328,36 @@ fn pack(samples: &[Sample]) -> (usize, Vec<u8>) {
             Some(len) => count = (count * BLOCK_BYTES / len).clamp(1, count - 1),
             None => count /= 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_core::sample::SeriesIndex;
+    use bufferbane_core::time::Monotonic;
+
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn there_is_little_more_room_than_samples() {
+        let mut buffer = Buffer::default();
+        let (mut most, mut sealed_in_all) = (0, 0);
+        for i in 0..10_000 {
+            let sent = Monotonic::from_nanos(i * S);
+            buffer.insert(Sample::lost(SeriesIndex(1), i, sent, 64));
+            most = most.max(buffer.samples.capacity());
+            if i % 60 == 0 {
+                let sealed = buffer.seal(i * S, false).iter().map(|b| b.samples).sum();
+                sealed_in_all += sealed;
+                buffer.settle(sealed, buffer.next_rolled_until(i * S));
+                assert!(buffer.samples.capacity() <= buffer.len() + ROOM);
+            }
+        }
+        assert!(
+            sealed_in_all > 8000 && most < BLOCK_SAMPLES + 2 * ROOM,
+            "{most}"
+        );
     }
 }

@@ -196,6 +196,9 @@ fn what_a_stream_to_a_client_carries_does_not_compress() {
     // 256 of each are expected, within 16 or so.
     let (least, most) = (counts.iter().min(), counts.iter().max());
     assert!(least > Some(&128) && most < Some(&384), "{counts:?}");
+    // Nor is any of it what was there before.
+    let parts: std::collections::HashSet<&[u8]> = bytes.chunks(256).collect();
+    assert_eq!(parts.len(), bytes.len() / 256);
 }
 
 /// What a client's test carried each way, bit/s, over all of its time and in the middle and the busiest

@@ -162,8 +162,12 @@ impl Bulk {
     /// Hands the next chunk to the kernel.
     fn hand_over(&mut self, index: usize) -> Result<(), EngineError> {
         let stream = &self.streams[index];
-        let entry = opcode::Send::new(stream.fd(), self.bytes.as_ptr(), stream.chunk)
-            .flags(libc::MSG_NOSIGNAL);
+        // Each follows what the one before it sent: small chunks that all were the same bytes would compress.
+        let places = u64::from(LARGEST_CHUNK - stream.chunk) + 1;
+        let begin = (stream.offset % places) as usize;
+        let bytes = &self.bytes[begin..begin + stream.chunk as usize];
+        let entry =
+            opcode::Send::new(stream.fd(), bytes.as_ptr(), stream.chunk).flags(libc::MSG_NOSIGNAL);
         self.push(index, Op::StreamSend, entry.build())
     }
 

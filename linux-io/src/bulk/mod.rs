@@ -1,6 +1,6 @@
 //! TCP streams that load a line: one ring for all of them, bytes that nobody looks at.
 //!
-//! A sender hands the same random bytes to the kernel again and again (plain `Send`); a receiver has
+//! A sender hands the same MiB of random bytes to the kernel again and again (plain `Send`); a receiver has
 //! the kernel count and drop what came (`Recv` with `MSG_TRUNC`), so that it does not copy for
 //! nothing. `bufferbane-lab throughput-bench` measures it against iperf3.
 //!

@@ -1,0 +1,122 @@
+//! One test for people, at its end.
+
+use bufferbane_store::{LoadTest, Protocol};
+
+use super::{lost_share, rate, why_not_known, word};
+use crate::show::{self, clean};
+
+/// A test for people, at its end.
+pub(crate) fn describe(test: &LoadTest) -> String {
+    let mut out = format!(
+        "{} through {} to {}, {} s {}\n\n",
+        match test.kind.as_str() {
+            "up" => "Upload",
+            "down" => "Download",
+            "both" => "Both directions at once",
+            _ => "Realtime response under load (RRUL)",
+        },
+        clean(&test.interface),
+        clean(&test.reflector),
+        (test.load_end_ns.saturating_sub(test.load_start_ns) + 500_000_000) / 1_000_000_000,
+        match test.protocol {
+            Protocol::Tcp => format!("with {}", clean(&test.congestion)),
+            Protocol::Udp => "of UDP at a given rate".to_owned(),
+        },
+    );
+    for other in &test.instead_of {
+        let (name, why) = (clean(&other.reflector), clean(&other.why));
+        out.push_str(&format!("Instead of {name}: {why}\n"));
+    }
+    if !test.instead_of.is_empty() {
+        out.push('\n');
+    }
+    let millis = |ns: u64| format!("{:.1}", ns as f64 / 1e6);
+    let mut rows = Vec::new();
+    for way in &test.ways {
+        let d = &way.delay;
+        rows.push(vec![
+            word(way.direction).to_owned(),
+            rate(way.mean_bps),
+            format!("{} – {}", rate(way.p10_bps), rate(way.p90_bps)),
+            millis(d.increase.p50),
+            millis(d.increase.p90),
+            millis(d.increase.p99),
+            show::bytes(way.queue_bytes),
+        ]);
+        let row = rows.last_mut().into_iter();
+        row.for_each(|row| match &way.datagrams {
+            None => row.extend([show::count(way.retransmits), way.grade.clone()]),
+            Some(d) => row.extend([lost_share(d).unwrap_or_else(|| "not known".into())]),
+        });
+    }
+    let columns = [
+        "",
+        "rate",
+        "10 % – 90 %",
+        "added ms",
+        "p90",
+        "p99",
+        "in queue",
+    ];
+    let last: &[&str] = match test.protocol {
+        Protocol::Tcp => &["retrans", "grade"],
+        Protocol::Udp => &["lost"],
+    };
+    out.push_str(&show::table(&[&columns[..], last].concat(), &rows, 1));
+    for (way, d) in test
+        .ways
+        .iter()
+        .filter_map(|w| Some((w, w.datagrams.as_ref()?)))
+    {
+        out.push_str(&format!(
+            "Datagrams {}: {} sent at {}, {} received, {}, {} reordered, {} duplicated\n",
+            word(way.direction),
+            show::count(d.sent),
+            rate(d.offered_bps),
+            show::count(d.received),
+            d.lost.map_or_else(
+                || format!("lost {}", why_not_known(d, way.direction)),
+                |lost| format!(
+                    "{} lost on the way or in the sender's own queue",
+                    show::count(lost)
+                )
+            ),
+            show::count(d.reordered),
+            show::count(d.duplicated),
+        ));
+    }
+    out.push_str(&format!(
+        "\nRound trip: {} ms idle, {} ms under load (99 % below {} ms)\n",
+        millis(test.rtt.idle.p50),
+        millis(test.rtt.loaded.p50),
+        millis(test.rtt.loaded.p99),
+    ));
+    if let Some(icmp) = test.icmp {
+        out.push_str(&format!(
+            "Round trip of ICMP: {} ms idle, {} ms under load (99 % below {} ms)\n",
+            millis(icmp.idle.p50),
+            millis(icmp.loaded.p50),
+            millis(icmp.loaded.p99),
+        ));
+    }
+    if let Some(rpm) = test.rpm {
+        let stable = if test.rpm_stable {
+            ""
+        } else {
+            ", not stable yet"
+        };
+        out.push_str(&format!(
+            "Responsiveness: {rpm} round trips per minute{stable} ({})\n",
+            clean(&test.rpm_variant)
+        ));
+    }
+    out.push_str(&match test.recovery_ns {
+        Some(ns) => format!("Latency was back {:.1} s after the load\n", ns as f64 / 1e9),
+        None => "Latency was not back within the time that was looked at\n".to_owned(),
+    });
+    let graded = test.ways.iter().filter(|_| test.protocol == Protocol::Tcp);
+    for way in graded {
+        out.push_str(&format!("Grade {}: {}\n", word(way.direction), way.grade));
+    }
+    out.replace('\u{a0}', " ")
+}

@@ -1,0 +1,228 @@
+use super::*;
+use bufferbane_store::{Percentiles, TestWay};
+
+fn test() -> LoadTest {
+    let p = |p50, p90, p99| Percentiles { p50, p90, p99 };
+    let ms = 1_000_000;
+    let delay = LoadedDelay {
+        idle: p(ms, 2 * ms, 3 * ms),
+        loaded: p(161 * ms, 172 * ms, 183 * ms),
+        increase: p(160 * ms, 170 * ms, 180 * ms),
+    };
+    LoadTest {
+        boot: 1,
+        start_ns: 0,
+        end_ns: 20_000 * ms,
+        load_start_ns: 3_000 * ms,
+        load_end_ns: 11_000 * ms,
+        ramp_ns: 2_000 * ms,
+        interface: "eth0".into(),
+        reflector: "vienna".into(),
+        kind: "up".into(),
+        protocol: bufferbane_store::Protocol::Tcp,
+        asked_by: "command".into(),
+        congestion: "cubic".into(),
+        cut_short: false,
+        instead_of: Vec::new(),
+        ways: vec![TestWay {
+            direction: Direction::Up,
+            streams: 4,
+            bytes: 10_000_000,
+            mean_bps: 10_360_000,
+            p10_bps: 9_900_000,
+            p90_bps: 10_500_000,
+            retransmits: 7,
+            cwnd_bytes: 250_000,
+            rtt_us: 170_000,
+            bins: vec![125_000; 80],
+            delay,
+            queue_bytes: 207_200,
+            grade: "C".into(),
+            lost: 0,
+            datagrams: None,
+        }],
+        rtt: delay,
+        icmp: None,
+        rpm: Some(340),
+        rpm_stable: true,
+        rpm_variant: "a variant".into(),
+        recovery_ns: Some(1_500 * ms),
+        probes: Vec::new(),
+    }
+}
+
+#[test]
+fn a_test_is_told_with_its_grade() {
+    let text = describe(&test());
+    for said in [
+        "Upload through eth0 to vienna, 8 s with cubic",
+        "10.4 Mbit/s",
+        "160.0",
+        "340 round trips per minute (a variant)",
+        "back 1.5 s after",
+        "Grade up: C",
+    ] {
+        assert!(text.contains(said), "{said} not in {text}");
+    }
+}
+
+#[test]
+fn echoes_are_told_beside_probes_where_there_were_any() {
+    let mut test = test();
+    assert!(!describe(&test).contains("ICMP"));
+    test.icmp = Some(test.rtt);
+    let text = describe(&test);
+    let line = "Round trip of ICMP: 1.0 ms idle, 161.0 ms under load (99 % below 183.0 ms)";
+    assert!(text.contains(line), "{text}");
+    let told = serde_json::to_value(bufferbloat(5, &test)).unwrap();
+    assert!(told[0].get("icmp").is_none());
+    assert_eq!(told[1]["direction"], "both");
+    assert_eq!(told[1]["icmp"]["increase_p90_ns"], 170_000_000);
+}
+
+#[test]
+fn arrays_have_the_keys_that_programs_rely_on() {
+    let t: Vec<Throughput> = throughput(5, &test()).collect();
+    let json = serde_json::to_value(&t).unwrap();
+    assert_eq!(json[0]["direction"], "up");
+    for key in [
+        "at",
+        "interface",
+        "reflector",
+        "mean_bps",
+        "p10_bps",
+        "p90_bps",
+        "bytes",
+        "retransmits",
+        "streams",
+    ] {
+        assert!(!json[0][key].is_null(), "{key}");
+    }
+    let b = bufferbloat(5, &test());
+    let json = serde_json::to_value(&b).unwrap();
+    assert_eq!(json[1]["direction"], "both");
+    assert_eq!(json[0]["increase_ns"], 160_000_000);
+    assert_eq!(
+        (&json[0]["rpm"], &json[0]["grade"]),
+        (&340.into(), &"C".into())
+    );
+    let cut = LoadTest {
+        cut_short: true,
+        ..test()
+    };
+    let cut: Vec<Throughput> = throughput(5, &cut).collect();
+    let told = |t| lines(t, &b, |_| "now".into(), 5);
+    assert!(told(&cut)[0].contains("cut short") && !told(&t)[0].contains("cut short"));
+    let instead = LoadTest {
+        instead_of: vec![Instead {
+            reflector: "oslo".into(),
+            why: "is busy".into(),
+        }],
+        ..test()
+    };
+    assert!(describe(&instead).contains("Instead of oslo: is busy\n"));
+    let instead: Vec<Throughput> = throughput(5, &instead).collect();
+    assert!(told(&instead)[0].contains(", instead of oslo"));
+    let lines = told(&t);
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].contains("eth0 → vienna up: 10.4 Mbit/s"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0].contains("(90th percentile 170\u{a0}ms): grade C, 340 RPM"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn of_datagrams_losses_are_said_and_no_grade() {
+    let mut test = LoadTest {
+        protocol: Protocol::Udp,
+        congestion: String::new(),
+        rpm: None,
+        ..test()
+    };
+    test.ways[0].datagrams = Some(Datagrams {
+        offered_bps: 12_000_000,
+        size: 1200,
+        sent: 10_000,
+        received: 8_750,
+        lost: Some(1_250),
+        receiver_drops: 0,
+        reordered: 3,
+        duplicated: 2,
+    });
+    let t: Vec<Throughput> = throughput(5, &test).collect();
+    let json = serde_json::to_value(&t).unwrap();
+    assert_eq!(json[0]["protocol"], "udp");
+    assert_eq!(json[0]["datagrams"]["lost"], 1250);
+    let b = bufferbloat(5, &test);
+    let line = &lines(&t, &b, |_| "now".into(), 5)[0];
+    let share = "of 12.0 Mbit/s over UDP, 12.5\u{a0}% lost; latency";
+    assert!(line.contains(share), "{line}");
+    let told = describe(&test);
+    let counts = "up: 10 000 sent at 12.0 Mbit/s, 8 750 received, 1 250 lost on the way or in the sender's own queue, 3 reordered, 2 dup";
+    assert!(told.contains(counts), "{told}");
+    for text in [line, &told] {
+        let text = text.to_lowercase();
+        assert!(
+            !text.contains("grade") && !text.contains("retrans"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_the_receiver_dropped_makes_the_loss_unknown() {
+    let mut test = LoadTest {
+        protocol: Protocol::Udp,
+        ..test()
+    };
+    test.ways[0].datagrams = Some(Datagrams {
+        sent: 10_000,
+        received: 8_750,
+        lost: None,
+        receiver_drops: 1_240,
+        ..Datagrams::default()
+    });
+    let t: Vec<Throughput> = throughput(5, &test).collect();
+    let json = serde_json::to_value(&t).unwrap();
+    assert_eq!(json[0]["datagrams"]["lost"], serde_json::Value::Null);
+    assert_eq!(json[0]["datagrams"]["receiver_drops"], 1240);
+    let line = &lines(&t, &bufferbloat(5, &test), |_| "now".into(), 5)[0];
+    let why = "lost not known: the reflector itself dropped 1 240 datagrams";
+    for text in [line, &describe(&test)] {
+        let text = text.replace('\u{a0}', " ");
+        assert!(text.contains(why) && !text.contains("% lost"), "{text}");
+    }
+}
+
+#[test]
+fn what_load_adds_is_graded_as_each_test_is_and_by_tests_that_say_something_of_the_line() {
+    let of = |p50, p90, change: fn(&mut LoadTest)| {
+        let mut test = test();
+        test.ways[0].delay.increase.p50 = p50;
+        test.ways[0].delay.increase.p90 = p90;
+        test.ways[0].grade = test.ways[0].delay.grade().as_str().into();
+        change(&mut test);
+        bufferbloat(5, &test)
+    };
+    let ms = 1_000_000;
+    let low_median = of(4 * ms, 149 * ms, |_| {});
+    let added_ns = added(&low_median, "eth0", Direction::Up);
+    assert_eq!(added_ns, Some(149 * ms));
+    let letter = bufferbane_core::load::grade::Grade::of_increase(149 * ms).as_str();
+    assert_eq!((letter, low_median[0].grade.as_str()), ("C", "C"));
+    let at_a_rate = of(ms, ms, |t| t.protocol = Protocol::Udp);
+    let elsewhere = of(ms, ms, |t| {
+        t.instead_of.push(Instead {
+            reflector: "oslo".into(),
+            why: "is busy".into(),
+        });
+    });
+    let wlan = of(ms, ms, |t| t.interface = "wlan0".into());
+    let all = [low_median, at_a_rate, elsewhere, wlan].concat();
+    assert_eq!(added(&all, "eth0", Direction::Up), added_ns);
+    assert_eq!(added(&all, "eth0", Direction::Down), None);
+}

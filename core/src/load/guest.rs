@@ -331,19 +331,21 @@ impl Guest {
         Ok(())
     }
 
+    /// What a report says. Where a later order overtook another, the answer to it says less than one that came
+    /// before: counts never go back.
     fn take(&mut self, report: &Report) {
-        self.received = report.received.get();
-        self.sent = report.sent.get();
+        self.received = self.received.max(report.received.get());
+        self.sent = self.sent.max(report.sent.get());
         self.facts = SenderFacts {
             retransmits: report.retransmits.get(),
             rtt_us: report.rtt_us.get(),
             cwnd_bytes: report.cwnd_bytes.get(),
         };
         self.counted = Counted {
-            received: report.datagrams.get(),
-            again: report.again.get(),
-            overtaken: report.overtaken.get(),
-            sent: report.datagrams_sent.get(),
+            received: self.counted.received.max(report.datagrams.get()),
+            again: self.counted.again.max(report.again.get()),
+            overtaken: self.counted.overtaken.max(report.overtaken.get()),
+            sent: self.counted.sent.max(report.datagrams_sent.get()),
         };
         let count = usize::from(report.bins.get()).min(REPORT_BINS);
         let first = report.first_bin.get() as usize;

@@ -47,14 +47,17 @@ pub struct Figures {
     pub sent: u64,
     /// The datagrams.
     pub counted: Counted,
-    /// Bytes of the bins that are over, from the one that was asked for.
+    /// The bin that was asked for.
+    pub first_bin: u32,
+    /// Bytes of the bins that are over, from that one on.
     pub bins: Vec<u32, REPORT_BINS>,
     /// The client's bytes of the day are used up: no more is sent or counted.
     pub used_up: bool,
 }
 
 impl Figures {
-    /// Puts them into a report, whose first bin is the one that was asked for.
+    /// Puts them into a report, as far as they are of its first bin or later ones: where a test is asked about that
+    /// is no longer known elsewhere, they are those of the last order before.
     pub(in crate::load) fn fill(&self, report: &mut Report) {
         report.received = self.received.into();
         report.sent = self.sent.into();
@@ -62,8 +65,11 @@ impl Figures {
         report.again = self.counted.again.into();
         report.overtaken = self.counted.overtaken.into();
         report.datagrams_sent = self.counted.sent.into();
-        report.bins = (self.bins.len() as u16).into();
-        for (place, bytes) in report.bytes.iter_mut().zip(&self.bins) {
+        let before = report.first_bin.get().checked_sub(self.first_bin);
+        let bins = before.and_then(|n| self.bins.get(n as usize..));
+        let bins = bins.unwrap_or_default();
+        report.bins = (bins.len() as u16).into();
+        for (place, bytes) in report.bytes.iter_mut().zip(bins) {
             *place = (*bytes).into();
         }
     }
@@ -203,7 +209,7 @@ impl<W: Copy> Flows<W> {
                 _ => {}
             }
         }
-        Some(flow.figures(now, order.first_bin.get() as usize))
+        Some(flow.figures(now, order.first_bin.get()))
     }
 
     /// The order that a test goes on by, and what opens its datagrams; `None` where no such test runs.
@@ -310,7 +316,7 @@ impl<W> Flow<W> {
         is_time && self.asked && self.plan.offer.down_bps > 0 && !self.ended && !self.used_up
     }
 
-    fn figures(&self, now: Monotonic, first_bin: usize) -> Figures {
+    fn figures(&self, now: Monotonic, first_bin: u32) -> Figures {
         let bins = self.tally.bins();
         let size = u64::from(self.plan.offer.size);
         let sent = self.queued.saturating_sub(self.failed);
@@ -318,7 +324,8 @@ impl<W> Flow<W> {
             received: bins.total(),
             sent: u64::from(sent) * size,
             counted: self.tally.counted(sent),
-            bins: (first_bin..bins.known(now, self.ended))
+            first_bin,
+            bins: (first_bin as usize..bins.known(now, self.ended))
                 .take(REPORT_BINS)
                 .map(|i| bins.get(i))
                 .collect(),

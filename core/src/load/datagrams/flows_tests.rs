@@ -89,13 +89,18 @@ impl Place {
         let Some(order) = self.guest.poll_order(at(ms)) else {
             return;
         };
+        let report = self.answer(ms, &order);
+        self.guest.handle_report(at(ms), &report).unwrap();
+    }
+
+    fn answer(&mut self, ms: u64, order: &Order) -> Report {
         let who = Asker {
-            figures: self.flows.handle_order(at(ms), FROM, 'a', &order),
+            figures: self.flows.handle_order(at(ms), FROM, 'a', order),
             ..asker()
         };
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let report = self.host.handle_order(at(ms), &who, &order, &mut rng);
-        self.guest.handle_report(at(ms), &report.unwrap()).unwrap();
+        let report = self.host.handle_order(at(ms), &who, order, &mut rng);
+        report.unwrap()
     }
 
     fn order(&mut self, ms: u64, number: u32, op: u8, from: OrderFrom) {
@@ -292,6 +297,47 @@ fn what_comes_long_after_the_load_is_counted_until_the_client_stops() {
     assert_eq!(p.guest.state(), GuestState::Ended(EndReason::None));
     assert_eq!(p.guest.counted().received, 1);
     assert!(!p.flows.handle_datagram(test, at(6002), 1, 1200));
+}
+
+#[test]
+fn an_answer_to_an_order_that_overtook_another_takes_nothing_back() {
+    let offer = Offer {
+        up_bps: 1_000_000,
+        down_bps: 0,
+        ..OFFER
+    };
+    let mut p = Place::new(offer);
+    let test = p.test();
+    p.guest.load(at(100), true);
+    p.ask(100);
+    let early = p.guest.poll_order(at(400)).unwrap();
+    let late = p.guest.poll_order(at(700)).unwrap();
+    // The later one is there first.
+    assert!(p.flows.handle_datagram(test, at(710), 0, 1200));
+    let less = p.answer(720, &late);
+    assert!(p.flows.handle_datagram(test, at(730), 1, 1200));
+    let more = p.answer(900, &early);
+    p.guest.handle_report(at(950), &more).unwrap();
+    assert_eq!((p.guest.counted().received, p.guest.received()), (2, 2400));
+    p.guest.handle_report(at(960), &less).unwrap();
+    assert_eq!((p.guest.counted().received, p.guest.received()), (2, 2400));
+}
+
+#[test]
+fn bins_are_told_at_their_place_after_their_test_was_forgotten_here() {
+    let mut p = Place::new(OFFER);
+    let test = p.test();
+    p.guest.load(at(100), true);
+    p.ask(100);
+    for n in 0..4 {
+        assert!(p.flows.handle_datagram(test, at(150 + 100 * n), n, 1200));
+    }
+    p.ask(400);
+    let known = p.guest.bins().to_vec();
+    assert_eq!(known, [1200, 1200]);
+    p.flows = Flows::new();
+    p.ask(700);
+    assert_eq!(p.guest.bins(), known);
 }
 
 #[test]

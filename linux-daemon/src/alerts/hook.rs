@@ -177,6 +177,16 @@ mod tests {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// Each event of this severity or a graver one, at once.
+    fn everything_from(least: Severity, listener: &TcpListener) -> HookConfig {
+        HookConfig {
+            to: endpoint(listener),
+            kinds: Vec::new(),
+            least,
+            every_ns: 0,
+        }
+    }
+
     #[test]
     fn what_an_endpoint_refuses_comes_again_and_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -201,13 +211,7 @@ mod tests {
     #[test]
     fn the_end_of_what_was_told_is_told_however_little_it_is_by_then() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut hook = Hook::start(&HookConfig {
-            to: endpoint(&listener),
-            kinds: Vec::new(),
-            least: Severity::Warning,
-            every_ns: 0,
-        })
-        .unwrap();
+        let mut hook = Hook::start(&everything_from(Severity::Warning, &listener)).unwrap();
         for (id, phase, severity) in [
             // Nobody waits for the end of this one.
             (1, News::Begin, Severity::Info),
@@ -230,13 +234,7 @@ mod tests {
     #[test]
     fn whoever_tells_never_waits() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut hook = Hook::start(&HookConfig {
-            to: endpoint(&listener),
-            kinds: Vec::new(),
-            least: Severity::Warning,
-            every_ns: 0,
-        })
-        .unwrap();
+        let mut hook = Hook::start(&everything_from(Severity::Warning, &listener)).unwrap();
         // Nobody answers: more than there is room for is counted, and that is all.
         for id in 0..3 * WAITING as u64 {
             hook.tell(&example(News::Begin, id));

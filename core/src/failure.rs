@@ -59,6 +59,24 @@ impl Failure {
         Self(DNS + (rcode & 15) as u16)
     }
 
+    /// The response code of DNS that it is, 1 to 15.
+    #[must_use]
+    pub const fn rcode(self) -> Option<u8> {
+        match self.0 {
+            0x1001..=0x100f => Some((self.0 - DNS) as u8),
+            _ => None,
+        }
+    }
+
+    /// The errno that it is, 1 to 4095.
+    #[must_use]
+    pub const fn as_errno(self) -> Option<u16> {
+        match self.0 {
+            1..DNS => Some(self.0),
+            _ => None,
+        }
+    }
+
     /// A server of HTTP answered with this status code (RFC 9110 section 15), 100 to 599; others become
     /// [`Failure::MALFORMED`].
     #[must_use]
@@ -133,5 +151,9 @@ mod tests {
             assert_eq!(failure.to_string(), word);
         }
         assert_eq!(Failure::from_code(0), None);
+        let numbers = |f: Failure| (f.rcode(), f.as_errno());
+        assert_eq!(numbers(Failure::dns(2)), (Some(2), None));
+        assert_eq!(numbers(Failure::errno(111)), (None, Some(111)));
+        assert_eq!(numbers(Failure::TLS), (None, None));
     }
 }

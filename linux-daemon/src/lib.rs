@@ -11,6 +11,7 @@
 
 mod alerts;
 pub mod ask;
+mod asked;
 pub mod config;
 mod control;
 mod episode;

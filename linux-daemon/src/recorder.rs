@@ -8,6 +8,7 @@ mod held;
 mod order;
 mod past;
 mod paths;
+mod services;
 mod shown;
 mod sizes;
 pub(crate) mod wall;
@@ -23,6 +24,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bufferbane_core::detect::service::{Trouble, Why};
 use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, host};
@@ -33,6 +35,7 @@ use jiff::tz::TimeZone;
 use rtrb::Consumer;
 
 use crate::alerts::{Alerts, AlertsConfig};
+use crate::asked::AllAsked;
 use crate::config::Keep;
 use crate::floors::Floors;
 use crate::health::Minute;
@@ -93,6 +96,9 @@ pub(crate) struct Recorder {
     alerts: Alerts,
     walks: Walks,
     held: Connections,
+    asked: AllAsked,
+    /// Troubles of services that are told, and may come back.
+    service_events: HashMap<(SeriesIndex, Trouble), (EventId, Event)>,
     sizes: Sizes,
     /// Sizes that vanish, as detectors tell, while they do.
     told_holes: HashMap<EventId, Event>,
@@ -150,6 +156,8 @@ impl Recorder {
             told_holes: HashMap::new(),
             routes: HashMap::new(),
             held: Connections::new(settings.alerts.held),
+            asked: AllAsked::new(now, settings.alerts.services),
+            service_events: HashMap::new(),
             households: Households::new(settings.sees_household.clone()),
             settings,
             open_events: HashMap::new(),
@@ -272,6 +280,8 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.add(index, &info);
                 self.watcher.add(clock::now(), index, &info);
+                self.service_no_more(clock::now(), index);
+                self.asked.add(index, &info);
                 self.recall(&info.interface);
                 self.walks.add(clock::now(), index, &info);
                 // Without random numbers all start alike.
@@ -286,6 +296,7 @@ impl Recorder {
                 self.floors.forget(index);
                 self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
+                self.service_no_more(clock::now(), index);
                 self.walks.remove(index);
                 self.sizes.remove(index);
                 self.meter(|m| m.end(index));
@@ -308,18 +319,22 @@ impl Recorder {
             Order::LoadBegins(interface, at) => {
                 self.households.load_begins(&interface, at);
                 self.watcher.load_begins(&interface, at);
+                self.asked.begins(&interface, Why::Test, at);
             }
             Order::LoadEnds(interface, at) => {
                 self.households.load_ends(&interface, at);
                 self.watcher.load_ends(&interface, at);
+                self.asked.ends(&interface, Why::Test, at);
             }
             Order::TrainBegins(interface, at) => {
                 self.households.train_begins(&interface, at);
                 self.watcher.train_begins(&interface, at);
+                self.asked.begins(&interface, Why::Train, at);
             }
             Order::TrainEnds(interface, at) => {
                 self.households.train_ends(&interface, at);
                 self.watcher.train_ends(&interface, at);
+                self.asked.ends(&interface, Why::Train, at);
             }
             Order::Train(at, found, is_news, told_bps) => {
                 if let Some(bps) = told_bps {
@@ -405,6 +420,7 @@ impl Recorder {
                 }
                 self.households.sample(&sample, learned.queueing);
                 self.watcher.sample(&sample, learned.queueing);
+                self.asked.sample(&sample);
                 self.note_live(&sample, learned.queueing);
             }
             Observation::Revised(_) => {
@@ -422,6 +438,7 @@ impl Recorder {
         self.note_walks(now);
         self.note_sizes(now);
         self.note_held(now);
+        self.note_services(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::detect::cable::Record;
 use bufferbane_core::detect::{
-    Capacity, LineState, Load, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role, SeriesFacts,
-    SeriesState, Thresholds, Watch, clipped,
+    Capacity, Kind, LineState, Load, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role,
+    SeriesFacts, SeriesState, Thresholds, Watch, clipped,
 };
 use bufferbane_core::household::Second;
 use bufferbane_core::sample::{Sample, SeriesIndex};
@@ -287,6 +287,25 @@ impl Watcher {
         all.map(|(index, _)| *index).min()
     }
 
+    /// Whether half of the targets beyond the access line show a notice's event, so that it is of the line and not of
+    /// one of them.
+    pub(crate) fn is_of_line(&self, notice: &Notice) -> bool {
+        // Of an outage all are, whoever is named.
+        if matches!(notice.event.kind, Kind::Outage | Kind::MicroOutage) {
+            return true;
+        }
+        let line = self.lines.get(usize::from(notice.event.line));
+        let far = self.series.values().filter(|w| !w.near);
+        let of_line: BTreeSet<(&str, bool)> = far
+            .filter(|w| Some(&w.interface) == line)
+            .map(|w| (w.target.as_str(), notice.event.series.contains(w.place)))
+            .collect();
+        let all: BTreeSet<&str> = of_line.iter().map(|t| t.0).collect();
+        let showing = of_line.iter().filter(|t| t.1).count();
+        // Who asks nobody but the gateway hears of the line from it alone.
+        2 * showing >= all.len()
+    }
+
     /// The store's number of what was told before, unless this is new.
     pub(crate) fn told_before(&self, notice: &Notice) -> Option<EventId> {
         self.told
@@ -304,7 +323,7 @@ impl Watcher {
     }
 }
 
-fn number(names: &mut Vec<String>, name: &str) -> usize {
+pub(crate) fn number(names: &mut Vec<String>, name: &str) -> usize {
     names.iter().position(|n| n == name).unwrap_or_else(|| {
         names.push(name.to_owned());
         names.len() - 1

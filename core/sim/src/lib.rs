@@ -9,6 +9,7 @@ pub mod check;
 pub mod clock;
 pub mod link;
 pub mod scenario;
+pub mod services;
 pub mod world;
 
 pub use check::{QueueVerdict, Verdict};

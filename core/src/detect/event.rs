@@ -40,11 +40,17 @@ pub enum Kind {
     UploadDegraded,
     /// The line carries less downward than it did.
     DownloadDegraded,
+    /// A resolver takes long.
+    DnsSlow,
+    /// A resolver fails.
+    DnsFailing,
+    /// Connections to a service are refused, lost, or take long to open.
+    TcpUnstable,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::LatencySpike,
         Self::HighJitter,
         Self::PacketLoss,
@@ -61,6 +67,9 @@ impl Kind {
         Self::PeakHourCongestion,
         Self::UploadDegraded,
         Self::DownloadDegraded,
+        Self::DnsSlow,
+        Self::DnsFailing,
+        Self::TcpUnstable,
     ];
 
     /// The word for it.
@@ -83,7 +92,16 @@ impl Kind {
             Self::PeakHourCongestion => "peak_hour_congestion",
             Self::UploadDegraded => "upload_degraded",
             Self::DownloadDegraded => "download_degraded",
+            Self::DnsSlow => "dns_slow",
+            Self::DnsFailing => "dns_failing",
+            Self::TcpUnstable => "tcp_unstable",
         }
+    }
+
+    /// Whether it is of a service, and says nothing of the line: see [`super::service`].
+    #[must_use]
+    pub const fn is_of_service(self) -> bool {
+        matches!(self, Self::DnsSlow | Self::DnsFailing | Self::TcpUnstable)
     }
 }
 

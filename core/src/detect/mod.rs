@@ -9,6 +9,8 @@
 //!                             └▶ cable ─▶ Record ─▶ what cable lines do
 //! ```
 //!
+//! What services answer is not what the line does, and is heard by [`service`] alone.
+//!
 //! [`Watch`] is fed with what became of each probe in whatever order that becomes known
 //! ([`Watch::handle_probe`], [`Watch::handle_revision`]), with load and capacity, and with the time
 //! ([`Watch::handle_timeout`]); it gives [`Notice`]s. Everything is decided some seconds late, when
@@ -42,6 +44,7 @@ mod queue;
 mod rate;
 mod route;
 mod series;
+pub mod service;
 mod settle;
 mod sustained;
 pub mod verdict;

@@ -12,6 +12,8 @@ use super::event::{Direction, Kind, SeriesSet, Severity};
 /// Most causes of one judgement.
 pub const MAX_CAUSES: usize = 16;
 const S: u64 = 1_000_000_000;
+/// What services do so soon after the line's trouble, or before its begin is known, may be of that, ns.
+const AFTERMATH_NS: u64 = 10 * S;
 
 /// What is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +44,10 @@ pub enum Cause {
     Family,
     /// Large packets vanish.
     Mtu,
+    /// A resolver, while the line is well.
+    Resolver,
+    /// A service that takes connections, while the line is well.
+    Service,
 }
 
 impl Cause {
@@ -62,6 +68,8 @@ impl Cause {
             Self::FarEnd => "far_end",
             Self::Family => "family",
             Self::Mtu => "mtu",
+            Self::Resolver => "resolver",
+            Self::Service => "service",
         }
     }
 }
@@ -210,6 +218,9 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
             _ => Cause::FarEnd,
         });
     }
+    if f.kind.is_of_service() {
+        return service_of(f, all);
+    }
     let periodic = all
         .iter()
         .any(|d| d.kind == Kind::PeriodicLoss && overlaps(f, d));
@@ -232,6 +243,30 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     })
 }
 
+/// The cause of a service's trouble; `None` where it began while the line was dead or lossy, which explains it.
+fn service_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
+    let loses = [
+        Kind::Outage,
+        Kind::MicroOutage,
+        Kind::PacketLoss,
+        Kind::LossBurst,
+        Kind::PeriodicLoss,
+    ];
+    let explains = |d: &Fact| {
+        d.line == f.line
+            && loses.contains(&d.kind)
+            && (d.start_ns.saturating_sub(AFTERMATH_NS)..=d.end_ns.saturating_add(AFTERMATH_NS))
+                .contains(&f.start_ns)
+    };
+    if all.iter().any(explains) {
+        return None;
+    }
+    Some(match f.kind {
+        Kind::TcpUnstable => Cause::Service,
+        _ => Cause::Resolver,
+    })
+}
+
 /// Seconds of annoyance.
 fn weight_of(f: &Fact) -> f64 {
     let seconds = f.end_ns.saturating_sub(f.start_ns) as f64 / S as f64;
@@ -242,6 +277,10 @@ fn weight_of(f: &Fact) -> f64 {
         Kind::RoutingFault | Kind::FamilyDiffers | Kind::MtuBlackHole => (10.0, 1.0),
         Kind::LatencySpike | Kind::InterfaceDiffers => (10.0, 0.8),
         Kind::HighJitter | Kind::PeriodicLoss => (10.0, 0.5),
+        // Nothing is reached by name meanwhile; or all waits a moment; or one service is bad.
+        Kind::DnsFailing => (10.0, 1.0),
+        Kind::DnsSlow => (10.0, 0.5),
+        Kind::TcpUnstable => (5.0, 0.2),
         Kind::LossBurst => (20.0, 0.1),
         // Busy for some hours of each of its days.
         Kind::PeakHourCongestion | Kind::UploadDegraded | Kind::DownloadDegraded => (10.0, 0.1),
@@ -259,4 +298,50 @@ fn surety_of(f: &Fact) -> u32 {
     u32::from(f.direction.is_some())
         + u32::from(f.near.is_some())
         + u32::from(f.severity == Severity::Critical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(kind: Kind, from_s: u64, to_s: u64) -> Fact {
+        Fact {
+            kind,
+            severity: Severity::Warning,
+            direction: None,
+            line: 0,
+            start_ns: from_s * S,
+            end_ns: to_s * S,
+            series: SeriesSet::default(),
+            targets: 1,
+            near: None,
+        }
+    }
+
+    /// Whatever else the day had.
+    #[test]
+    fn a_resolver_is_to_blame_unless_the_line_was_bad_when_it_began() {
+        let causes = |facts: &[Fact]| {
+            let judged = judge(facts, 0, 9000 * S);
+            judged.iter().map(|j| j.cause).collect::<std::vec::Vec<_>>()
+        };
+        let fails = fact(Kind::DnsFailing, 1000, 2000);
+        assert_eq!(causes(&[fails]), [Cause::Resolver]);
+        let slow = fact(Kind::DnsSlow, 5000, 5100);
+        assert_eq!(causes(&[fails, slow]), [Cause::Resolver]);
+        let refused = fact(Kind::TcpUnstable, 1000, 1400);
+        assert_eq!(causes(&[refused, fails]), [Cause::Resolver, Cause::Service]);
+        let later = fact(Kind::MicroOutage, 1500, 1503);
+        assert_eq!(
+            causes(&[fails, later]),
+            [Cause::Resolver, Cause::AccessOutages]
+        );
+        let first = fact(Kind::Outage, 700, 995);
+        assert_eq!(causes(&[fails, first]), [Cause::AccessOutages]);
+        let elsewhere = Fact { line: 1, ..first };
+        assert_eq!(
+            causes(&[fails, elsewhere]),
+            [Cause::AccessOutages, Cause::Resolver]
+        );
+    }
 }

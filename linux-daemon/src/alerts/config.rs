@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use bufferbane_config::{Section, parse_duration, suggestion};
+use bufferbane_core::detect::service::Limits;
 use bufferbane_core::detect::{Kind, Thresholds};
 use bufferbane_core::held::Limit;
 use bufferbane_store::Severity;
@@ -16,7 +17,7 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * S;
 /// Events that no detector of the line tells.
-const FACTS: [&str; 12] = [
+const FACTS: [&str; 11] = [
     "store_full",
     "clock_step",
     "link_down",
@@ -27,7 +28,6 @@ const FACTS: [&str; 12] = [
     "reflector_lost",
     "reflector_back",
     "not_probed",
-    "tcp_unstable",
     "tcp_lost",
 ];
 
@@ -73,6 +73,8 @@ pub struct AlertsConfig {
     pub(crate) thresholds: Thresholds,
     /// When losses of a connection that is held are trouble.
     pub(crate) held: Limit,
+    /// When what services answer is.
+    pub(crate) services: Limits,
     pub(crate) hooks: Vec<HookConfig>,
 }
 
@@ -86,10 +88,27 @@ pub(crate) fn read(s: &Section<'_>, base: &Path) -> AlertsConfig {
     if let Some(ns) = s.duration_ns("tcp_unstable_within", 10 * S..=24 * HOUR) {
         config.held.within_ns = ns;
     }
+    read_services(s, &mut config);
     let hooks = s.sections("hook");
     config.hooks = hooks.iter().filter_map(|h| read_hook(h, base)).collect();
     s.finish();
     config
+}
+
+/// What services have of their own; connections that do not open are counted as those that are held and lost.
+fn read_services(s: &Section<'_>, config: &mut AlertsConfig) {
+    let limits = &mut config.services;
+    if let Some(ns) = s.duration_ns("dns_slow", MS..=4 * S) {
+        limits.dns_slow_ns = ns;
+    }
+    if let Some(share) = s.parsed("dns_failing", |text| percent(text, 1.0, 50.0)) {
+        limits.dns_failing = share;
+    }
+    if let Some(ns) = s.duration_ns("tcp_slow", MS..=4 * S) {
+        limits.tcp_slow_ns = ns;
+    }
+    limits.drops = config.held;
+    limits.hold_down_ns = config.thresholds.hold_down_ns;
 }
 
 /// Where a threshold has a critical one beside it, both move together.
@@ -240,10 +259,11 @@ mod tests {
     fn thresholds_and_hooks_are_read() {
         let a = parse(
             "[alerts]\npacket_loss = \"2%\"\nbufferbloat = \"50ms\"\nloss_burst = 6\n\
-             tcp_unstable = 3\ntcp_unstable_within = \"1h\"\n\
+             tcp_unstable = 3\ntcp_unstable_within = \"1h\"\nhold_down = \"1m\"\n\
+             dns_slow = \"80ms\"\ndns_failing = \"20%\"\ntcp_slow = \"1s\"\n\
              [[alerts.hook]]\nprogram = [\"/bin/tell\", \"-x\"]\nseverity = \"critical\"\n\
              [[alerts.hook]]\nurl = \"http://10.0.0.2/a\"\n\
-             kinds = [\"outage\", \"link_down\", \"tcp_unstable\", \"tcp_lost\", \"not_probed\"]\n\
+             kinds = [\"outage\", \"link_down\", \"tcp_unstable\", \"tcp_lost\", \"dns_slow\"]\n\
              every = \"1m\"\n",
         )
         .unwrap();
@@ -257,6 +277,14 @@ mod tests {
             within_ns: HOUR,
         };
         assert_eq!(a.held, held);
+        let services = Limits {
+            dns_slow_ns: 80 * MS,
+            dns_failing: 0.2,
+            tcp_slow_ns: S,
+            drops: held,
+            hold_down_ns: 60 * S,
+        };
+        assert_eq!(a.services, services);
         let [program, endpoint] = &a.hooks[..] else {
             panic!("{a:?}")
         };

@@ -110,7 +110,7 @@ impl Alerts {
     /// Goes on with other settings; hooks that stay the same are not interrupted.
     pub(crate) fn set(&mut self, config: &AlertsConfig) {
         let (old, new) = (&self.config, config);
-        if (old.thresholds, old.held) != (new.thresholds, new.held) {
+        if (old.thresholds, old.held, old.services) != (new.thresholds, new.held, new.services) {
             log::warn!("other thresholds of [alerts] hold from the next start of the daemon");
         }
         let mut before: Vec<Hook> = std::mem::take(&mut self.hooks);

@@ -103,6 +103,9 @@ impl Recorder {
         };
         for notice in self.watcher.news(now) {
             let mut event = self.watcher.event(writer.boot(), &notice);
+            if self.watcher.is_of_line(&notice) {
+                self.asked.line_event(now, &event.interface, &notice);
+            }
             let known = self.watcher.told_before(&notice);
             if known.is_none()
                 && let Some((id, event)) = paths::part_of_told(&mut self.routes, &event)

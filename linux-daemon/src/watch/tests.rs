@@ -59,7 +59,7 @@ fn an_outage_of_the_line_is_told_with_the_gateway_well() {
 /// Large packets vanish over IPv4, IPv6 or both.
 #[test]
 fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
-    use bufferbane_core::detect::{Event as Found, Kind, SeriesSet, Severity, Values};
+    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Values};
 
     let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
     for (index, family) in [(0, 4), (1, 6)] {
@@ -96,6 +96,48 @@ fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
         [family(&[0]), family(&[1]), family(&[0, 1])],
         [Some(4), Some(6), None]
     );
+}
+
+/// One target's trouble is not the line's.
+#[test]
+fn an_event_is_of_the_line_where_half_of_the_far_targets_show_it() {
+    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Values};
+
+    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+    let names = [
+        ("gateway", "192.168.1.1"),
+        ("quad9", "9.9.9.9"),
+        ("cloudflare", "1.1.1.1"),
+        ("google", "8.8.8.8"),
+    ];
+    for (i, (name, address)) in names.iter().enumerate() {
+        watcher.add(Monotonic::ZERO, SeriesIndex(i as u16), &info(name, address));
+    }
+    let is_of_line = |kind: Kind, members: &[u16]| {
+        let mut series = SeriesSet::default();
+        for index in members {
+            series.insert(watcher.series[&SeriesIndex(*index)].place);
+        }
+        let event = Found {
+            kind,
+            severity: Severity::Critical,
+            direction: None,
+            line: 0,
+            series,
+            start: Monotonic::ZERO,
+            end: None,
+            values: Values::default(),
+        };
+        watcher.is_of_line(&Notice {
+            id: 1,
+            phase: Phase::Begin,
+            event,
+        })
+    };
+    let lossy = |members: &[u16]| is_of_line(Kind::PacketLoss, members);
+    assert!(lossy(&[1, 2]) && lossy(&[1, 2, 3]));
+    assert!(!lossy(&[1]) && !lossy(&[0, 3]));
+    assert!(is_of_line(Kind::MicroOutage, &[2]));
 }
 
 /// Five minutes of one target; for eight seconds of it a third is lost in runs and the rest slow, which is
@@ -139,7 +181,7 @@ fn a_test_of_our_own_is_not_trouble() {
 /// A rush that was lost on the way hides no ordinary load where an earlier run measured the line.
 #[test]
 fn what_is_recalled_says_what_is_much_for_a_line() {
-    use bufferbane_core::detect::{Event as Told, Kind, SeriesSet, Severity};
+    use bufferbane_core::detect::{Event as Told, SeriesSet, Severity};
     let at = |s: u64| Monotonic::from_nanos(s * S);
     for recalls in [false, true] {
         let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());

@@ -148,5 +148,7 @@ fn sentence(notice: &Notice, targets: &[&str]) -> String {
             number("measured_bps") as f64 / 1e6,
             number("baseline_bps") as f64 / 1e6
         ),
+        // The recorder has words of its own for what services do.
+        Kind::DnsSlow | Kind::DnsFailing | Kind::TcpUnstable => format!("{whom} is in trouble"),
     }
 }

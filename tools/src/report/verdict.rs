@@ -159,7 +159,7 @@ fn number(names: &mut Vec<String>, name: &str) -> usize {
     })
 }
 
-/// An event as evidence; `None` where it says nothing of the line.
+/// An event as evidence; `None` where it says nothing of the line nor of a service that is to blame.
 fn fact(
     e: &Event,
     report: &Report,
@@ -167,6 +167,10 @@ fn fact(
     targets: &mut Vec<String>,
 ) -> Option<Fact> {
     let kind = Kind::ALL.into_iter().find(|k| k.as_str() == e.kind)?;
+    // A timer that ends connections, and what the line explains, is no service's fault.
+    if kind.is_of_service() && e.severity == Grade::Info {
+        return None;
+    }
     let mut series = SeriesSet::default();
     let named = e.values.get("targets").and_then(|v| v.as_array());
     let names: Vec<&str> = named
@@ -246,6 +250,16 @@ fn sentence(j: &Judgement, interface: &str) -> String {
         Cause::FarEnd => "one destination alone is bad; the line is not to blame".to_owned(),
         Cause::Family => "one of IPv4 and IPv6 is bad and the other well".to_owned(),
         Cause::Mtu => "large packets vanish on the way while small ones pass".to_owned(),
+        Cause::Resolver => {
+            "a resolver is slow or fails while the line is well, and names are found late or not at all: ask \
+             another resolver (in the router, or on this host)"
+                .to_owned()
+        }
+        Cause::Service => {
+            "connections to a service are refused, lost or slow to open while the line is well: the trouble is at \
+             its end, and for whoever runs it to mend"
+                .to_owned()
+        }
     };
     let sure = match j.confidence {
         c if c >= 0.85 => "almost surely",
@@ -298,6 +312,8 @@ mod tests {
             Cause::AccessLoss,
             Cause::Mtu,
             Cause::Periodic,
+            Cause::Resolver,
+            Cause::Service,
         ] {
             let text = words(cause, 1);
             assert!(text.starts_with("On eth0, almost surely: "), "{text}");

@@ -1,0 +1,261 @@
+//! Services that are asked through a line, with what became of them known: resolvers that are slow, fail or are well,
+//! servers that take long, and a line that is dead or lossy for a while.
+//!
+//! Two hosts are pinged beside them, so that the line's own detectors tell what it did; what they tell is what the
+//! services' detector hears of the line.
+
+use bufferbane_core::detect::service::{
+    Answer, Asks, End, Explains, Limits, LineTrouble, News, ServiceFacts, ServiceState, Services,
+    Trouble, Why,
+};
+use bufferbane_core::detect::{
+    Kind, LineState, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
+};
+use bufferbane_core::failure::Failure;
+use bufferbane_core::sample::{Sample, SeriesIndex, Status};
+use bufferbane_core::time::Monotonic;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::{MS, S};
+
+/// Of 1000 questions of a service that is well so many are answered late, as the name is asked for elsewhere, and so
+/// many not at all.
+const MISSES: u64 = 80;
+const LOSSES: u64 = 3;
+/// Between two pings, ns.
+const PING_NS: u64 = 100 * MS;
+
+/// What a service, or a line, does for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// It takes so long, ns.
+    Slow(u64),
+    /// It answers so many of 1000 with this reason.
+    Fails(u64, Failure),
+    /// It does not answer so many of 1000.
+    Silent(u64),
+}
+
+/// The same, with begin and end, seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Spell {
+    /// Since then.
+    pub from_s: u64,
+    /// Until then.
+    pub to_s: u64,
+    /// What.
+    pub does: Does,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What it is asked.
+    pub asks: Asks,
+    /// How often, seconds.
+    pub interval_s: u64,
+    /// What it does that is not well.
+    pub spells: Vec<Spell>,
+}
+
+/// Services on one line for some time.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The services.
+    pub services: Vec<Service>,
+    /// What the line does: only [`Does::Silent`] and [`Does::Slow`] are of a line.
+    pub line: Vec<Spell>,
+    /// For so long, seconds.
+    pub seconds: u64,
+}
+
+/// What was told in the end of one trouble of one service.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The last news.
+    pub news: News,
+    /// When it was told for the first time, seconds.
+    pub first_told_s: u64,
+}
+
+fn now(spells: &[Spell], s: u64) -> Option<Does> {
+    let at = spells.iter().find(|p| (p.from_s..p.to_s).contains(&s));
+    at.map(|p| p.does)
+}
+
+struct Random(ChaCha8Rng);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0.next_u64() % n.max(1)
+    }
+
+    fn one_of(&mut self, of_1000: u64) -> bool {
+        self.below(1000) < of_1000
+    }
+}
+
+/// What becomes of a question.
+fn answer(random: &mut Random, service: &Service, line: Option<Does>, s: u64) -> End {
+    let mut took_ns = 15 * MS + random.below(8 * MS);
+    match line {
+        Some(Does::Silent(share)) if random.one_of(share) => return End::Silent,
+        Some(Does::Slow(ns)) => took_ns += ns,
+        _ => {}
+    }
+    match service.asks {
+        Asks::Dns if random.one_of(LOSSES) => return End::Silent,
+        // The kernel asks again.
+        Asks::Tcp if random.one_of(LOSSES) => took_ns += S,
+        Asks::Dns | Asks::Tcp => {}
+    }
+    if service.asks == Asks::Dns && random.one_of(MISSES) {
+        took_ns += 60 * MS + random.below(400 * MS);
+    }
+    match now(&service.spells, s) {
+        Some(Does::Slow(ns)) => End::Answered(took_ns + ns),
+        Some(Does::Fails(share, why)) if random.one_of(share) => End::Failed(why),
+        Some(Does::Silent(share)) if random.one_of(share) => End::Silent,
+        _ => End::Answered(took_ns),
+    }
+}
+
+/// What a ping meets.
+fn ping(random: &mut Random, line: Option<Does>, sent: Monotonic, seq: u64) -> Probe {
+    let mut sample = Sample::lost(SeriesIndex(0), seq, sent, 64);
+    let is_lost = matches!(line, Some(Does::Silent(share)) if random.one_of(share));
+    if !is_lost {
+        let more_ns = match line {
+            Some(Does::Slow(ns)) => ns,
+            _ => 0,
+        };
+        sample.status = Status::Ok;
+        sample.rtt_ns = Some(12 * MS + more_ns + random.below(2 * MS));
+    }
+    Probe::of(&sample)
+}
+
+const fn explains(kind: Kind) -> Option<Explains> {
+    match kind {
+        Kind::Outage
+        | Kind::MicroOutage
+        | Kind::PacketLoss
+        | Kind::LossBurst
+        | Kind::PeriodicLoss => Some(Explains::All),
+        Kind::LatencySpike | Kind::Bufferbloat | Kind::HighJitter => Some(Explains::Delay),
+        _ => None,
+    }
+}
+
+/// Lets a plan run: what was told, in the order of its being told for the first time.
+#[must_use]
+pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
+    let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
+    let begin = Monotonic::from_nanos(1000 * S);
+    let room = |n| (0..n).map(|_| SeriesState::default()).collect::<Vec<_>>();
+    let mut watch = Watch::new(
+        begin,
+        Thresholds::default(),
+        room(2),
+        vec![LineState::default()],
+    );
+    for target in [100, 101] {
+        let facts = SeriesFacts {
+            line: 0,
+            target,
+            role: Role::Far,
+            family: 4,
+            size: 64,
+            interval_ns: PING_NS,
+            timeout_ns: 2 * S,
+        };
+        watch.add_series(begin, facts);
+    }
+    let states: Vec<ServiceState> = plan
+        .services
+        .iter()
+        .map(|_| ServiceState::default())
+        .collect();
+    let mut services = Services::new(begin, Limits::default(), states);
+    for (n, service) in plan.services.iter().enumerate() {
+        services.add(ServiceFacts {
+            line: 0,
+            target: n as u16,
+            asks: service.asks,
+            interval_ns: service.interval_s * S,
+            timeout_ns: 6 * S,
+        });
+    }
+    let mut told: Vec<Told> = Vec::new();
+    for s in 0..plan.seconds {
+        let line = now(&plan.line, s);
+        let second = begin.saturating_add(s * S);
+        for n in 0..S / PING_NS {
+            let sent = second.saturating_add(n * PING_NS + random.below(20 * MS));
+            for place in 0..2 {
+                watch.handle_probe(place, ping(&mut random, line, sent, s));
+            }
+        }
+        for (n, service) in plan.services.iter().enumerate() {
+            // Not all at once.
+            if s % service.interval_s == n as u64 % service.interval_s {
+                let sent = second.saturating_add(random.below(S / 2));
+                let end = answer(&mut random, service, line, s);
+                services.handle_answer(n as u8, Answer { sent, end });
+            }
+        }
+        let at = second.saturating_add(S);
+        loop {
+            let more = watch.handle_timeout(at);
+            while let Some(notice) = watch.poll_notice() {
+                if let Some(explains) = explains(notice.event.kind) {
+                    let trouble = LineTrouble {
+                        line: 0,
+                        why: Why::Event(notice.id),
+                        from: notice.event.start,
+                        to: notice.event.end,
+                        explains,
+                    };
+                    services.handle_line(at, trouble);
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        while services.handle_timeout(at) {}
+        while let Some(news) = services.poll_news() {
+            let same = |t: &&mut Told| {
+                (t.news.place, t.news.trouble, t.news.since)
+                    == (news.place, news.trouble, news.since)
+            };
+            match told.iter_mut().find(same) {
+                Some(t) => t.news = news,
+                None => told.push(Told {
+                    news,
+                    first_told_s: s,
+                }),
+            }
+        }
+    }
+    told
+}
+
+/// When a trouble began and ended, seconds since the plan's begin.
+#[must_use]
+pub fn edges_s(news: &News) -> (u64, Option<u64>) {
+    let seconds = |at: Monotonic| (at.as_nanos() / S).saturating_sub(1000);
+    (seconds(news.since), news.end.map(seconds))
+}
+
+/// Whether a trouble of a spell is told, with edges that are right to so many seconds.
+#[must_use]
+pub fn is(told: &Told, trouble: Trouble, spell: &Spell, within_s: u64) -> bool {
+    let (since, end) = edges_s(&told.news);
+    let near = |at: u64, edge: u64| at.abs_diff(edge) <= within_s;
+    told.news.trouble == trouble
+        && near(since, spell.from_s)
+        && end.is_some_and(|end| near(end, spell.to_s))
+        && !told.news.explained
+}

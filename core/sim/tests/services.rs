@@ -1,0 +1,163 @@
+//! The detector of services against resolvers and servers that know what they did, on a line that does too.
+
+use bufferbane_core::detect::Severity;
+use bufferbane_core::detect::service::{Asks, Trouble};
+use bufferbane_core::failure::Failure;
+use bufferbane_sim::MS;
+use bufferbane_sim::services::{Does, Plan, Service, Spell, Told, edges_s, is, run};
+
+/// Nothing was tuned on them.
+const SEEDS: std::ops::Range<u64> = 501..507;
+
+fn spell(from_s: u64, to_s: u64, does: Does) -> Spell {
+    Spell { from_s, to_s, does }
+}
+
+fn asked(asks: Asks, spells: &[Spell]) -> Service {
+    Service {
+        asks,
+        interval_s: 10,
+        spells: spells.to_vec(),
+    }
+}
+
+fn resolver(spells: &[Spell]) -> Service {
+    asked(Asks::Dns, spells)
+}
+
+fn plan(services: Vec<Service>, line: &[Spell]) -> Plan {
+    Plan {
+        services,
+        line: line.to_vec(),
+        seconds: 3000,
+    }
+}
+
+/// The one trouble that is told, on each seed: of what all answers show to two questions.
+fn each_tells_one(plan: &Plan, trouble: Trouble, spell: &Spell, also: impl Fn(&Told) -> bool) {
+    each_tells_one_within(plan, trouble, spell, 20, also);
+}
+
+fn each_tells_one_within(
+    plan: &Plan,
+    trouble: Trouble,
+    spell: &Spell,
+    within_s: u64,
+    also: impl Fn(&Told) -> bool,
+) {
+    for seed in SEEDS {
+        let told = run(plan, seed);
+        let [one] = &told[..] else {
+            panic!("{seed}: {told:#?}");
+        };
+        let edges = edges_s(&one.news);
+        assert!(
+            is(one, trouble, spell, within_s),
+            "{seed}: {edges:?} {one:#?}"
+        );
+        assert_eq!(one.news.place, 0);
+        assert!(also(one), "{seed}: {one:#?}");
+    }
+}
+
+#[test]
+fn a_slow_resolver_is_told_and_how_slow_it_is() {
+    let slow = spell(1200, 2000, Does::Slow(350 * MS));
+    let plan = plan(vec![resolver(&[slow])], &[]);
+    each_tells_one(&plan, Trouble::DnsSlow, &slow, |t| {
+        let median_ns = t.news.evidence.median_ns.unwrap_or(0);
+        (365 * MS..400 * MS).contains(&median_ns) && t.news.evidence.only.is_none()
+    });
+}
+
+#[test]
+fn a_resolver_that_answers_servfail_is_told_within_two_minutes() {
+    let fails = spell(1200, 2000, Does::Fails(1000, Failure::dns(2)));
+    let plan = plan(vec![resolver(&[fails])], &[]);
+    each_tells_one(&plan, Trouble::DnsFailing, &fails, |t| {
+        t.news.evidence.failure == Some(Failure::dns(2))
+            && t.news.severity == Severity::Critical
+            && t.first_told_s < 1320
+    });
+}
+
+/// Of every second question: nobody answers.
+#[test]
+fn a_resolver_that_is_silent_now_and_then_is_told() {
+    let silent = spell(1000, 2400, Does::Silent(500));
+    let plan = plan(vec![resolver(&[silent])], &[]);
+    each_tells_one_within(&plan, Trouble::DnsFailing, &silent, 120, |t| {
+        t.news.evidence.silent > 0 && t.news.evidence.failure.is_none()
+    });
+}
+
+#[test]
+fn one_of_two_resolvers_is_told_as_the_only_one_and_both_are_not() {
+    let fails = spell(1200, 2000, Does::Fails(1000, Failure::dns(2)));
+    let one = plan(vec![resolver(&[fails]), resolver(&[])], &[]);
+    each_tells_one(&one, Trouble::DnsFailing, &fails, |t| {
+        t.news.evidence.only == Some(true)
+    });
+    let both = plan(vec![resolver(&[fails]), resolver(&[fails])], &[]);
+    for seed in SEEDS {
+        let told = run(&both, seed);
+        assert_eq!(told.len(), 2, "{seed}: {told:#?}");
+        let only = told.iter().map(|t| t.news.evidence.only);
+        assert!(
+            only.into_iter().all(|o| o == Some(false)),
+            "{seed}: {told:#?}"
+        );
+    }
+}
+
+/// Cache misses and a lost datagram now and then, for six hours each.
+#[test]
+fn of_those_that_are_well_nothing_is_told() {
+    let services = vec![resolver(&[]), resolver(&[]), asked(Asks::Tcp, &[])];
+    let plan = Plan {
+        seconds: 6 * 3600,
+        ..plan(services, &[])
+    };
+    for seed in 501..503 {
+        let told = run(&plan, seed);
+        assert!(told.is_empty(), "{seed}: {told:#?}");
+    }
+}
+
+#[test]
+fn while_the_line_is_dead_or_slow_nothing_is_told_of_those_behind_it() {
+    let services = vec![resolver(&[]), asked(Asks::Tcp, &[])];
+    let dead = spell(1200, 1500, Does::Silent(1000));
+    let short = spell(2000, 2008, Does::Silent(1000));
+    let lossy = spell(2400, 3000, Does::Silent(300));
+    let slow = spell(600, 900, Does::Slow(700 * MS));
+    let plan = plan(services, &[dead, short, lossy, slow]);
+    for seed in SEEDS {
+        let told = run(&plan, seed);
+        assert!(told.is_empty(), "{seed}: {told:#?}");
+    }
+}
+
+/// It began before the outage, and goes on after it.
+#[test]
+fn an_outage_of_the_line_does_not_hide_what_the_resolver_did_before() {
+    let fails = spell(1200, 2400, Does::Fails(1000, Failure::dns(5)));
+    let dead = spell(1800, 1900, Does::Silent(1000));
+    let plan = plan(vec![resolver(&[fails])], &[dead]);
+    each_tells_one(&plan, Trouble::DnsFailing, &fails, |t| {
+        t.news.evidence.silent < 5 && t.news.evidence.failure == Some(Failure::dns(5))
+    });
+}
+
+#[test]
+fn a_server_that_is_slow_to_open_is_told_and_one_that_refuses_too() {
+    let slow = spell(1200, 2000, Does::Slow(800 * MS));
+    let plan_of = |spell| plan(vec![asked(Asks::Tcp, &[spell])], &[]);
+    each_tells_one(&plan_of(slow), Trouble::TcpSlow, &slow, |t| {
+        t.news.severity == Severity::Warning
+    });
+    let refuses = spell(1200, 2000, Does::Fails(1000, Failure::errno(111)));
+    each_tells_one(&plan_of(refuses), Trouble::TcpFailing, &refuses, |t| {
+        t.news.evidence.failure == Some(Failure::errno(111))
+    });
+}

@@ -1,0 +1,424 @@
+//! One service: its latest answers, and the troubles that they show.
+
+use heapless::Vec;
+
+use super::super::chance::{Z95, divergence, wilson};
+use super::super::event::{Phase, Severity};
+use super::super::input::clipped;
+use super::excuse::{Excuses, Explains};
+use super::trouble::{Rule, Trouble};
+use super::{Answer, End, Evidence, Limits, S, SETTLE_NS, ServiceFacts};
+use crate::failure::Failure;
+use crate::time::Monotonic;
+
+/// Answers that are kept: an hour of one each ten seconds.
+const KEPT: usize = 400;
+/// What is longer ago says nothing of now, ns.
+const WINDOW_NS: u64 = 3600 * S;
+/// Shares are of this time, ns: bad answers of a shorter stretch count as if all others of it had been good. And well is
+/// what was well for so long.
+const OVER_NS: u64 = 60 * S;
+/// Minus the log of the chance that answers which are bad as often as is usual show as much. A month has 260000 looks at
+/// a resolver that is asked each ten seconds, of which one in ten is a new one; six of six are enough.
+const OF_ALL_LOOKS: f64 = 13.0;
+/// The same for a trouble's being over: what was too soon comes back as the same one.
+const OVER: f64 = 10.0;
+/// Nobody knows of a trouble that no answer has shown for so long, ns.
+const STALE_NS: u64 = 900 * S;
+/// Failures of half of all questions are critical.
+const CRITICAL: f64 = 0.5;
+/// Different reasons that are counted.
+const REASONS: usize = 8;
+
+/// What [`Past::code`] is where nobody answered: no failure has this number.
+const SILENT: u16 = u16::MAX;
+
+/// An answer, as it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    sent: Monotonic,
+    /// What it took, ns, where it was a good one.
+    took_ns: u32,
+    /// Why it was not; 0 where it was.
+    code: u16,
+    is_settled: bool,
+    excused: Option<Explains>,
+}
+
+impl Past {
+    pub(super) const fn has_failed(&self) -> bool {
+        self.code != 0
+    }
+
+    pub(super) fn took_ns(&self) -> Option<u32> {
+        (self.code == 0).then_some(self.took_ns)
+    }
+
+    pub(super) fn excuses_failure(&self) -> bool {
+        self.excused == Some(Explains::All)
+    }
+
+    pub(super) const fn excuses_delay(&self) -> bool {
+        self.excused.is_some()
+    }
+}
+
+/// A stretch of time, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) from: Monotonic,
+    pub(super) to: Monotonic,
+}
+
+/// What is new of a trouble.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) phase: Phase,
+    pub(super) severity: Severity,
+    pub(super) since: Monotonic,
+    pub(super) end: Option<Monotonic>,
+    pub(super) explained: bool,
+    /// Since when it lasts, and until when it did before that, where it has come back.
+    lasts_since: Monotonic,
+    before: Option<Monotonic>,
+}
+
+/// A trouble that was told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    since: Monotonic,
+    severity: Severity,
+    /// Its last bad answer, once it is over.
+    end: Option<Monotonic>,
+    /// See [`Change`].
+    lasts_since: Monotonic,
+    before: Option<Monotonic>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) facts: ServiceFacts,
+    /// In the order of asking.
+    past: Vec<Past, KEPT>,
+    told: [Option<Told>; Trouble::OF_EACH],
+    /// Nothing before this is looked at: it belongs to trouble that is over.
+    done: [Monotonic; Trouble::OF_EACH],
+}
+
+impl Asked {
+    pub(super) const fn new(facts: ServiceFacts) -> Self {
+        Self {
+            facts,
+            past: Vec::new(),
+            told: [None; Trouble::OF_EACH],
+            done: [Monotonic::ZERO; Trouble::OF_EACH],
+        }
+    }
+
+    /// Takes in an answer; one that is late finds its place among the others.
+    pub(super) fn add(&mut self, answer: Answer) {
+        if self.past.is_full() {
+            self.past.remove(0);
+        }
+        let (took_ns, code) = match answer.end {
+            End::Answered(ns) => (clipped(ns), 0),
+            End::Failed(why) => (0, why.code()),
+            End::Silent => (0, SILENT),
+        };
+        let new = Past {
+            sent: answer.sent,
+            took_ns,
+            code,
+            is_settled: false,
+            excused: None,
+        };
+        let place = self.past.iter().rposition(|p| p.sent <= new.sent);
+        // There is room.
+        let _ = self.past.insert(place.map_or(0, |n| n + 1), new);
+    }
+
+    /// Lets those count whose time has come. Whether there is something to judge.
+    pub(super) fn settle(&mut self, now: Monotonic, excuses: &Excuses) -> bool {
+        let horizon = now.saturating_sub(SETTLE_NS);
+        let mut is_news = excuses.is_news();
+        let (line, timeout_ns) = (self.facts.line, self.facts.timeout_ns);
+        for p in self.past.iter_mut().filter(|p| p.sent <= horizon) {
+            if !p.is_settled || excuses.is_news() {
+                is_news |= !p.is_settled;
+                p.is_settled = true;
+                let until = p.sent.saturating_add(timeout_ns);
+                // What was explained once remains so, however long ago its explanation is.
+                if p.excused != Some(Explains::All) {
+                    p.excused = excuses.of(line, p.sent, until).or(p.excused);
+                }
+            }
+        }
+        is_news || self.told.iter().flatten().any(|t| t.end.is_none())
+    }
+
+    /// When each answer that says something of a trouble was asked for, and whether it is a bad one, the oldest first.
+    fn trials(
+        &self,
+        trouble: Trouble,
+        limits: &Limits,
+    ) -> impl DoubleEndedIterator<Item = (Monotonic, bool)> {
+        let settled = self.past.iter().filter(|p| p.is_settled);
+        settled.filter_map(move |p| Some((p.sent, trouble.is_hit(p, limits)?)))
+    }
+
+    /// What is new of a trouble by `now`.
+    pub(super) fn judge(
+        &mut self,
+        trouble: Trouble,
+        now: Monotonic,
+        limits: &Limits,
+        excuses: &Excuses,
+    ) -> Option<Change> {
+        let slot = trouble.slot();
+        let before = self.told[slot];
+        let change = if let Some(told) = before.filter(|t| t.end.is_none()) {
+            self.go_on(trouble, told, now, limits, excuses)
+        } else {
+            self.begin(trouble, before, now, limits)
+        };
+        if let Some(c) = change {
+            self.told[slot] = (!c.explained).then_some(Told {
+                since: c.since,
+                severity: c.severity,
+                end: c.end,
+                lasts_since: c.lasts_since,
+                before: c.before,
+            });
+            if let Some(end) = c.end {
+                let last = end.max(c.lasts_since);
+                self.done[slot] = last.saturating_add(1);
+            }
+        }
+        change
+    }
+
+    fn begin(
+        &self,
+        trouble: Trouble,
+        before: Option<Told>,
+        now: Monotonic,
+        limits: &Limits,
+    ) -> Option<Change> {
+        let (since, severity) = self.onset(trouble, now, limits)?;
+        let back = before.filter(|t| {
+            t.end
+                .is_some_and(|end| since.saturating_since(end) < limits.hold_down_ns)
+        });
+        Some(Change {
+            phase: back.map_or(Phase::Begin, |_| Phase::Update),
+            severity: back.map_or(severity, |t| t.severity.max(severity)),
+            since: back.map_or(since, |t| t.since),
+            end: None,
+            explained: false,
+            lasts_since: since,
+            before: back.and_then(|t| t.end),
+        })
+    }
+
+    fn go_on(
+        &self,
+        trouble: Trouble,
+        told: Told,
+        now: Monotonic,
+        limits: &Limits,
+        excuses: &Excuses,
+    ) -> Option<Change> {
+        let change = |phase, severity, end, explained| {
+            Some(Change {
+                phase,
+                severity,
+                since: told.since,
+                end,
+                explained,
+                lasts_since: told.lasts_since,
+                before: told.before,
+            })
+        };
+        let from = told.lasts_since;
+        let explained = excuses.of(
+            self.facts.line,
+            from,
+            from.saturating_add(self.facts.timeout_ns),
+        );
+        if explained.is_some_and(|e| e == Explains::All || trouble.is_slow()) {
+            // Where it has only not come back, what was before is its own.
+            let end = told.before.unwrap_or(from);
+            return change(Phase::End, told.severity, Some(end), told.before.is_none());
+        }
+        if let Some(end) = self.offset(trouble, from, now, limits) {
+            return change(Phase::End, told.severity, Some(end), false);
+        }
+        let (_, severity) = self.onset(trouble, now, limits)?;
+        if severity <= told.severity {
+            return None;
+        }
+        change(Phase::Update, severity, None, false)
+    }
+
+    /// Where the stretch up to now began in which a trouble is surest, where it is sure, and how bad it is.
+    fn onset(
+        &self,
+        trouble: Trouble,
+        now: Monotonic,
+        limits: &Limits,
+    ) -> Option<(Monotonic, Severity)> {
+        let not_before = self.done[trouble.slot()].max(now.saturating_sub(WINDOW_NS));
+        let trials = self.trials(trouble, limits);
+        let new = trials.rev().take_while(|(at, _)| *at >= not_before);
+        let Rule::Share { usual, least } = trouble.rule(limits) else {
+            return onset_of_drops(new, limits).map(|at| (at, Severity::Warning));
+        };
+        let (mut bad, mut all) = (0.0, 0.0);
+        let mut best: Option<(f64, Monotonic, Severity)> = None;
+        for (at, is_bad) in new {
+            all += 1.0;
+            if !is_bad {
+                continue;
+            }
+            bad += 1.0;
+            let (share, surely) = (bad / all, wilson(bad, all, Z95).0);
+            let score = all * divergence(share, usual);
+            let covers_ns = bad * self.facts.interval_ns as f64;
+            let is_enough = score > OF_ALL_LOOKS
+                && share >= least
+                && surely > usual
+                && covers_ns > least * OVER_NS as f64;
+            if is_enough && best.is_none_or(|(s, ..)| score > s) {
+                let severity = if !trouble.is_slow() && surely > CRITICAL {
+                    Severity::Critical
+                } else {
+                    Severity::Warning
+                };
+                best = Some((score, at, severity));
+            }
+        }
+        best.map(|(_, at, severity)| (at, severity))
+    }
+
+    /// The last bad answer of a trouble that is over: the one between two shares that tell most more than one
+    /// (maximum likelihood), once it is sure that the second is no trouble.
+    fn offset(
+        &self,
+        trouble: Trouble,
+        since: Monotonic,
+        now: Monotonic,
+        limits: &Limits,
+    ) -> Option<Monotonic> {
+        let of_it = || {
+            self.trials(trouble, limits)
+                .filter(move |(at, _)| *at >= since)
+        };
+        let known = now.saturating_sub(SETTLE_NS);
+        let last_bad = of_it().rev().find(|t| t.1).map_or(since, |t| t.0);
+        let last = of_it().next_back().map_or(since, |t| t.0);
+        if known.saturating_since(last) >= STALE_NS {
+            return Some(last_bad);
+        }
+        let Rule::Share { usual, least } = trouble.rule(limits) else {
+            // As of a connection that is held.
+            let calm_ns = known.saturating_since(last_bad);
+            return (calm_ns >= limits.drops.within_ns).then_some(last_bad);
+        };
+        let (bad, all) = counts(of_it());
+        let (mut bad_by, mut all_by) = (0, 0);
+        let mut best: Option<(f64, Monotonic, [(u32, u32); 2])> = None;
+        for (at, is_bad) in of_it() {
+            all_by += 1;
+            if is_bad {
+                bad_by += 1;
+                let halves = [(bad_by, all_by), (bad - bad_by, all - all_by)];
+                let score = halves.into_iter().map(log_likelihood).sum();
+                if best.is_none_or(|(s, ..)| score > s) {
+                    best = Some((score, at, halves));
+                }
+            }
+        }
+        let (_, end, [(bad_by, all_by), (bad_after, after)]) = best?;
+        if u64::from(after) * self.facts.interval_ns < OVER_NS {
+            return None;
+        }
+        let share_after = f64::from(bad_after) / f64::from(after);
+        let share = (f64::from(bad_by) / f64::from(all_by)).clamp(usual, 0.95);
+        let calm = f64::from(after) * divergence(1.0 - share_after, 1.0 - share);
+        (calm > OVER && share_after < least).then_some(end)
+    }
+
+    /// What speaks for a trouble in a stretch; what others did is known elsewhere.
+    pub(super) fn evidence(&self, trouble: Trouble, stretch: Stretch, limits: &Limits) -> Evidence {
+        let mut e = Evidence::default();
+        let mut took_ns: Vec<u32, KEPT> = Vec::new();
+        let mut reasons: Vec<(u16, u32), REASONS> = Vec::new();
+        for p in self.within(stretch) {
+            let Some(is_bad) = trouble.is_hit(p, limits) else {
+                continue;
+            };
+            e.asked += 1;
+            e.bad += u32::from(is_bad);
+            if let Some(ns) = p.took_ns() {
+                // There is room for what all of them took.
+                let _ = took_ns.push(ns);
+            }
+            match p.code {
+                0 => {}
+                SILENT => e.silent += 1,
+                code => match reasons.iter_mut().find(|(c, _)| *c == code) {
+                    Some((_, n)) => *n += 1,
+                    // A ninth reason is not the most frequent one.
+                    None => drop(reasons.push((code, 1))),
+                },
+            }
+        }
+        took_ns.sort_unstable();
+        e.median_ns = took_ns.get(took_ns.len() / 2).map(|ns| u64::from(*ns));
+        let most = reasons.iter().max_by_key(|(_, n)| *n);
+        e.failure = most.and_then(|(code, _)| Failure::from_code(*code));
+        e
+    }
+
+    /// How many answers of a stretch were bad in any way, and of how many.
+    pub(super) fn bad_of(&self, stretch: Stretch, limits: &Limits) -> (u32, u32) {
+        let of = Trouble::of(self.facts.asks);
+        let told = self.within(stretch).filter(|p| !p.excuses_delay());
+        counts(told.map(|p| (p.sent, of.iter().any(|t| t.is_hit(p, limits) == Some(true)))))
+    }
+
+    fn within(&self, stretch: Stretch) -> impl Iterator<Item = &Past> {
+        let settled = self.past.iter().filter(|p| p.is_settled);
+        settled.filter(move |p| (stretch.from..=stretch.to).contains(&p.sent))
+    }
+}
+
+/// The bad ones, and all.
+fn counts(trials: impl Iterator<Item = (Monotonic, bool)>) -> (u32, u32) {
+    trials.fold((0, 0), |(bad, all), (_, is)| (bad + u32::from(is), all + 1))
+}
+
+/// How likely it is that so many of all are bad, at the share that makes it likeliest: its log.
+fn log_likelihood((bad, all): (u32, u32)) -> f64 {
+    let part = |n: u32| match n {
+        0 => 0.0,
+        n => f64::from(n) * libm::log(f64::from(n) / f64::from(all)),
+    };
+    part(bad) + part(all - bad)
+}
+
+/// The first of the latest bad ones, the latest first, that are as many as make trouble within its time.
+fn onset_of_drops(
+    trials: impl Iterator<Item = (Monotonic, bool)>,
+    limits: &Limits,
+) -> Option<Monotonic> {
+    let mut bad = trials.filter(|t| t.1).map(|t| t.0);
+    let last = bad.next()?;
+    let from = last.saturating_sub(limits.drops.within_ns);
+    let (mut drops, mut first) = (1, last);
+    for at in bad.take_while(|at| *at >= from) {
+        (drops, first) = (drops + 1, at);
+    }
+    (drops >= limits.drops.drops).then_some(first)
+}

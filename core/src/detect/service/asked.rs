@@ -102,6 +102,8 @@ pub(super) struct Asked {
     /// In the order of asking.
     past: Vec<Past, KEPT>,
     told: [Option<Told>; Trouble::OF_EACH],
+    /// Whether an answer has come to count, or was explained, since the last look.
+    is_new: bool,
     /// Nothing before this is looked at: it belongs to trouble that is over.
     done: [Monotonic; Trouble::OF_EACH],
 }
@@ -112,6 +114,7 @@ impl Asked {
             facts,
             past: Vec::new(),
             told: [None; Trouble::OF_EACH],
+            is_new: false,
             done: [Monotonic::ZERO; Trouble::OF_EACH],
         }
     }
@@ -154,6 +157,7 @@ impl Asked {
                 }
             }
         }
+        self.is_new = is_news;
         is_news || self.told.iter().flatten().any(|t| t.end.is_none())
     }
 
@@ -254,6 +258,9 @@ impl Asked {
         if let Some(end) = self.offset(trouble, from, now, limits) {
             return change(Phase::End, told.severity, Some(end), false);
         }
+        if !self.is_new {
+            return None;
+        }
         let (_, severity) = self.onset(trouble, now, limits)?;
         if severity <= told.severity {
             return None;
@@ -325,9 +332,12 @@ impl Asked {
             let calm_ns = known.saturating_since(last_bad);
             return (calm_ns >= limits.drops.within_ns).then_some(last_bad);
         };
+        if !self.is_new {
+            return None;
+        }
         let (bad, all) = counts(of_it());
         let (mut bad_by, mut all_by) = (0, 0);
-        let mut best: Option<(f64, Monotonic, [(u32, u32); 2])> = None;
+        let mut best: Option<(f64, Monotonic, [Counts; 2])> = None;
         for (at, is_bad) in of_it() {
             all_by += 1;
             if is_bad {
@@ -395,12 +405,14 @@ impl Asked {
 }
 
 /// The bad ones, and all.
-fn counts(trials: impl Iterator<Item = (Monotonic, bool)>) -> (u32, u32) {
+type Counts = (u32, u32);
+
+fn counts(trials: impl Iterator<Item = (Monotonic, bool)>) -> Counts {
     trials.fold((0, 0), |(bad, all), (_, is)| (bad + u32::from(is), all + 1))
 }
 
 /// How likely it is that so many of all are bad, at the share that makes it likeliest: its log.
-fn log_likelihood((bad, all): (u32, u32)) -> f64 {
+fn log_likelihood((bad, all): Counts) -> f64 {
     let part = |n: u32| match n {
         0 => 0.0,
         n => f64::from(n) * libm::log(f64::from(n) / f64::from(all)),

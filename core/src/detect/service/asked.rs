@@ -268,7 +268,8 @@ impl Asked {
         change(Phase::Update, severity, None, false)
     }
 
-    /// Where the stretch up to now began in which a trouble is surest, where it is sure, and how bad it is.
+    /// Where the stretch up to now began in which a trouble is sure, and how bad it is. Of several it is the one before
+    /// which the share was most clearly another.
     fn onset(
         &self,
         trouble: Trouble,
@@ -276,27 +277,36 @@ impl Asked {
         limits: &Limits,
     ) -> Option<(Monotonic, Severity)> {
         let not_before = self.done[trouble.slot()].max(now.saturating_sub(WINDOW_NS));
-        let trials = self.trials(trouble, limits);
-        let new = trials.rev().take_while(|(at, _)| *at >= not_before);
-        let Rule::Share { usual, least } = trouble.rule(limits) else {
-            return onset_of_drops(new, limits).map(|at| (at, Severity::Warning));
+        let new = || {
+            let trials = self.trials(trouble, limits).rev();
+            trials.take_while(move |(at, _)| *at >= not_before)
         };
-        let (mut bad, mut all) = (0.0, 0.0);
+        let Rule::Share { usual, least } = trouble.rule(limits) else {
+            return onset_of_drops(new(), limits).map(|at| (at, Severity::Warning));
+        };
+        let in_all = counts(new());
+        let (mut bad, mut all) = (0, 0);
         let mut best: Option<(f64, Monotonic, Severity)> = None;
-        for (at, is_bad) in new {
-            all += 1.0;
+        for (at, is_bad) in new() {
+            all += 1;
+            bad += u32::from(is_bad);
             if !is_bad {
                 continue;
             }
-            bad += 1.0;
-            let (share, surely) = (bad / all, wilson(bad, all, Z95).0);
-            let score = all * divergence(share, usual);
-            let covers_ns = bad * self.facts.interval_ns as f64;
-            let is_enough = score > OF_ALL_LOOKS
-                && share >= least
+            let (n, k) = (f64::from(all), f64::from(bad));
+            let surely = wilson(k, n, Z95).0;
+            let covers_ns = u64::from(bad) * self.facts.interval_ns;
+            let is_enough = n * divergence(k / n, usual) > OF_ALL_LOOKS
+                && k >= least * n
                 && surely > usual
-                && covers_ns > least * OVER_NS as f64;
-            if is_enough && best.is_none_or(|(s, ..)| score > s) {
+                && covers_ns as f64 > least * OVER_NS as f64;
+            if !is_enough {
+                continue;
+            }
+            let score =
+                log_likelihood((bad, all)) + log_likelihood((in_all.0 - bad, in_all.1 - all));
+            // Where all were bad as far as is known, the first of them.
+            if best.is_none_or(|(s, ..)| score >= s) {
                 let severity = if !trouble.is_slow() && surely > CRITICAL {
                     Severity::Critical
                 } else {

@@ -27,7 +27,7 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
     let mut facts = Vec::new();
     let mut told = Vec::new();
     for event in &report.events {
-        if let Some(fact) = fact(event, report, &mut lines, &mut targets) {
+        if let Some(fact) = fact(event, report.to, &mut lines, &mut targets) {
             facts.push(fact);
             told.push(event);
         }
@@ -160,12 +160,7 @@ fn number(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 /// An event as evidence; `None` where it says nothing of the line nor of a service that is to blame.
-fn fact(
-    e: &Event,
-    report: &Report,
-    lines: &mut Vec<String>,
-    targets: &mut Vec<String>,
-) -> Option<Fact> {
+fn fact(e: &Event, to: Time, lines: &mut Vec<String>, targets: &mut Vec<String>) -> Option<Fact> {
     let kind = Kind::ALL.into_iter().find(|k| k.as_str() == e.kind)?;
     // A timer that ends connections, and what the line explains, is no service's fault.
     if kind.is_of_service() && e.severity == Grade::Info {
@@ -194,7 +189,7 @@ fn fact(
         }),
         line: u8::try_from(number(lines, &e.interface)).ok()?,
         start_ns: e.start?.0.unsigned_abs(),
-        end_ns: e.end.unwrap_or(report.to).0.unsigned_abs(),
+        end_ns: e.end.unwrap_or(to).0.unsigned_abs(),
         series,
         targets: u8::try_from(names.len()).unwrap_or(u8::MAX),
         near: e.values.get("near").and_then(serde_json::Value::as_bool),
@@ -281,6 +276,30 @@ mod tests {
         assert!(part.contains("of the rest nothing is known"), "{part}");
         let whole = nothing_wrong(7 * DAY_NS - LEAST_NS, 7 * DAY_NS).unwrap();
         assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
+    }
+
+    #[test]
+    fn what_the_line_or_a_timer_explains_is_no_services_fault() {
+        let is_fact = |kind: &str, severity| {
+            let event = Event {
+                id: 1,
+                start: Some(Time(5)),
+                end: None,
+                kind: kind.into(),
+                severity,
+                interface: "eth0".into(),
+                target: Some("quad9".into()),
+                direction: None,
+                values: Default::default(),
+                seen: Vec::new(),
+                trains: Vec::new(),
+                text: String::new(),
+            };
+            fact(&event, Time(9), &mut Vec::new(), &mut Vec::new()).is_some()
+        };
+        assert!(is_fact("dns_failing", Grade::Critical) && is_fact("tcp_unstable", Grade::Warning));
+        assert!(!is_fact("dns_slow", Grade::Info) && !is_fact("tcp_unstable", Grade::Info));
+        assert!(is_fact("packet_loss", Grade::Info) && !is_fact("link_up", Grade::Info));
     }
 
     fn words(cause: Cause, events: u32) -> String {

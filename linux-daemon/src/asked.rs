@@ -2,6 +2,7 @@
 //! their lines do, by which that is explained.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use bufferbane_core::detect::service::{
     Answer, Asks, End, Explains, Limits, LineTrouble, MAX_SERVICES, News, ServiceFacts,
@@ -28,6 +29,7 @@ pub(crate) struct AllAsked {
     asked: HashMap<SeriesIndex, Asked>,
     lines: Vec<String>,
     targets: Vec<String>,
+    hosts: Vec<String>,
     /// Series that say how the line is, by their interface.
     of_lines: HashMap<SeriesIndex, String>,
     full: bool,
@@ -43,6 +45,7 @@ impl AllAsked {
             asked: HashMap::new(),
             lines: Vec::new(),
             targets: Vec::new(),
+            hosts: Vec::new(),
             of_lines: HashMap::new(),
             full: false,
         }
@@ -71,6 +74,8 @@ impl AllAsked {
         let facts = ServiceFacts {
             line: self.line(&info.interface),
             target: u16::try_from(number(&mut self.targets, &info.target)).unwrap_or(u16::MAX),
+            host: u16::try_from(number(&mut self.hosts, &host_of(&info.address)))
+                .unwrap_or(u16::MAX),
             asks,
             interval_ns: info.interval_ns,
             timeout_ns: timeout_ns(info.interval_ns),
@@ -176,6 +181,13 @@ impl AllAsked {
     }
 }
 
+/// Of `9.9.9.9:53/udp` the host.
+fn host_of(address: &str) -> String {
+    let at = address.split('/').next().unwrap_or_default();
+    let ip = at.parse::<SocketAddr>().map(|a| a.ip().to_string());
+    ip.unwrap_or_else(|_| address.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use bufferbane_core::detect::service::Trouble;
@@ -201,6 +213,13 @@ mod tests {
 
     fn at(s: u64) -> Monotonic {
         Monotonic::from_nanos(s * S)
+    }
+
+    #[test]
+    fn a_host_is_one_whatever_it_is_asked_over() {
+        let hosts = ["9.9.9.9:53/udp", "9.9.9.9:853/tcp", "[2620:fe::fe]:53/udp"].map(host_of);
+        assert_eq!(hosts, ["9.9.9.9", "9.9.9.9", "2620:fe::fe"]);
+        assert_eq!(host_of("resolver"), "resolver");
     }
 
     /// What is told of a minute of silence of each kind of service.

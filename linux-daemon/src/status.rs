@@ -63,6 +63,7 @@ impl Status {
         if let Some(known) = self.events.iter_mut().find(|e| e.id == id.0) {
             known.ongoing = event.end_ns.is_none();
             known.severity = event.severity;
+            known.target.clone_from(&event.target);
             known.text.clone_from(&event.text);
             return;
         }
@@ -77,7 +78,9 @@ impl Status {
             ongoing: event.end_ns.is_none(),
         });
         if self.events.len() > SHOWN_EVENTS {
-            self.events.pop_front();
+            // What goes on is wanted longest.
+            let over = self.events.iter().position(|e| !e.ongoing);
+            self.events.remove(over.unwrap_or(0));
         }
     }
 }
@@ -313,5 +316,36 @@ impl SeriesStatus {
 
     pub(crate) fn next_second(&mut self) {
         self.last_second = std::mem::take(&mut self.current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_core::time::Monotonic;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_shown_however_much_has_happened_since() {
+        let mut status = Status::default();
+        let mut event = Event::new(
+            "outage",
+            Severity::Critical,
+            1,
+            Monotonic::ZERO,
+            String::new(),
+        );
+        status.note(EventId(0), &event, 0);
+        event.end_ns = Some(1);
+        for id in 1..=SHOWN_EVENTS as u64 {
+            status.note(EventId(id), &event, 0);
+        }
+        let shown: Vec<u64> = status.events.iter().map(|e| e.id).collect();
+        assert_eq!(shown.len(), SHOWN_EVENTS);
+        assert_eq!(shown[..2], [0, 2]);
+        event.target = Some("quad9".into());
+        status.note(EventId(0), &event, 0);
+        assert_eq!(status.events[0].target.as_deref(), Some("quad9"));
+        assert!(!status.events[0].ongoing);
     }
 }

@@ -182,6 +182,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
         services.add(ServiceFacts {
             line: 0,
             target: n as u16,
+            host: n as u16,
             asks: service.asks,
             interval_ns: service.interval_s * S,
             timeout_ns: 6 * S,

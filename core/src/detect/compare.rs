@@ -69,6 +69,7 @@ pub(crate) fn each_second(
             bad,
             since,
             well,
+            well_line,
             share,
         },
     )) = found
@@ -89,6 +90,9 @@ pub(crate) fn each_second(
             .number("bad", bad.len().into())
             .number("well", well.into())
             .word("trouble", trouble.as_str());
+        if let Some(other) = well_line {
+            f = f.number("well_line", other.into());
+        }
         if let Some((mine, theirs)) = share {
             f = f.ratio("loss", mine).ratio("loss_of_others", theirs);
         }
@@ -128,6 +132,8 @@ struct Found {
     bad: SeriesSet,
     since: Edge,
     well: u32,
+    /// The line that is well, where this one as a whole is not.
+    well_line: Option<u8>,
     share: Option<(f64, f64)>,
 }
 
@@ -161,6 +167,7 @@ fn find(
             bad,
             since,
             well: well.len(),
+            well_line: None,
             share,
         });
     }
@@ -189,6 +196,7 @@ fn find(
         bad,
         since,
         well: well.len(),
+        well_line: Some(other),
         share,
     })
 }

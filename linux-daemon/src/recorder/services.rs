@@ -173,7 +173,7 @@ fn sentence(info: &SeriesInfo, news: &News) -> String {
             "; others that are asked at the same moments are well"
         }
         (Some(false), Trouble::DnsFailing | Trouble::DnsSlow) => {
-            "; not all others that are asked at the same moments are well either"
+            "; others that are asked at the same moments are not all well either"
         }
         _ => "",
     };

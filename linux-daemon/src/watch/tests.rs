@@ -98,6 +98,69 @@ fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
     );
 }
 
+/// Who is bad, what with, and who is well.
+#[test]
+fn what_differs_is_told_with_its_figures() {
+    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value};
+
+    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+    for (index, interface, family) in [(0, "eth0", 4), (1, "eth0", 6), (2, "lte0", 4)] {
+        let info = SeriesInfo {
+            interface: interface.into(),
+            family,
+            ..info("far", "192.0.2.1")
+        };
+        watcher.add(Monotonic::ZERO, SeriesIndex(index), &info);
+    }
+    let told = |kind, member: u16, values: &[(&'static str, Value)]| {
+        let mut series = SeriesSet::default();
+        series.insert(watcher.series[&SeriesIndex(member)].place);
+        let event = Found {
+            kind,
+            severity: Severity::Warning,
+            direction: None,
+            line: 0,
+            series,
+            start: Monotonic::ZERO,
+            end: None,
+            values: values.iter().copied().collect(),
+        };
+        let phase = Phase::Begin;
+        watcher.event(
+            1,
+            &Notice {
+                id: 1,
+                phase,
+                event,
+            },
+        )
+    };
+    let rates = [
+        ("loss", Value::Ratio(0.032)),
+        ("loss_of_others", Value::Ratio(0.001)),
+    ];
+    let fault = told(Kind::RoutingFault, 0, &rates);
+    let said =
+        "3.2 % of the probes to far were lost, and 0.1 % of those to others at the same moments";
+    assert_eq!(fault.text, said);
+    let differs = told(
+        Kind::InterfaceDiffers,
+        0,
+        &[("well_line", Value::Number(1))],
+    );
+    let said = "probes through eth0 took longer than usual, or varied more, while those through lte0 were well at \
+                the same moments";
+    assert_eq!(differs.text, said);
+    assert_eq!(differs.values["well_interface"], "lte0");
+    assert!(!differs.values.contains_key("well_line"));
+    let six = told(Kind::FamilyDiffers, 1, &[("trouble", Value::Word("dead"))]);
+    let said = "no probe over IPv6 was answered, while those over IPv4 were at the same moments";
+    assert_eq!(
+        (six.text.as_str(), &six.values["family"]),
+        (said, &6.into())
+    );
+}
+
 /// One target's trouble is not the line's.
 #[test]
 fn an_event_is_of_the_line_where_half_of_the_far_targets_show_it() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bufferbane_core::detect::{Direction, Kind, Notice, Severity, Value};
+use bufferbane_core::detect::{Direction, Event as Found, Kind, Notice, Severity, Value};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::Event;
 
@@ -31,7 +31,21 @@ impl Watcher {
             Severity::Warning => bufferbane_store::Severity::Warning,
             Severity::Critical => bufferbane_store::Severity::Critical,
         };
-        let text = sentence(notice, &targets);
+        let mut well_line = None;
+        for (name, value) in &e.values {
+            if let ("well_line", Value::Number(n)) = (*name, *value) {
+                let line = usize::try_from(n).ok().and_then(|n| self.lines.get(n));
+                well_line = line.map(String::as_str);
+            }
+        }
+        let family = families.first().filter(|_| families.len() == 1).copied();
+        let about = About {
+            targets: &targets,
+            line: line.map_or("", String::as_str),
+            well_line,
+            family,
+        };
+        let text = sentence(notice, &about);
         let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
         event.interface = line.cloned().unwrap_or_default();
         if let [only] = targets[..] {
@@ -43,7 +57,7 @@ impl Watcher {
             Direction::Both => bufferbane_store::Direction::Both,
         });
         event.end_ns = e.end.map(Monotonic::as_nanos);
-        for (name, value) in &e.values {
+        for (name, value) in e.values.iter().filter(|(name, _)| *name != "well_line") {
             let value = match *value {
                 Value::Number(n) => n.into(),
                 Value::Ratio(r) => r.into(),
@@ -52,11 +66,11 @@ impl Watcher {
             event.values.insert((*name).to_owned(), value);
         }
         event.values.insert("targets".into(), targets.into());
-        if e.kind == Kind::MtuBlackHole
-            && families.len() == 1
-            && let Some(family) = families.first()
-        {
-            event.values.insert("family".into(), (*family).into());
+        if let (Some(family), Kind::MtuBlackHole | Kind::FamilyDiffers) = (family, e.kind) {
+            event.values.insert("family".into(), family.into());
+        }
+        if let Some(well) = well_line {
+            event.values.insert("well_interface".into(), well.into());
         }
         if near_known {
             event.values.insert("near".into(), near.into());
@@ -76,8 +90,39 @@ fn within(ns: u64) -> String {
     }
 }
 
+/// Whom an event is about.
+struct About<'a> {
+    /// The targets that show it.
+    targets: &'a [&'a str],
+    /// The interface, and another one that is well, where they are held against each other.
+    line: &'a str,
+    well_line: Option<&'a str>,
+    /// That of all of its series, where it is one.
+    family: Option<u8>,
+}
+
+/// What is bad of `whom`, and of `others` not: by what they suffer from.
+fn differs(whom: &str, others: &str, e: &Found) -> String {
+    let get = |name: &str| e.values.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+    let percent = |name: &str| match get(name) {
+        Some(Value::Ratio(r)) => Some(100.0 * r),
+        _ => None,
+    };
+    match (get("trouble"), percent("loss"), percent("loss_of_others")) {
+        (Some(Value::Word("dead")), ..) => {
+            format!("no probe {whom} was answered, while those {others} were at the same moments")
+        }
+        (_, Some(mine), Some(theirs)) => format!(
+            "{mine:.1} % of the probes {whom} were lost, and {theirs:.1} % of those {others} at the same moments"
+        ),
+        _ => format!(
+            "probes {whom} took longer than usual, or varied more, while those {others} were well at the same moments"
+        ),
+    }
+}
+
 /// What happened, for people.
-fn sentence(notice: &Notice, targets: &[&str]) -> String {
+fn sentence(notice: &Notice, about: &About<'_>) -> String {
     let e = &notice.event;
     let get = |name: &str| e.values.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     let number = |name| match get(name) {
@@ -95,7 +140,7 @@ fn sentence(notice: &Notice, targets: &[&str]) -> String {
         Some(Direction::Both) => " both ways",
         None => "",
     };
-    let whom = targets.join(", ");
+    let whom = about.targets.join(", ");
     let lasted_s = e.end.map(|end| end.saturating_since(e.start) as f64 / 1e9);
     match e.kind {
         Kind::LatencySpike => format!(
@@ -128,9 +173,19 @@ fn sentence(notice: &Notice, targets: &[&str]) -> String {
             ms("idle_ns"),
             ms("loaded_ns")
         ),
-        Kind::RoutingFault => format!("{whom} is bad while others are well"),
-        Kind::InterfaceDiffers => "this interface is bad while another is well".to_owned(),
-        Kind::FamilyDiffers => "one of IPv4 and IPv6 is bad while the other is well".to_owned(),
+        Kind::RoutingFault => differs(&format!("to {whom}"), "to others", e),
+        Kind::InterfaceDiffers => {
+            let other = about.well_line.unwrap_or("another interface");
+            differs(
+                &format!("through {}", about.line),
+                &format!("through {other}"),
+                e,
+            )
+        }
+        Kind::FamilyDiffers => match about.family {
+            Some(6) => differs("over IPv6", "over IPv4", e),
+            _ => differs("over IPv4", "over IPv6", e),
+        },
         Kind::MtuBlackHole => format!("large packets to {whom} vanish while small ones pass"),
         Kind::RouteChange => format!(
             "replies from {whom} arrive with TTL {} instead of {}",

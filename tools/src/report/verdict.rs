@@ -12,6 +12,8 @@ use crate::when;
 
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
+/// Targets that a sentence spells out.
+const MOST_LISTED: usize = 3;
 /// Less than this is too short to call a line well, ns.
 pub(super) const LEAST_NS: u64 = 600_000_000_000;
 /// Nor is one well that lost more than this of its probes, whatever the events say.
@@ -48,9 +50,15 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
             .filter(|(f, _)| f.line == j.line && cause_of(f, &facts) == Some(j.cause))
             .map(|(_, e)| *e)
             .collect();
+        let interface = lines.get(usize::from(j.line)).cloned().unwrap_or_default();
+        let beside = well_beside(report, j, &interface);
+        for event in &beside {
+            if !events.iter().any(|e| e.id == event.id) {
+                events.push(event);
+            }
+        }
         events.sort_by_key(|e| std::cmp::Reverse(e.weight()));
         let evidence = events.iter().map(|e| told_of(e, zone)).collect();
-        let interface = lines.get(usize::from(j.line)).cloned().unwrap_or_default();
         verdicts.push(Verdict {
             cause: j.cause.as_str(),
             interface: interface.clone(),
@@ -58,11 +66,29 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
             confidence: (j.confidence * 100.0).round() / 100.0,
             since: Time(j.since_ns.cast_signed()),
             until: Time(j.until_ns.cast_signed()),
-            text: sentence(j, &clean(&interface)),
+            text: sentence(j, &clean(&interface), &events),
             evidence: shortened(evidence),
         });
     }
     verdicts
+}
+
+/// Those that tell of another interface that is well while this one has a trouble of the line.
+fn well_beside<'a>(report: &'a Report, j: &Judgement, interface: &str) -> Vec<&'a Event> {
+    let is_of_line = matches!(
+        j.cause,
+        Cause::AccessLoss | Cause::AccessDelay | Cause::Periodic | Cause::InHouse
+    );
+    let meanwhile = |e: &Event| {
+        let start = e.start.map_or(0, |t| t.0.unsigned_abs());
+        let end = e.end.unwrap_or(report.to).0.unsigned_abs();
+        start <= j.until_ns && end >= j.since_ns
+    };
+    let differs = Kind::InterfaceDiffers.as_str();
+    let events = report.events.iter().filter(|_| is_of_line);
+    events
+        .filter(|e| e.kind == differs && e.interface == interface && meanwhile(e))
+        .collect()
 }
 
 /// An event with its time: `2026-05-09 10:11:12 for 2 min 59 s: outage: no target answered`.
@@ -167,10 +193,7 @@ fn fact(e: &Event, to: Time, lines: &mut Vec<String>, targets: &mut Vec<String>)
         return None;
     }
     let mut series = SeriesSet::default();
-    let named = e.values.get("targets").and_then(|v| v.as_array());
-    let names: Vec<&str> = named
-        .map(|a| a.iter().filter_map(|v| v.as_str()).collect())
-        .unwrap_or_else(|| e.target.as_deref().into_iter().collect());
+    let names = names_of(e);
     for name in &names {
         let n = number(targets, &format!("{} {name}", e.interface));
         series.insert(u8::try_from(n.min(63)).unwrap_or(63));
@@ -205,14 +228,16 @@ const fn direction_of(d: Option<Direction>) -> Option<Way> {
     }
 }
 
-/// What is at fault, for people.
-fn sentence(j: &Judgement, interface: &str) -> String {
+/// What is at fault, for people, by the `events` that speak for it, the worst first.
+fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
     let way = match j.direction {
         Some(Direction::Up) => " upstream",
         Some(Direction::Down) => " downstream",
         Some(Direction::Both) => " in both directions",
         None => "",
     };
+    let names = distinct(events.iter().flat_map(|e| names_of(e)));
+    let whom = listed(&names);
     let what = match j.cause {
         Cause::Nothing => "nothing is wrong".to_owned(),
         Cause::InHouse => {
@@ -237,31 +262,115 @@ fn sentence(j: &Judgement, interface: &str) -> String {
         ),
         Cause::CapacityDown => format!("the line carries less{way} than it did"),
         Cause::AccessDelay => format!("the access line delays packets{way}"),
-        Cause::ProviderPath => {
-            "some destinations are reached badly and others well: the provider's network or its \
-             peering"
-                .to_owned()
-        }
-        Cause::FarEnd => "one destination alone is bad; the line is not to blame".to_owned(),
-        Cause::Family => "one of IPv4 and IPv6 is bad and the other well".to_owned(),
-        Cause::Mtu => "large packets vanish on the way while small ones pass".to_owned(),
-        Cause::Resolver => {
-            "a resolver is slow or fails while the line is well, and names are found late or not at all: ask \
-             another resolver (in the router, or on this host)"
-                .to_owned()
-        }
-        Cause::Service => {
-            "connections to a service are refused, lost or slow to open while the line is well: the trouble is at \
-             its end, and for whoever runs it to mend"
-                .to_owned()
-        }
+        Cause::ProviderPath => format!(
+            "some destinations ({whom}) are reached badly and others well: the provider's network or its peering"
+        ),
+        Cause::FarEnd => format!(
+            "{whom} alone is reached badly, and all others well: the line is not to blame"
+        ),
+        Cause::Family => family(events),
+        Cause::Mtu => format!("large packets to {whom} vanish on the way while small ones pass"),
+        Cause::Resolver => resolver(&names, events),
+        Cause::Service => format!(
+            "connections to {whom} are refused, lost or slow to open while the line is well: the trouble is at \
+             that end, and for whoever runs it to mend"
+        ),
     };
     let sure = match j.confidence {
         c if c >= 0.85 => "almost surely",
         c if c >= 0.7 => "very likely",
         _ => "likely",
     };
-    format!("On {interface}, {sure}: {what}.")
+    let others = events
+        .iter()
+        .filter_map(|e| e.values.get("well_interface")?.as_str());
+    let others = distinct(others);
+    let beside = match &others[..] {
+        [] => String::new(),
+        _ => format!(", while {} was well at the same moments", listed(&others)),
+    };
+    format!("On {interface}, {sure}: {what}{beside}.")
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names.map(clean) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// The targets that an event is of.
+fn names_of(e: &Event) -> Vec<&str> {
+    let named = e.values.get("targets").and_then(|v| v.as_array());
+    named
+        .map(|a| a.iter().filter_map(|v| v.as_str()).collect())
+        .unwrap_or_else(|| e.target.as_deref().into_iter().collect())
+}
+
+/// `a`, `a and b`, `a, b and c`, `a, b, c and 2 others`.
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] if names.len() <= MOST_LISTED => {
+            format!("{} and {last}", first.join(", "))
+        }
+        _ => format!(
+            "{} and {}",
+            names[..MOST_LISTED].join(", "),
+            plural((names.len() - MOST_LISTED) as u64, "other", "others")
+        ),
+    }
+}
+
+/// Which of the families is bad.
+fn family(events: &[&Event]) -> String {
+    match distinct_families(events)[..] {
+        [4] => "IPv4 is bad, and IPv6 well".into(),
+        [6] => "IPv6 is bad, and IPv4 well".into(),
+        _ => "one of IPv4 and IPv6 is bad, and the other well".into(),
+    }
+}
+
+fn distinct_families(events: &[&Event]) -> Vec<u64> {
+    let told = events
+        .iter()
+        .filter_map(|e| e.values.get("family")?.as_u64());
+    let mut all: Vec<u64> = told.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What is wrong with resolvers, and what to do: another one helps where others are well.
+fn resolver(names: &[String], events: &[&Event]) -> String {
+    let is = |kind: Kind| events.iter().any(|e| e.kind == kind.as_str());
+    let many = names.len() > 1;
+    let does = match (is(Kind::DnsFailing), is(Kind::DnsSlow)) {
+        (true, false) if many => "fail, and names are not found",
+        (true, false) => "fails, and names are not found",
+        (false, true) if many => "are slow, and all that begins with a name waits for them",
+        (false, true) => "is slow, and all that begins with a name waits for it",
+        _ if many => "fail or are slow, and names are found late or not at all",
+        _ => "fails or is slow, and names are found late or not at all",
+    };
+    let alone = events
+        .iter()
+        .find_map(|e| e.values.get("only_this")?.as_bool());
+    let advice = if alone.unwrap_or(true) {
+        "ask another resolver (set it in the router, or on this host)"
+    } else {
+        "others fail at the same moments, so another one may not help; restart the router, and ask the provider, who \
+         may answer in their place"
+    };
+    let s = if many { "s" } else { "" };
+    format!(
+        "while the line is well, the resolver{s} {} {does}: {advice}",
+        listed(names)
+    )
 }
 
 #[cfg(test)]
@@ -278,23 +387,27 @@ mod tests {
         assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
     }
 
+    fn event(kind: &str, severity: Grade, target: &str) -> Event {
+        Event {
+            id: 1,
+            start: Some(Time(5)),
+            end: None,
+            kind: kind.into(),
+            severity,
+            interface: "eth0".into(),
+            target: Some(target.into()),
+            direction: None,
+            values: Default::default(),
+            seen: Vec::new(),
+            trains: Vec::new(),
+            text: String::new(),
+        }
+    }
+
     #[test]
     fn what_the_line_or_a_timer_explains_is_no_services_fault() {
         let is_fact = |kind: &str, severity| {
-            let event = Event {
-                id: 1,
-                start: Some(Time(5)),
-                end: None,
-                kind: kind.into(),
-                severity,
-                interface: "eth0".into(),
-                target: Some("quad9".into()),
-                direction: None,
-                values: Default::default(),
-                seen: Vec::new(),
-                trains: Vec::new(),
-                text: String::new(),
-            };
+            let event = event(kind, severity, "quad9");
             fact(&event, Time(9), &mut Vec::new(), &mut Vec::new()).is_some()
         };
         assert!(is_fact("dns_failing", Grade::Critical) && is_fact("tcp_unstable", Grade::Warning));
@@ -303,6 +416,10 @@ mod tests {
     }
 
     fn words(cause: Cause, events: u32) -> String {
+        said(cause, events, &[])
+    }
+
+    fn said(cause: Cause, events: u32, told: &[&Event]) -> String {
         let j = Judgement {
             cause,
             line: 0,
@@ -313,12 +430,47 @@ mod tests {
             events,
             weight: 1.0,
         };
-        sentence(&j, "eth0")
+        sentence(&j, "eth0", told).replace('\u{a0}', " ")
+    }
+
+    #[test]
+    fn a_verdict_names_who_is_bad_and_who_is_well() {
+        let mut fails = event("dns_failing", Grade::Critical, "router");
+        let one = said(Cause::Resolver, 1, &[&fails]);
+        assert!(
+            one.contains(
+                "the resolver router fails, and names are not found: ask another resolver"
+            ),
+            "{one}"
+        );
+        fails.values.insert("only_this".into(), false.into());
+        let slow = event("dns_slow", Grade::Warning, "quad9");
+        let two = said(Cause::Resolver, 2, &[&fails, &slow]);
+        assert!(
+            two.contains("the resolvers router and quad9 fail or are slow, and")
+                && two.contains("may not help"),
+            "{two}"
+        );
+        let mut differs = event("interface_differs", Grade::Warning, "quad9");
+        differs
+            .values
+            .insert("well_interface".into(), "lte0".into());
+        let loss = event("packet_loss", Grade::Warning, "quad9");
+        assert_eq!(
+            said(Cause::AccessLoss, 1, &[&loss, &differs]),
+            "On eth0, almost surely: the access line loses packets, while lte0 was well at the same moments."
+        );
+        let mut six = event("family_differs", Grade::Warning, "quad9");
+        six.values.insert("family".into(), 6.into());
+        assert!(said(Cause::Family, 1, &[&six]).contains("IPv6 is bad, and IPv4 well"));
+        let names = ["a", "b", "c", "d", "e"];
+        six.values.insert("targets".into(), names[..].into());
+        assert!(said(Cause::Mtu, 1, &[&six]).contains("to a, b, c and 2 others vanish"));
     }
 
     #[test]
     fn one_outage_is_no_habit_of_the_line() {
-        let said = |events| words(Cause::AccessOutages, events).replace('\u{a0}', " ");
+        let said = |events| words(Cause::AccessOutages, events);
         let one = "On eth0, almost surely: the access line went dead once.";
         let two = "On eth0, almost surely: the access line goes dead now and then, 2 times in all.";
         assert_eq!([said(1), said(2)], [one, two]);

@@ -61,6 +61,8 @@ pub struct ServiceFacts {
     pub line: u8,
     /// The same number for all series of one target.
     pub target: u16,
+    /// The same number for all that one host answers: over UDP and over TCP a resolver is one.
+    pub host: u16,
     /// What it is asked.
     pub asks: Asks,
     /// Length of a slot, ns.
@@ -290,7 +292,7 @@ where
     ) -> Option<bool> {
         let others = self.services.iter().enumerate().filter_map(|(n, s)| {
             let o = s.0.as_ref().filter(|_| n != place)?;
-            let is_other = o.facts.target != facts.target;
+            let is_other = o.facts.target != facts.target && o.facts.host != facts.host;
             (is_other && o.facts.line == facts.line && o.facts.asks == facts.asks).then_some(o)
         });
         let counts = others.map(|o| o.bad_of(stretch, &self.limits));

@@ -19,6 +19,7 @@ fn watch(services: usize, asks: Asks) -> Services<Vec<ServiceState>> {
         let facts = ServiceFacts {
             line: 3,
             target: n as u16,
+            host: n as u16,
             asks,
             interval_ns: 10 * S,
             timeout_ns: 6 * S,
@@ -205,6 +206,21 @@ fn others_say_whether_it_is_only_this_one() {
         let mine = told.iter().find(|n| n.place == 0).expect("it is told");
         assert_eq!(mine.evidence.only, only);
     }
+}
+
+/// A resolver that is asked over UDP and over TCP is no other than itself.
+#[test]
+fn what_the_same_host_answers_is_not_another() {
+    let mut w = watch(2, Asks::Dns);
+    w.services[1].0.as_mut().expect("it is there").facts.host = 0;
+    for n in 0..20 {
+        let sent = at(1001 + 10 * n);
+        let end = SERVFAIL;
+        w.handle_answer(1, Answer { sent, end });
+    }
+    let told = feed(&mut w, 1000, &[SERVFAIL; 12]);
+    assert!(told.iter().all(|n| n.evidence.only.is_none()), "{told:?}");
+    assert_eq!(told.len(), 2);
 }
 
 /// What is told late finds its place; and trouble that no answer shows any more ends.

@@ -1,5 +1,6 @@
 //! What all charts have in common: title, legend, panels with their axes, and the time below.
 
+use bufferbane_core::detect::Kind;
 use bufferbane_store::Severity;
 use jiff::tz::TimeZone;
 
@@ -467,7 +468,23 @@ fn whole_parts(figures: &str, room: f64) -> &str {
 /// Whether an event is about what a track shows: what concerns the host concerns all.
 fn concerns(e: &Event, track: &Track) -> bool {
     (e.interface.is_empty() || e.interface == track.info.interface)
-        && e.target.as_ref().is_none_or(|t| *t == track.info.target)
+        && match &e.target {
+            Some(target) => *target == track.info.target,
+            None => is_shown_by(e, track),
+        }
+}
+
+/// Whether an event of several targets, or of none, is about a track, too: one that names them only where it is one of
+/// them. While nothing is answered at all that is of interest everywhere, and what the line does is for what services do.
+fn is_shown_by(e: &Event, track: &Track) -> bool {
+    let targets = e.values.get("targets").and_then(|v| v.as_array());
+    let named = targets.filter(|t| !t.is_empty());
+    let is_outage = [Kind::Outage, Kind::MicroOutage]
+        .map(Kind::as_str)
+        .contains(&e.kind.as_str());
+    is_outage
+        || track.info.kind.asks_a_service()
+        || named.is_none_or(|t| t.iter().any(|t| *t == track.info.target.as_str()))
 }
 
 /// When an event was within a range; `None` where it was not, or nobody knows when.

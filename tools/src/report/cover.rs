@@ -1,11 +1,19 @@
 //! A paragraph to paste into a complaint: dates, times and counts that somebody can check.
 
+use bufferbane_core::detect::Kind;
+use bufferbane_core::detect::verdict::Cause;
 use jiff::tz::TimeZone;
 
 use super::model::{Grade, Report, Series};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
+/// A far end that was bad by itself for longer than this share of the time says little of the line.
+const ALONE: f64 = 0.01;
+/// It lost more than another one where its share is so many times as high, and
+const MORE: f64 = 1.5;
+/// the other one would have lost so many probes at its share.
+const SURE: f64 = 20.0;
 /// Losing less than this share is nothing to complain about.
 const LOSS: f64 = 0.001;
 
@@ -26,22 +34,30 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
         all.filter(|s| s.interface == interface && !s.of_service)
     };
     let sent: u64 = own().map(|s| s.sent).sum();
-    // The way beyond the house: the one that was lost most often of what answers from far away; the
-    // first of equals.
-    let far = own()
-        .rev()
-        .filter(|s| !is_near(s))
-        .max_by_key(|s| (s.lost_up.is_some(), s.lost))?;
+    // The way beyond the house.
+    let far: Vec<&Series> = own().filter(|s| !is_near(s)).collect();
+    let seen: Vec<Seen> = far.iter().map(|s| Seen::of(s, report)).collect();
+    let far = far[speaks_for_line(&seen)?];
     let mut found = Vec::new();
     if let Some(o) = report.outages.iter().find(|o| o.interface == interface) {
         found.push(format!(
-            "The connection was interrupted {} on {}, for {} in all; the longest interruption began on \
-             {} and lasted {}.",
-            plural(o.count, "time", "times"),
-            plural(o.days.len() as u64, "day", "different days"),
-            stretch(o.total_ns),
-            when::civil(o.longest_from.0, zone),
-            stretch(o.longest_ns)
+            "The connection was interrupted {}",
+            if o.count == 1 {
+                format!(
+                    "once, on {} for {}.",
+                    when::civil(o.longest_from.0, zone),
+                    stretch(o.total_ns)
+                )
+            } else {
+                format!(
+                    "{} on {}, for {} in all; the longest interruption began on {} and lasted {}.",
+                    plural(o.count, "time", "times"),
+                    plural(o.days.len() as u64, "day", "different days"),
+                    stretch(o.total_ns),
+                    when::civil(o.longest_from.0, zone),
+                    stretch(o.longest_ns)
+                )
+            }
         ));
     }
     if far.sent > 0 && far.lost as f64 / far.sent as f64 >= LOSS {
@@ -88,6 +104,68 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     }))
 }
 
+/// A far end, as far as it matters for which one is named.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seen {
+    /// Whether it tells the direction of losses.
+    is_directed: bool,
+    sent: u64,
+    lost: u64,
+    /// Whether it was bad by itself for long, while others were well.
+    was_bad_alone: bool,
+    /// Whether what happens to it and not to others is the provider's doing all the same.
+    is_provider: bool,
+}
+
+impl Seen {
+    fn of(s: &Series, report: &Report) -> Self {
+        let alone = report.events.iter().filter(|e| {
+            e.kind == Kind::RoutingFault.as_str()
+                && e.interface == s.interface
+                && e.target.as_deref() == Some(&s.target)
+        });
+        let lasted = alone.map(|e| {
+            let end = e.end.unwrap_or(report.to);
+            e.start.map_or(0, |start| start.0.abs_diff(end.0))
+        });
+        let range_ns = report.to.0.abs_diff(report.from.0);
+        let causes = [Cause::ProviderPath, Cause::Family, Cause::Mtu].map(Cause::as_str);
+        let mut verdicts = report.verdicts.iter();
+        Self {
+            is_directed: s.lost_up.is_some(),
+            sent: s.sent,
+            lost: s.lost,
+            was_bad_alone: lasted.sum::<u64>() as f64 > ALONE * range_ns as f64,
+            is_provider: verdicts.any(|v| v.interface == s.interface && causes.contains(&v.cause)),
+        }
+    }
+
+    fn share(&self) -> f64 {
+        self.lost as f64 / self.sent.max(1) as f64
+    }
+
+    /// Whether it lost surely more than `other` did: then that was not the line's doing.
+    fn lost_more_than(&self, other: &Self) -> bool {
+        self.share() > MORE * other.share() && self.share() * other.sent as f64 >= SURE
+    }
+}
+
+/// Which of the far ends says what the line does: of those that were not bad by themselves the one that was lost most
+/// often, rather one that knows the direction; the first of equals. A complaint must not be about what a reflector did
+/// that was switched off, or reached badly while all else was well.
+fn speaks_for_line(far: &[Seen]) -> Option<usize> {
+    let is_fair = |s: &Seen| {
+        s.is_provider || !(s.was_bad_alone || far.iter().any(|other| s.lost_more_than(other)))
+    };
+    let best = |fair: bool| {
+        let all = far.iter().enumerate().rev();
+        all.filter(|(_, s)| !fair || is_fair(s))
+            .max_by_key(|(_, s)| (s.is_directed, s.lost))
+            .map(|(n, _)| n)
+    };
+    best(true).or_else(|| best(false))
+}
+
 /// What a grade was given for, in words that say no more than was measured.
 fn slow(g: &Grade) -> String {
     let (added, grade) = (delay(g.increase_ns), g.grade);
@@ -115,4 +193,47 @@ fn slow(g: &Grade) -> String {
 /// Whether it answers from within the house.
 pub(crate) fn is_near(s: &Series) -> bool {
     s.target == "gateway" || s.target == "modem" || s.rtt_ns.min.is_some_and(|n| n < 2_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(is_directed: bool, sent: u64, lost: u64) -> Seen {
+        Seen {
+            is_directed,
+            sent,
+            lost,
+            was_bad_alone: false,
+            is_provider: false,
+        }
+    }
+
+    #[test]
+    fn a_reflector_that_was_switched_off_is_no_word_against_the_line() {
+        // An hour of a line that loses one in fifty; one reflector was off for a quarter of it.
+        let (ping, off, well) = (
+            seen(false, 3600, 70),
+            seen(true, 72_000, 19_400),
+            seen(true, 72_000, 1450),
+        );
+        assert_eq!(speaks_for_line(&[ping, off, well]), Some(2));
+        assert_eq!(speaks_for_line(&[ping, off]), Some(0));
+        assert_eq!(speaks_for_line(&[off]), Some(0));
+        // One that was off for a second of an hour still tells the direction.
+        assert_eq!(speaks_for_line(&[ping, seen(true, 72_000, 1470)]), Some(1));
+        // Of ten pings nothing is known.
+        assert_eq!(speaks_for_line(&[seen(false, 10, 0), well]), Some(1));
+        assert_eq!(speaks_for_line(&[]), None);
+    }
+
+    #[test]
+    fn a_destination_that_alone_is_bad_is_the_provider_s_only_where_others_are_too() {
+        let ping = seen(false, 3600, 70);
+        let mut bad = seen(true, 72_000, 1500);
+        bad.was_bad_alone = true;
+        assert_eq!(speaks_for_line(&[ping, bad]), Some(0));
+        bad.is_provider = true;
+        assert_eq!(speaks_for_line(&[ping, bad]), Some(1));
+    }
 }

@@ -107,9 +107,17 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
             escape(&verdict)
         ),
     );
-    for reason in reasons {
-        push(page, format_args!("<li>{}</li>\n", escape(&reason)));
+    // What speaks for the first verdict stands below it, and the others for themselves, as it does.
+    let (evidence, others) =
+        reasons.split_at(report.verdicts.first().map_or(0, |v| v.evidence.len()));
+    for reason in evidence {
+        push(page, format_args!("<li>{}</li>\n", escape(reason)));
     }
+    page.push_str("</ul>\n");
+    for other in others {
+        push(page, format_args!("<strong>{}</strong>\n", escape(other)));
+    }
+    page.push_str("<ul>\n");
     for fact in words::facts(report, zone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }

@@ -93,6 +93,13 @@ pub(crate) fn outages(o: &Outages, zone: &TimeZone) -> String {
     } else {
         &o.interface
     };
+    if o.count == 1 {
+        let at = when::civil(o.longest_from.0, zone);
+        return format!(
+            "{place}: cut off once, at {at} for {}.",
+            stretch(o.total_ns)
+        );
+    }
     format!(
         "{place}: cut off {} on {}, {} in all; the longest at {} for {}.",
         plural(o.count, "time", "times"),
@@ -173,9 +180,12 @@ pub(crate) fn facts(report: &Report, zone: &TimeZone) -> Vec<String> {
     for o in &report.outages {
         facts.push(outages(o, zone));
     }
-    facts.push(losses(series));
-    if let Some(s) = series
-        .iter()
+    let of_line = || series.iter().filter(|s| !s.of_service);
+    if of_line().next().is_some() {
+        facts.push(losses(&of_line().collect::<Vec<_>>()));
+    }
+    facts.extend(unanswered(series));
+    if let Some(s) = of_line()
         .filter(|s| s.loss_runs.longest > 1)
         .max_by_key(|s| s.loss_runs.longest_ns)
     {
@@ -229,7 +239,33 @@ fn measured(report: &Report) -> String {
     )
 }
 
-fn losses(series: &[Series]) -> String {
+/// What services did not answer, which may be their own doing and not the line's.
+fn unanswered(series: &[Series]) -> Option<String> {
+    let (mut sent, mut lost, mut failed) = (0, 0, 0);
+    for s in series.iter().filter(|s| s.of_service) {
+        sent += s.sent;
+        lost += s.lost;
+        failed += s.failures.values().sum::<u64>();
+    }
+    if sent == 0 {
+        return None;
+    }
+    if lost + failed == 0 {
+        return Some(format!(
+            "Services answered all of {} questions.",
+            count(sent)
+        ));
+    }
+    Some(format!(
+        "Of {} questions to services {} ({}) found no answer, and {} one that is a failure.",
+        count(sent),
+        count(lost),
+        percent(lost, sent),
+        count(failed)
+    ))
+}
+
+fn losses(series: &[&Series]) -> String {
     let (sent, lost) = series
         .iter()
         .fold((0, 0), |(s, l), x| (s + x.sent, l + x.lost));
@@ -241,7 +277,7 @@ fn losses(series: &[Series]) -> String {
         plural(lost, "probe was", "probes were"),
         percent(lost, sent)
     );
-    let directed: Vec<&Series> = series.iter().filter(|s| s.lost_up.is_some()).collect();
+    let directed: Vec<&&Series> = series.iter().filter(|s| s.lost_up.is_some()).collect();
     let (up, down, of) = directed.iter().fold((0, 0, 0), |(u, d, n), s| {
         (
             u + s.lost_up.unwrap_or(0),

@@ -1,9 +1,12 @@
 //! Gives an alert to a program or to an HTTP endpoint, once.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use ureq::Agent;
 
 use crate::tls::Roots;
@@ -63,6 +66,10 @@ impl Endpoint {
 /// # Errors
 /// Why it did not do its work, in a sentence.
 pub(super) fn run(program: &[String], json: &[u8]) -> Result<(), String> {
+    run_within(program, json, PATIENCE)
+}
+
+fn run_within(program: &[String], json: &[u8], patience: Duration) -> Result<(), String> {
     let Some((name, arguments)) = program.split_first() else {
         return Err("no program is named".into());
     };
@@ -70,6 +77,8 @@ pub(super) fn run(program: &[String], json: &[u8]) -> Result<(), String> {
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        // So that what it starts can be ended with it.
+        .process_group(0)
         .spawn()
         .map_err(|e| format!("{name}: {e}"))?;
     // A program that does not read is told by how it ends.
@@ -77,17 +86,16 @@ pub(super) fn run(program: &[String], json: &[u8]) -> Result<(), String> {
         let json = json.to_vec();
         std::thread::spawn(move || input.write_all(&json))
     });
-    let until = Instant::now() + PATIENCE;
-    let end = loop {
+    let until = Instant::now() + patience;
+    let ended = loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => break Ok(()),
             Ok(Some(status)) => break Err(format!("{name} ended with {status}")),
             Ok(None) if Instant::now() >= until => {
-                let _ = child.kill();
-                let _ = child.wait();
+                end(&mut child);
                 break Err(format!(
                     "{name} did not end within {} s",
-                    PATIENCE.as_secs()
+                    patience.as_secs()
                 ));
             }
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),
@@ -96,7 +104,14 @@ pub(super) fn run(program: &[String], json: &[u8]) -> Result<(), String> {
     };
     // Its input is closed by now.
     drop(fed);
-    end
+    ended
+}
+
+/// Ends a program that hangs, with all that it started: of a script that is ended alone, what it waits for stays.
+fn end(child: &mut Child) {
+    // It has not been waited for, so its number, and that of its group, are nobody else's. It may have ended just now.
+    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+    let _ = child.wait();
 }
 
 #[cfg(test)]
@@ -157,5 +172,32 @@ mod tests {
         let said = run(&sh("exit 3".into()), b"{}").unwrap_err();
         assert!(said.contains("exit status: 3"), "{said}");
         assert!(run(&["/no/such/program".to_owned()], b"{}").is_err());
+    }
+
+    /// Otherwise each try would leave one more.
+    #[test]
+    fn a_program_that_hangs_is_ended_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let program = ["sh".to_owned(), "-c".to_owned(), script];
+        // Long enough for it to have come so far, on any machine.
+        let said = run_within(&program, b"{}", Duration::from_secs(3)).unwrap_err();
+        assert_eq!(said, "sh did not end within 3 s");
+        let pid: u32 = std::fs::read_to_string(&file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let is_gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            // It may wait to be reaped by whoever inherits it.
+            Ok(stat) => stat.rsplit(") ").next().is_some_and(|s| s.starts_with('Z')),
+            Err(_) => true,
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_gone() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(is_gone(), "{pid} runs on");
     }
 }

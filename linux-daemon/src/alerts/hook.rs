@@ -108,7 +108,12 @@ fn deliver_one(
             To::Program(program) => deliver::run(program, &json),
             To::Endpoint(endpoint) => endpoint.post(&json),
         };
-        let Err(why) = done else { return true };
+        let Err(why) = done else {
+            if tries > 1 {
+                log::info!("the alert of {} is delivered, at try {tries}", alert.kind);
+            }
+            return true;
+        };
         if tries == TRIES {
             log::error!("the alert of {} is given up: {why}", alert.kind);
             return true;

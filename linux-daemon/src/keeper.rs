@@ -77,6 +77,9 @@ pub(crate) struct Keeper {
     routes: Vec<Route>,
     units: BTreeMap<Wanted, Kept>,
     links: BTreeMap<String, bool>,
+    /// What each interface has been seen with.
+    addresses: links::Known,
+    gateways: links::Known,
     /// Who stamps an interface's packets, as it was said last.
     stamped: BTreeMap<String, String>,
     next_id: u32,
@@ -119,6 +122,8 @@ impl Keeper {
             routes: Vec::new(),
             units: BTreeMap::new(),
             links: BTreeMap::new(),
+            addresses: links::Known::default(),
+            gateways: links::Known::default(),
             stamped: BTreeMap::new(),
             next_id: 0,
             series: Numbers::default(),
@@ -218,6 +223,7 @@ impl Keeper {
         };
         let wanted = plan::wanted(&self.config, &host, &mut asked);
         self.note_links(&interfaces, &wanted);
+        self.note_moves(&interfaces, &routes, &wanted);
 
         let gone: Vec<Wanted> = self
             .units

@@ -1,15 +1,94 @@
-//! Interfaces that are probed, as they go down and come up.
+//! Interfaces that are probed, as they go down and come up, and get other addresses and gateways.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use bufferbane_linux_io::netlink::Interface;
+use bufferbane_linux_io::netlink::{Interface, Route};
 use bufferbane_store::Severity;
 
 use super::Keeper;
 use crate::plan::Wanted;
 use crate::recorder::{Fact, Order};
 
+/// What each interface had when it last had something new.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeMap<String, BTreeSet<String>>);
+
+impl Known {
+    /// What `interface` has now, and had before, where it has something now that it had not. What is gone, and may be
+    /// back in a moment, is nothing new.
+    fn renewed(&mut self, interface: &str, now: BTreeSet<String>) -> Option<[String; 2]> {
+        if now.is_empty() {
+            return None;
+        }
+        let Some(known) = self.0.get_mut(interface) else {
+            self.0.insert(interface.to_owned(), now);
+            return None;
+        };
+        if now.is_subset(known) {
+            return None;
+        }
+        let before = std::mem::replace(known, now);
+        Some([&*known, &before].map(|names| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.join(", ")
+        }))
+    }
+}
+
+/// Those that packets may leave from; of IPv6 the networks, because hosts change the rest of it each day by themselves.
+fn addresses(interface: &Interface) -> BTreeSet<String> {
+    let usable = interface
+        .addresses
+        .iter()
+        .filter(|a| a.usable && !a.link_local);
+    let name = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    };
+    usable.map(|a| name(a.ip)).collect()
+}
+
 impl Keeper {
+    /// Tells when a probed interface has another address, or another gateway.
+    pub(super) fn note_moves(
+        &mut self,
+        interfaces: &[Interface],
+        routes: &[Route],
+        wanted: &[Wanted],
+    ) {
+        let names: BTreeSet<&String> = wanted.iter().map(|w| &w.interface).collect();
+        let probed = interfaces
+            .iter()
+            .filter(|i| i.up && i.running && names.contains(&i.name));
+        let mut news = Vec::new();
+        for i in probed {
+            if let Some([now, before]) = self.addresses.renewed(&i.name, addresses(i)) {
+                let text = format!("{} has the address {now}, before that {before}", i.name);
+                news.push(("address_change", &i.name, text));
+            }
+            let own = routes.iter().filter(|r| r.interface == i.index);
+            let gateways = own.filter_map(|r| Some(r.gateway?.to_string()));
+            if let Some([now, before]) = self.gateways.renewed(&i.name, gateways.collect()) {
+                let text = format!("the gateway of {} is {now}, before that {before}", i.name);
+                news.push(("route_change", &i.name, text));
+            }
+        }
+        for (kind, interface, text) in news {
+            log::info!("{text}");
+            self.order(Order::Moment(Fact {
+                kind,
+                severity: Severity::Info,
+                interface: interface.clone(),
+                target: None,
+                text,
+            }));
+        }
+    }
+
     /// Tells when a probed interface goes or comes.
     pub(super) fn note_links(&mut self, interfaces: &[Interface], wanted: &[Wanted]) {
         let names: BTreeSet<&String> = wanted.iter().map(|w| &w.interface).collect();
@@ -51,5 +130,30 @@ impl Keeper {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_interface_had_not_is_news() {
+        let mut known = Known::default();
+        let mut now = |names: &[&str]| {
+            let names = names.iter().map(|n| (*n).to_owned()).collect();
+            known.renewed("wan", names)
+        };
+        assert_eq!(now(&[]), None);
+        assert_eq!(now(&["192.0.2.1", "2001:db8::/64"]), None);
+        // The cable is pulled, and put in again.
+        assert_eq!(now(&[]), None);
+        assert_eq!(now(&["192.0.2.1"]), None);
+        assert_eq!(now(&["192.0.2.1", "2001:db8::/64"]), None);
+        let told = now(&["192.0.2.9", "2001:db8::/64"]);
+        let [now_has, before] =
+            ["192.0.2.9, 2001:db8::/64", "192.0.2.1, 2001:db8::/64"].map(str::to_owned);
+        assert_eq!(told, Some([now_has, before]));
+        assert_eq!(now(&["192.0.2.9"]), None);
     }
 }

@@ -58,10 +58,20 @@ impl Keeper {
         let Some(kept) = self.units.get_mut(w) else {
             return;
         };
-        if kept.open.take().is_none() && kept.trouble.as_ref().is_some_and(|(_, t)| *t == why) {
+        let was_open = kept.open.take().is_some();
+        if !was_open && kept.trouble.as_ref().is_some_and(|(_, t)| *t == why) {
             return;
         }
         let id = kept.id;
+        // That an interface went down is an event of its own; one for each target would only repeat it. Nor are routes
+        // there at once where it has come up.
+        let is_of_link = |errno| errno == libc::ENETDOWN || errno == libc::ENODEV;
+        let had_link_trouble = kept.trouble.as_ref().is_some_and(|(e, _)| is_of_link(*e));
+        let severity = if (was_open && is_of_link(errno)) || had_link_trouble {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
         log::warn!("{}: not probed: {why}", w.name());
         kept.trouble = Some((errno, why.clone()));
         match &w.probe {
@@ -70,7 +80,7 @@ impl Keeper {
         }
         let fact = Fact {
             kind: "not_probed",
-            severity: Severity::Warning,
+            severity,
             interface: w.interface.clone(),
             target: Some(w.target.clone()),
             text: format!("{}: {why}", w.name()),

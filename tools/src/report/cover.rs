@@ -93,7 +93,7 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
          me the cause, and by when it will be fixed.",
         when::range_label(report.from.0, report.to.0, zone),
         plural(sent, "packet", "packets"),
-        stretch(far.interval_ns),
+        stretch(own().map(|s| s.interval_ns).min().unwrap_or(far.interval_ns)),
         found.join(" "),
         when::zone_label(report.to.0, zone)
     )

@@ -256,12 +256,25 @@ fn unanswered(series: &[Series]) -> Option<String> {
             count(sent)
         ));
     }
+    let mut bad = Vec::new();
+    if lost > 0 {
+        bad.push(format!(
+            "{} ({}) found no answer",
+            count(lost),
+            percent(lost, sent)
+        ));
+    }
+    if failed > 0 {
+        bad.push(format!(
+            "{} ({}) were answered with a failure",
+            count(failed),
+            percent(failed, sent)
+        ));
+    }
     Some(format!(
-        "Of {} questions to services {} ({}) found no answer, and {} one that is a failure.",
+        "Of {} questions to services {}.",
         count(sent),
-        count(lost),
-        percent(lost, sent),
-        count(failed)
+        bad.join(", and ")
     ))
 }
 

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use bufferbane_core::detect::{Event, Kind, Value};
-use bufferbane_core::household::{Scales, Second};
 use bufferbane_core::time::Monotonic;
 
 /// Seconds of load that are remembered for each line: an event that lasts longer is judged by its
@@ -18,8 +17,6 @@ const SLACK_NS: u64 = 1_000_000_000;
 struct Line {
     /// The end of each second, and whether it was loaded.
     seconds: VecDeque<(Monotonic, bool)>,
-    /// What is much for it.
-    scales: Scales,
     /// Whether its counters show everybody's traffic, so that no load is an idle line.
     everybody: bool,
 }
@@ -29,19 +26,14 @@ struct Line {
 pub(crate) struct Loads(HashMap<u8, Line>);
 
 impl Loads {
-    pub(crate) fn add(&mut self, line: u8, second: &Second, everybody: bool) {
+    /// Whether a line was loaded over the second up to `at`, and whether everybody's traffic is known.
+    pub(crate) fn add(&mut self, line: u8, at: Monotonic, loaded: bool, everybody: bool) {
         let line = self.0.entry(line).or_default();
-        let loaded = line.scales.add(second);
         line.everybody = everybody;
         if line.seconds.len() == SECONDS {
             line.seconds.pop_front();
         }
-        line.seconds.push_back((second.at, loaded));
-    }
-
-    /// A line was measured to carry so much one way in the long run, bit/s.
-    pub(crate) fn measured(&mut self, line: u8, up: bool, bps: u64) {
-        self.0.entry(line).or_default().scales.measured(up, bps);
+        line.seconds.push_back((at, loaded));
     }
 
     /// The word for an event, where load says anything of it and is known.
@@ -104,12 +96,8 @@ mod tests {
         for everybody in [true, false] {
             let mut loads = Loads::default();
             for s in 1..=100u64 {
-                let second = Second {
-                    at: Monotonic::from_nanos(s * 1_000_000_000),
-                    up_bps: if s > 50 { 9_000_000 } else { 20_000 },
-                    down_bps: 30_000,
-                };
-                loads.add(0, &second, everybody);
+                let at = Monotonic::from_nanos(s * 1_000_000_000);
+                loads.add(0, at, s > 50, everybody);
             }
             let idle = |word| everybody.then_some(word);
             for (kind, from, to, class) in [

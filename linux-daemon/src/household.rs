@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bufferbane_core::clock::Queueing;
-use bufferbane_core::household::{Estimate, Household, Minute, SURE, Scales, Second, Seen};
+use bufferbane_core::household::{Estimate, Household, Minute, Second, Seen};
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
@@ -46,8 +46,6 @@ struct Line {
     second: Option<Second>,
     /// Series through it: a smaller number is a better witness of its queue.
     witnesses: BTreeMap<SeriesIndex, u64>,
-    /// What is much for it.
-    scales: Scales,
 }
 
 impl Line {
@@ -104,7 +102,6 @@ impl Households {
             household: Box::default(),
             second: None,
             witnesses: BTreeMap::new(),
-            scales: Scales::new(),
         });
         // Probes of a higher class may pass the queue by.
         let rank = info.interval_ns.saturating_add(u64::from(info.dscp) << 40);
@@ -177,19 +174,6 @@ impl Households {
         self.told.get(name).copied().unwrap_or(self.forwarding.seen)
     }
 
-    /// An interface's line was measured to carry so much one way in the long run, bit/s.
-    pub(crate) fn measured(&mut self, interface: &str, up: bool, bps: u64) {
-        if let Some(line) = self.lines.get_mut(interface) {
-            line.scales.measured(up, bps);
-        }
-    }
-
-    /// What is much for an interface's line.
-    #[cfg(test)]
-    pub(crate) fn scales(&mut self, interface: &str) -> Option<&mut Scales> {
-        self.lines.get_mut(interface).map(|line| &mut line.scales)
-    }
-
     /// A throughput test loads an interface from `at` on.
     pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
         if let Some(line) = self.lines.get_mut(interface) {
@@ -257,15 +241,9 @@ impl Households {
             line.household.handle_timeout(now);
             while let Some(second) = line.household.poll_second() {
                 line.second = Some(second);
-                // Of a line whose counters do not show everybody's traffic only what is surely load.
-                if line.scales.add(&second) || everybody {
-                    heard.push(Heard::Load(name.clone(), second, everybody));
-                }
+                heard.push(Heard::Load(name.clone(), second, everybody));
             }
             while let Some(estimate) = line.household.poll_estimate() {
-                if estimate.confidence >= SURE {
-                    line.scales.measured(estimate.up, estimate.rate_bps);
-                }
                 heard.push(Heard::Capacity(name.clone(), estimate));
             }
             while let Some((begin, mut minute)) = line.household.poll_minute() {

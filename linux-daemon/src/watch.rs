@@ -19,7 +19,7 @@ use bufferbane_store::{EventId, SeriesInfo};
 
 use crate::config::timeout_ns;
 use crate::episode::Loads;
-use crate::recorder::{Found, long_run_bps};
+use crate::recorder::Found;
 use role::role;
 pub(crate) use role::{is_far, is_far_at};
 
@@ -189,8 +189,22 @@ impl Watcher {
             up_bps: second.up_bps,
             down_bps: second.down_bps,
         };
-        self.watch.handle_load(line, second.at, load);
-        self.loads.add(line, &second, everybody);
+        let is_load = self.watch.handle_load(line, second.at, load, everybody);
+        // Where that is not everybody's traffic, only what is surely load.
+        if is_load || everybody {
+            self.loads.add(line, second.at, is_load, everybody);
+        }
+    }
+
+    /// Whether so much over a second is load for an interface's line.
+    #[cfg(test)]
+    pub(crate) fn is_load(&mut self, interface: &str, second: Second) -> bool {
+        let line = self.line(interface);
+        let load = Load {
+            up_bps: second.up_bps,
+            down_bps: second.down_bps,
+        };
+        self.watch.handle_load(line, second.at, load, true)
     }
 
     /// How much a line was found to carry, and for how long that speaks of it, ns.
@@ -204,28 +218,20 @@ impl Watcher {
         let Some(rate_bps) = found.sustained_bps else {
             return;
         };
-        let up = found.direction == bufferbane_store::Direction::Up;
         let found = Capacity {
             at,
-            up,
+            up: found.direction == bufferbane_store::Direction::Up,
             rate_bps,
             by_train: false,
             speaks_for_ns,
         };
         self.watch.handle_capacity(line, found);
-        self.loads.measured(line, up, rate_bps);
     }
 
     /// What an interface was found to carry before this run, each with its local time, in the order of
     /// time.
     pub(crate) fn recall(&mut self, interface: &str, past: Vec<(Option<u64>, Found)>) {
         let line = self.line(interface);
-        for (_, (_, found)) in &past {
-            if let Some(bps) = long_run_bps(found) {
-                let up = found.direction == bufferbane_store::Direction::Up;
-                self.loads.measured(line, up, bps);
-            }
-        }
         let past = past.into_iter().filter_map(|(local_ns, (wall_ns, found))| {
             let by_train = found.method == bufferbane_store::Method::Train;
             let rate_bps = if by_train {

@@ -8,7 +8,8 @@ use super::compare::Told;
 use super::input::{Capacity, Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
-use crate::household::{Scales, Second};
+use super::scale::Scales;
+use crate::household::Second;
 use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 
@@ -56,17 +57,21 @@ impl LineWatch {
         }
     }
 
-    pub(crate) fn load(&mut self, at: Monotonic, load: Load) {
+    /// See [`super::Watch::handle_load`].
+    pub(crate) fn load(&mut self, at: Monotonic, load: Load, everybody: bool) -> bool {
         let Load { up_bps, down_bps } = load;
-        self.scales.add(&Second {
+        let is_load = self.scales.add(&Second {
             at,
             up_bps,
             down_bps,
         });
-        if self.loads.is_full() {
-            self.loads.pop_front();
+        if is_load || everybody {
+            if self.loads.is_full() {
+                self.loads.pop_front();
+            }
+            let _ = self.loads.push_back((at, load));
         }
-        let _ = self.loads.push_back((at, load));
+        is_load
     }
 
     /// What it carried when a probe was sent at `at`.

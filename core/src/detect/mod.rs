@@ -43,6 +43,7 @@ mod places;
 mod queue;
 mod rate;
 mod route;
+mod scale;
 mod series;
 pub mod service;
 mod settle;
@@ -186,11 +187,11 @@ where
         }
     }
 
-    /// What a line carried over the second up to `at`; not to be called where it is not known.
-    pub fn handle_load(&mut self, line: u8, at: Monotonic, load: Load) {
-        if let Some(l) = line_of(&mut self.lines, line) {
-            l.load(at, load);
-        }
+    /// What a line carried over the second up to `at`, to be told in the order of time; not to be called where it
+    /// is not known. Without `everybody` that is only what is known of it, so that little says nothing. Gives
+    /// whether it is load, which is much for this line.
+    pub fn handle_load(&mut self, line: u8, at: Monotonic, load: Load, everybody: bool) -> bool {
+        line_of(&mut self.lines, line).is_some_and(|l| l.load(at, load, everybody))
     }
 
     /// How much a line was found to carry.

@@ -16,7 +16,6 @@
 
 mod meter;
 mod minute;
-mod scale;
 mod way;
 
 #[cfg(test)]
@@ -28,7 +27,6 @@ use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 use meter::Meter;
 pub use minute::{Class, MAX_ENCODED_MINUTE, Minute, MinuteWay};
-pub use scale::Scales;
 use way::{Closed, Way};
 
 /// How long the probes of a second are waited for, ns.

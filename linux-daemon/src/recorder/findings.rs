@@ -61,10 +61,6 @@ impl Recorder {
         for (at, capacity) in capacities(&test) {
             if tells(&test) {
                 self.watcher.capacity(at, &capacity, for_ns);
-                if let Some(bps) = long_run_bps(&capacity) {
-                    let up = capacity.direction == Direction::Up;
-                    self.households.measured(&capacity.interface, up, bps);
-                }
             }
             writer.capacity(at, capacity);
         }
@@ -75,12 +71,6 @@ impl Recorder {
     /// What was found of an interface before this run is what is found now is held against.
     pub(super) fn recall(&mut self, interface: &str) {
         if let Some(past) = self.past.take(interface, &self.settings.zone) {
-            for (_, (_, found)) in &past {
-                if let Some(bps) = long_run_bps(found) {
-                    let up = found.direction == Direction::Up;
-                    self.households.measured(interface, up, bps);
-                }
-            }
             self.watcher.recall(interface, past);
         }
     }
@@ -186,16 +176,7 @@ impl Recorder {
     }
 }
 
-/// What a line was found to carry in the long run, bit/s, by which it is judged what is much for it: what passes
-/// in a train is no measure of that.
-pub(crate) fn long_run_bps(found: &Capacity) -> Option<u64> {
-    match found.method {
-        Method::Train => None,
-        _ => found.sustained_bps,
-    }
-}
-
-/// Whether a test says what its line can, to detectors, scales and baselines: somebody who runs one may well
+/// Whether a test says what its line can, to detectors and baselines: somebody who runs one may well
 /// use the line meanwhile, and a reflector that only stands in for another may be the slower end of the two.
 pub(super) fn tells(test: &LoadTest) -> bool {
     test.asked_by == "schedule" && test.instead_of.is_empty()

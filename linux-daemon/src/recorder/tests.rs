@@ -204,26 +204,25 @@ fn a_restart_forgets_no_baseline() {
 fn a_test_says_what_is_much_for_a_line_after_a_rush_and_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    let is_load = |recorder: &mut Recorder| {
-        let scales = recorder.households.scales("wan").unwrap();
-        scales.is_load(0, 4_000_000)
+    let begin = clock::now();
+    let is_load = |recorder: &mut Recorder, s: u64, down_bps| {
+        let second = Second {
+            at: begin.saturating_add(s * SECOND_NS),
+            up_bps: 0,
+            down_bps,
+        };
+        recorder.watcher.is_load("wan", second)
     };
     for knows in [false, true] {
         let mut recorder = recorder(&path, any_room());
         recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Udp)));
-        let scales = recorder.households.scales("wan").unwrap();
-        let begin = clock::now();
-        for s in 0..3u64 {
-            scales.add(&Second {
-                at: begin.saturating_add(s * SECOND_NS),
-                up_bps: 0,
-                down_bps: 90_000_000,
-            });
+        for s in 0..3 {
+            assert!(is_load(&mut recorder, s, 90_000_000));
         }
-        assert_eq!(is_load(&mut recorder), knows);
+        assert_eq!(is_load(&mut recorder, 3, 4_000_000), knows);
         let test = Box::new(scheduled_test(begin, 8_000_000));
         recorder.obey(Order::Test(test, 0));
-        assert!(is_load(&mut recorder));
+        assert!(is_load(&mut recorder, 4, 4_000_000));
         recorder.finish();
     }
 }

@@ -208,7 +208,7 @@ fn watch_and_hear(
                     watch.handle_probe(i, p);
                 }
                 Report::Revised(i, p) => watch.handle_revision(i, p),
-                Report::Load(line, load) => watch.handle_load(line, now, load),
+                Report::Load(line, load) => _ = watch.handle_load(line, now, load, true),
                 Report::Capacity(line, up, rate_bps) => {
                     let found = Capacity {
                         at: now,

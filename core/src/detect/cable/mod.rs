@@ -22,7 +22,7 @@ use heapless::Deque;
 
 use super::input::{Load, Probe, SeriesFacts};
 use super::line::LineWatch;
-use crate::household::Scales;
+use super::scale::Scales;
 use crate::sample::Status;
 use crate::time::Monotonic;
 use buffer::BufferWatch;

@@ -1,6 +1,6 @@
 //! How much of what a line carries is load.
 
-use super::Second;
+use crate::household::Second;
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
@@ -14,22 +14,8 @@ const PART: u64 = 4;
 /// What a way was seen to carry is what two of three neighbouring seconds had at least, and no more than it
 /// was last measured to carry: what a host sends in a rush is more than the line lets through, for a
 /// moment or as long as it is lost, and after it no ordinary upload would be load any more.
-///
-/// # Examples
-/// ```
-/// use bufferbane_core::household::{Scales, Second};
-/// use bufferbane_core::time::Monotonic;
-///
-/// let mut scales = Scales::new();
-/// for (s, up_bps) in [9_000_000, 80_000_000, 9_000_000, 9_000_000].into_iter().enumerate() {
-///     let at = Monotonic::from_nanos(s as u64 * 1_000_000_000);
-///     scales.add(&Second { at, up_bps, down_bps: 0 });
-/// }
-/// assert!(scales.is_load(9_000_000, 0));
-/// assert!(!scales.is_load(2_000_000, 0));
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scales {
+pub(crate) struct Scales {
     /// The end of the second that was told last.
     last: Option<Monotonic>,
     up: Scale,
@@ -38,8 +24,7 @@ pub struct Scales {
 
 impl Scales {
     /// Of a line that was not looked at yet.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             last: None,
             up: Scale::new(),
@@ -49,7 +34,7 @@ impl Scales {
 
     /// What it carried in a second, to be told in the order of time; gives whether that is load. Seconds that are
     /// not told carried nothing to speak of.
-    pub fn add(&mut self, second: &Second) -> bool {
+    pub(crate) fn add(&mut self, second: &Second) -> bool {
         let apart_ns = self.last.map_or(0, |last| second.at.saturating_since(last));
         let quiet = (apart_ns.saturating_add(S / 2) / S).saturating_sub(1);
         for (scale, bps) in [
@@ -66,20 +51,18 @@ impl Scales {
     }
 
     /// It was measured to carry `bps` in the long run one way.
-    pub const fn measured(&mut self, up: bool, bps: u64) {
+    pub(crate) const fn measured(&mut self, up: bool, bps: u64) {
         let scale = if up { &mut self.up } else { &mut self.down };
         scale.can_bps = Some(bps);
     }
 
     /// The most that it carries upward, as far as that is known, bit/s.
-    #[must_use]
-    pub fn most_up_bps(&self) -> u64 {
+    pub(crate) fn most_up_bps(&self) -> u64 {
         self.up.most_bps()
     }
 
     /// Whether so much up or so much down, bit/s, is load.
-    #[must_use]
-    pub fn is_load(&self, up_bps: u64, down_bps: u64) -> bool {
+    pub(crate) fn is_load(&self, up_bps: u64, down_bps: u64) -> bool {
         self.up.is_load(up_bps) || self.down.is_load(down_bps)
     }
 }
@@ -120,6 +103,22 @@ impl Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_second_alone_carried_is_no_measure() {
+        let mut scales = Scales::new();
+        let carried = [9_000_000, 80_000_000, 9_000_000, 9_000_000];
+        for (s, up_bps) in carried.into_iter().enumerate() {
+            let at = Monotonic::from_nanos(s as u64 * S);
+            scales.add(&Second {
+                at,
+                up_bps,
+                down_bps: 0,
+            });
+        }
+        assert!(scales.is_load(9_000_000, 0));
+        assert!(!scales.is_load(2_000_000, 0));
+    }
 
     #[test]
     fn neither_a_rush_nor_a_flood_hides_what_the_line_really_carries() {

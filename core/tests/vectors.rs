@@ -303,7 +303,8 @@ fn report(s: &Section) -> Report {
         again: s.number::<u32>("again").into(),
         overtaken: s.number::<u32>("overtaken").into(),
         datagrams_sent: s.number::<u32>("datagrams_sent").into(),
-        reserved2: [0; 8],
+        sender_dropped: s.number::<u32>("sender_dropped").into(),
+        reserved2: [0; 4],
     }
 }
 

@@ -83,7 +83,19 @@ fn a_test_says_what_the_line_delivered_and_how_long_it_held_probes() {
     hold("25/5", Way::Down);
 }
 
-/// More than fits upward, and less than fits downward.
+/// A token bucket of the host itself before an interface, slower than what is to leave by it.
+fn shape(home: &Home, op: &str) {
+    for (host, interface) in [(&home.client, "wan0"), (&home.server, "lan0")] {
+        let mut words = vec!["qdisc", op, "dev", interface, "root"];
+        if op == "add" {
+            let bucket = "tbf rate 2mbit burst 5000 limit 20000";
+            words.extend(bucket.split(' '));
+        }
+        host.run("tc", &words).expect("tc");
+    }
+}
+
+/// More than fits upward, and less than fits downward; then more than either host lets out.
 #[test]
 fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_are_marked() {
     const OFFERED_BPS: [u64; 2] = [5_000_000, 10_000_000];
@@ -110,6 +122,10 @@ fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_
     let wish = json!({ "cmd": "test", "direction": "rrul", "seconds": 2 });
     let marked = tested(&socket, &wish);
     let log_of_marked = link.take_log().concat();
+    shape(&home, "add");
+    let wish = json!({ "cmd": "test", "seconds": 1, "udp": udp });
+    let shaped = tested(&socket, &wish);
+    shape(&home, "del");
     services.stop().expect("both ran to their ends");
 
     assert_eq!(marked.kind, "rrul");
@@ -146,6 +162,7 @@ fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_
         let delivered: Vec<i64> = of_test.filter_map(|p| p.fate.delivered_ns()).collect();
         assert_eq!((d.sent, d.received), (arrived, delivered.len() as u64));
         assert_eq!(d.receiver_drops, 0, "neither end was too slow");
+        assert_eq!(d.sender_drops, Some(0), "neither end shaped anything");
         let lost = d.lost.expect("nothing else was dropped");
         assert_eq!(lost, arrived - delivered.len() as u64);
         assert_eq!((d.reordered, d.duplicated), (0, 0));
@@ -173,5 +190,13 @@ fn datagrams_are_told_as_the_line_delivered_or_dropped_them_and_streams_of_rrul_
             },
             "{way:?}: {added_ms} ms"
         );
+    }
+    // What a host did not let out, the line did not lose.
+    assert_eq!(shaped.ways.len(), 2);
+    for found in &shaped.ways {
+        let d = found.datagrams.expect("of a test over UDP");
+        println!("shaped {:?} {d:?}", found.direction);
+        assert!(d.received < d.sent && d.sender_drops > Some(0), "{d:?}");
+        assert_eq!((d.lost, d.receiver_drops), (None, 0), "{d:?}");
     }
 }

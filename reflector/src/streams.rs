@@ -8,6 +8,7 @@
 
 mod connections;
 mod granted;
+mod leaving;
 mod orders;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::mail::{Asked, News, Told};
 use connections::Owned;
 use granted::Granted;
+use leaving::SentTests;
 
 /// Streams that there is room for, of all tests and of those that have not shown a token yet.
 const STREAMS: u16 = 256;
@@ -97,6 +99,7 @@ pub(crate) struct Streams {
     limits: HostLimits,
     owned: HashMap<StreamId, Owned>,
     granted: Granted,
+    sent: SentTests,
     counts: TestCounts,
     rng: ChaCha20Rng,
 }
@@ -122,6 +125,7 @@ impl Streams {
             limits,
             owned: HashMap::new(),
             granted: Granted::default(),
+            sent: SentTests::default(),
             counts: TestCounts::default(),
             rng,
         })

@@ -80,9 +80,14 @@ pub struct Datagrams {
     pub sent: u64,
     /// Those that arrived, each once.
     pub received: u64,
-    /// Those that the line lost: those that did not arrive; `None` where the receiving host may have
-    /// dropped some of them itself.
+    /// Those that the line lost: those that did not arrive; `None` where a host may have dropped some of them
+    /// itself.
     pub lost: Option<u64>,
+    /// Packets of whatever kind that the sending host dropped itself meanwhile of what was to leave by the same
+    /// interface: a shaper does, and its queue is full. `None` where that is not known, so that some of `lost` may be
+    /// among them.
+    #[serde(default)]
+    pub sender_drops: Option<u64>,
     /// Datagrams of whatever kind that the receiving host dropped itself meanwhile: its socket's buffer
     /// was full, or it had too much to do.
     #[serde(default)]

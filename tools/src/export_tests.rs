@@ -12,7 +12,7 @@ use crate::loads;
 use crate::when::Range;
 
 /// Columns of `--what tests`: a row for each direction that a test loaded.
-pub(crate) const COLUMNS: [&str; 39] = [
+pub(crate) const COLUMNS: [&str; 40] = [
     "id",
     "time_ns",
     "interface",
@@ -52,6 +52,7 @@ pub(crate) const COLUMNS: [&str; 39] = [
     "datagrams_reordered",
     "datagrams_duplicated",
     "datagrams_receiver_drops",
+    "datagrams_sender_drops",
 ];
 
 /// The tests that were asked for, each with its number and when it began.
@@ -117,6 +118,7 @@ pub(crate) fn row(
         json!(d.map(|d| d.reordered)),
         json!(d.map(|d| d.duplicated)),
         json!(d.map(|d| d.receiver_drops)),
+        json!(d.and_then(|d| d.sender_drops)),
     ]);
     row
 }

@@ -223,13 +223,20 @@ pub(crate) fn lost(d: &Datagrams, direction: Direction) -> String {
 
 /// Why it is not known what of the datagrams in `direction` the line lost.
 fn why_not_known(d: &Datagrams, direction: Direction) -> String {
-    let receiver = match direction {
-        Direction::Up => "the reflector",
-        Direction::Down | Direction::Both => "this host",
+    let (sender, receiver) = match direction {
+        Direction::Up => ("this host", "the reflector"),
+        Direction::Down | Direction::Both => ("the reflector's host", "this host"),
     };
-    let dropped = d.receiver_drops;
-    let datagrams = show::plural(dropped, "datagram", "datagrams");
-    format!("not known: {receiver} itself dropped {datagrams}")
+    let sent = d.sender_drops.filter(|n| *n > 0).map(|n| {
+        let packets = show::plural(n, "packet", "packets");
+        format!("{sender} dropped {packets} in its own queue")
+    });
+    let received = Some(d.receiver_drops).filter(|n| *n > 0).map(|n| {
+        let datagrams = show::plural(n, "datagram", "datagrams");
+        format!("{receiver} itself dropped {datagrams}")
+    });
+    let why: Vec<String> = sent.into_iter().chain(received).collect();
+    format!("not known: {}", why.join(", and "))
 }
 
 /// `up`, `down` or `both`.

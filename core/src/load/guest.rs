@@ -93,6 +93,7 @@ pub struct Guest {
     sent: u64,
     facts: SenderFacts,
     counted: Counted,
+    sender_drops: Option<u32>,
     loading: bool,
     /// The last order before the load ended: what answers it may have been counted during the load.
     last_of_load: u32,
@@ -124,6 +125,7 @@ impl Guest {
                 cwnd_bytes: 0,
             },
             counted: Counted::NONE,
+            sender_drops: None,
             loading: false,
             last_of_load: 0,
             complete: false,
@@ -176,6 +178,12 @@ impl Guest {
     #[must_use]
     pub const fn counted(&self) -> Counted {
         self.counted
+    }
+
+    /// Packets that the reflector's host dropped before they left: see [`Report::sender_drops`].
+    #[must_use]
+    pub const fn sender_drops(&self) -> Option<u32> {
+        self.sender_drops
     }
 
     /// Whether the figures are those of a test that is over, all of them: the reflector has ended it because
@@ -347,6 +355,8 @@ impl Guest {
             overtaken: self.counted.overtaken.max(report.overtaken.get()),
             sent: self.counted.sent.max(report.datagrams_sent.get()),
         };
+        // Not the most that was ever said: what was known before may not be any more.
+        self.sender_drops = report.sender_drops();
         let count = usize::from(report.bins.get()).min(REPORT_BINS);
         let first = report.first_bin.get() as usize;
         for i in 0..count {

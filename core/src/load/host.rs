@@ -358,6 +358,7 @@ fn empty_report(order: &Order) -> Report {
         again: U32::ZERO,
         overtaken: U32::ZERO,
         datagrams_sent: U32::ZERO,
-        reserved2: [0; 8],
+        sender_dropped: U32::ZERO,
+        reserved2: [0; 4],
     }
 }

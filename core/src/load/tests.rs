@@ -94,6 +94,31 @@ fn addresses_for_tcp_are_announced_within_bounds() {
 }
 
 #[test]
+fn what_a_reflectors_host_dropped_itself_is_known_while_it_says_so() {
+    let mut host = Host::new(LIMITS);
+    let mut guest = Guest::new(wish(0, 1), 1, at(0));
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let most = u64::from(u32::MAX);
+    for (n, dropped, heard) in [
+        (0, None, None),
+        (1, Some(0), Some(0)),
+        (2, Some(7), Some(7)),
+        (3, None, None),
+        (4, Some(most), Some(u32::MAX - 1)),
+        (5, Some(u64::MAX), Some(u32::MAX - 1)),
+    ] {
+        let now = at(1000 * n);
+        let order = guest.poll_order(now).unwrap();
+        let mut report = host.handle_order(now, &asker(0), &order, &mut rng).unwrap();
+        // As older reflectors answer.
+        assert_eq!(report.sender_drops(), None);
+        report.tell_sender_drops(dropped);
+        guest.handle_report(now, &report).unwrap();
+        assert_eq!(guest.sender_drops(), heard);
+    }
+}
+
+#[test]
 fn a_second_client_waits_for_its_turn() {
     let mut host = Host::new(LIMITS);
     let (mut a, mut b) = (

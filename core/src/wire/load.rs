@@ -295,8 +295,26 @@ pub struct Report {
     pub overtaken: U32,
     /// Datagrams of the test that the reflector has sent.
     pub datagrams_sent: U32,
+    /// See [`Report::sender_drops`]: one more, or 0.
+    pub sender_dropped: U32,
     /// Zero.
-    pub reserved2: [u8; 8],
+    pub reserved2: [u8; 4],
+}
+
+impl Report {
+    /// Packets, of whatever kind, that the reflector's host has dropped since the load of a test over UDP began of what
+    /// was to leave by the interface of its datagrams; `None` where it does not know, or is of a version that does
+    /// not say.
+    #[must_use]
+    pub const fn sender_drops(&self) -> Option<u32> {
+        self.sender_dropped.get().checked_sub(1)
+    }
+
+    /// What [`Report::sender_drops`] is to give, or the most that there is room for.
+    pub fn tell_sender_drops(&mut self, dropped: Option<u64>) {
+        let told = dropped.map_or(0, |d| d.saturating_add(1));
+        self.sender_dropped = U32::new(u32::try_from(told).unwrap_or(u32::MAX));
+    }
 }
 
 const _: () = assert!(size_of::<Order>() <= BODY_LEN && size_of::<Report>() <= BODY_LEN);

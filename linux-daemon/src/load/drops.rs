@@ -1,10 +1,42 @@
 //! What the hosts at both ends of a test dropped themselves, which the line did not lose.
 
-/// Datagrams that a host dropped, of whatever kind: nobody knows which they were.
+use bufferbane_linux_io::netlink::{Leaving, Netlink};
+
+/// What the hosts dropped, of whatever kind: nobody knows which they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dropped {
+    /// Datagrams that had arrived.
     pub(super) here: u64,
     pub(super) at_reflector: u64,
+    /// Packets that had not left yet; `None`: nobody knows.
+    pub(super) leaving_here: Option<u64>,
+    pub(super) leaving_reflector: Option<u64>,
+}
+
+/// Looks at what this host drops of what is to leave by an interface.
+#[derive(Debug)]
+pub(super) struct Departures {
+    interface: u32,
+    before: Option<Leaving>,
+}
+
+impl Departures {
+    /// From now on.
+    pub(super) fn look(interface: u32) -> Self {
+        Self {
+            interface,
+            before: read(interface),
+        }
+    }
+
+    /// Packets that were dropped since; `None`: nobody knows.
+    pub(super) fn dropped(&self) -> Option<u64> {
+        read(self.interface)?.dropped_since(self.before.as_ref()?)
+    }
+}
+
+fn read(interface: u32) -> Option<Leaving> {
+    Netlink::open().and_then(|mut n| n.leaving(interface)).ok()
 }
 
 /// Counts them.
@@ -35,9 +67,11 @@ impl Drops {
         self.before_load = self.all;
     }
 
-    /// Since the load began, and after its end: what stood in a queue then may still be dropped.
+    /// Of what had arrived, since the load began, and after its end: what stood in a queue then may still be dropped.
     pub(super) fn since_load(&self) -> Dropped {
         Dropped {
+            leaving_here: None,
+            leaving_reflector: None,
             here: self.all.here - self.before_load.here,
             at_reflector: self.all.at_reflector - self.before_load.at_reflector,
         }
@@ -47,6 +81,12 @@ impl Drops {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_interface_that_is_there_drops_are_known_and_of_no_other() {
+        assert_eq!(Departures::look(1).dropped(), Some(0), "loopback");
+        assert_eq!(Departures::look(0x7fff_fff0).dropped(), None);
+    }
 
     #[test]
     fn drops_of_the_load_are_counted_for_each_end() {
@@ -61,6 +101,7 @@ mod tests {
         let expected = Dropped {
             here: 5,
             at_reflector: 2,
+            ..Dropped::default()
         };
         assert_eq!(drops.since_load(), expected);
     }

@@ -182,33 +182,42 @@ struct Way<'a> {
 
 /// What the reflector counted of what left here.
 fn datagrams_up(offer: &Offer, here: &Counted, there: &Counted, dropped: Dropped) -> Datagrams {
-    datagrams(offer.up_bps, offer.size, here, there, dropped.at_reflector)
+    let dropped = (dropped.leaving_here, dropped.at_reflector);
+    datagrams(offer.up_bps, offer.size, here, there, dropped)
 }
 
 /// What was counted here of what left the reflector.
 fn datagrams_down(offer: &Offer, here: &Counted, there: &Counted, dropped: Dropped) -> Datagrams {
-    datagrams(offer.down_bps, offer.size, there, here, dropped.here)
+    let dropped = (dropped.leaving_reflector, dropped.here);
+    datagrams(offer.down_bps, offer.size, there, here, dropped)
 }
 
-/// What one end counted of what left the other, and dropped of it.
-fn datagrams(bps: u64, size: u16, from: &Counted, to: &Counted, dropped: u64) -> Datagrams {
+/// What one end counted of what left the other, and what either dropped of it itself.
+fn datagrams(
+    bps: u64,
+    size: u16,
+    from: &Counted,
+    to: &Counted,
+    (sender_drops, receiver_drops): (Option<u64>, u64),
+) -> Datagrams {
     let (sent, received) = (from.sent.into(), to.received.into());
     Datagrams {
         offered_bps: bps,
         size,
         sent,
         received,
-        lost: lost(sent, received, dropped),
-        receiver_drops: dropped,
+        lost: lost(sent, received, sender_drops.unwrap_or(0) + receiver_drops),
+        sender_drops,
+        receiver_drops,
         reordered: to.overtaken.into(),
         duplicated: to.again.into(),
     }
 }
 
-/// What the line lost, unless the receiver may have dropped some of what is missing.
-fn lost(sent: u64, received: u64, receiver_drops: u64) -> Option<u64> {
+/// What the line lost, unless a host may have dropped some of what is missing.
+fn lost(sent: u64, received: u64, host_drops: u64) -> Option<u64> {
     let missing = sent.saturating_sub(received);
-    (missing == 0 || receiver_drops == 0).then_some(missing)
+    (missing == 0 || host_drops == 0).then_some(missing)
 }
 
 impl Way<'_> {
@@ -346,7 +355,7 @@ mod tests {
     };
 
     #[test]
-    fn what_a_receiver_dropped_is_not_told_as_the_lines_loss() {
+    fn what_a_host_dropped_is_not_told_as_the_lines_loss() {
         let here = Counted {
             sent: 1000,
             received: 1900,
@@ -359,28 +368,63 @@ mod tests {
             again: 3,
             overtaken: 4,
         };
-        let lost = |here_drops, at_reflector| {
-            let dropped = Dropped {
-                here: here_drops,
-                at_reflector,
-            };
+        let lost = |dropped: Dropped| {
             let up = datagrams_up(&OFFER, &here, &there, dropped);
             let down = datagrams_down(&OFFER, &here, &there, dropped);
+            let (leaving_here, at_reflector) = (dropped.leaving_here, dropped.at_reflector);
+            let (leaving_reflector, at_home) = (dropped.leaving_reflector, dropped.here);
             for (way, receiver, bps, drops) in [
-                (up, &there, OFFER.up_bps, at_reflector),
-                (down, &here, OFFER.down_bps, here_drops),
+                (up, &there, OFFER.up_bps, (leaving_here, at_reflector)),
+                (down, &here, OFFER.down_bps, (leaving_reflector, at_home)),
             ] {
-                assert_eq!((way.offered_bps, way.receiver_drops), (bps, drops));
+                assert_eq!(way.offered_bps, bps);
+                assert_eq!((way.sender_drops, way.receiver_drops), drops);
                 let counted = (way.received, way.duplicated, way.reordered);
                 let (received, again) = (receiver.received.into(), receiver.again.into());
                 assert_eq!(counted, (received, again, receiver.overtaken.into()));
             }
             (up.lost, down.lost)
         };
-        assert_eq!(lost(0, 0), (Some(10), Some(100)));
-        // Each end spoils what it receives itself, and nothing else.
-        assert_eq!(lost(0, 1), (None, Some(100)));
-        assert_eq!(lost(1, 0), (Some(10), None));
+        let none = Dropped::default();
+        let (all, up, down) = ((Some(10), Some(100)), (Some(10), None), (None, Some(100)));
+        // Each end spoils what it receives or sends itself, and nothing else.
+        for (dropped, told) in [
+            (none, all),
+            (Dropped { here: 1, ..none }, up),
+            (
+                Dropped {
+                    at_reflector: 1,
+                    ..none
+                },
+                down,
+            ),
+            (
+                Dropped {
+                    leaving_here: Some(1),
+                    leaving_reflector: Some(0),
+                    ..none
+                },
+                down,
+            ),
+            (
+                Dropped {
+                    leaving_here: Some(0),
+                    leaving_reflector: Some(1),
+                    ..none
+                },
+                up,
+            ),
+            (
+                Dropped {
+                    leaving_here: Some(0),
+                    leaving_reflector: Some(0),
+                    ..none
+                },
+                all,
+            ),
+        ] {
+            assert_eq!(lost(dropped), told, "{dropped:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rand_core::Rng;
 
 use super::Progress;
 use super::datagrams::{Datagrams, FIRST_NS};
+use super::drops::{Departures, Dropped};
 use super::evaluate;
 use super::fail_over::OTHERS;
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
@@ -52,6 +53,8 @@ struct Test<'a> {
     flows: Option<Flows>,
     /// Until the end: what is on its way when the load ends is counted, too.
     datagrams: Option<Datagrams>,
+    /// From when on they may leave.
+    departures: Option<Departures>,
     /// From the first stream to the end of the test, with the recovery.
     loading: Option<Loading>,
     carried: Option<Carried>,
@@ -173,6 +176,7 @@ impl<'a> Test<'a> {
             phases: None,
             flows: None,
             datagrams: None,
+            departures: None,
             loading: None,
             carried: None,
             idle_rtt: None,
@@ -242,6 +246,7 @@ impl<'a> Test<'a> {
         if let Some(offer) = self.spec.offer {
             let dscp = self.spec.dscp[0];
             self.prober.drops.begin_load();
+            self.departures = Some(Departures::look(self.spec.path.index));
             self.datagrams = Some(Datagrams::new(offer, &grant, dscp, now));
             self.guest.load(now, true);
             return Ok(());
@@ -367,7 +372,11 @@ impl<'a> Test<'a> {
                 .map_or(&[], |p| p.probes.as_slice()),
             guest: &self.guest,
             carried: &carried,
-            dropped: self.prober.drops.since_load(),
+            dropped: Dropped {
+                leaving_here: self.departures.as_ref().and_then(Departures::dropped),
+                leaving_reflector: self.guest.sender_drops().map(u64::from),
+                ..self.prober.drops.since_load()
+            },
             recovery_ns,
             cut_short: self.cut_short,
         };

@@ -442,6 +442,7 @@ mod tests {
             sent: 1000,
             received: 980,
             lost: Some(20),
+            sender_drops: Some(0),
             receiver_drops: 0,
             reordered: 0,
             duplicated: 0,

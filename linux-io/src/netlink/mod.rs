@@ -1,6 +1,7 @@
 //! The host's interfaces, addresses and routes, and their changes, from the kernel itself
 //! (`rtnetlink(7)`). Needs no privilege.
 
+mod leaving;
 mod message;
 mod parse;
 mod types;
@@ -11,6 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use leaving::Leaving;
 pub use types::{Address, Interface, InterfaceKind, Route, RouteQuery};
 pub use watch::{Change, Watch};
 pub use wireless::{Station, Wireless};
@@ -22,6 +24,7 @@ use message::{Message, Messages, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
+const RTM_GETQDISC: u16 = 38;
 const RTM_GETSTATS: u16 = 94;
 const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
@@ -33,6 +36,11 @@ const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// And name the table that it was found in.
 const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
 const IFLA_STATS_LINK_64: u32 = 1;
+
+/// The fixed structure of requests for all links, addresses or routes: the longest of theirs, of any family.
+const ALL: [u8; 16] = [0; 16];
+/// The same for all queues, `struct tcmsg`.
+const ALL_QUEUES: [u8; 20] = [0; 20];
 
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// How often a dump that a change interrupted is begun again.
@@ -46,6 +54,7 @@ pub(crate) fn walk(bytes: &[u8]) {
         // What a link is beyond its message is asked of sysfs.
         let _ = (parse::link(body).is_some(), parse::address(body));
         let _ = (parse::route(body), parse::statistics(body));
+        let _ = parse::queue(body);
         let _ = (wireless::family(body), wireless::station(body));
         let _ = wireless::interface_type(body);
     }
@@ -91,11 +100,11 @@ impl Netlink {
     /// All interfaces with their addresses, in the order of their indexes.
     pub fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
         let mut found: Vec<Interface> = Vec::new();
-        self.dump(RTM_GETLINK, &mut found, |found, m| {
+        self.dump(RTM_GETLINK, ALL, &mut found, |found, m| {
             found.extend(parse::interface(m.body));
         })?;
         let mut addresses = Vec::new();
-        self.dump(RTM_GETADDR, &mut addresses, |addresses, m| {
+        self.dump(RTM_GETADDR, ALL, &mut addresses, |addresses, m| {
             addresses.extend(parse::address(m.body));
         })?;
         for (index, address) in addresses {
@@ -115,7 +124,7 @@ impl Netlink {
     /// The default routes of all tables that have a next hop or a link, best metric first.
     pub fn default_routes(&mut self) -> io::Result<Vec<Route>> {
         let mut found = Vec::new();
-        self.dump(RTM_GETROUTE, &mut found, |found, m| {
+        self.dump(RTM_GETROUTE, ALL, &mut found, |found, m| {
             found.extend(parse::route(m.body).filter(|r| r.prefix == 0));
         })?;
         found.sort_by_key(|r| (r.family, r.table != 254, r.metric));
@@ -196,22 +205,38 @@ impl Netlink {
         found.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
+    /// What this host has dropped so far of what was to leave by the interface with this index. ENODEV where it is
+    /// gone.
+    pub fn leaving(&mut self, index: u32) -> io::Result<Leaving> {
+        let mut links = Vec::new();
+        self.dump(RTM_GETLINK, ALL, &mut links, |links, m| {
+            links.extend(parse::link(m.body));
+        })?;
+        let mut queues = Vec::new();
+        self.dump(RTM_GETQDISC, ALL_QUEUES, &mut queues, |queues, m| {
+            queues.extend(parse::queue(m.body));
+        })?;
+        Leaving::of(index, &links, &queues)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+
     const fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
 
-    /// Asks for everything of one type; begins again where a change interrupted the answer.
-    fn dump<T>(
+    /// Asks for everything of one type, all of whose fixed structure is zero; begins again where a change interrupted
+    /// the answer.
+    fn dump<T, const N: usize>(
         &mut self,
         kind: u16,
+        fixed: [u8; N],
         into: &mut Vec<T>,
         mut each: impl FnMut(&mut Vec<T>, Message<'_>),
     ) -> io::Result<()> {
         for _ in 0..DUMP_ATTEMPTS {
             into.clear();
-            // The fixed structure's first byte is the family; 0 is all.
-            let mut request = Request::new(kind, NLM_F_DUMP, self.next_sequence(), [0u8; 16]);
+            let mut request = Request::new(kind, NLM_F_DUMP, self.next_sequence(), fixed);
             if self.exchange(&mut request, into, &mut each)? {
                 return Ok(());
             }
@@ -402,6 +427,20 @@ mod tests {
         let routes = n.default_routes().unwrap();
         println!("{routes:?}");
         assert!(routes.iter().all(|r| r.prefix == 0));
+    }
+
+    #[test]
+    fn what_is_to_leave_is_dropped_by_no_queue_of_loopback() {
+        let mut n = Netlink::open().unwrap();
+        let before = n.leaving(1).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        for _ in 0..10 {
+            socket.send_to(&[0; 100], to).unwrap();
+        }
+        assert_eq!(n.leaving(1).unwrap().dropped_since(&before), Some(0));
+        let gone = n.leaving(0x7fff_fff0).unwrap_err();
+        assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]

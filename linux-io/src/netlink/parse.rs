@@ -11,8 +11,16 @@ use crate::socket::Family;
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_STATS64: u16 = 23;
+const IFLA_LINK_NETNSID: u16 = 37;
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_QUEUE: u16 = 3;
+/// The parent of the queue that everything passes which leaves by its interface.
+const TC_H_ROOT: u32 = 0xffff_ffff;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
@@ -38,7 +46,20 @@ pub(super) struct Link {
     pub(super) running: bool,
     hardware: u16,
     mtu: u32,
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
+    /// The interface that it belongs to or is made of, in the same network namespace.
+    pub(super) link: Option<u32>,
+    /// The interface that it is a part of.
+    pub(super) master: Option<u32>,
+    counters: Option<InterfaceCounters>,
+}
+
+impl Link {
+    /// Packets that were to leave by it and did not, as it counts them itself.
+    pub(super) fn failed(&self) -> u64 {
+        let counters = self.counters.unwrap_or_default();
+        counters.tx_dropped.wrapping_add(counters.tx_errors)
+    }
 }
 
 /// `struct ifinfomsg`: family, hardware type at 2, index at 4, flags at 8, 16 bytes.
@@ -52,11 +73,19 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         hardware: u16::from_ne_bytes(take(body, 2)?),
         mtu: 0,
         kind: None,
+        link: None,
+        master: None,
+        counters: None,
     };
+    let mut is_elsewhere = false;
     for (kind, data) in Attributes(body.get(16..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(data),
             IFLA_MTU => link.mtu = number(data).unwrap_or(0),
+            IFLA_LINK => link.link = number(data),
+            IFLA_LINK_NETNSID => is_elsewhere = true,
+            IFLA_MASTER => link.master = number(data),
+            IFLA_STATS64 => link.counters = counters(data),
             IFLA_LINKINFO => {
                 link.kind = Attributes(data)
                     .find(|(kind, _)| *kind == IFLA_INFO_KIND)
@@ -65,6 +94,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    link.link = link.link.filter(|_| !is_elsewhere);
     Some(link)
 }
 
@@ -234,6 +264,11 @@ fn first_hop(family: u8, data: &[u8], route: &mut Route) {
 /// `struct if_stats_msg`, 12 bytes, then `struct rtnl_link_stats64` as an attribute.
 pub(super) fn statistics(body: &[u8]) -> Option<InterfaceCounters> {
     let (_, data) = Attributes(body.get(12..)?).find(|(kind, _)| *kind == 1)?;
+    counters(data)
+}
+
+/// `struct rtnl_link_stats64`.
+fn counters(data: &[u8]) -> Option<InterfaceCounters> {
     let word = |i: usize| take(data, i * 8).map(u64::from_ne_bytes);
     Some(InterfaceCounters {
         rx_packets: word(0)?,
@@ -244,6 +279,35 @@ pub(super) fn statistics(body: &[u8]) -> Option<InterfaceCounters> {
         tx_errors: word(5)?,
         rx_dropped: word(6)?,
         tx_dropped: word(7)?,
+    })
+}
+
+/// The queue that everything passes which leaves by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Queue {
+    pub(super) interface: u32,
+    /// The kernel's name of it: another one has another, but for those that nobody named.
+    pub(super) handle: u32,
+    /// Packets that it has dropped, those of its parts included; wraps.
+    pub(super) drops: u32,
+}
+
+/// `struct tcmsg`: family, index at 4, handle at 8, parent at 12, 20 bytes; then attributes, of which one holds
+/// `struct gnet_stats_queue`, with drops at 8. None for what is only part of a queue, and for those of what arrives.
+pub(super) fn queue(body: &[u8]) -> Option<Queue> {
+    let word = |bytes: &[u8], at| take(bytes, at).map(u32::from_ne_bytes);
+    if word(body, 12)? != TC_H_ROOT {
+        return None;
+    }
+    let within = |data, wanted| {
+        let mut all = Attributes(data);
+        all.find(|(kind, _)| *kind == wanted).map(|(_, data)| data)
+    };
+    let counts = within(within(body.get(20..)?, TCA_STATS2)?, TCA_STATS_QUEUE)?;
+    Some(Queue {
+        interface: word(body, 4)?,
+        handle: word(body, 8)?,
+        drops: word(counts, 8)?,
     })
 }
 
@@ -266,6 +330,7 @@ mod tests {
                 }
             }
             let _ = (link(&body).is_some(), address(&body), route(&body), statistics(&body));
+            let _ = queue(&body);
         }
     }
 }

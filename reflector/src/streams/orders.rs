@@ -9,6 +9,7 @@ use bufferbane_linux_io::{Family, clock, tcp};
 use super::Streams;
 use super::connections::congestion;
 use super::granted::Load;
+use super::leaving::Route;
 use crate::mail::{Asked, News, Told, Way};
 
 impl Streams {
@@ -46,8 +47,18 @@ impl Streams {
             .host
             .handle_order(now, &asker, &asked.order, &mut self.rng);
         self.host.set_limits(self.limits);
-        let Ok(report) = report else { return };
-        match TestState::from_u8(report.state) {
+        let Ok(mut report) = report else { return };
+        let state = TestState::from_u8(report.state);
+        let is_known = matches!(state, Some(TestState::Granted | TestState::Ended));
+        if is_known && asked.order.offer().is_some_and(|o| o.down_bps > 0) {
+            let (test, op) = (TestHandle(report.handle.get()), asked.order.op);
+            let route = Route {
+                to: asked.way.peer.ip(),
+                from: asked.way.local,
+            };
+            report.tell_sender_drops(self.sent.ordered(now, test, op, route));
+        }
+        match state {
             Some(TestState::Granted) => self.granted(TestHandle(report.handle.get()), asked),
             Some(TestState::Busy) => self.counts.busy += 1,
             Some(TestState::Refused) => self.counts.refused += 1,

@@ -76,10 +76,14 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             show::count(d.received),
             d.lost.map_or_else(
                 || format!("lost {}", why_not_known(d, way.direction)),
-                |lost| format!(
-                    "{} lost on the way or in the sender's own queue",
-                    show::count(lost)
-                )
+                |lost| {
+                    // Where nobody knows what the sender dropped, it may be among them.
+                    let or = match d.sender_drops {
+                        None if lost > 0 => " or in the sender's own queue",
+                        _ => "",
+                    };
+                    format!("{} lost on the way{or}", show::count(lost))
+                }
             ),
             show::count(d.reordered),
             show::count(d.duplicated),

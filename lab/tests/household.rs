@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bufferbane_lab::bench::shapes::ask;
 use bufferbane_lab::home::Home;
-use bufferbane_lab::link::{Direction, Fate, Passage, Way};
+use bufferbane_lab::link::{Direction, Fate, Flow, Passage, Way};
 use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
 use bufferbane_store::{Event, Method, Reader};
@@ -17,6 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 const MS: u64 = 1_000_000;
 const REFLECTOR: &str = "10.99.0.1:9876";
 const SINK: &str = "10.99.0.2:5001";
+const SINK_PORT: u16 = 5001;
 fn wall_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.expect("a clock after 1970").as_nanos() as i64
@@ -92,6 +94,7 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
     home.links[0].change(Way::Up, up(3_000_000));
     std::thread::sleep(Duration::from_secs(18));
     let ended_ns = wall_ns();
+    let test = ask::ask(&services.control_socket(), Way::Up, 2).expect("a test beside the upload");
     stop.store(true, Ordering::Relaxed);
     uploading.join().expect("the upload ran to its end");
     std::thread::sleep(Duration::from_secs(4));
@@ -129,7 +132,27 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
             "{middle} for {truth}"
         );
     }
-    assert!(rows.iter().all(|(_, c)| c.method == Method::Passive));
+    let by_itself = rows.iter().filter(|(at, _)| *at < ended_ns);
+    assert!(by_itself.clone().count() > 0);
+    assert!(
+        by_itself
+            .into_iter()
+            .all(|(_, c)| c.method == Method::Passive)
+    );
+
+    // What the test took for others' is what the interface sent of the upload.
+    let is_upload = |p: &&Passage| matches!(p.flow, Flow::Tcp(_, SINK_PORT)) && p.way == Way::Up;
+    let sent = log.iter().filter(is_upload);
+    let bytes: u64 = sent
+        .filter(|p| test.steady.contains(&p.arrival_ns))
+        .map(|p| u64::from(p.bytes))
+        .sum();
+    let truth_bps = bytes as f64 * 8e9 / (test.steady.end - test.steady.start) as f64;
+    let others_bps = test.others_bps.expect("the interface counts") as f64;
+    println!("{test:?}: others said {others_bps:.0}, sent {truth_bps:.0} bit/s");
+    assert!(truth_bps > 200e3, "the upload goes on: {truth_bps}");
+    // To a tenth of a second of the line's rate.
+    assert!((others_bps - truth_bps).abs() < 0.1 * truth_bps + 0.1 * 3e6);
 
     let map = reader.time_map();
     let events = reader.events(i64::MIN, i64::MAX).expect("readable");

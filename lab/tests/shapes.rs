@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use bufferbane_core::household;
 use bufferbane_lab::bench::shapes::{self, SHAPES, ask};
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Direction, Flow, Passage, Way};
@@ -26,8 +27,11 @@ fn hold(name: &str, way: Way) {
 
     let row = shapes::hold(&home.links[0], &socket, way, SECONDS).expect("a test");
     services.stop().expect("both ran to their ends");
-    println!("{name} {row}");
+    println!("{name} {row} others {:?}", row.others_bps);
     assert!(row.is_kept(), "{name} {row}");
+    // Nobody else used the line.
+    let others_bps = row.others_bps.expect("the interface counts");
+    assert!(!household::shared(others_bps, row.said_bps), "{others_bps}");
 }
 
 /// Daemon and reflector at the ends of the line, once they know each other.

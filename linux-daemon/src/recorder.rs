@@ -13,7 +13,7 @@ mod shown;
 mod sizes;
 pub(crate) mod wall;
 
-pub(crate) use findings::told_rate_bps;
+pub(crate) use findings::told_rates_bps;
 pub(crate) use order::{Fact, Order};
 pub(crate) use past::Found;
 pub(crate) use wall::trust;

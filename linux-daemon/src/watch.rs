@@ -176,6 +176,7 @@ impl Watcher {
             up: found.direction == bufferbane_store::Direction::Up,
             rate_bps,
             by_train: true,
+            others_bps: 0,
             speaks_for_ns: Capacity::MOMENT_NS,
         };
         self.watch.handle_capacity(line, found);
@@ -207,11 +208,13 @@ impl Watcher {
         self.watch.handle_load(line, second.at, load, true)
     }
 
-    /// How much a line was found to carry, and for how long that speaks of it, ns.
+    /// How much a line was found to carry, what others carried meanwhile, bit/s, and for how long that speaks of it,
+    /// ns.
     pub(crate) fn capacity(
         &mut self,
         at: Monotonic,
         found: &bufferbane_store::Capacity,
+        others_bps: u64,
         speaks_for_ns: u64,
     ) {
         let line = self.line(&found.interface);
@@ -223,6 +226,7 @@ impl Watcher {
             up: found.direction == bufferbane_store::Direction::Up,
             rate_bps,
             by_train: false,
+            others_bps,
             speaks_for_ns,
         };
         self.watch.handle_capacity(line, found);
@@ -232,7 +236,8 @@ impl Watcher {
     /// time.
     pub(crate) fn recall(&mut self, interface: &str, past: Vec<(Option<u64>, Found)>) {
         let line = self.line(interface);
-        let past = past.into_iter().filter_map(|(local_ns, (wall_ns, found))| {
+        let past = past.into_iter().filter_map(|(local_ns, before)| {
+            let found = before.capacity;
             let by_train = found.method == bufferbane_store::Method::Train;
             let rate_bps = if by_train {
                 found.burst_bps
@@ -240,10 +245,11 @@ impl Watcher {
                 found.sustained_bps?
             };
             let found = Capacity {
-                at: Monotonic::from_nanos(u64::try_from(wall_ns).ok()?),
+                at: Monotonic::from_nanos(u64::try_from(before.at_ns).ok()?),
                 up: found.direction == bufferbane_store::Direction::Up,
                 rate_bps,
                 by_train,
+                others_bps: before.others_bps,
                 speaks_for_ns: Capacity::MOMENT_NS,
             };
             Some((local_ns, found))

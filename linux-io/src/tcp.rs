@@ -275,6 +275,10 @@ pub struct TcpFacts {
     pub cwnd_bytes: u32,
     /// Segments sent again since the begin.
     pub retransmits: u32,
+    /// Segments sent in all, those without data and those sent again included.
+    pub segments_out: u32,
+    /// Payload that was sent, that sent again included, bytes.
+    pub bytes_out: u64,
     /// Segments with data that have come.
     pub segments_in: u32,
     /// Those of them that came out of order.
@@ -311,6 +315,8 @@ pub(crate) fn facts(fd: RawFd) -> io::Result<TcpFacts> {
         rtt_us: rtt,
         cwnd_bytes: cwnd.saturating_mul(mss),
         retransmits: total_retrans,
+        segments_out: word(136),
+        bytes_out: u64::from_ne_bytes(std::array::from_fn(|i| bytes[200 + i])),
         segments_in: word(152),
         out_of_order: word(224),
         segment_bytes: word(20),

@@ -129,6 +129,10 @@ pub struct TestWay {
     pub grade: String,
     /// Probes of the load phase that were lost in this direction.
     pub lost: u64,
+    /// What others carried in this direction in the steady part, bit/s of frames, as far as the interface's counters
+    /// show it; `None` where nobody looked: of a test of both directions or of datagrams.
+    #[serde(default)]
+    pub others_bps: Option<u64>,
     /// Of a test over UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams: Option<Datagrams>,

@@ -12,7 +12,7 @@ use crate::loads;
 use crate::when::Range;
 
 /// Columns of `--what tests`: a row for each direction that a test loaded.
-pub(crate) const COLUMNS: [&str; 40] = [
+pub(crate) const COLUMNS: [&str; 41] = [
     "id",
     "time_ns",
     "interface",
@@ -53,6 +53,7 @@ pub(crate) const COLUMNS: [&str; 40] = [
     "datagrams_duplicated",
     "datagrams_receiver_drops",
     "datagrams_sender_drops",
+    "others_bps",
 ];
 
 /// The tests that were asked for, each with its number and when it began.
@@ -119,6 +120,7 @@ pub(crate) fn row(
         json!(d.map(|d| d.duplicated)),
         json!(d.map(|d| d.receiver_drops)),
         json!(d.and_then(|d| d.sender_drops)),
+        json!(way.others_bps),
     ]);
     row
 }

@@ -4,7 +4,8 @@ mod describe;
 #[cfg(test)]
 mod tests;
 
-use bufferbane_store::{Datagrams, Direction, Instead, LoadTest, LoadedDelay, Protocol};
+use bufferbane_core::household;
+use bufferbane_store::{Datagrams, Direction, Instead, LoadTest, LoadedDelay, Protocol, TestWay};
 use serde::Serialize;
 
 use crate::report::Time;
@@ -31,6 +32,8 @@ pub(crate) struct Throughput {
     pub(crate) p90_bps: u64,
     /// Received in all.
     pub(crate) bytes: u64,
+    /// What others carried meanwhile, as far as the interface's counters show it.
+    pub(crate) others_bps: Option<u64>,
     /// Segments sent again.
     pub(crate) retransmits: u64,
     /// TCP streams in this direction.
@@ -137,6 +140,7 @@ pub(crate) fn throughput(at_ns: i64, test: &LoadTest) -> impl Iterator<Item = Th
         p10_bps: w.p10_bps,
         p90_bps: w.p90_bps,
         bytes: w.bytes,
+        others_bps: w.others_bps,
         retransmits: w.retransmits,
         streams: w.streams,
         test: test.kind.clone(),
@@ -206,6 +210,11 @@ pub(crate) fn rate(bps: u64) -> String {
         100_000_000..10_000_000_000 => format!("{:.0} Mbit/s", bps as f64 / 1e6),
         _ => format!("{:.1} Gbit/s", bps as f64 / 1e9),
     }
+}
+
+/// What others carried in the direction of a test, bit/s, where that may be why it found no more.
+fn others_part(w: &TestWay) -> Option<u64> {
+    w.others_bps.filter(|o| household::shared(*o, w.mean_bps))
 }
 
 /// `1.20 %` of the datagrams that were sent; `None` where it is not known what the line lost.

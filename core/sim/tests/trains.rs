@@ -186,6 +186,7 @@ fn run(world: World, seed: u64, length: u64) -> Told {
                     up: true,
                     rate_bps,
                     by_train: true,
+                    others_bps: 0,
                     speaks_for_ns: Capacity::MOMENT_NS,
                 };
                 watch.handle_capacity(0, found);

@@ -3,6 +3,7 @@
 use super::baseline::{DAYS, median};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Capacity, Thresholds};
+use crate::household;
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
@@ -106,15 +107,25 @@ impl CapacityWatch {
         t: &Thresholds,
     ) -> Option<Result<Finding, (Kind, Monotonic)>> {
         let (at, up) = (c.at, c.up);
-        let rate = u32::try_from(c.rate_bps / 1000).unwrap_or(u32::MAX);
+        let rate = kbps(c.rate_bps);
         if let Some(local_ns) = local_ns {
             self.end_hour(local_ns / HOUR_NS);
+        }
+        let base = self.baseline(local_ns);
+        let share_of = |rate| base.map_or(1.0, |(b, _)| f64::from(rate) / f64::from(b.max(1)));
+        let share = share_of(rate);
+        if share < t.capacity
+            && household::shared(c.others_bps, c.rate_bps)
+            && share_of(kbps(c.rate_bps.saturating_add(c.others_bps))) >= t.capacity
+        {
+            // As much as ever: others had their part of it.
+            return None;
+        }
+        if local_ns.is_some() {
             // Low or not: an hour that is slow every day is slow in its own baseline.
             self.hour_best[self.hour_len % self.hour_best.len()] = rate;
             self.hour_len += 1;
         }
-        let base = self.baseline(local_ns);
-        let share = base.map_or(1.0, |(b, _)| f64::from(rate) / f64::from(b.max(1)));
         let stays = self.low.is_some_and(|low| {
             low.count + 1 >= ENOUGH && at.saturating_since(low.first) >= PATIENCE_NS
         });
@@ -209,6 +220,10 @@ impl CapacityWatch {
     }
 }
 
+fn kbps(bps: u64) -> u32 {
+    u32::try_from(bps / 1000).unwrap_or(u32::MAX)
+}
+
 const fn kind(up: bool) -> Kind {
     if up {
         Kind::UploadDegraded
@@ -229,6 +244,7 @@ mod tests {
             up: true,
             rate_bps,
             by_train: false,
+            others_bps: 0,
             speaks_for_ns: Capacity::MOMENT_NS,
         }
     }
@@ -354,6 +370,57 @@ mod tests {
         assert_eq!(silent.each_second(at(14 * HOUR - 1), true), None);
         let end = silent.each_second(at(14 * HOUR), true);
         assert_eq!(end, Some((Kind::UploadDegraded, at(6 * HOUR))));
+    }
+
+    /// An hourly test of a line of 10 Mbit/s: found, of others meanwhile, both in Mbit/s.
+    fn hourly(w: &mut CapacityWatch, hour: u64, (found, others): (u64, u64)) -> Option<bool> {
+        let c = Capacity {
+            others_bps: others * MBIT,
+            speaks_for_ns: 8 * HOUR_NS,
+            ..upload(Monotonic::from_nanos(hour * HOUR_NS), found * MBIT)
+        };
+        let local_ns = Some(hour * HOUR_NS);
+        let told = w.step(&c, local_ns, &Thresholds::default());
+        told.map(|t| t.is_ok())
+    }
+
+    #[test]
+    fn a_low_test_while_others_upload_is_not_held_against_the_line_and_one_on_an_idle_line_is() {
+        let known = || {
+            let mut w = CapacityWatch::new();
+            for hour in 0..8 {
+                assert_eq!(hourly(&mut w, hour, (10, 0)), None);
+            }
+            w
+        };
+        let mut w = known();
+        // As often and as long as makes what is low the new normal: that it does not become either.
+        for hour in 8..20 {
+            assert_eq!(hourly(&mut w, hour, (4, 6)), None, "{hour}");
+        }
+        assert_eq!((w.low, w.baseline(None)), (None, Some((10_000, false))));
+        assert_eq!(hourly(&mut w, 20, (4, 0)), None);
+        // One that says nothing, amid those that do, neither ends nor tells anything.
+        assert_eq!(hourly(&mut w, 21, (4, 6)), None);
+        assert_eq!(hourly(&mut w, 22, (4, 0)), Some(true));
+        assert_eq!(hourly(&mut w, 23, (4, 6)), None);
+        assert_eq!(hourly(&mut w, 24, (10, 0)), Some(false));
+        // Still low with theirs; and what is theirs is too little to be why.
+        for others in [3, 0] {
+            let mut w = known();
+            assert_eq!(hourly(&mut w, 8, (4, others)), None);
+            assert_eq!(hourly(&mut w, 9, (4, others)), Some(true), "{others}");
+        }
+        let mut w = known();
+        for hour in 8..10 {
+            let c = Capacity {
+                others_bps: 875_000,
+                speaks_for_ns: 8 * HOUR_NS,
+                ..upload(Monotonic::from_nanos(hour * HOUR_NS), 7_200_000)
+            };
+            let told = w.step(&c, None, &Thresholds::default());
+            assert_eq!(told.is_some(), hour == 9);
+        }
     }
 
     /// Two low tests that are far apart do not make a new normal, but four do.

@@ -112,6 +112,9 @@ pub struct Capacity {
     /// Whether a packet train says so. What trains say is held against trains only: behind a token
     /// bucket they are faster than what the line carries in the long run.
     pub by_train: bool,
+    /// What others carried the same way meanwhile, bit/s; 0 where there was nothing, or nobody knows. Where more than
+    /// an eighth of `rate_bps` was theirs, it says that the line carries less only if both together are low.
+    pub others_bps: u64,
     /// Where it says that the line carries less, that holds for so long unless another one says
     /// otherwise, ns.
     pub speaks_for_ns: u64,

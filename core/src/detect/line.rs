@@ -9,7 +9,7 @@ use super::input::{Capacity, Load, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
 use super::scale::Scales;
-use crate::household::Second;
+use crate::household::{Second, shared};
 use crate::own_tests::OwnTests;
 use crate::time::Monotonic;
 
@@ -124,9 +124,10 @@ impl LineWatch {
         }
     }
 
-    /// What is much for it goes by what it can in the long run, not by what passes in a train.
+    /// What is much for it goes by what it can in the long run, not by what passes in a train, nor by what others leave
+    /// of it.
     const fn measured(&mut self, c: &Capacity) {
-        if !c.by_train {
+        if !c.by_train && !shared(c.others_bps, c.rate_bps) {
             self.scales.measured(c.up, c.rate_bps);
         }
     }

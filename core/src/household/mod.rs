@@ -34,10 +34,19 @@ pub const HOLD_NS: u64 = 3 * SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
 /// An estimate that is less sure than this is worth recording, but nothing is to be concluded from it.
 pub const SURE: f64 = 0.5;
+/// Others who carried more than this part of what a measurement of the line found may be why that is low.
+const SHARED: u64 = 8;
 /// After a stretch without counters this long everything begins anew, ns.
 const SILENCE_NS: u64 = 30 * SECOND_NS;
 /// What waits to be polled.
 const QUEUE: usize = 8;
+
+/// Whether others, who carried `others_bps` of a line meanwhile, may be why a measurement of it found no more than
+/// `found_bps`: where both together are not low, it says nothing of the line.
+#[must_use]
+pub const fn shared(others_bps: u64, found_bps: u64) -> bool {
+    others_bps > found_bps / SHARED
+}
 
 /// One probe whose queueing delay is known, or that was lost in a known direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

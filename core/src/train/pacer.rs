@@ -13,6 +13,7 @@ use rand_core::Rng;
 use super::estimate::{Estimate, Unknown};
 use super::exchange::Plan;
 use super::{SPAN_NS, SURE_PERMILLE};
+use crate::household;
 use crate::limits::MAX_DATAGRAM;
 use crate::time::Monotonic;
 use crate::wire::train::{MAX_TRAIN, MIN_TRAIN_SIZE};
@@ -49,8 +50,6 @@ const LOW_SOON: u8 = 4;
 const ALARM_SOON: u8 = 3;
 /// While others use more than this of the line, no train is sent: their own traffic tells more, %.
 const BUSY_PERCENT: u64 = 70;
-/// Traffic of others above this part of a train's rate may be why that is low.
-const SHARED: u64 = 8;
 /// A rate this near to a sustained rate that was seen is that of an empty token bucket, %.
 const BUCKET_PERCENT: u64 = 15;
 /// How long a sustained rate is remembered for that, ns.
@@ -271,7 +270,7 @@ impl Pacer {
             b.again && now.saturating_since(b.seen) < BUCKET_NS && b.is_near(e.burst_bps)
         });
         let with_others = e.burst_bps.saturating_add(others_bps.unwrap_or(0));
-        let shared = others_bps.is_some_and(|o| o > e.burst_bps / SHARED)
+        let shared = others_bps.is_some_and(|o| household::shared(o, e.burst_bps))
             && usual.is_some_and(|u| with_others >= u / 100 * LOW_PERCENT);
         if emptied || shared {
             return None;

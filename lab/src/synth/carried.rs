@@ -213,6 +213,7 @@ impl<'a> Carried<'a> {
                 queue_bytes: queue_ns / 1_000_000 * mean_bps / 8_000,
                 grade: delay.grade().as_str().into(),
                 lost: self.below(3),
+                others_bps: None,
                 datagrams: None,
             }],
             rtt: delay,

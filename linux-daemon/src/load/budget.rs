@@ -7,7 +7,7 @@ use bufferbane_store::{LoadTest, Reader, TestWay};
 
 use super::Path;
 use super::turn::Turn;
-use crate::recorder::told_rate_bps;
+use crate::recorder::told_rates_bps;
 
 /// A month, for the budget, ns.
 pub(crate) const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
@@ -36,20 +36,24 @@ pub(super) struct Spent {
     pub(super) reflector: String,
     /// What it loaded, where it ran by itself and has a result.
     pub(super) scheduled: Option<Turn>,
-    /// What it found the line to carry, bit/s, where it says that.
+    /// What it found the line to carry, bit/s, where it says that; and what others carried meanwhile, as far as that
+    /// is known.
     pub(super) rate_bps: Option<u64>,
+    pub(super) others_bps: u64,
     /// Received at either end.
     pub(super) bytes: u64,
 }
 
 impl Spent {
     fn of(age_ns: Option<u64>, test: &LoadTest) -> Self {
+        let rates = told_rates_bps(test);
         Self {
             age_ns,
             interface: test.interface.clone(),
             reflector: test.reflector.clone(),
             scheduled: (test.asked_by == super::BY_SCHEDULE).then(|| Turn::of(test)),
-            rate_bps: told_rate_bps(test),
+            rate_bps: rates.map(|(found, _)| found),
+            others_bps: rates.map_or(0, |(_, others)| others),
             bytes: test.ways.iter().map(TestWay::moved_bytes).sum(),
         }
     }
@@ -82,6 +86,7 @@ impl Made {
                 reflector: path.reflector.clone(),
                 scheduled: None,
                 rate_bps: None,
+                others_bps: 0,
                 bytes,
             },
         }
@@ -303,6 +308,7 @@ mod tests {
             reflector: "vienna".into(),
             scheduled: Some(Turn::Up),
             rate_bps: None,
+            others_bps: 0,
             bytes: mib << 20,
         }
     }

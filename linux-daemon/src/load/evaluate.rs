@@ -15,6 +15,7 @@ use bufferbane_store::{
 
 use super::drops::Dropped;
 use super::flows::Carried;
+use super::others::Others;
 use super::probes::Probe;
 use super::spec::Spec;
 
@@ -28,6 +29,7 @@ pub(super) struct Taken<'a> {
     pub(super) guest: &'a Guest,
     pub(super) carried: &'a Carried,
     pub(super) dropped: Dropped,
+    pub(super) others: Option<&'a Others>,
     pub(super) recovery_ns: Option<u64>,
     pub(super) cut_short: bool,
 }
@@ -256,6 +258,9 @@ impl Way<'_> {
             queue_bytes: u64::try_from(queue).unwrap_or(u64::MAX),
             grade: delay.grade().as_str().to_owned(),
             lost: lost.count() as u64,
+            others_bps: t
+                .others
+                .and_then(|o| o.bps(self.direction, Monotonic::from_nanos(steady.from))),
             datagrams: self.datagrams,
         }
     }
@@ -483,6 +488,7 @@ mod tests {
             guest: &guest,
             carried: &carried,
             dropped: Dropped::default(),
+            others: None,
             recovery_ns: None,
             cut_short: false,
         };

@@ -20,7 +20,7 @@ use crate::scout::Way;
 
 /// The thread looks whether it is to end at least this often, ns.
 const ROUND_NS: u64 = 100_000_000;
-/// TCP is asked this often what has come, ns.
+/// TCP is asked this often what has left and come, ns.
 const LOOK_NS: u64 = 100_000_000;
 /// Streams that are not there after this long fail the test, ns.
 pub(super) const CONNECT_NS: u64 = 10_000_000_000;
@@ -47,6 +47,8 @@ pub(super) struct Seen {
     pub(super) sent: AtomicU64,
     /// Bytes received so far.
     pub(super) received: AtomicU64,
+    /// What its streams up and down have carried so far, bytes of frames as an interface counts them.
+    pub(super) frames: [AtomicU64; 2],
     stop: AtomicBool,
 }
 
@@ -301,13 +303,25 @@ impl Running {
         streams.position(|s| *s == id).unwrap_or(usize::MAX)
     }
 
-    /// How many segments have come on each stream downward.
+    /// How many segments have come on each stream downward, and what all have carried.
     fn look(&mut self, now: Monotonic) {
-        let down = self.streams.iter().skip(usize::from(self.plan.up));
-        for (stream, arrivals) in down.zip(&mut self.arrivals) {
+        let header_bytes = header_bytes(&self.plan.to);
+        let (up, down) = self
+            .streams
+            .split_at(self.marks.len().min(self.streams.len()));
+        let (mut sent, mut received) = (0, 0);
+        for facts in up.iter().filter_map(|s| self.bulk.facts(*s)) {
+            sent += facts.bytes_out + header_bytes * u64::from(facts.segments_out);
+        }
+        for (stream, arrivals) in down.iter().zip(&mut self.arrivals) {
             if let Some(facts) = self.bulk.facts(*stream) {
                 arrivals.look(now, segments(&facts));
+                let frame_bytes = header_bytes + u64::from(facts.segment_bytes);
+                received += frame_bytes * u64::from(facts.segments_in);
             }
+        }
+        for (told, bytes) in self.seen.frames.iter().zip([sent, received]) {
+            told.store(bytes, Ordering::Relaxed);
         }
     }
 
@@ -322,6 +336,11 @@ impl Running {
             ..TcpFacts::default()
         };
     }
+}
+
+/// Of Ethernet, IP and TCP with time stamps.
+const fn header_bytes(to: &SocketAddr) -> u64 {
+    14 + 20 + 12 + if to.is_ipv6() { 40 } else { 20 }
 }
 
 const fn segments(facts: &TcpFacts) -> Segments {

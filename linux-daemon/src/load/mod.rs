@@ -13,6 +13,7 @@ mod fail_over;
 mod flows;
 mod loading;
 mod meter;
+mod others;
 mod pings;
 mod prober;
 mod probes;

@@ -101,6 +101,12 @@ impl Prober {
         })
     }
 
+    /// Bytes of a probe, and of its answer, as an interface counts them: with the headers of Ethernet, IP and UDP.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        let ip = if self.remote.is_ipv6() { 40 } else { 20 };
+        u64::from(SIZE) + 14 + ip + 8
+    }
+
     pub(super) fn is_answering(&self) -> bool {
         self.client.is_answering()
     }

@@ -19,6 +19,7 @@ use super::fail_over::OTHERS;
 use super::flows::{CONNECT_NS, Carried, Flows, Plan};
 use super::loading::Loading;
 use super::meter::Meter;
+use super::others::Others;
 use super::prober::Prober;
 use super::spec::{Patience, Spec};
 
@@ -55,6 +56,8 @@ struct Test<'a> {
     datagrams: Option<Datagrams>,
     /// From when on they may leave.
     departures: Option<Departures>,
+    /// Of a test of streams in one direction.
+    others: Option<Others>,
     /// From the first stream to the end of the test, with the recovery.
     loading: Option<Loading>,
     carried: Option<Carried>,
@@ -177,6 +180,7 @@ impl<'a> Test<'a> {
             flows: None,
             datagrams: None,
             departures: None,
+            others: None,
             loading: None,
             carried: None,
             idle_rtt: None,
@@ -226,7 +230,9 @@ impl<'a> Test<'a> {
             let most = self.spec.most_bytes;
             let used_up = most.is_some_and(|most| self.meter.total() >= most);
             let has_ended = self.flows.as_ref().is_some_and(Flows::has_ended);
-            if has_ended || phases.must_end_load(now) || used_up {
+            let ends = has_ended || phases.must_end_load(now) || used_up;
+            self.look_at_others(now, ends);
+            if ends {
                 self.cut_short = used_up && !phases.must_end_load(now);
                 self.end_load(now)?;
                 phases.unloaded(clock::now());
@@ -251,6 +257,9 @@ impl<'a> Test<'a> {
             self.guest.load(now, true);
             return Ok(());
         }
+        if self.spec.loads() != (true, true) {
+            self.others = Some(Others::new(&self.spec.path));
+        }
         let mut to = self.spec.path.remote;
         to.set_port(grant.port);
         self.flows = Some(Flows::start(Plan {
@@ -263,6 +272,22 @@ impl<'a> Test<'a> {
             congestion: self.spec.congestion.clone(),
         })?);
         Ok(())
+    }
+
+    /// What others carry is looked at some times a second, and when the load ends.
+    fn look_at_others(&mut self, now: Monotonic, ends: bool) {
+        let (Some(others), Some(flows)) = (&mut self.others, &self.flows) else {
+            return;
+        };
+        if ends || others.is_due(now) {
+            let probes = self.prober.probes.as_slice().len() as u64;
+            let probes_bytes = probes * self.prober.frame_bytes();
+            let frames = flows.seen.frames.each_ref();
+            others.look(
+                now,
+                frames.map(|f| f.load(Ordering::Relaxed) + probes_bytes),
+            );
+        }
     }
 
     /// Since when there is load, and what was sent and received so far, bytes.
@@ -377,6 +402,7 @@ impl<'a> Test<'a> {
                 leaving_reflector: self.guest.sender_drops().map(u64::from),
                 ..self.prober.drops.since_load()
             },
+            others: self.others.as_ref(),
             recovery_ns,
             cut_short: self.cut_short,
         };

@@ -153,6 +153,7 @@ fn run(
             reflector: due.path.reflector.clone(),
             scheduled: Some(due.turn),
             rate_bps: world.rates_bps.get(tests.len() % rates).copied(),
+            others_bps: 0,
             bytes,
         };
         world.spent.push((at_ns, spent));
@@ -500,6 +501,7 @@ fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
         reflector: "vienna".into(),
         scheduled: Some(Turn::Up),
         rate_bps: None,
+        others_bps: 0,
         bytes: 1,
     };
     world.spent = vec![(BEGIN_NS, spent)];

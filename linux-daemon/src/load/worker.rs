@@ -433,6 +433,7 @@ mod tests {
             queue_bytes: 0,
             grade: "B".into(),
             lost: 0,
+            others_bps: None,
             datagrams: None,
         };
         assert!(in_words(&way).ends_with("percentile), grade B"));

@@ -36,7 +36,7 @@ impl Recorder {
                     };
                     if e.confidence >= SURE {
                         let for_ns = detect::Capacity::MOMENT_NS;
-                        self.watcher.capacity(e.at, &capacity, for_ns);
+                        self.watcher.capacity(e.at, &capacity, 0, for_ns);
                     }
                     if e.is_news {
                         writer.capacity(e.at, capacity);
@@ -58,9 +58,9 @@ impl Recorder {
             return;
         };
         let for_ns = speaks_for_ns.max(detect::Capacity::MOMENT_NS);
-        for (at, capacity) in capacities(&test) {
+        for (at, capacity, others_bps) in capacities(&test) {
             if tells(&test) {
-                self.watcher.capacity(at, &capacity, for_ns);
+                self.watcher.capacity(at, &capacity, others_bps, for_ns);
             }
             writer.capacity(at, capacity);
         }
@@ -182,15 +182,18 @@ pub(super) fn tells(test: &LoadTest) -> bool {
     test.asked_by == "schedule" && test.instead_of.is_empty()
 }
 
-/// What a test found its line to carry, bit/s, where it is one that tells.
-pub(crate) fn told_rate_bps(test: &LoadTest) -> Option<u64> {
+/// What a test found its line to carry, and what others carried meanwhile, bit/s, where it is one that tells.
+pub(crate) fn told_rates_bps(test: &LoadTest) -> Option<(u64, u64)> {
     let found = capacities(test).next().filter(|_| tells(test));
-    found.map(|(_, capacity)| capacity.burst_bps)
+    found.map(|(_, capacity, others_bps)| (capacity.burst_bps, others_bps))
 }
 
 /// What a test says of the capacity of each direction, where it loaded one alone, and not at a rate that
-/// somebody chose: what its streams carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too.
-pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Capacity)> + use<'_> {
+/// somebody chose: what its streams carried, with the headers of Ethernet, IPv4 and TCP that an interface counts too;
+/// and what others carried meanwhile, bit/s, as far as that is known.
+pub(super) fn capacities(
+    test: &LoadTest,
+) -> impl Iterator<Item = (Monotonic, Capacity, u64)> + use<'_> {
     const FRAME: u64 = 1514;
     const PAYLOAD: u64 = 1448;
     let steady_ns = test
@@ -211,6 +214,7 @@ pub(super) fn capacities(test: &LoadTest) -> impl Iterator<Item = (Monotonic, Ca
             confidence: (1.0 - spread).clamp(0.3, 0.95),
             events: Vec::new(),
         };
-        (Monotonic::from_nanos(test.load_end_ns), capacity)
+        let at = Monotonic::from_nanos(test.load_end_ns);
+        (at, capacity, way.others_bps.unwrap_or(0))
     })
 }

@@ -14,8 +14,15 @@ use crate::walk::Before;
 /// Hours of the day are remembered for so long, ns.
 const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
 
-/// A capacity of before, ns since 1970.
-pub(crate) type Found = (i64, Capacity);
+/// A capacity of before.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// ns since 1970.
+    pub(crate) at_ns: i64,
+    pub(crate) capacity: Capacity,
+    /// What others carried meanwhile, bit/s, as far as that is known.
+    pub(crate) others_bps: u64,
+}
 
 /// Ways are what the next walks are held against if they were seen within this time, ns.
 const WAYS_NS: u64 = 7 * 86_400 * SECOND_NS;
@@ -52,20 +59,29 @@ impl Past {
             .map_err(|e| e.to_string())?
             .into_iter()
             .filter(|(_, c)| by_itself(c))
+            .map(|(at_ns, capacity)| Found {
+                at_ns,
+                capacity,
+                others_bps: 0,
+            })
             .collect();
         for (_, start_ns, test) in tests.map_err(|e| e.to_string())? {
             let lasted_ns = test.load_end_ns.saturating_sub(test.start_ns);
             let at_ns = start_ns.saturating_add_unsigned(lasted_ns);
             let tells = findings::tells(&test);
             let all = findings::capacities(&test).filter(|_| tells);
-            found.extend(all.map(|(_, c)| (at_ns, c)));
+            found.extend(all.map(|(_, capacity, others_bps)| Found {
+                at_ns,
+                capacity,
+                others_bps,
+            }));
         }
-        found.sort_by_key(|(at_ns, _)| *at_ns);
+        found.sort_by_key(|f| f.at_ns);
         let mut past: BTreeMap<String, Vec<Found>> = BTreeMap::new();
-        for (at_ns, c) in found {
-            past.entry(c.interface.clone())
+        for f in found {
+            past.entry(f.capacity.interface.clone())
                 .or_default()
-                .push((at_ns, c));
+                .push(f);
         }
         let mut ways = reader
             .paths(until_ns.saturating_sub_unsigned(WAYS_NS), i64::MAX)
@@ -95,7 +111,7 @@ impl Past {
     ) -> Option<Vec<(Option<u64>, Found)>> {
         let found = self.found.remove(interface)?;
         let local_ns = |at_ns| u64::try_from(wall::local_ns(at_ns, zone)?).ok();
-        let with_time = found.into_iter().map(|f| (local_ns(f.0), f));
+        let with_time = found.into_iter().map(|f| (local_ns(f.at_ns), f));
         Some(with_time.collect())
     }
 }

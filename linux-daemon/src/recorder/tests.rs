@@ -137,6 +137,7 @@ fn scheduled_test(end: Monotonic, mean_bps: u64) -> LoadTest {
             queue_bytes: 0,
             grade: "A".into(),
             lost: 0,
+            others_bps: None,
             datagrams: None,
         }],
         rtt: LoadedDelay::default(),
@@ -225,6 +226,43 @@ fn a_test_says_what_is_much_for_a_line_after_a_rush_and_after_a_restart() {
         assert!(is_load(&mut recorder, 4, 4_000_000));
         recorder.finish();
     }
+}
+
+/// Hourly tests that come out low while the household loads the line itself say nothing of it, neither in the run
+/// that made them nor after a restart, which reads them back; on an idle line the second is told.
+#[test]
+fn a_test_during_the_households_own_load_is_no_slower_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let begin = clock::now();
+    let run = |hours: std::ops::Range<u64>, rates: &dyn Fn(u64) -> (u64, u64)| {
+        let mut recorder = recorder(&path, any_room());
+        recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Udp)));
+        for hour in hours {
+            let at = begin.saturating_add(hour * 3600 * SECOND_NS);
+            let (found_bps, others_bps) = rates(hour);
+            let mut test = scheduled_test(at, found_bps);
+            test.ways[0].others_bps = Some(others_bps);
+            recorder.obey(Order::Test(Box::new(test), 8 * 3600 * SECOND_NS));
+            recorder.watch(at);
+        }
+        recorder.finish();
+        let reader = Reader::open(&path).unwrap();
+        let events = reader.events(i64::MIN, i64::MAX).unwrap();
+        events.into_iter().map(|(_, e)| e).collect::<Vec<_>>()
+    };
+    let busy = run(1..14, &|hour| match hour {
+        1..6 => (10_000_000, 0),
+        _ => (5_000_000, 5_500_000),
+    });
+    assert!(busy.is_empty(), "{busy:?}");
+    let idle = run(14..17, &|_| (5_000_000, 100_000));
+    let [event] = &idle[..] else {
+        panic!("{idle:?}");
+    };
+    assert_eq!(event.kind, "download_degraded");
+    let known = event.values["baseline_bps"].as_u64();
+    assert!(known > Some(10_000_000), "{event:?}");
 }
 
 /// A stand-in that can send only half of what the line carries says nothing of the line: neither at once,

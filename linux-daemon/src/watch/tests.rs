@@ -259,7 +259,12 @@ fn what_is_recalled_says_what_is_much_for_a_line() {
                 confidence: 0.9,
                 events: Vec::new(),
             };
-            w.recall("eth0", vec![(None, (0, found))]);
+            let before = crate::recorder::Found {
+                at_ns: 0,
+                capacity: found,
+                others_bps: 0,
+            };
+            w.recall("eth0", vec![(None, before)]);
         }
         for s in 1..=100 {
             let second = Second {

@@ -2,7 +2,7 @@
 
 use bufferbane_store::{LoadTest, Protocol};
 
-use super::{lost_share, rate, why_not_known, word};
+use super::{lost_share, others_part, rate, why_not_known, word};
 use crate::show::{self, clean};
 
 /// A test for people, at its end.
@@ -87,6 +87,13 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             ),
             show::count(d.reordered),
             show::count(d.duplicated),
+        ));
+    }
+    for (way, others) in test.ways.iter().filter_map(|w| Some((w, others_part(w)?))) {
+        out.push_str(&format!(
+            "Others carried {} {} meanwhile\n",
+            rate(others),
+            word(way.direction)
         ));
     }
     out.push_str(&format!(

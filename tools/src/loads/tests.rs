@@ -39,6 +39,7 @@ fn test() -> LoadTest {
             queue_bytes: 207_200,
             grade: "C".into(),
             lost: 0,
+            others_bps: None,
             datagrams: None,
         }],
         rtt: delay,
@@ -133,6 +134,24 @@ fn arrays_have_the_keys_that_programs_rely_on() {
         lines[0].contains("(90th percentile 170\u{a0}ms): grade C, 340 RPM"),
         "{lines:?}"
     );
+}
+
+#[test]
+fn what_others_carried_is_said_where_it_may_be_why_a_test_found_no_more() {
+    let mut test = test();
+    let said = |test: &LoadTest| describe(test).contains("Others carried");
+    for (others_bps, is_said) in [
+        (None, false),
+        (Some(1_290_000), false),
+        (Some(1_300_000), true),
+    ] {
+        test.ways[0].others_bps = others_bps;
+        assert_eq!(said(&test), is_said, "{others_bps:?}");
+        let told: Vec<Throughput> = throughput(5, &test).collect();
+        let json = serde_json::to_value(&told).unwrap();
+        assert_eq!(json[0]["others_bps"], serde_json::json!(others_bps));
+    }
+    assert!(describe(&test).contains("Others carried 1.3 Mbit/s up meanwhile\n"));
 }
 
 #[test]

@@ -363,6 +363,7 @@ fn load_test(interface: &str, reflector: &str, start_ns: u64) -> LoadTest {
             queue_bytes: 103_000,
             grade: "C".into(),
             lost: 2,
+            others_bps: None,
             datagrams: None,
         }],
         rtt: delay,

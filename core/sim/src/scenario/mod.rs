@@ -215,6 +215,7 @@ fn watch_and_hear(
                         up,
                         rate_bps,
                         by_train: false,
+                        others_bps: 0,
                         speaks_for_ns: Capacity::MOMENT_NS,
                     };
                     watch.handle_capacity(line, found);

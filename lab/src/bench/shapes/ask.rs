@@ -28,6 +28,8 @@ pub struct Told {
     pub steady: Range<i64>,
     /// TCP payload, bit/s.
     pub rate_bps: u64,
+    /// What others carried meanwhile, bit/s of frames.
+    pub others_bps: Option<u64>,
     /// Delay in this direction under load above that without, ns.
     pub increase: Spread,
 }
@@ -102,6 +104,7 @@ fn told(way: Way, test: &LoadTest) -> Result<Told, Fail> {
         idle: wall(test.start_ns)..wall(test.load_start_ns),
         steady: wall(test.load_start_ns + test.ramp_ns)..wall(test.load_end_ns),
         rate_bps: found.mean_bps,
+        others_bps: found.others_bps,
         increase: Spread { p50, p90, p99 },
     })
 }

@@ -238,6 +238,7 @@ mod tests {
             idle: 0..1000 * MS,
             steady: 1005 * MS..2505 * MS,
             rate_bps: 0,
+            others_bps: None,
             increase: Spread::default(),
         };
         let truth = super::truth(&readings, 8_000_000, &told).expect("it was read all through");

@@ -161,6 +161,7 @@ mod tests {
             idle: 0..1000 * MS,
             steady: 1000 * MS..2000 * MS,
             rate_bps: 0,
+            others_bps: None,
             increase: Spread::default(),
         };
         let truth = truth_of_log(&log, &told).expect("there are probes");

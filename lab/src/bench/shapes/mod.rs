@@ -155,6 +155,8 @@ pub struct Row {
     pub way: Way,
     /// What the test said, bit/s.
     pub said_bps: u64,
+    /// What it said that others carried meanwhile, bit/s.
+    pub others_bps: Option<u64>,
     /// What it said of latency: the increase, ns.
     pub said: Spread,
     /// What was the case.
@@ -166,6 +168,7 @@ impl Row {
         Self {
             way: told.way,
             said_bps: told.rate_bps,
+            others_bps: told.others_bps,
             said: told.increase,
             truth,
         }
@@ -306,6 +309,7 @@ mod tests {
         Row {
             way: Way::Up,
             said_bps,
+            others_bps: None,
             said: spread(said_ns),
             truth: Truth {
                 rate_bps: 1_000_000,

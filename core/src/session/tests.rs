@@ -1,3 +1,4 @@
+mod lost;
 mod orders;
 
 use std::collections::VecDeque;

@@ -10,6 +10,7 @@ use super::probe::Session;
 use super::{Client, SessionEvent};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
+use crate::seal::ReplayWindow;
 use crate::session::sealed::{knock_header, open_knock, seal_knock};
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
@@ -133,7 +134,7 @@ where
                 .session_keys(&welcome.client_random, &welcome.server_random),
             since: now,
             next_counter: 0,
-            newest_echo: None,
+            down: ReplayWindow::new(),
         };
         let first = self.boot.is_none();
         if self

@@ -36,8 +36,7 @@ where
         if datagram.len() != ORDER_LEN {
             return Err(DropReason::Length);
         }
-        let (_, report) = self.open_in_session(datagram)?;
-        self.heard_at = now;
+        let (_, report) = self.open_in_session(now, datagram)?;
         Ok(report)
     }
 }

@@ -9,11 +9,11 @@ use super::{Client, Knock, SessionEvent};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::packet::{RecvMeta, SendToken};
-use crate::seal::{Portable, SessionKeys};
+use crate::seal::{Portable, ReplayWindow, SessionKeys};
 use crate::session::address_from_bytes;
 use crate::session::sealed::{open_message, seal_message, session_header};
 use crate::time::Monotonic;
-use crate::wire::header::{Kind, SessionHeader};
+use crate::wire::header::Kind;
 use crate::wire::probe::{Probe, Reply, WANT_NOTHING};
 
 /// The present keys, or those before.
@@ -23,8 +23,21 @@ pub(super) struct Session {
     pub(super) keys: SessionKeys,
     pub(super) since: Monotonic,
     pub(super) next_counter: u64,
-    /// The highest counter of an echo: what an older one says of the present is out of date.
-    pub(super) newest_echo: Option<u64>,
+    /// What the reflector has sealed and this client has opened.
+    pub(super) down: ReplayWindow,
+}
+
+/// What the counter of an authentic datagram from the reflector says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Nothing that was sent later has come so far.
+    Newest,
+    /// It was overtaken, by others of its session or by new keys: what it says of the present is out of
+    /// date.
+    Overtaken,
+    /// It has come before: the line doubled it, or somebody who has captured it sends it again. It does
+    /// not say that the reflector is still there.
+    Again,
 }
 
 impl Session {
@@ -97,19 +110,34 @@ where
         ))
     }
 
-    /// Opens what the reflector sealed under the present keys or those before, in place.
+    /// Opens what the reflector sealed under the present keys or those before, in place, and notes that
+    /// it is there unless that has come before.
     pub(super) fn open_in_session<B: FromBytes + KnownLayout + Immutable>(
-        &self,
+        &mut self,
+        now: Monotonic,
         datagram: &mut [u8],
-    ) -> Result<(SessionHeader, B), DropReason> {
+    ) -> Result<(Freshness, B), DropReason> {
         let header = session_header(datagram)?;
-        let session = [&self.session, &self.before]
+        let number = header.session.get();
+        let is_present = self.session.as_ref().is_some_and(|s| s.number == number);
+        let session = [&mut self.session, &mut self.before]
             .into_iter()
             .flatten()
-            .find(|s| s.number == header.session.get())
+            .find(|s| s.number == number)
             .ok_or(DropReason::UnknownSession)?;
         let body = open_message(&Portable, &header, &session.keys.down, datagram)?;
-        Ok((header, body))
+        let counter = header.counter.get();
+        let is_newest = is_present && counter >= session.down.next();
+        if session.down.accept(counter).is_err() {
+            return Ok((Freshness::Again, body));
+        }
+        self.heard_at = now;
+        let freshness = if is_newest {
+            Freshness::Newest
+        } else {
+            Freshness::Overtaken
+        };
+        Ok((freshness, body))
     }
 
     /// An echo.
@@ -119,33 +147,19 @@ where
         meta: &RecvMeta,
         datagram: &mut [u8],
     ) -> Result<(), DropReason> {
-        let (header, reply): (_, Reply) = self.open_in_session(datagram)?;
-        self.heard_at = now;
-        if core::mem::take(&mut self.silent) {
+        let (freshness, reply): (_, Reply) = self.open_in_session(now, datagram)?;
+        if freshness != Freshness::Again && core::mem::take(&mut self.silent) {
             self.event(SessionEvent::Back);
             // A knock that was only meant to find the reflector again is not needed any more.
             self.knock = Knock::Idle;
         }
-        let seq = reply.seq.get();
-        let index = usize::from(reply.stream.get());
-        if self.is_newest(header.session.get(), header.counter.get()) {
+        if freshness == Freshness::Newest {
             self.take_present(&reply);
         }
+        // One that has come before is told, too: as a duplicate it says something of the line.
+        let index = usize::from(reply.stream.get());
         let stream = self.streams.get_mut(index).ok_or(DropReason::Field)?;
-        stream.take_reply(meta, &reply, seq)
-    }
-
-    /// Whether the echo with `counter` in session `number` is the latest so far, in the order in
-    /// which they were sent.
-    fn is_newest(&mut self, number: u32, counter: u64) -> bool {
-        let session = self.session.as_mut().filter(|s| s.number == number);
-        session.is_some_and(|s| {
-            let newest = s.newest_echo.is_none_or(|n| n < counter);
-            if newest {
-                s.newest_echo = Some(counter);
-            }
-            newest
-        })
+        stream.take_reply(meta, &reply, reply.seq.get())
     }
 
     /// What an echo says of the reflector and of our address as they are now.

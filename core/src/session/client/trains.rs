@@ -42,8 +42,7 @@ where
         if datagram.len() < MIN_TRAIN_SIZE {
             return Err(DropReason::Length);
         }
-        let (_, car) = self.open_in_session(datagram)?;
-        self.heard_at = now;
+        let (_, car) = self.open_in_session(now, datagram)?;
         Ok(car)
     }
 
@@ -59,8 +58,7 @@ where
         if datagram.len() < MIN_TRAIN_SIZE {
             return Err(DropReason::Length);
         }
-        let (_, report) = self.open_in_session(datagram)?;
-        self.heard_at = now;
+        let (_, report) = self.open_in_session(now, datagram)?;
         Ok(report)
     }
 }

@@ -73,6 +73,13 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         bad[at] ^= 0x10;
         assert!(w.client.open_report(now, &mut bad).is_err(), "byte {at}");
     }
+    // Sent again, it does not say that the reflector is still there.
+    for ms in [900, 1800] {
+        let later = now.saturating_add(ms * MS);
+        assert!(w.client.open_report(later, &mut sealed.clone()).is_ok());
+        w.client.handle_timeout(later);
+    }
+    assert!(!w.client.is_answering());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bufferbane_core::detect::{
 use bufferbane_core::household::Second;
 use bufferbane_core::sample::{Sample, SeriesIndex};
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{EventId, SeriesInfo};
+use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
 
 use crate::config::timeout_ns;
 use crate::episode::Loads;
@@ -25,6 +25,43 @@ pub(crate) use role::{is_far, is_far_at};
 
 /// Events that may still change.
 const OPEN: usize = 256;
+
+/// What has been told of a notice's event, as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) id: EventId,
+    /// At its worst.
+    pub(crate) severity: Severity,
+    /// Whether detectors have seen its end, and nothing of it since.
+    pub(crate) is_over: bool,
+    /// When that began which another has told and this is a part of, ns; `None` where it was told as found.
+    pub(crate) part_of_ns: Option<u64>,
+}
+
+impl Known {
+    /// Told as it was found.
+    pub(crate) fn own(id: EventId, event: &Event) -> Self {
+        Self {
+            id,
+            severity: event.severity,
+            is_over: event.end_ns.is_some(),
+            part_of_ns: None,
+        }
+    }
+
+    /// Found by detectors, but told by others, as of something that began at `since_ns`.
+    pub(crate) fn part(id: EventId, event: &Event, since_ns: u64) -> Self {
+        Self {
+            part_of_ns: Some(since_ns),
+            ..Self::own(id, event)
+        }
+    }
+
+    /// Whether `event`, which is the same, is there again after its end.
+    pub(crate) const fn is_back(&self, event: &Event) -> bool {
+        self.is_over && event.end_ns.is_none()
+    }
+}
 
 /// One series as it is watched.
 struct Watched {
@@ -43,7 +80,7 @@ pub(crate) struct Watcher {
     lines: Vec<String>,
     targets: Vec<String>,
     /// What has been told and may change, by its number in the watch.
-    told: BTreeMap<u32, EventId>,
+    told: BTreeMap<u32, Known>,
     full: bool,
     loads: Loads,
     /// Lines that are surely no cables.
@@ -318,20 +355,20 @@ impl Watcher {
         2 * showing >= all.len()
     }
 
-    /// The store's number of what was told before, unless this is new.
-    pub(crate) fn told_before(&self, notice: &Notice) -> Option<EventId> {
+    /// What was told of it before, unless this is new.
+    pub(crate) fn told_before(&self, notice: &Notice) -> Option<Known> {
         self.told
             .get(&notice.id)
             .copied()
             .filter(|_| notice.phase != Phase::Begin)
     }
 
-    /// It is in the store under this number from now on.
-    pub(crate) fn remember(&mut self, notice: &Notice, id: EventId) {
-        if self.told.len() >= OPEN {
+    /// This is told of it from now on.
+    pub(crate) fn remember(&mut self, notice: &Notice, known: Known) {
+        self.told.insert(notice.id, known);
+        if self.told.len() > OPEN {
             self.told.pop_first();
         }
-        self.told.insert(notice.id, id);
     }
 }
 

@@ -125,7 +125,25 @@ impl Alerts {
         self.config = config.clone();
     }
 
-    /// Tells what is new of an event to all who want to know; whether the journal has it.
+    /// Tells what is new of an event to all who want to know: that it has begun, once more where it has become worse
+    /// than it was `before` (who hears of nothing less has not heard of it), and that it is over. `before` is what it
+    /// was told as; `None` where it is new.
+    pub(crate) fn update(&mut self, before: Option<Severity>, id: EventId, event: &Event) {
+        let place = [&event.interface, event.kind.as_str()].join(" ");
+        let is_worse = before.is_none_or(|before| event.severity > before);
+        if is_worse && !self.tell(News::Begin, id, event) {
+            log::warn!("{place}: {}", event.text);
+        }
+        let is_over = before.is_some() && event.end_ns.is_some();
+        if is_over && !self.tell(News::End, id, event) {
+            log::info!("{place} is over: {}", event.text);
+        }
+        if !is_worse && !is_over {
+            log::debug!("{place}: {}", event.text);
+        }
+    }
+
+    /// Tells one piece of news to all who want to know; whether the journal has it.
     pub(crate) fn tell(&mut self, phase: News, id: EventId, event: &Event) -> bool {
         if self.journal.is_none() && self.hooks.is_empty() {
             return false;

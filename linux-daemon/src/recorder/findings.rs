@@ -6,8 +6,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method, Protocol};
 
 use super::{Recorder, note, paths, sizes};
-use crate::alerts::News;
 use crate::household::Heard;
+use crate::watch::Known;
 
 /// What so short a stretch of a load has carried says nothing of its line, ns: the load was ended where the
 /// month's budget was used up.
@@ -101,28 +101,30 @@ impl Recorder {
                 && let Some((id, event)) = paths::part_of_told(&mut self.routes, &event)
             {
                 log::info!("{}", event.text);
-                self.watcher.remember(&notice, id);
+                let part = Known::part(id, &event, event.start_ns);
+                self.watcher.remember(&notice, part);
                 writer.update_event(id, event);
                 self.commit_soon = true;
                 continue;
             }
             let told = (&self.open_events, &self.told_holes);
-            if let Some(id) = sizes::told_by_search(&mut self.sizes, told, now, known, &mut event) {
-                self.watcher.remember(&notice, id);
+            if let Some(part) = sizes::told_by_search(&mut self.sizes, told, now, known, &mut event)
+            {
+                self.watcher.remember(&notice, part);
                 continue;
             }
-            self.households.radios().explain(&mut event, known);
+            let radios = self.households.radios();
+            radios.explain(&mut event, known.map(|k| k.id));
             let over = event.end_ns.is_some();
             // Both edges are made durable at once; what changes between them can wait.
             self.commit_soon |= known.is_none() || over;
             let id = match known {
-                Some(id) => {
-                    writer.update_event(id, event.clone());
-                    id
+                Some(known) => {
+                    writer.update_event(known.id, event.clone());
+                    known.id
                 }
                 None => {
                     let id = writer.event(event.clone());
-                    self.watcher.remember(&notice, id);
                     if let Some(target) = event
                         .target
                         .clone()
@@ -134,6 +136,7 @@ impl Recorder {
                     id
                 }
             };
+            self.watcher.remember(&notice, Known::own(id, &event));
             self.households.radios().follow(id, &event);
             sizes::follow(
                 &mut self.sizes,
@@ -156,22 +159,7 @@ impl Recorder {
                 Some(_) => {}
             }
             note(&self.status, &self.meters, id, &event);
-            let place = [&event.interface, event.kind.as_str()].join(" ");
-            let news = match known {
-                None => News::Begin,
-                Some(_) if over => News::End,
-                Some(_) => {
-                    log::debug!("{place}: {}", event.text);
-                    continue;
-                }
-            };
-            if self.alerts.tell(news, id, &event) {
-                continue;
-            }
-            match news {
-                News::Begin => log::warn!("{place}: {}", event.text),
-                News::End => log::info!("{place} is over: {}", event.text),
-            }
+            self.alerts.update(known.map(|k| k.severity), id, &event);
         }
     }
 }
@@ -217,4 +205,77 @@ pub(super) fn capacities(
         let at = Monotonic::from_nanos(test.load_end_ns);
         (at, capacity, way.others_bps.unwrap_or(0))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bufferbane_core::detect::Thresholds;
+    use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
+    use bufferbane_core::time::Monotonic;
+    use bufferbane_store::{SeriesInfo, SeriesKind};
+
+    use super::super::Order;
+    use super::super::testing::{any_room, recorder, series};
+    use crate::alerts::Alerts;
+    use crate::watch::Watcher;
+
+    const S: u64 = 1_000_000_000;
+
+    /// A line that loses one in forty, and later one in four, until it is well.
+    #[test]
+    fn who_hears_of_critical_events_only_hears_of_what_becomes_one_and_of_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let hook = |name: &str, severity: &str| {
+            format!(
+                "[[alerts.hook]]\nkinds = [\"packet_loss\"]\nseverity = \"{severity}\"\n\
+                 program = [\"/bin/sh\", \"-c\", \"cat >> {0}; echo >> {0}\"]\n",
+                file(name).display()
+            )
+        };
+        let text = hook("warning", "warning") + &hook("critical", "critical");
+        let config = crate::config::parse("it", &text, dir.path()).unwrap();
+        let mut recorder = recorder(&file("store.redb"), any_room());
+        recorder.alerts = Alerts::start(&config.config.alerts);
+        recorder.watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+        let info = SeriesInfo {
+            interval_ns: S / 20,
+            ..series(SeriesKind::Icmp)
+        };
+        recorder.obey(Order::Series(SeriesIndex(0), info));
+        for n in 0..1100 * 20 {
+            let one_of = match n / 20 {
+                100..400 => 40,
+                400..500 => 4,
+                _ => u64::MAX,
+            };
+            let sent = Monotonic::from_nanos(n * (S / 20));
+            let mut sample = Sample::lost(SeriesIndex(0), n, sent, 64);
+            if n % one_of != 1 {
+                sample.status = Status::Ok;
+                sample.rtt_ns = Some(20_000_000);
+            }
+            recorder.obey(Order::Observation(Observation::New(sample)));
+            recorder.watch(sent);
+        }
+        let told = |name: &str| {
+            let all = std::fs::read_to_string(file(name)).unwrap_or_default();
+            let lines = all.lines().filter(|l| !l.is_empty());
+            let alerts = lines.filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+            let word = |a: &serde_json::Value, name| a[name].as_str().unwrap_or("").to_owned();
+            alerts
+                .map(|a| [word(&a, "phase"), word(&a, "severity")].join(" "))
+                .collect::<Vec<_>>()
+        };
+        for _ in 0..2000 {
+            if told("warning").len() >= 2 && told("critical").len() >= 2 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(told("warning"), ["begin warning", "end critical"]);
+        assert_eq!(told("critical"), ["begin critical", "end critical"]);
+    }
 }

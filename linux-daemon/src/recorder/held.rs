@@ -5,7 +5,6 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, Severity};
 
 use super::{Fact, Recorder, note};
-use crate::alerts::News as Alarm;
 use crate::held::{Key, Loss, News, Told, is_of};
 
 impl Recorder {
@@ -89,26 +88,22 @@ impl Recorder {
         let values = values.map(|(n, v): (&str, serde_json::Value)| (n.to_owned(), v));
         let name = name(key);
         if let Some((id, event)) = self.open_events.get_mut(&name) {
-            let is_worse = severity > event.severity;
+            let before = event.severity;
             (event.text, event.severity) = (text, severity);
             event.values.extend(values);
             writer.update_event(*id, event.clone());
             note(&self.status, &self.meters, *id, event);
-            if is_worse {
-                // Who wants to hear of nothing less has not heard of it.
-                self.alerts.tell(Alarm::Begin, *id, event);
-                self.commit_soon = true;
-            }
+            self.alerts.update(Some(before), *id, event);
+            self.commit_soon |= severity > before;
             return;
         }
         let mut event = Event::new("tcp_unstable", severity, writer.boot(), since, text);
         event.interface.clone_from(interface);
         event.target = Some(target.clone());
         event.values.extend(values);
-        log::warn!("{interface}: {}", event.text);
         let id = writer.event(event.clone());
         note(&self.status, &self.meters, id, &event);
-        self.alerts.tell(Alarm::Begin, id, &event);
+        self.alerts.update(None, id, &event);
         self.open_events.insert(name, (id, event));
         self.commit_soon = true;
     }

@@ -4,10 +4,9 @@ use bufferbane_core::detect::service::{Limits, News, Trouble};
 use bufferbane_core::detect::{self, Phase};
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
+use bufferbane_store::{Event, SeriesInfo, Severity};
 
 use super::{Recorder, note};
-use crate::alerts::News as Alarm;
 
 impl Recorder {
     /// Records what is new of services by now.
@@ -29,7 +28,6 @@ impl Recorder {
         let known = self.service_events.get(&key);
         let known = known.filter(|_| news.phase != Phase::Begin);
         let before = known.map(|(id, e)| (*id, e.severity));
-        let over = event.end_ns.is_some();
         if let (Some((_, severity)), false) = (before, news.explained) {
             event.severity = event.severity.max(severity);
         }
@@ -41,25 +39,9 @@ impl Recorder {
             None => writer.event(event.clone()),
         };
         note(&self.status, &self.meters, id, &event);
-        let is_worse = before.is_none_or(|(_, s)| event.severity > s);
-        if over {
-            self.tell_service(Alarm::End, id, &event);
-        } else if is_worse {
-            self.tell_service(Alarm::Begin, id, &event);
-        }
+        self.alerts.update(before.map(|(_, s)| s), id, &event);
         self.service_events.insert(key, (id, event));
         self.commit_soon = true;
-    }
-
-    fn tell_service(&mut self, news: Alarm, id: EventId, event: &Event) {
-        if self.alerts.tell(news, id, event) {
-            return;
-        }
-        let place = [&event.interface, event.kind.as_str()].join(" ");
-        match news {
-            Alarm::Begin => log::warn!("{place}: {}", event.text),
-            Alarm::End => log::info!("{place} is over: {}", event.text),
-        }
     }
 
     /// A series is asked no more: what it showed is over.
@@ -77,7 +59,7 @@ impl Recorder {
                 writer.update_event(id, event.clone());
             }
             note(&self.status, &self.meters, id, &event);
-            self.tell_service(Alarm::End, id, &event);
+            self.alerts.update(Some(event.severity), id, &event);
             self.commit_soon = true;
         }
     }

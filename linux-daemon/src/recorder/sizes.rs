@@ -6,8 +6,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Direction, Event, EventId, Severity};
 
 use super::{Recorder, note};
-use crate::alerts::News as Alarm;
 use crate::sizes::{self, Hole, News, Place, Sizes};
+use crate::watch::Known;
 
 const KIND: &str = "mtu_black_hole";
 /// Events that last, by their names.
@@ -70,53 +70,54 @@ impl Recorder {
         let mut event = Event::new(KIND, Severity::Critical, writer.boot(), at, String::new());
         event.interface.clone_from(&place.0);
         describe(&mut event, place.1, hole);
-        log::warn!("{}: {}", place.0, event.text);
         let id = writer.event(event.clone());
         note(&self.status, &self.meters, id, &event);
-        self.alerts.tell(Alarm::Begin, id, &event);
+        self.alerts.update(None, id, &event);
         self.open_events.insert(name, (id, event));
     }
 }
 
-/// What detectors tell of sizes that vanish: more is found out. Gives the event where a search has told it, which is
-/// among the `open` ones by their names, or is over since; `told` are those of detectors.
+/// What detectors tell of sizes that vanish: more is found out. Gives what is told of it where a search tells it, whose
+/// event is among the `open` ones by their names, or is over since; `told` are those of detectors that last. What is back
+/// after its end is the same event, unless a search tells of the place meanwhile.
 pub(super) fn told_by_search(
     sizes: &mut Sizes,
     (open, told): (&Open, &Told),
     now: Monotonic,
-    known: Option<EventId>,
+    known: Option<Known>,
     event: &mut Event,
-) -> Option<EventId> {
+) -> Option<Known> {
     if event.kind != KIND {
         return None;
     }
-    let own = match known {
-        None => {
-            sizes.suspect(now, &event.interface, event.target.as_deref());
-            // One of two families of which one is told already is told by itself: else nobody hears of the other.
-            let own: Option<Vec<EventId>> = sizes::places(event)
-                .map(|place| open.get(&name(&place)).map(|(id, _)| *id))
-                .collect();
-            own.and_then(|ids| ids.first().copied())
+    let lasting = known.and_then(|k| told.get(&k.id));
+    if let Some(before) = lasting {
+        // Whose series are gone says no more which they were.
+        if let Some(family) = before.values.get("family")
+            && !event.values.contains_key("family")
+            && event.end_ns.is_some()
+        {
+            event.values.insert("family".into(), family.clone());
         }
+    } else if known.is_none_or(|k| k.is_back(event)) {
+        sizes.suspect(now, &event.interface, event.target.as_deref());
+        // One of two families of which one is told already is told by itself: else nobody hears of the other.
+        let by_search: Option<Vec<&(EventId, Event)>> = sizes::places(event)
+            .map(|place| open.get(&name(&place)))
+            .collect();
+        if let Some((id, its)) = by_search.and_then(|all| all.first().copied()) {
+            return Some(Known::part(*id, event, its.start_ns));
+        }
+        if let Some(since_ns) = known.and_then(|k| k.part_of_ns) {
+            event.start_ns = event.start_ns.min(since_ns);
+        }
+    } else if let Some(part) = known.filter(|k| k.part_of_ns.is_some()) {
         // It ends when a search finds it over, and what detectors see of a time comes later.
-        Some(id) if !told.contains_key(&id) => return known,
-        Some(id) => {
-            // Whose series are gone says no more which they were.
-            let before = told.get(&id).and_then(|e| e.values.get("family"));
-            if let Some(family) = before
-                && !event.values.contains_key("family")
-                && event.end_ns.is_some()
-            {
-                event.values.insert("family".into(), family.clone());
-            }
-            None
-        }
-    };
-    if own.is_none() {
-        sizes.explain(event);
+        let is_over = event.end_ns.is_some();
+        return Some(Known { is_over, ..part });
     }
-    own
+    sizes.explain(event);
+    None
 }
 
 /// What detectors tell of sizes that vanish is told under this number, as others of theirs in `told`. When the last of
@@ -179,9 +180,22 @@ fn describe(event: &mut Event, family: u8, hole: &Hole) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{any_room, recorder};
-    use super::*;
     use std::collections::BTreeMap;
+
+    use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
+    use bufferbane_linux_io::clock;
+    use bufferbane_store::{SeriesInfo, SeriesKind};
+
+    use super::super::Order;
+    use super::super::testing::{any_room, recorder, series};
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// What was told of it before.
+    fn own(id: u64, event: &Event) -> Option<Known> {
+        Some(Known::own(EventId(id), event))
+    }
 
     fn event(target: &str, end_ns: Option<u64>) -> Event {
         let mut event = Event::new(KIND, Severity::Critical, 1, Monotonic::ZERO, "x".into());
@@ -204,31 +218,94 @@ mod tests {
             follow(&mut sizes, &open, &mut told, now, (EventId(id), &event));
         }
         assert_eq!(told.len(), 2);
-        let over = event("a", Some(5));
+        let (lasting, over) = (event("a", None), event("a", Some(5)));
         let mut update = over.clone();
-        let told_by = told_by_search(
-            &mut sizes,
-            (&open, &told),
-            now,
-            Some(EventId(1)),
-            &mut update,
-        );
+        let known = own(1, &lasting);
+        let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut update);
         assert_eq!(told_by, None);
         follow(&mut sizes, &open, &mut told, now, (EventId(1), &over));
         assert_eq!(told.keys().collect::<Vec<_>>(), [&EventId(2)]);
+        // Its end may come once more, and so may it itself.
+        for mut update in [event("a", Some(6)), lasting] {
+            let known = own(1, &over);
+            let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut update);
+            assert_eq!(told_by, None);
+        }
         // One that a search has told is its own until it ends, and no detector's afterwards.
         let place = ("wan".to_owned(), 4);
-        open.insert(name(&place), (EventId(3), event("c", None)));
-        for known in [None, Some(EventId(3))] {
-            let mut news = event("c", None);
+        let searched = Event {
+            start_ns: 7,
+            ..event("c", None)
+        };
+        open.insert(name(&place), (EventId(3), searched));
+        let mut news = event("c", None);
+        let part = Some(Known::part(EventId(3), &news, 7));
+        for known in [None, part, own(1, &over)] {
             let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut news);
-            assert_eq!(told_by, Some(EventId(3)));
+            assert_eq!(told_by, part);
         }
         open.clear();
-        let known = Some(EventId(3));
-        let mut news = event("c", None);
-        let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut news);
-        assert_eq!(told_by, known);
+        let told_by = told_by_search(&mut sizes, (&open, &told), now, part, &mut news);
+        assert_eq!(told_by, part);
+        let known = told_by_search(
+            &mut sizes,
+            (&open, &told),
+            now,
+            part,
+            &mut event("c", Some(9)),
+        );
+        assert!(known.is_some_and(|k| k.is_over));
+        // Unless detectors have seen its end and see it again: it is the same, and began when it did.
+        let mut back = Event {
+            start_ns: 8,
+            ..event("c", None)
+        };
+        let told_by = told_by_search(&mut sizes, (&open, &told), now, known, &mut back);
+        assert_eq!((told_by, back.start_ns), (None, 7));
+    }
+
+    /// Two large packets in three vanish, but for a minute: less than the hold-down.
+    #[test]
+    fn what_comes_back_within_the_hold_down_is_open_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
+        let (small, large) = (SeriesIndex(0), SeriesIndex(1));
+        for (index, size) in [(small, 64), (large, 1400)] {
+            let info = SeriesInfo {
+                size,
+                interval_ns: S / 20,
+                // A way that is not searched.
+                interface: "none-such".into(),
+                ..series(SeriesKind::Icmp)
+            };
+            recorder.obey(Order::Series(index, info));
+        }
+        // As if time went faster from now on.
+        let begin = clock::now();
+        let mut edges = Vec::new();
+        for n in 0..560 * 20 {
+            let second = n / 20;
+            let is_bad = (100..260).contains(&second) || (320..480).contains(&second);
+            for index in [small, large] {
+                let sent = begin.saturating_add(n * (S / 20) + u64::from(index.0));
+                let mut sample = Sample::lost(index, n, sent, 64);
+                if index == small || !is_bad || n % 3 == 0 {
+                    sample.status = Status::Ok;
+                    sample.rtt_ns = Some(20_000_000);
+                }
+                recorder.obey(Order::Observation(Observation::New(sample)));
+            }
+            recorder.watch(begin.saturating_add(n * (S / 20)));
+            let told = recorder.told_holes.iter().next();
+            let told = told.map(|(id, event)| (*id, event.start_ns, event.end_ns));
+            if edges.last() != Some(&told) {
+                edges.push(told);
+            }
+        }
+        let [None, begun @ Some((_, _, None)), None, back, None] = edges[..] else {
+            panic!("{edges:?}");
+        };
+        assert_eq!(back, begun);
     }
 
     /// What detectors tell of IPv4 neither hides a hole of IPv6 nor is part of it, and what they tell of both is both's.
@@ -260,7 +337,7 @@ mod tests {
         for (mut news, own) in [(by_detectors, None), (both, None), (by_other, Some(*id))] {
             let sizes = &mut recorder.sizes;
             let told_by = told_by_search(sizes, (open, told), now, None, &mut news);
-            assert_eq!(told_by, own, "{news:?}");
+            assert_eq!(told_by.map(|k| k.id), own, "{news:?}");
         }
     }
 

@@ -25,25 +25,25 @@ pub(crate) struct Jitter {
     interval_ns: u64,
     before: Option<Before>,
     rate: RateWatch,
-    /// Of large differences: how many lay upward, how many downward, and above the higher threshold.
+    /// The same above the higher threshold.
+    worst: RateWatch,
+    /// Of large differences: how many lay upward, and how many downward.
     up: u64,
     down: u64,
-    large: u64,
-    worst: u64,
     peak_ns: u32,
 }
 
 impl Jitter {
     pub(crate) fn new(interval_ns: u64) -> Self {
+        // One late probe differs from both of its neighbours.
+        let rate = RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns).hits_each(2.0);
         Self {
             interval_ns,
             before: None,
-            // One late probe differs from both of its neighbours.
-            rate: RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns).hits_each(2.0),
+            worst: rate.clone(),
+            rate,
             up: 0,
             down: 0,
-            large: 0,
-            worst: 0,
             peak_ns: 0,
         }
     }
@@ -83,22 +83,15 @@ impl Jitter {
         let ipdv_ns = rtt_ns.abs_diff(before.rtt_ns);
         let hit = u64::from(ipdv_ns) > t.jitter_ns;
         self.rate.add(probe.sent, probe.sent, hit);
+        let is_worst = u64::from(ipdv_ns) > t.jitter_critical_ns;
+        self.worst.add(probe.sent, probe.sent, is_worst);
         if !hit {
             return;
         }
-        if self.large > 4000 {
+        if self.up + self.down > 4000 {
             // Old ones count less and less.
-            for n in [
-                &mut self.up,
-                &mut self.down,
-                &mut self.large,
-                &mut self.worst,
-            ] {
-                *n /= 2;
-            }
+            (self.up, self.down) = (self.up / 2, self.down / 2);
         }
-        self.large += 1;
-        self.worst += u64::from(u64::from(ipdv_ns) > t.jitter_critical_ns);
         self.peak_ns = self.peak_ns.max(ipdv_ns);
         let change = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a.abs_diff(b));
         if let (Some(up), Some(down)) = (
@@ -118,34 +111,69 @@ impl Jitter {
     ) -> Option<Result<Finding, Edge>> {
         if self.rate.since().is_none() && (now.as_nanos() / 1_000_000_000).is_multiple_of(60) {
             // What was counted before does not belong to trouble that begins now.
-            for n in [
-                &mut self.up,
-                &mut self.down,
-                &mut self.large,
-                &mut self.worst,
-            ] {
-                *n /= 4;
-            }
+            (self.up, self.down) = (self.up / 4, self.down / 4);
         }
-        match self.rate.each_second(now, now)? {
-            Change::Over(end) => {
+        let worse = match self.worst.each_second(now, now) {
+            Some(Change::High { share, .. }) => Some(share),
+            Some(Change::Over(_)) | None => None,
+        };
+        let (since, share) = match self.rate.each_second(now, now) {
+            Some(Change::Over(end)) => {
                 self.peak_ns = 0;
-                Some(Err(end))
+                self.worst.settle(end.at);
+                return Some(Err(end));
             }
-            Change::High { since, share, .. } => {
-                let critical = share * self.worst as f64 > 1.5 * ABOVE * self.large as f64;
-                let (severity, p95_above_ns) = if critical {
-                    (Severity::Critical, t.jitter_critical_ns)
-                } else {
-                    (Severity::Warning, t.jitter_ns)
-                };
-                Some(Ok(Finding::new(Kind::HighJitter, severity, since.at)
-                    .grain(since.grain_ns)
-                    .direction(Direction::of_weights(self.up, self.down))
-                    .number("p95_above_ns", p95_above_ns)
-                    .number("peak_ns", self.peak_ns.into())
-                    .ratio("share", share)))
+            Some(Change::High { since, share, .. }) => (since, worse.unwrap_or(share)),
+            None => (self.rate.since()?, worse?),
+        };
+        let (severity, p95_above_ns) = if self.worst.since().is_some() {
+            (Severity::Critical, t.jitter_critical_ns)
+        } else {
+            (Severity::Warning, t.jitter_ns)
+        };
+        Some(Ok(Finding::new(Kind::HighJitter, severity, since.at)
+            .grain(since.grain_ns)
+            .direction(Direction::of_weights(self.up, self.down))
+            .number("p95_above_ns", p95_above_ns)
+            .number("peak_ns", self.peak_ns.into())
+            .ratio("share", share)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{Sample, SeriesIndex, Status};
+
+    /// Delay that varies by 20 ms becomes one that varies by 60 ms ten minutes later.
+    #[test]
+    fn what_becomes_worse_is_told_again() {
+        const MS: u64 = 1_000_000;
+        let t = Thresholds::default();
+        let mut jitter = Jitter::new(100 * MS);
+        let mut told = std::vec::Vec::new();
+        for n in 0..18_000u64 {
+            let sent = Monotonic::from_nanos(n * 100 * MS);
+            let more_ns = match n {
+                3000..9000 => 20 * MS,
+                9000..12_000 => 60 * MS,
+                _ => 0,
+            };
+            let mut sample = Sample::lost(SeriesIndex(0), n, sent, 64);
+            sample.status = Status::Ok;
+            sample.rtt_ns = Some(20 * MS + if n % 8 == 0 { more_ns } else { 0 });
+            jitter.step(&Probe::of(&sample), false, &t);
+            if n % 10 == 9
+                && let Some(news) = jitter.each_second(sent, &t)
+            {
+                told.push(
+                    news.map(|f| f.severity)
+                        .map_err(|end| end.at.as_nanos() / (100 * MS)),
+                );
             }
         }
+        // The last late one, and the one after it, which differs as much.
+        let over = Err(11_993);
+        assert_eq!(told, [Ok(Severity::Warning), Ok(Severity::Critical), over]);
     }
 }

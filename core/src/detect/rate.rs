@@ -150,17 +150,22 @@ impl RateWatch {
         }
     }
 
+    /// What was up to `end` has been told.
+    pub(crate) fn settle(&mut self, end: Monotonic) {
+        self.since = None;
+        self.severity = None;
+        // Windows go back further than the end.
+        self.window = RateWindow::default();
+        self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
+    }
+
     /// To be called once a second; hits are known up to `known`.
     pub(crate) fn each_second(&mut self, now: Monotonic, known: Monotonic) -> Option<Change> {
         let quiet_per_ns = self.quiet_per_ns();
         if let Some(since) = self.since {
             let end = self.marks.offset(since, known, quiet_per_ns, CERTAIN);
             if let Some(end) = end.or_else(|| self.sunk(now, since, known)) {
-                self.since = None;
-                self.severity = None;
-                // Windows go back further than the end: what is in them has been told.
-                self.window = RateWindow::default();
-                self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
+                self.settle(end);
                 return Some(Change::Over(self.edge(end)));
             }
         } else if is_minute(now) {

@@ -42,7 +42,14 @@ impl Engine {
                 if completion.result() >= 0 {
                     return Ok(0);
                 }
-                Ok(self.send_failed(socket, tag.key, -completion.result(), handler))
+                let errno = -completion.result();
+                if is_refused_together(errno)
+                    && let Some(open) = self.sockets.get_mut(socket)
+                    && open.usual.told() != 0
+                {
+                    open.usual.forbid();
+                }
+                Ok(self.send_failed(socket, tag.key, errno, handler))
             }
             Op::JoinedSend => {
                 let errno = -completion.result();
@@ -53,6 +60,7 @@ impl Engine {
                     && let Some(open) = self.sockets.get_mut(socket)
                 {
                     open.joins = false;
+                    open.usual.forbid();
                 }
                 Ok(self.send_failed(socket, tag.key, errno, handler))
             }

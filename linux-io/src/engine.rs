@@ -236,6 +236,9 @@ impl Engine {
         }
         if self.ring.queued() == 0 {
             self.slots.submitted();
+            if !self.slots.any_filled() {
+                self.sockets.sent();
+            }
         }
         if self.ring.overflowed() {
             self.counters.overflows += 1;

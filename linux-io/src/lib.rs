@@ -31,6 +31,7 @@ mod stampkeys;
 mod stampmeter;
 mod sys;
 mod tag;
+mod usual;
 mod waker;
 
 pub mod admission;

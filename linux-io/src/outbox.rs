@@ -188,8 +188,7 @@ impl Outbox<'_> {
             };
             let len = len.min(most);
             if !slot.is_joined() {
-                // There is room for one of each.
-                slot.control.segment(slot.segment as u16);
+                socket.usual.joined(slot.segment);
             }
             slot.len += len;
             self.counters.sends += 1;
@@ -209,6 +208,7 @@ impl Outbox<'_> {
             return Ok(Queued::Nothing);
         };
         slot.prepare(transmit, socket, len.min(most));
+        socket.usual.begun();
         self.slots.take_waiting(*transmit);
         self.counters.sends += 1;
         Ok(Queued::First)
@@ -228,6 +228,7 @@ impl SendSlot {
     /// Makes it a datagram of `len` bytes that goes as `transmit` says.
     fn prepare(&mut self, transmit: &Transmit, socket: &Open, len: usize) {
         (self.len, self.segment) = (len, len);
+        self.usual = socket.usual.told();
         self.name = RawAddr::new(transmit.to);
         self.socket = transmit.socket.index;
         self.socket_generation = transmit.socket.generation;
@@ -295,6 +296,7 @@ pub(crate) fn submit_slot(
     let Some((slot, payload)) = slots.at(index) else {
         return Err(SendError::Full);
     };
+    slot.tell_segment();
     let entry = entry(slot, payload.as_ptr(), index, quiet);
     // SAFETY: the slot's memory and its payload's are never moved or freed while the ring lives, and
     // not reused before the kernel has carried out the send: a quiet one is carried out (MSG_DONTWAIT,

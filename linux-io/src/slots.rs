@@ -28,6 +28,8 @@ pub(crate) struct SendSlot {
     pub(crate) len: usize,
     /// Bytes of each but the last, which may be shorter.
     pub(crate) segment: usize,
+    /// What the kernel takes a longer send apart into if it is not told otherwise; 0 for nothing.
+    pub(crate) usual: u16,
     pub(crate) socket: u16,
     pub(crate) socket_generation: u16,
     pub(crate) key: u32,
@@ -48,6 +50,7 @@ impl SendSlot {
             control: cmsg::Builder::new(),
             len: 0,
             segment: 0,
+            usual: 0,
             socket: 0,
             socket_generation: 0,
             key: 0,
@@ -64,6 +67,19 @@ impl SendSlot {
     /// Whether it is more than one datagram.
     pub(crate) const fn is_joined(&self) -> bool {
         self.len > self.segment
+    }
+
+    /// Says how long each datagram is, where the kernel would not take it for that long.
+    pub(crate) fn tell_segment(&mut self) {
+        let usual = usize::from(self.usual);
+        // There is room for one of each.
+        if self.is_joined() {
+            if self.segment != usual {
+                self.control.segment(self.segment as u16);
+            }
+        } else if usual != 0 && self.len > usual {
+            self.control.segment(0);
+        }
     }
 
     /// Points the message header at the slot's own address and control messages, and at `payload`.

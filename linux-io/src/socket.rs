@@ -288,6 +288,7 @@ impl SocketBuilder {
 
     /// Whether datagrams to one place that are queued together with [`crate::Outbox::send_joined`] leave
     /// in one send, which costs little more than one of them alone. They have one transmit stamp then.
+    /// The kernel is told in advance how long most of those are, which makes it look at each send for less.
     /// Only for UDP, and only where the kernel's stamps are told apart by keys (Linux 6.13) or not asked
     /// for. Where the way takes none of it (IPsec, a card without checksums) the datagrams of the first
     /// such send are lost, told as failed, and the socket sends each by itself from then on. Off by

@@ -16,6 +16,7 @@ use crate::stampkeys::StampKeys;
 use crate::support::Features;
 use crate::sys;
 use crate::tag::{GENERATIONS, Op, Tag};
+use crate::usual::Usual;
 
 /// How a transmit stamp says which datagram it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub(crate) struct Open {
     pub(crate) address: Option<IpAddr>,
     /// Whether datagrams to one place may leave in one send.
     pub(crate) joins: bool,
+    /// How long they mostly are.
+    pub(crate) usual: Usual,
 }
 
 impl Open {
@@ -68,6 +71,19 @@ impl Open {
     /// error of an earlier datagram can make this one fail, which is then tried again.
     pub(crate) const fn quiet_sends(&self) -> bool {
         !self.socket.report_sent && !self.socket.report_errors
+    }
+
+    /// Tells the kernel how long joined datagrams mostly are now, where that has changed. To be called
+    /// when every send that was prepared has been carried out.
+    fn tell_usual(&mut self) {
+        let Some(len) = self.usual.to_tell() else {
+            return;
+        };
+        let value = i32::from(len);
+        match sockopt::set(self.fd(), libc::SOL_UDP, libc::UDP_SEGMENT, value) {
+            Ok(()) => self.usual.tell(len),
+            Err(_) => self.usual.forbid(),
+        }
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -99,6 +115,8 @@ impl Place {
 /// The table.
 pub(crate) struct Sockets {
     places: Box<[Place]>,
+    /// Whether there was ever one that joins what it sends.
+    any_joins: bool,
     /// What the kernel is told about every receive: how much room the address and the control
     /// messages have.
     template: Box<libc::msghdr>,
@@ -118,6 +136,7 @@ impl Sockets {
                     running: [false; 2],
                 })
                 .collect(),
+            any_joins: false,
             template,
         }
     }
@@ -155,11 +174,22 @@ impl Sockets {
         let Some((index, place)) = free else {
             return Err(open);
         };
+        self.any_joins |= open.joins;
         place.open = Some(open);
         Ok(SocketId {
             index: index as u16,
             generation: place.generation,
         })
+    }
+
+    /// Every send that was prepared has been carried out.
+    pub(crate) fn sent(&mut self) {
+        if !self.any_joins {
+            return;
+        }
+        for open in self.places.iter_mut().filter_map(|p| p.open.as_mut()) {
+            open.tell_usual();
+        }
     }
 
     /// Takes a socket out. Its place stays taken until its operations have ended.
@@ -253,6 +283,7 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         && !socket.report_sent;
     Ok(Open {
         joins,
+        usual: Usual::default(),
         keys,
         counted: (keys == KeyMode::Counted).then(StampKeys::new),
         drops: 0,

@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::Duration;
 
+use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::support::Features;
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, ProbeSocket, Queued, SocketId, Transmit,
@@ -58,7 +61,13 @@ fn received(socket: &UdpSocket, count: usize) -> Vec<(u8, usize)> {
     let mut bytes = [0; 2048];
     (0..count)
         .map(|_| {
-            let len = socket.recv(&mut bytes).unwrap();
+            let len = loop {
+                match socket.recv(&mut bytes) {
+                    // The ring of this thread had something to do.
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    came => break came.unwrap(),
+                }
+            };
             assert!(bytes[..len].iter().all(|b| *b == bytes[0]));
             (bytes[0], len)
         })
@@ -125,6 +134,153 @@ fn datagrams_to_one_place_leave_together_and_arrive_as_they_were() {
             assert_eq!(e.counters().joined, if joins { 3 } else { 0 });
         }
     }
+}
+
+/// What the kernel was told to take each longer send of the socket apart into, bytes; 0 for nothing.
+fn told(e: &Engine, socket: SocketId) -> libc::c_int {
+    let mut value: libc::c_int = -1;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    let fd = e.socket(socket).unwrap().as_fd().as_raw_fd();
+    // SAFETY: the value is an int of the length that is said, and both live until the call returns.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    assert_eq!(result, 0);
+    value
+}
+
+/// Has what is queued leave, and whatever has happened by then be told.
+fn turn(e: &mut Engine) {
+    e.wait(Monotonic::ZERO, &mut |_, event: Event<'_>| {
+        assert!(!matches!(event, Event::Sent { .. }), "{event:?}");
+    })
+    .unwrap();
+}
+
+/// Sends pairs of `len` bytes until the kernel must have been told of that length.
+fn make_usual(e: &mut Engine, id: SocketId, (socket, to): &(UdpSocket, SocketAddr), len: usize) {
+    for _ in 0..100 {
+        assert_eq!(queue(e, id, *to, 1, len), Queued::First);
+        assert_eq!(queue(e, id, *to, 2, len), Queued::With(1));
+        turn(e);
+        assert_eq!(received(socket, 2), [(1, len), (2, len)]);
+    }
+    assert_eq!(told(e, id), len as libc::c_int);
+}
+
+#[test]
+fn datagrams_arrive_as_they_were_whatever_is_usual() {
+    warm_up();
+    let ways = all_features()
+        .into_iter()
+        .flat_map(|f| [(f, true), (f, false)]);
+    for (features, stamped) in ways {
+        let mut e = engine(features);
+        if stamped && !e.features().stamp_keys {
+            continue;
+        }
+        for family in [Family::V4, Family::V6] {
+            let builder = ProbeSocket::udp(family)
+                .stamps(true, stamped)
+                .join_sends(true);
+            let (id, _) = add_local(&mut e, builder, family);
+            let host = if family == Family::V4 {
+                "127.0.0.1:0"
+            } else {
+                "[::1]:0"
+            };
+            let socket = UdpSocket::bind(host).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(500)))
+                .unwrap();
+            let a = (socket.try_clone().unwrap(), socket.local_addr().unwrap());
+            assert_eq!(told(&e, id), 0);
+            make_usual(&mut e, id, &a, 172);
+            let to = a.1;
+            // Alone: as long as usual, shorter, longer, and longer than several.
+            for (key, len) in [(3, 172), (4, 20), (5, 173), (6, 1400)] {
+                assert_eq!(queue(&mut e, id, to, key, len), Queued::First);
+                e.outbox().flush().unwrap();
+                assert_eq!(received(&socket, 1), [(key, len)], "{family:?}");
+            }
+            // With a source of its own, and not to be joined.
+            let transmit = Transmit {
+                from: Some(to.ip()),
+                ..Transmit::new(id, to, 7)
+            };
+            e.outbox().send(&transmit, &[7; 600]).unwrap();
+            e.outbox().flush().unwrap();
+            assert_eq!(received(&socket, 1), [(7, 600)]);
+            // Joined: as usual with a shorter last, and of two other lengths.
+            for (len, last) in [(172, 50), (100, 100), (400, 399)] {
+                assert_eq!(queue(&mut e, id, to, 8, len), Queued::First);
+                assert_eq!(queue(&mut e, id, to, 9, len), Queued::With(8));
+                assert_eq!(queue(&mut e, id, to, 10, last), Queued::With(8));
+                e.outbox().flush().unwrap();
+                assert_eq!(received(&socket, 3), [(8, len), (9, len), (10, last)]);
+            }
+            // Another length becomes usual, and then none.
+            for _ in 0..2 {
+                for _ in 0..300 {
+                    queue(&mut e, id, to, 11, 172);
+                    turn(&mut e);
+                    assert_eq!(received(&socket, 1), [(11, 172)]);
+                }
+                assert_eq!(told(&e, id), 0);
+                make_usual(&mut e, id, &a, 90);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_way_that_is_too_narrow_for_what_is_usual_gets_each_as_before() {
+    if !inside_namespace("a_way_that_is_too_narrow_for_what_is_usual_gets_each_as_before") {
+        return;
+    }
+    let narrow = |mtu: &str| {
+        let set = ["link", "set", "lo", "up", "mtu", mtu];
+        assert!(Command::new("ip").args(set).status().unwrap().success());
+    };
+    narrow("600");
+    let mut e = engine(Features::ALL);
+    let builder = ProbeSocket::udp(Family::V4)
+        .stamps(true, false)
+        .join_sends(true);
+    let (id, _) = add_local(&mut e, builder, Family::V4);
+    let (a, to) = receiver();
+    let a = (a, to);
+    make_usual(&mut e, id, &a, 172);
+    // What takes no datagram of the usual length whole.
+    narrow("150");
+    assert_eq!(queue(&mut e, id, to, 3, 160), Queued::First);
+    let mut failed = Vec::new();
+    wait_for(&mut e, 500, |_, event| {
+        if let Event::Sent { key, errno, .. } = event {
+            failed.push((key, errno.is_some()));
+        }
+        !failed.is_empty()
+    });
+    assert_eq!(failed, [(3, true)]);
+    turn(&mut e);
+    assert_eq!(told(&e, id), 0);
+    // In fragments, and those that pass whole together.
+    queue(&mut e, id, to, 4, 160);
+    e.outbox().flush().unwrap();
+    assert_eq!(received(&a.0, 1), [(4, 160)]);
+    for _ in 0..100 {
+        assert_eq!(queue(&mut e, id, to, 5, 100), Queued::First);
+        assert_eq!(queue(&mut e, id, to, 6, 100), Queued::With(5));
+        turn(&mut e);
+        assert_eq!(received(&a.0, 2), [(5, 100), (6, 100)]);
+    }
+    assert_eq!(told(&e, id), 0);
 }
 
 #[test]

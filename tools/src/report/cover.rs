@@ -5,6 +5,7 @@ use bufferbane_core::detect::verdict::Cause;
 use jiff::tz::TimeZone;
 
 use super::model::{Grade, Report, Series};
+use super::verdict::{ends_in_house, is_outage, unplugged};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -39,7 +40,14 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     let seen: Vec<Seen> = far.iter().map(|s| Seen::of(s, report)).collect();
     let far = far[speaks_for_line(&seen)?];
     let mut found = Vec::new();
-    if let Some(o) = report.outages.iter().find(|o| o.interface == interface) {
+    // What comes of a cable that was pulled in the house is nobody else's.
+    let mut dead = report
+        .events
+        .iter()
+        .filter(|e| e.interface == interface && is_outage(e));
+    let is_own = ends_in_house(report, interface) && !dead.any(|e| !unplugged(report, e));
+    let outages = report.outages.iter().filter(|_| !is_own);
+    if let Some(o) = outages.into_iter().find(|o| o.interface == interface) {
         found.push(format!(
             "The connection was interrupted {}",
             if o.count == 1 {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::model::{Event, Report, Time};
 use super::sizes;
+use super::trains::{self, Train};
 use crate::args::Selection;
 use crate::show::{clean, count, delay, percent, plural};
 use crate::when::{self, Range};
@@ -216,22 +217,34 @@ pub(super) fn put_to(
 }
 
 /// What was seen for an event, a sentence each, in order: `at 14:30:02, beginning: the way to quad9 ended
-/// after hop 2 of 7, 10.0.0.1 (the provider's first router)`.
+/// after hop 2 of 7, 10.0.0.1 (the provider's first router)`. Packet trains of one direction, within, before or
+/// after the event, are one sentence: there may be hundreds.
 pub(crate) fn looks(event: &Event, zone: &TimeZone) -> Vec<String> {
-    let one = |(at, found): (Time, String)| {
+    let time = |at: Time| {
         let same_day = event
             .start
             .is_some_and(|t| when::zoned(t.0, zone).date() == when::zoned(at.0, zone).date());
         let time = when::civil(at.0, zone);
-        let time = match time.split_once(' ') {
-            Some((_, of_day)) if same_day => of_day,
-            _ => time.as_str(),
-        };
-        clean(&format!("at {time}, {}: {found}", moment(event, at)))
+        match time.split_once(' ') {
+            Some((_, of_day)) if same_day => of_day.to_owned(),
+            _ => time,
+        }
+    };
+    let one = |(at, found): (Time, String)| {
+        clean(&format!("at {}, {}: {found}", time(at), moment(event, at)))
     };
     let ways = event.seen.iter().map(|s| (s.at, found(s)));
-    let trains = event.trains.iter().map(|t| (t.at, t.found()));
-    let mut all: Vec<(Time, String)> = ways.chain(trains).collect();
+    let mut all: Vec<(Time, String)> = ways.collect();
+    let mut left: Vec<&Train> = event.trains.iter().collect();
+    left.sort_by_key(|t| t.at);
+    while let Some(first) = left.first().copied() {
+        let alike = |t: &&Train| {
+            t.direction == first.direction && moment(event, t.at) == moment(event, first.at)
+        };
+        let (own, others): (Vec<&Train>, Vec<&Train>) = left.iter().copied().partition(alike);
+        all.extend(trains::found(&own, time).map(|said| (first.at, said)));
+        left = others;
+    }
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(one).collect()
 }
@@ -369,7 +382,6 @@ fn hop_text(way: &Way, n: usize, hop: &Hop) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trains::Train;
     use super::*;
     use bufferbane_store::{Direction, PathHop, Severity};
 

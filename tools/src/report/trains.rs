@@ -35,22 +35,55 @@ impl Train {
     }
 
     /// `a packet train passed upward at 4.9 Mbit/s (confidence 0.95)`.
-    pub(super) fn found(&self) -> String {
-        let way = match self.direction {
+    fn found(&self) -> String {
+        format!("a packet train passed {} at {}", self.way(), self.rates())
+    }
+
+    const fn way(&self) -> &'static str {
+        match self.direction {
             Direction::Up => "upward",
             Direction::Down => "downward",
             Direction::Both => "both ways",
-        };
+        }
+    }
+
+    /// `4.9 Mbit/s (confidence 0.95)`.
+    fn rates(&self) -> String {
         let then = match self.sustained_bps {
             Some(bps) if bps < self.burst_bps => format!(", and then at {}", rate(bps)),
             _ => String::new(),
         };
         format!(
-            "a packet train passed {way} at {}{then} (confidence {:.2})",
+            "{}{then} (confidence {:.2})",
             rate(self.burst_bps),
             self.confidence
         )
     }
+}
+
+/// What `trains` said, all of one direction, the oldest first; each alone where it is one, else together, with when the
+/// last passed by `time`.
+pub(super) fn found(trains: &[&Train], time: impl Fn(Time) -> String) -> Option<String> {
+    let (first, last) = (trains.first()?, trains.last()?);
+    if trains.len() == 1 {
+        return Some(first.found());
+    }
+    let mut sorted = trains.to_vec();
+    sorted.sort_by_key(|t| t.burst_bps);
+    let (least, middle, most) = (
+        sorted.first()?,
+        sorted.get(sorted.len() / 2)?,
+        sorted.last()?,
+    );
+    Some(format!(
+        "{} packet trains until {} passed {} at {} to {}, the middle one at {}",
+        trains.len(),
+        time(last.at),
+        first.way(),
+        rate(least.burst_bps),
+        rate(most.burst_bps),
+        middle.rates()
+    ))
 }
 
 /// Puts to each event the trains that were sent because of it.
@@ -93,5 +126,28 @@ mod tests {
                 .found()
                 .contains("Mbit/s, and then at 5.0 Mbit/s (")
         );
+    }
+
+    #[test]
+    fn many_trains_are_one_sentence() {
+        let train = |s: i64, mbps: u64| Train {
+            at: Time(s),
+            direction: Direction::Down,
+            burst_bps: mbps * 1_000_000,
+            sustained_bps: None,
+            confidence: 0.95,
+        };
+        let all = [train(1, 20), train(2, 19), train(3, 23)];
+        let all: Vec<&Train> = all.iter().collect();
+        let said = |trains: &[&Train]| found(trains, |t| t.0.to_string());
+        assert_eq!(
+            said(&all).as_deref(),
+            Some(
+                "3 packet trains until 3 passed downward at 19.0 Mbit/s to 23.0 Mbit/s, the middle one at 20.0 Mbit/s \
+                 (confidence 0.95)"
+            )
+        );
+        assert_eq!(said(&all[..1]), Some(all[0].found()));
+        assert_eq!(said(&[]), None);
     }
 }

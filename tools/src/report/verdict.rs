@@ -10,6 +10,8 @@ use super::model::{Event, Report, Series, Time, Verdict};
 use crate::show::{clean, percent, plural, stretch};
 use crate::when;
 
+/// The event of an interface that went down.
+const LINK_DOWN: &str = "link_down";
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
 /// Targets that a sentence spells out.
@@ -29,7 +31,11 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
     let mut facts = Vec::new();
     let mut told = Vec::new();
     for event in &report.events {
-        if let Some(fact) = fact(event, report.to, &mut lines, &mut targets) {
+        if let Some(mut fact) = fact(event, report.to, &mut lines, &mut targets) {
+            // A plug that is pulled, or a radio that is off, is in the house.
+            if unplugged(report, event) {
+                fact.near = Some(true);
+            }
             facts.push(fact);
             told.push(event);
         }
@@ -51,8 +57,13 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
             .map(|(_, e)| *e)
             .collect();
         let interface = lines.get(usize::from(j.line)).cloned().unwrap_or_default();
+        let downs = report.events.iter().filter(|d| {
+            let of_one = |e: &&Event| unplugged(report, e) && is_cause(d, e, report.to);
+            events.iter().any(of_one)
+        });
+        let downs: Vec<&Event> = downs.collect();
         let beside = well_beside(report, j, &interface);
-        for event in &beside {
+        for event in beside.iter().chain(&downs) {
             if !events.iter().any(|e| e.id == event.id) {
                 events.push(event);
             }
@@ -71,6 +82,28 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
         });
     }
     verdicts
+}
+
+/// Whether nothing came through because this end of a cable, or of a radio link in the house, was down.
+pub(super) fn unplugged(report: &Report, e: &Event) -> bool {
+    is_outage(e)
+        && ends_in_house(report, &e.interface)
+        && report.events.iter().any(|d| is_cause(d, e, report.to))
+}
+
+/// Whether what an interface is joined to is in the house, as far as its kind says: a PPP session, say, ends at the
+/// provider.
+pub(super) fn ends_in_house(report: &Report, interface: &str) -> bool {
+    let mut series = report.series.iter().filter(|s| s.interface == interface);
+    series.any(|s| ["wired", "wifi"].contains(&s.interface_kind.as_str()))
+}
+
+/// Whether `d` says that the interface of `e` was down then.
+fn is_cause(d: &Event, e: &Event, to: Time) -> bool {
+    d.kind == LINK_DOWN
+        && d.interface == e.interface
+        && d.start <= Some(e.end.unwrap_or(to))
+        && Some(d.end.unwrap_or(to)) >= e.start
 }
 
 /// Those that tell of another interface that is well while this one has a trouble of the line.
@@ -240,6 +273,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
     let whom = listed(&names);
     let what = match j.cause {
         Cause::Nothing => "nothing is wrong".to_owned(),
+        Cause::InHouse if events.iter().all(|e| e.kind == LINK_DOWN || is_outage(e)) && !events.is_empty() => {
+            "the interface itself went down: a plug, a cable, Wi-Fi, or the device at its other end was off".to_owned()
+        }
         Cause::InHouse => {
             "the trouble is in the house (Wi-Fi, a cable, or the router itself): the gateway shows it \
              too"
@@ -290,6 +326,12 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         _ => format!(", while {} was well at the same moments", listed(&others)),
     };
     format!("On {interface}, {sure}: {what}{beside}.")
+}
+
+/// Whether it says that nothing came through at all.
+pub(super) fn is_outage(e: &Event) -> bool {
+    let kinds = [Kind::Outage, Kind::MicroOutage].map(Kind::as_str);
+    kinds.contains(&e.kind.as_str())
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -460,6 +502,12 @@ mod tests {
             said(Cause::AccessLoss, 1, &[&loss, &differs]),
             "On eth0, almost surely: the access line loses packets, while lte0 was well at the same moments."
         );
+        let outage = event("micro_outage", Grade::Warning, "quad9");
+        let down = event(LINK_DOWN, Grade::Warning, "");
+        assert!(
+            said(Cause::InHouse, 1, &[&outage, &down]).contains("the interface itself went down")
+        );
+        assert!(said(Cause::InHouse, 2, &[&outage, &loss]).contains("the gateway shows it too"));
         let mut six = event("family_differs", Grade::Warning, "quad9");
         six.values.insert("family".into(), 6.into());
         assert!(said(Cause::Family, 1, &[&six]).contains("IPv6 is bad, and IPv4 well"));

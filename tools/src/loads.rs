@@ -68,16 +68,9 @@ pub(crate) struct Bufferbloat {
     pub(crate) reflector: String,
     /// `up` or `down`: delay above the direction's floor; `both`: round-trip time.
     pub(crate) direction: Direction,
-    /// Median without load.
-    pub(crate) idle_ns: u64,
-    /// Median under load.
-    pub(crate) loaded_ns: u64,
-    /// Their difference.
-    pub(crate) increase_ns: u64,
-    /// Difference of the 90th percentiles.
-    pub(crate) increase_p90_ns: u64,
-    /// Difference of the 99th percentiles.
-    pub(crate) increase_p99_ns: u64,
+    /// What waited.
+    #[serde(flatten)]
+    pub(crate) delay: Waits,
     /// What stood in the queue; `None` for `both`.
     pub(crate) queue_bytes: Option<u64>,
     /// Round trips per minute under load.
@@ -99,17 +92,25 @@ pub(crate) struct Bufferbloat {
     pub(crate) instead_of: Vec<Instead>,
     /// What ICMP echoes waited meanwhile, of `both` under `rrul`, where they are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) icmp: Option<Echoes>,
+    pub(crate) icmp: Option<Waits>,
 }
 
-/// Round-trip times of ICMP echoes during a test, ns.
+/// A delay without load, under load, and how far the second lies above the first, ns.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Echoes {
+pub(crate) struct Waits {
     /// Median without load.
     pub(crate) idle_ns: u64,
+    /// 90th percentile without load.
+    pub(crate) idle_p90_ns: u64,
+    /// 99th percentile without load.
+    pub(crate) idle_p99_ns: u64,
     /// Median under load.
     pub(crate) loaded_ns: u64,
-    /// Their difference.
+    /// 90th percentile under load.
+    pub(crate) loaded_p90_ns: u64,
+    /// 99th percentile under load.
+    pub(crate) loaded_p99_ns: u64,
+    /// Difference of the medians.
     pub(crate) increase_ns: u64,
     /// Difference of the 90th percentiles.
     pub(crate) increase_p90_ns: u64,
@@ -117,14 +118,19 @@ pub(crate) struct Echoes {
     pub(crate) increase_p99_ns: u64,
 }
 
-impl From<LoadedDelay> for Echoes {
+impl From<LoadedDelay> for Waits {
     fn from(delay: LoadedDelay) -> Self {
+        let (idle, loaded, increase) = (delay.idle, delay.loaded, delay.increase);
         Self {
-            idle_ns: delay.idle.p50,
-            loaded_ns: delay.loaded.p50,
-            increase_ns: delay.increase.p50,
-            increase_p90_ns: delay.increase.p90,
-            increase_p99_ns: delay.increase.p99,
+            idle_ns: idle.p50,
+            idle_p90_ns: idle.p90,
+            idle_p99_ns: idle.p99,
+            loaded_ns: loaded.p50,
+            loaded_p90_ns: loaded.p90,
+            loaded_p99_ns: loaded.p99,
+            increase_ns: increase.p50,
+            increase_p90_ns: increase.p90,
+            increase_p99_ns: increase.p99,
         }
     }
 }
@@ -161,11 +167,7 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         interface: test.interface.clone(),
         reflector: test.reflector.clone(),
         direction,
-        idle_ns: delay.idle.p50,
-        loaded_ns: delay.loaded.p50,
-        increase_ns: delay.increase.p50,
-        increase_p90_ns: delay.increase.p90,
-        increase_p99_ns: delay.increase.p99,
+        delay: Waits::from(*delay),
         queue_bytes,
         rpm: test.rpm,
         rpm_stable: test.rpm_stable,
@@ -183,13 +185,13 @@ pub(crate) fn bufferbloat(at_ns: i64, test: &LoadTest) -> Vec<Bufferbloat> {
         .map(|w| one(w.direction, &w.delay, Some(w.queue_bytes), w.grade.clone()));
     let grade = test.rtt.grade().as_str().to_owned();
     let mut trip = one(Direction::Both, &test.rtt, None, grade);
-    trip.icmp = test.icmp.map(Echoes::from);
+    trip.icmp = test.icmp.map(Waits::from);
     ways.chain([trip]).collect()
 }
 
-/// What load adds to latency one way, the 90th percentile as in a test's own grade: of the median test. Only of
-/// tests that filled the line, which a rate that somebody chose need not, nor what another reflector than the
-/// wanted one took.
+/// What load adds to latency one way, the 90th percentile as in a test's own grade: the median of all tests that loaded
+/// this way alone, or of all where none did. Only of tests that filled the line, which a rate that somebody chose need
+/// not, nor what another reflector than the wanted one took.
 pub(crate) fn added(all: &[Bufferbloat], interface: &str, direction: Direction) -> Option<u64> {
     let full = all.iter().filter(|b| {
         b.interface == interface
@@ -197,9 +199,22 @@ pub(crate) fn added(all: &[Bufferbloat], interface: &str, direction: Direction) 
             && b.protocol == Protocol::Tcp
             && b.instead_of.is_empty()
     });
-    let mut increases_ns: Vec<u64> = full.map(|b| b.increase_p90_ns).collect();
+    let (alone, beside): (Vec<&Bufferbloat>, Vec<_>) =
+        full.partition(|b| b.test == word(direction));
+    let told = if alone.is_empty() { beside } else { alone };
+    let mut increases_ns: Vec<u64> = told.iter().map(|b| b.delay.increase_p90_ns).collect();
     increases_ns.sort_unstable();
-    increases_ns.get(increases_ns.len() / 2).copied()
+    let upper = *increases_ns.get(increases_ns.len() / 2)?;
+    let lower = increases_ns[(increases_ns.len() - 1) / 2];
+    Some(u64::midpoint(lower, upper))
+}
+
+/// What load adds, for people: what is too little to be felt is not told to the nanosecond.
+fn rise(ns: u64) -> String {
+    match ns {
+        0..100_000 => "no".into(),
+        ns => show::delay(ns),
+    }
 }
 
 /// `12.3 Mbit/s`.
@@ -299,11 +314,8 @@ pub(crate) fn lines(
             if let Some(b) = delay {
                 line.push_str(&format!(
                     "; latency {} higher under load (90th percentile {})",
-                    match b.increase_ns {
-                        0 => "no".into(),
-                        ns => show::delay(ns),
-                    },
-                    show::delay(b.increase_p90_ns),
+                    rise(b.delay.increase_ns),
+                    rise(b.delay.increase_p90_ns),
                 ));
                 if t.protocol == Protocol::Tcp {
                     line.push_str(&format!(": grade {}", b.grade));

@@ -17,7 +17,7 @@ use crate::{loads, out, show, source, when};
 /// The daemon says how far it is several times a second; a test before this one may take its time.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Columns of the progress bar.
-const BAR: u64 = 30;
+const BAR: u64 = 16;
 
 /// `bbtool test`.
 pub(crate) fn run(args: &Test) -> Result<(), Fail> {
@@ -157,7 +157,8 @@ impl Bar {
     pub(crate) fn show(&mut self, progress: &Value) {
         let waits_for = progress["waits_for"].as_str().unwrap_or_default();
         if self.on {
-            self.write(&format!("\r{}\u{1b}[K", text(progress)));
+            // What is longer than the terminal is wide is cut off by it, and leaves no rows behind (DECAWM).
+            self.write(&format!("\r\u{1b}[?7l{}\u{1b}[K\u{1b}[?7h", text(progress)));
         } else if !waits_for.is_empty() && waits_for != self.waits_for {
             self.write(&format!("waiting for {}\n", show::clean(waits_for)));
         }
@@ -264,7 +265,7 @@ mod tests {
             "phase": "load", "elapsed_ns": 4, "phase_ns": 8, "up_bps": 10_000_000,
             "down_bps": null, "rtt_ns": 180_000_000,
         }));
-        assert!(said.starts_with("load     [===============  "), "{said}");
+        assert!(said.starts_with("load     [========  "), "{said}");
         assert!(
             said.contains("up 10.0 Mbit/s") && !said.contains("down"),
             "{said}"

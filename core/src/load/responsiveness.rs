@@ -9,7 +9,8 @@
 use super::latency::trimmed_mean;
 
 /// What reports call this variant.
-pub const VARIANT: &str = "draft-ietf-ippm-responsiveness, fixed streams, foreign over UDP";
+pub const VARIANT: &str =
+    "after draft-ietf-ippm-responsiveness; fixed streams and time, foreign over UDP";
 
 /// Length of an interval, ns.
 pub const INTERVAL_NS: u64 = 1_000_000_000;

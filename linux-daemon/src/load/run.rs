@@ -63,6 +63,8 @@ struct Test<'a> {
     carried: Option<Carried>,
     idle_rtt: Option<Spread>,
     meter: Meter,
+    /// What the load has sent up and received so far: what counts for budgets.
+    moved_bytes: u64,
     /// Whether the streams were ended because they had moved all that they may.
     cut_short: bool,
 }
@@ -94,7 +96,7 @@ pub(super) fn run(
     }
     let mut test = Test::new(spec, rng).map_err(nothing)?;
     drive(&mut test, rng, ended, tell).map_err(|why| {
-        let moved = test.meter.total();
+        let moved = test.moved_bytes;
         Failed {
             why,
             moved,
@@ -185,6 +187,7 @@ impl<'a> Test<'a> {
             carried: None,
             idle_rtt: None,
             meter: Meter::default(),
+            moved_bytes: 0,
             cut_short: false,
         })
     }
@@ -225,10 +228,12 @@ impl<'a> Test<'a> {
             if let Some(begun) = begun {
                 phases.loaded(begun);
             }
-            self.meter
-                .add(now, self.guest.received().max(sent), received);
+            let arrived = self.guest.received();
+            self.meter.add(now, arrived, received);
+            // What still stands in a queue was sent.
+            self.moved_bytes = arrived.max(sent).saturating_add(received);
             let most = self.spec.most_bytes;
-            let used_up = most.is_some_and(|most| self.meter.total() >= most);
+            let used_up = most.is_some_and(|most| self.moved_bytes >= most);
             let has_ended = self.flows.as_ref().is_some_and(Flows::has_ended);
             let ends = has_ended || phases.must_end_load(now) || used_up;
             self.look_at_others(now, ends);

@@ -188,7 +188,12 @@ impl Schedule {
                 Ok(Choice::None(lasts)) => {
                     self.waits = None;
                     let every = Duration::from_nanos(every_ns) + random(every_ns / 5, rng);
-                    self.next = Some(now + lasts.map_or(every, |l| every.min(l.max(SOON))));
+                    // Not at the same minute of each day, where all tests cost the same.
+                    let mut soonest = |l: Duration| {
+                        let ns = u64::try_from(l.as_nanos() / 5).unwrap_or(u64::MAX);
+                        l.max(SOON) + random(ns, rng)
+                    };
+                    self.next = Some(now + lasts.map_or(every, |l| every.min(soonest(l))));
                     return None;
                 }
                 Err(why) => {

@@ -516,5 +516,6 @@ fn what_the_budget_allows_soon_waits_for_no_whole_interval() {
     }
     let day = Duration::from_secs(86_400);
     let passed = world.now.saturating_duration_since(world.begin);
-    assert!((day..day + Duration::from_secs(40)).contains(&passed));
+    // A fifth of what was left at most is added by chance.
+    assert!((day..day + Duration::from_secs(40 + 120 / 5)).contains(&passed));
 }

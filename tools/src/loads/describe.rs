@@ -1,6 +1,6 @@
 //! One test for people, at its end.
 
-use bufferbane_store::{LoadTest, Protocol};
+use bufferbane_store::{Datagrams, Direction, LoadTest, Protocol};
 
 use super::{lost_share, others_part, rate, why_not_known, word};
 use crate::show::{self, clean};
@@ -30,7 +30,6 @@ pub(crate) fn describe(test: &LoadTest) -> String {
     if !test.instead_of.is_empty() {
         out.push('\n');
     }
-    let millis = |ns: u64| format!("{:.1}", ns as f64 / 1e6);
     let mut rows = Vec::new();
     for way in &test.ways {
         let d = &way.delay;
@@ -69,10 +68,10 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         .filter_map(|w| Some((w, w.datagrams.as_ref()?)))
     {
         out.push_str(&format!(
-            "Datagrams {}: {} sent at {}, {} received, {}, {} reordered, {} duplicated\n",
+            "Datagrams {}: {} sent{}, {} received, {}, {} reordered, {} duplicated\n",
             word(way.direction),
             show::count(d.sent),
-            rate(d.offered_bps),
+            at_rate(d, test, way.direction),
             show::count(d.received),
             d.lost.map_or_else(
                 || format!("lost {}", why_not_known(d, way.direction)),
@@ -96,20 +95,8 @@ pub(crate) fn describe(test: &LoadTest) -> String {
             word(way.direction)
         ));
     }
-    out.push_str(&format!(
-        "\nRound trip: {} ms idle, {} ms under load (99 % below {} ms)\n",
-        millis(test.rtt.idle.p50),
-        millis(test.rtt.loaded.p50),
-        millis(test.rtt.loaded.p99),
-    ));
-    if let Some(icmp) = test.icmp {
-        out.push_str(&format!(
-            "Round trip of ICMP: {} ms idle, {} ms under load (99 % below {} ms)\n",
-            millis(icmp.idle.p50),
-            millis(icmp.loaded.p50),
-            millis(icmp.loaded.p99),
-        ));
-    }
+    out.push('\n');
+    out.push_str(&latency(test));
     if let Some(rpm) = test.rpm {
         let stable = if test.rpm_stable {
             ""
@@ -130,4 +117,50 @@ pub(crate) fn describe(test: &LoadTest) -> String {
         out.push_str(&format!("Grade {}: {}\n", word(way.direction), way.grade));
     }
     out.replace('\u{a0}', " ")
+}
+
+/// ` at 8.0 Mbit/s`; where not all could be sent, how fast it was and who held it up.
+fn at_rate(d: &Datagrams, test: &LoadTest, direction: Direction) -> String {
+    let bits = u128::from(d.sent) * u128::from(d.size) * 8;
+    let load_ns = test.load_end_ns.saturating_sub(test.load_start_ns).max(1);
+    let sent_bps = bits * 1_000_000_000 / u128::from(load_ns);
+    // The load's ends are known to some milliseconds.
+    if sent_bps * 20 >= u128::from(d.offered_bps) * 19 {
+        return format!(" at {}", rate(d.offered_bps));
+    }
+    let sender = match direction {
+        Direction::Up | Direction::Both => "this host",
+        Direction::Down => "the reflector",
+    };
+    format!(
+        " at {} of {} that were to be ({sender} itself could send no more)",
+        rate(u64::try_from(sent_bps).unwrap_or(u64::MAX)),
+        rate(d.offered_bps)
+    )
+}
+
+/// Latency without load and under it, one way each where that was loaded, and of the round trip.
+fn latency(test: &LoadTest) -> String {
+    let ways = test.ways.iter().map(|w| (word(w.direction), w.delay));
+    let trips = [("round trip", Some(test.rtt)), ("by ICMP", test.icmp)];
+    let trips = trips
+        .into_iter()
+        .filter_map(|(name, delay)| Some((name, delay?)));
+    let rows: Vec<Vec<String>> = ways
+        .chain(trips)
+        .map(|(name, d)| {
+            let of = [d.idle, d.loaded].map(|p| [p.p50, p.p90, p.p99].map(millis));
+            [name.to_owned()]
+                .into_iter()
+                .chain(of.into_iter().flatten())
+                .collect()
+        })
+        .collect();
+    let columns = ["", "idle ms", "p90", "p99", "loaded ms", "p90", "p99"];
+    show::table(&columns, &rows, 1)
+}
+
+/// `12.3`.
+fn millis(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e6)
 }

@@ -73,12 +73,17 @@ fn echoes_are_told_beside_probes_where_there_were_any() {
     assert!(!describe(&test).contains("ICMP"));
     test.icmp = Some(test.rtt);
     let text = describe(&test);
-    let line = "Round trip of ICMP: 1.0 ms idle, 161.0 ms under load (99 % below 183.0 ms)";
-    assert!(text.contains(line), "{text}");
+    let row = text
+        .lines()
+        .find(|l| l.starts_with("by ICMP"))
+        .expect("a row of its own");
+    let figures: Vec<&str> = row.split_whitespace().skip(2).collect();
+    assert_eq!(figures, ["1.0", "2.0", "3.0", "161.0", "172.0", "183.0"]);
     let told = serde_json::to_value(bufferbloat(5, &test)).unwrap();
     assert!(told[0].get("icmp").is_none());
     assert_eq!(told[1]["direction"], "both");
     assert_eq!(told[1]["icmp"]["increase_p90_ns"], 170_000_000);
+    assert_eq!(told[0]["loaded_p99_ns"], 183_000_000);
 }
 
 #[test]
@@ -155,6 +160,37 @@ fn what_others_carried_is_said_where_it_may_be_why_a_test_found_no_more() {
 }
 
 #[test]
+fn what_load_adds_is_of_tests_that_loaded_one_way_and_of_two_between_both() {
+    let with = |kind: &str, p90_ms: u64| {
+        let mut test = test();
+        test.kind = kind.into();
+        test.ways[0].delay.increase.p90 = p90_ms * 1_000_000;
+        bufferbloat(5, &test)
+    };
+    let of = |all: &[Vec<Bufferbloat>]| {
+        added(&all.concat(), "eth0", Direction::Up).map(|ns| ns / 100_000)
+    };
+    let (both, rrul) = (with("both", 90), with("rrul", 300));
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(&[both.clone(), rrul.clone()]), Some(1950));
+    assert_eq!(of(&[both.clone(), with("up", 55)]), Some(550));
+    let three = [with("up", 50), with("up", 70), rrul, with("up", 55)];
+    assert_eq!(of(&three), Some(550));
+}
+
+#[test]
+fn what_nobody_feels_is_told_as_none() {
+    let mut test = test();
+    test.ways[0].delay.increase.p50 = 116;
+    let t: Vec<Throughput> = throughput(5, &test).collect();
+    let line = &lines(&t, &bufferbloat(5, &test), |_| "now".into(), 5)[0];
+    assert!(
+        line.contains("latency no higher under load (90th"),
+        "{line}"
+    );
+}
+
+#[test]
 fn of_datagrams_losses_are_said_and_no_grade() {
     let mut test = LoadTest {
         protocol: Protocol::Udp,
@@ -185,6 +221,17 @@ fn of_datagrams_losses_are_said_and_no_grade() {
     let counts =
         "up: 10 000 sent at 12.0 Mbit/s, 8 750 received, 1 250 lost on the way, 3 reordered, 2 dup";
     assert!(told.contains(counts), "{told}");
+    // A shaper on the host itself: what it does not take was not sent, and the line has not lost it.
+    let mut held_up = test.clone();
+    if let Some(d) = &mut held_up.ways[0].datagrams {
+        (d.sent, d.received, d.lost) = (5_000, 5_000, Some(0));
+    }
+    let counts = "5 000 sent at 6.0 Mbit/s of 12.0 Mbit/s that were to be (this host itself";
+    assert!(
+        describe(&held_up).contains(counts),
+        "{}",
+        describe(&held_up)
+    );
     // Of an older daemon, or reflector, nobody knows what it dropped itself.
     if let Some(d) = &mut test.ways[0].datagrams {
         d.sender_drops = None;

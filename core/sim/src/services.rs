@@ -9,7 +9,7 @@ use bufferbane_core::detect::service::{
     Trouble, Why,
 };
 use bufferbane_core::detect::{
-    Kind, LineState, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
+    Kind, LineState, Phase, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
 };
 use bufferbane_core::failure::Failure;
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
@@ -227,11 +227,9 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
         }
         while services.handle_timeout(at) {}
         while let Some(news) = services.poll_news() {
-            let same = |t: &&mut Told| {
-                (t.news.place, t.news.trouble, t.news.since)
-                    == (news.place, news.trouble, news.since)
-            };
-            match told.iter_mut().find(same) {
+            let same = |t: &&mut Told| (t.news.place, t.news.trouble) == (news.place, news.trouble);
+            let before = told.iter_mut().rfind(same);
+            match before.filter(|_| news.phase != Phase::Begin) {
                 Some(t) => t.news = news,
                 None => told.push(Told {
                     news,

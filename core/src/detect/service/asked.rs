@@ -21,8 +21,17 @@ const OVER_NS: u64 = 60 * S;
 /// Minus the log of the chance that answers which are bad as often as is usual show as much. A month has 260000 looks at
 /// a resolver that is asked each ten seconds, of which one in ten is a new one; six of six are enough.
 const OF_ALL_LOOKS: f64 = 13.0;
+/// The same against what is usual for a service itself, of which less is known: what it fails with nothing wrong may come
+/// in twos.
+const OF_ITS_OWN: f64 = 16.0;
+/// Answers that the guess of what is usual stands for, and those after which what is known counts half: a day of one each
+/// ten seconds.
+const PRIOR: f64 = 200.0;
+const MEMORY: f64 = 8640.0;
 /// The same for a trouble's being over: what was too soon comes back as the same one.
 const OVER: f64 = 10.0;
+/// While a trouble is younger than this, ns, as long a time before it is known too, and more answers tell its begin better.
+const YOUNG_NS: u64 = WINDOW_NS / 2;
 /// Nobody knows of a trouble that no answer has shown for so long, ns.
 const STALE_NS: u64 = 900 * S;
 /// Failures of half of all questions are critical.
@@ -106,6 +115,8 @@ pub(super) struct Asked {
     is_new: bool,
     /// Nothing before this is looked at: it belongs to trouble that is over.
     done: [Monotonic; Trouble::OF_EACH],
+    /// Failures and all answers that were kept and belong to no trouble.
+    calm: (f64, f64),
 }
 
 impl Asked {
@@ -116,13 +127,15 @@ impl Asked {
             told: [None; Trouble::OF_EACH],
             is_new: false,
             done: [Monotonic::ZERO; Trouble::OF_EACH],
+            calm: (0.0, 0.0),
         }
     }
 
     /// Takes in an answer; one that is late finds its place among the others.
     pub(super) fn add(&mut self, answer: Answer) {
         if self.past.is_full() {
-            self.past.remove(0);
+            let oldest = self.past.remove(0);
+            self.learn(&oldest);
         }
         let (took_ns, code) = match answer.end {
             End::Answered(ns) => (clipped(ns), 0),
@@ -139,6 +152,31 @@ impl Asked {
         let place = self.past.iter().rposition(|p| p.sent <= new.sent);
         // There is room.
         let _ = self.past.insert(place.map_or(0, |n| n + 1), new);
+    }
+
+    /// An answer is kept no longer: what is usual becomes known.
+    fn learn(&mut self, past: &Past) {
+        let failing = Trouble::FAILING;
+        let told = self.told[failing].filter(|t| t.end.is_none());
+        let is_calm = past.sent >= self.done[failing] && told.is_none_or(|t| past.sent < t.since);
+        if !past.is_settled || past.excuses_failure() || !is_calm {
+            return;
+        }
+        let (failed, all) = &mut self.calm;
+        *failed += f64::from(u8::from(past.has_failed()));
+        *all += 1.0;
+        if *all > MEMORY {
+            (*failed, *all) = (*failed / 2.0, *all / 2.0);
+        }
+    }
+
+    /// The share of questions that fails with nothing wrong: half of what is too much at least, which is the guess where
+    /// little is known, and at most that.
+    fn usual_failures(&self, too_much: f64) -> f64 {
+        let (failed, all) = self.calm;
+        let least = too_much / 2.0;
+        let known = (failed + PRIOR * least) / (all + PRIOR);
+        known.clamp(least, too_much)
     }
 
     /// Lets those count whose time has come. Whether there is something to judge.
@@ -233,12 +271,12 @@ impl Asked {
         limits: &Limits,
         excuses: &Excuses,
     ) -> Option<Change> {
-        let change = |phase, severity, end, explained| {
+        let over = |end, explained| {
             Some(Change {
-                phase,
-                severity,
+                phase: Phase::End,
+                severity: told.severity,
                 since: told.since,
-                end,
+                end: Some(end),
                 explained,
                 lasts_since: told.lasts_since,
                 before: told.before,
@@ -253,19 +291,30 @@ impl Asked {
         if explained.is_some_and(|e| e == Explains::All || trouble.is_slow()) {
             // Where it has only not come back, what was before is its own.
             let end = told.before.unwrap_or(from);
-            return change(Phase::End, told.severity, Some(end), told.before.is_none());
+            return over(end, told.before.is_none());
         }
         if let Some(end) = self.offset(trouble, from, now, limits) {
-            return change(Phase::End, told.severity, Some(end), false);
+            return over(end, false);
         }
         if !self.is_new {
             return None;
         }
-        let (_, severity) = self.onset(trouble, now, limits)?;
-        if severity <= told.severity {
+        let (since, severity) = self.onset(trouble, now, limits)?;
+        // Where it is later, the trouble has become worse since.
+        let is_young = now.saturating_since(from) < YOUNG_NS;
+        let lasts_since = if is_young { since.min(from) } else { from };
+        if severity <= told.severity && lasts_since == from {
             return None;
         }
-        change(Phase::Update, severity, None, false)
+        Some(Change {
+            phase: Phase::Update,
+            severity: severity.max(told.severity),
+            since: told.since.min(lasts_since),
+            end: None,
+            explained: false,
+            lasts_since,
+            before: told.before,
+        })
     }
 
     /// Where the stretch up to now began in which a trouble is sure, and how bad it is. Of several it is the one before
@@ -284,6 +333,7 @@ impl Asked {
         let Rule::Share { usual, least } = trouble.rule(limits) else {
             return onset_of_drops(new(), limits).map(|at| (at, Severity::Warning));
         };
+        let of_itself = (trouble == Trouble::DnsFailing).then(|| self.usual_failures(usual));
         let in_all = counts(new());
         let (mut bad, mut all) = (0, 0);
         let mut best: Option<(f64, Monotonic, Severity)> = None;
@@ -296,7 +346,10 @@ impl Asked {
             let (n, k) = (f64::from(all), f64::from(bad));
             let surely = wilson(k, n, Z95).0;
             let covers_ns = u64::from(bad) * self.facts.interval_ns;
-            let is_enough = n * divergence(k / n, usual) > OF_ALL_LOOKS
+            let is_chance = |usual, sure| n * divergence(k / n, usual) <= sure;
+            let is_sure = !is_chance(usual, OF_ALL_LOOKS)
+                || of_itself.is_some_and(|usual| !is_chance(usual, OF_ITS_OWN));
+            let is_enough = is_sure
                 && k >= least * n
                 && surely > usual
                 && covers_ns as f64 > least * OVER_NS as f64;

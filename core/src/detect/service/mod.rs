@@ -175,6 +175,11 @@ pub struct Services<S> {
     next: usize,
 }
 
+const _: () = assert!(
+    MAX_SERVICES * size_of::<ServiceState>() + size_of::<Services<&mut [ServiceState]>>()
+        <= 512 << 10
+);
+
 impl<T> Services<T>
 where
     T: DerefMut<Target = [ServiceState]>,

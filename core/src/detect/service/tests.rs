@@ -1,6 +1,8 @@
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 use super::*;
 
@@ -245,6 +247,57 @@ fn answers_may_come_late_or_not_at_all() {
     // A place is used again without what was there.
     w.remove(0);
     assert_eq!(until(&mut w, at(2000)), []);
+}
+
+/// A question each ten seconds, of which so many of 1000 fail at each time: what is told.
+fn failing(seed: u64, hours: u64, of_1000: impl Fn(u64) -> u32) -> Vec<News> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut w = watch(1, Asks::Dns);
+    let mut told = Vec::new();
+    for s in (1000..hours * 3600).step_by(10) {
+        let fails = rng.next_u32() % 1000 < of_1000(s);
+        told.extend(feed(&mut w, s, &[if fails { SERVFAIL } else { WELL }]));
+    }
+    told
+}
+
+/// One in fifty fails, or one in twelve, in thirty days.
+#[test]
+fn what_a_resolver_fails_usually_is_not_told() {
+    for (seed, of_1000) in [(1, 20), (2, 80)] {
+        assert_eq!(failing(seed, 720, |_| of_1000), [], "{of_1000}");
+    }
+}
+
+#[test]
+fn a_resolver_that_fails_one_in_six_is_told_within_an_hour() {
+    for seed in 0..40 {
+        let told = failing(seed, 6, |s| if s < 14_400 { 15 } else { 167 });
+        let first = told.first().unwrap_or_else(|| panic!("{seed}"));
+        assert_eq!(
+            (first.trouble, first.phase),
+            (Trouble::DnsFailing, Phase::Begin)
+        );
+        let off_s = first.since.signed_since(at(14_400)).unsigned_abs() / S;
+        assert!(off_s < 1800, "{seed}: {off_s}");
+        // Within the hour there were no more questions.
+        assert!(first.evidence.asked <= 360, "{seed}: {first:?}");
+    }
+}
+
+/// Of every second question: the first of them may be answered well by chance, but what comes later tells.
+#[test]
+fn the_begin_becomes_better_known() {
+    let bad = 7200..8600;
+    let mut off_s: Vec<u64> = (0..200)
+        .map(|seed| {
+            let told = failing(seed, 3, |s| if bad.contains(&s) { 500 } else { 3 });
+            let last = told.last().unwrap_or_else(|| panic!("{seed}"));
+            last.since.signed_since(at(7200)).unsigned_abs() / S
+        })
+        .collect();
+    off_s.sort_unstable();
+    assert!(off_s[190] <= 60 && off_s[199] <= 200, "{off_s:?}");
 }
 
 proptest! {

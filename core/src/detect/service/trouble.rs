@@ -41,6 +41,8 @@ impl Trouble {
     ];
     /// How many each service may have at once.
     pub(super) const OF_EACH: usize = 2;
+    /// The place of those of failure.
+    pub(super) const FAILING: usize = 0;
 
     /// Those of a service.
     pub(super) const fn of(asks: Asks) -> [Self; Self::OF_EACH] {

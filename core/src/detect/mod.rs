@@ -100,6 +100,14 @@ pub struct Watch<S, L> {
     late: u64,
 }
 
+// With all that it can have, states and what waits to be told.
+const _: () = assert!(
+    MAX_SERIES * size_of::<SeriesState>()
+        + MAX_LINES * size_of::<LineState>()
+        + size_of::<Watch<&mut [SeriesState], &mut [LineState]>>()
+        <= 4 << 20
+);
+
 impl<S, L> Watch<S, L>
 where
     S: DerefMut<Target = [SeriesState]>,

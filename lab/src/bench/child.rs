@@ -43,6 +43,28 @@ pub struct Memory {
     pub peak_bytes: u64,
 }
 
+impl Memory {
+    /// What a process has, by its number or as `self`, from `/proc/PID/status`.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn of(process: &str) -> Result<Self, Fail> {
+        let path = format!("/proc/{process}/status");
+        let text = std::fs::read_to_string(&path).map_err(|e| Fail::of(&path, e))?;
+        let bytes = |key: &str| {
+            text.lines()
+                .find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+                .map(|kib: u64| kib * 1024)
+                .ok_or_else(|| Fail::Failed(format!("{path} has no line {key}")))
+        };
+        Ok(Self {
+            resident_bytes: bytes("VmRSS:")?,
+            anonymous_bytes: bytes("RssAnon:")?,
+            peak_bytes: bytes("VmHWM:")?,
+        })
+    }
+}
+
 impl Program {
     /// Starts `program` with nothing on its standard streams but what it says to standard error,
     /// which goes into the file `log`. In `inside`, where there is one; on CPU `cpu`, where given.
@@ -118,19 +140,7 @@ impl Program {
     /// # Errors
     /// Where it has ended.
     pub fn memory(&self) -> Result<Memory, Fail> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let text = std::fs::read_to_string(&path).map_err(|e| Fail::of(&path, e))?;
-        let bytes = |key: &str| {
-            text.lines()
-                .find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
-                .map(|kib: u64| kib * 1024)
-                .ok_or_else(|| Fail::Failed(format!("{path} has no line {key}")))
-        };
-        Ok(Memory {
-            resident_bytes: bytes("VmRSS:")?,
-            anonymous_bytes: bytes("RssAnon:")?,
-            peak_bytes: bytes("VmHWM:")?,
-        })
+        Memory::of(&self.child.id().to_string())
     }
 
     /// Whether it still runs.

@@ -1,9 +1,15 @@
 //! `scenario`: the detectors held against simulated lines that know what they did.
 
 use argh::FromArgs;
-use bufferbane_sim::scenario::{list, table};
+use bufferbane_sim::scenario::{judge_by_day, list, table};
 
+use super::child::Memory;
 use super::{Fail, within};
+
+/// How often the memory is looked at.
+const LOOK_DAYS: u64 = 30;
+/// More than this is growth, bytes: what the C library keeps of what is given back comes and goes by some pages.
+const GROWTH_BYTES: u64 = 256 << 10;
 
 /// What is told of simulated lines against what happened on them: precision, recall, direction,
 /// begin and end of each kind of event, and the first verdict.
@@ -11,7 +17,8 @@ use super::{Fail, within};
 #[argh(
     subcommand,
     name = "scenario",
-    note = "Example: bufferbane-lab scenario all --first-seed 101"
+    note = "Examples: bufferbane-lab scenario all --first-seed 101
+          bufferbane-lab scenario quiet_daily --days 365 --memory"
 )]
 pub struct Options {
     /// a scenario's name, or all
@@ -29,13 +36,16 @@ pub struct Options {
     /// list every event, not only those that are wrong
     #[argh(switch)]
     pub verbose: bool,
+    /// say after each 30 days of the first seed how much memory is resident instead, and fail where it grows
+    #[argh(switch)]
+    pub memory: bool,
 }
 
 /// Runs them and prints what came of it.
 ///
 /// # Errors
-/// [`Fail::Usage`] where no scenario has that name; [`Fail::Failed`] where what is told is not good
-/// enough, see [`table::Table::good`].
+/// [`Fail::Usage`] where no scenario has that name, or it is too short to see memory grow; [`Fail::Failed`]
+/// where what is told is not good enough, see [`table::Table::good`], or memory grows.
 pub fn run(options: &Options) -> Result<(), Fail> {
     within("--seeds", options.seeds, 1..=1000)?;
     if let Some(days) = options.days {
@@ -59,6 +69,14 @@ pub fn run(options: &Options) -> Result<(), Fail> {
             names.join(" ")
         )));
     }
+    if options.memory {
+        // It takes two looks to see it grow.
+        let days = options.days.unwrap_or(0);
+        within("with --memory, --days", days, 2 * LOOK_DAYS..=400)?;
+        return chosen
+            .iter()
+            .try_for_each(|(name, make)| memory(name, *make, options));
+    }
     let seeds = options.first_seed..options.first_seed + options.seeds;
     let table = table::run(&chosen, seeds, options.days, options.verbose);
     print!("{}", table.text);
@@ -66,5 +84,28 @@ pub fn run(options: &Options) -> Result<(), Fail> {
         Ok(())
     } else {
         Err(Fail::Failed("what is told is not good enough".into()))
+    }
+}
+
+/// How much memory is resident while a scenario goes on.
+fn memory(name: &str, make: list::Make, options: &Options) -> Result<(), Fail> {
+    let mut looks = Vec::new();
+    let outcome = judge_by_day(make, options.first_seed, options.days, |day| {
+        if day.is_multiple_of(LOOK_DAYS) {
+            let look = Memory::of("self");
+            if let Ok(m) = &look {
+                println!("{name} day {day:>3}: {:>6} KiB", m.resident_bytes >> 10);
+            }
+            looks.push(look);
+        }
+    });
+    let looks = looks.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let told = outcome.pairs.iter().filter(|p| p.told.is_some()).count();
+    println!("{name}: {} probes, {told} events", outcome.probes);
+    match &looks[..] {
+        [first, .., last] if last.resident_bytes > first.resident_bytes + GROWTH_BYTES => {
+            Err(Fail::Failed(format!("{name}: resident memory grows")))
+        }
+        _ => Ok(()),
     }
 }

@@ -31,6 +31,7 @@ use spec::{Expected, Scenario};
 const TICK_NS: u64 = 250 * MS;
 /// After a scenario's end, for everything that is open to be told as over, ns.
 const AFTER_NS: u64 = 11 * 60 * S;
+const DAY_NS: u64 = 86_400 * S;
 
 /// An event that had to be told, or was, or both.
 #[derive(Clone, Debug)]
@@ -94,10 +95,21 @@ pub struct Outcome {
 /// Runs one scenario, for so many days where they are given.
 #[must_use]
 pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
+    judge_by_day(make, seed, days, |_| {})
+}
+
+/// The same; `each_day` hears of each day that is over, the first one as 1.
+#[must_use]
+pub fn judge_by_day(
+    make: list::Make,
+    seed: u64,
+    days: Option<u64>,
+    each_day: impl FnMut(u64),
+) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut scenario = make(&mut rng);
     if let Some(days) = days {
-        scenario.length_ns = days * 86_400 * S;
+        scenario.length_ns = days * DAY_NS;
     }
     let length_ns = scenario.length_ns;
     let (cause, roles) = (
@@ -105,7 +117,7 @@ pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
         scenario.series.iter().map(|s| s.facts).collect::<Vec<_>>(),
     );
     // Nothing is kept that comes every hour: years are watched, too.
-    let (events, run, probes) = watch_and_hear(scenario, seed, |_| {});
+    let (events, run, probes) = watch_and_hear(scenario, seed, |_| {}, each_day);
 
     let near: Vec<usize> = roles
         .iter()
@@ -162,10 +174,11 @@ pub struct Watched {
 #[must_use]
 pub fn watch(scenario: Scenario, seed: u64) -> Watched {
     let mut records = BTreeMap::new();
-    let (events, run, probes) = watch_and_hear(scenario, seed, |r| {
+    let hear = |r: Record| {
         let kind = std::mem::discriminant(&r.reading);
         records.insert((r.since, r.line, format!("{kind:?}")), r);
-    });
+    };
+    let (events, run, probes) = watch_and_hear(scenario, seed, hear, |_| {});
     Watched {
         events,
         records: records.into_values().collect(),
@@ -174,12 +187,13 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
     }
 }
 
-/// The same, but each record is handed to `hear`: gives the events, the scenario at its end, and how many probes were
+/// The same, but each record is handed to `hear`, and each day that is over told to `each_day`: gives the events, the scenario at its end, and how many probes were
 /// simulated.
 fn watch_and_hear(
     scenario: Scenario,
     seed: u64,
     mut hear: impl FnMut(Record),
+    mut each_day: impl FnMut(u64),
 ) -> (Vec<Event>, Run, u64) {
     let zero = Monotonic::ZERO;
     let n = scenario.series.len();
@@ -237,6 +251,9 @@ fn watch_and_hear(
         }
         while let Some(r) = watch.poll_record() {
             hear(r);
+        }
+        if now_ns.is_multiple_of(DAY_NS) {
+            each_day(now_ns / DAY_NS);
         }
     }
     assert_eq!(watch.shortfalls(), (0, 0));

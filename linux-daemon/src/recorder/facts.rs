@@ -64,8 +64,7 @@ impl Recorder {
                 let before = self.addresses.insert(unit, address);
                 let text = format!("{target} sees {interface} at {address}");
                 log::info!("{text}");
-                // Another port may be that of another socket here.
-                if let Some(before) = before.filter(|b| b.ip() != address.ip()) {
+                if let Some(before) = before {
                     let text = format!("{text}, before that at {before}");
                     let fact = fact("address_change", Severity::Info, text);
                     self.fact(at, None, fact, false);

@@ -5,6 +5,7 @@ mod orders;
 mod probe;
 mod stream;
 mod trains;
+mod unanswered;
 
 pub use stream::StreamConfig;
 
@@ -16,9 +17,10 @@ use core::ops::DerefMut;
 use heapless::{Deque, Vec};
 use rand_core::Rng;
 
-use self::knock::{FIRST_RETRY_NS, Knock, LAST_RETRY_NS};
+use self::knock::{FIRST_RETRY_NS, Knock};
 use self::probe::Session;
 use self::stream::Stream;
+use self::unanswered::Unanswered;
 use super::reflector::STREAMS_PER_SESSION;
 use crate::drop_reason::DropReason;
 use crate::flight::{Flight, FlightConfig, LossSlot, Slot};
@@ -38,7 +40,7 @@ const REKEY_PACKETS: u64 = 1 << 31;
 /// Echoes under the keys before are accepted for this long after new ones, ns.
 const OVERLAP_NS: u64 = 10_000_000_000;
 /// Without an echo for this long while probes go out, the reflector counts as lost and is knocked
-/// at, ns; at slow rates after three intervals.
+/// at, ns; at slow rates after three intervals, and it is knocked at before: see [`Unanswered`].
 const SILENCE_NS: u64 = 1_000_000_000;
 /// How long a reflector may take to answer for the first time before it counts as lost, ns.
 const FIRST_PATIENCE_NS: u64 = 3_000_000_000;
@@ -85,6 +87,7 @@ pub struct Client<S, L> {
     retry_ns: u64,
     boot: Option<u64>,
     heard_at: Monotonic,
+    unanswered: Unanswered,
     silent: bool,
     address: Option<SocketAddr>,
     remote_drops: Option<u32>,
@@ -115,6 +118,7 @@ where
             retry_ns: FIRST_RETRY_NS,
             boot: None,
             heard_at: now,
+            unanswered: Unanswered::default(),
             silent: false,
             address: None,
             remote_drops: None,
@@ -189,9 +193,7 @@ where
         out: &mut [u8],
     ) -> Option<(usize, SendToken)> {
         if !matches!(self.knock, Knock::Idle) && now >= self.knock_at {
-            self.knock_at = now.saturating_add(self.retry_ns);
-            self.retry_ns = (self.retry_ns * 2).min(LAST_RETRY_NS);
-            let len = self.write_knock(rng, out)?;
+            let len = self.write_knock(now, rng, out)?;
             return Some((
                 len,
                 SendToken {
@@ -268,7 +270,10 @@ where
     /// When [`Client::poll_transmit`] or [`Client::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        let knock = (!matches!(self.knock, Knock::Idle)).then_some(self.knock_at);
+        let knock = match self.knock {
+            Knock::Idle => self.session.as_ref().and(self.unanswered.knock_from()),
+            Knock::Hello { .. } | Knock::Join { .. } => Some(self.knock_at),
+        };
         let streams = self.streams.iter().flat_map(|s| {
             [
                 Some(s.slots.deadline()),
@@ -311,9 +316,10 @@ where
             self.event(SessionEvent::Lost);
         }
         let Some(session) = &self.session else { return };
-        let old =
-            now.saturating_since(session.since) > REKEY_NS || session.next_counter >= REKEY_PACKETS;
-        if (self.silent || old) && matches!(self.knock, Knock::Idle) {
+        let is_due = self.silent
+            || session.is_old(now)
+            || self.unanswered.knock_from().is_some_and(|at| now >= at);
+        if is_due && matches!(self.knock, Knock::Idle) {
             self.knock = Knock::Hello {
                 client_random: [0; 32],
             };

@@ -7,7 +7,7 @@ use zerocopy::byteorder::network_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::probe::Session;
-use super::{Client, SessionEvent};
+use super::{Client, SessionEvent, Unanswered};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::seal::ReplayWindow;
@@ -42,7 +42,21 @@ where
     L: DerefMut<Target = [LossSlot]>,
 {
     /// Writes the knock that is due.
-    pub(super) fn write_knock(&mut self, rng: &mut impl Rng, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn write_knock(
+        &mut self,
+        now: Monotonic,
+        rng: &mut impl Rng,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        // A second knock that stays without an answer is given up: its challenge may be too old.
+        if self.retry_ns >= LAST_RETRY_NS && matches!(self.knock, Knock::Join { .. }) {
+            self.knock = Knock::Hello {
+                client_random: [0; 32],
+            };
+            self.retry_ns = FIRST_RETRY_NS;
+        }
+        self.knock_at = now.saturating_add(self.retry_ns);
+        self.retry_ns = (self.retry_ns * 2).min(LAST_RETRY_NS);
         if let Knock::Hello { client_random } = &mut self.knock {
             // A random value names one attempt: each first knock has its own.
             rng.fill_bytes(client_random);
@@ -70,13 +84,6 @@ where
                 seal_knock(Kind::Join, key, knock, body.as_bytes(), out, rng)
             }
         };
-        // A second knock that stays without an answer is given up: its challenge may be too old.
-        if self.retry_ns >= LAST_RETRY_NS && matches!(self.knock, Knock::Join { .. }) {
-            self.knock = Knock::Hello {
-                client_random: [0; 32],
-            };
-            self.retry_ns = FIRST_RETRY_NS;
-        }
         sealed.ok()
     }
 
@@ -156,6 +163,7 @@ where
         }
         self.before = self.session.replace(session);
         self.heard_at = now;
+        self.unanswered = Unanswered::default();
         if first {
             self.event(SessionEvent::Established);
         }

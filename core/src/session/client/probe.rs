@@ -5,7 +5,7 @@ use core::ops::DerefMut;
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{Client, Knock, SessionEvent};
+use super::{Client, Knock, REKEY_NS, REKEY_PACKETS, SessionEvent, Unanswered};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
 use crate::packet::{RecvMeta, SendToken};
@@ -41,6 +41,11 @@ pub(super) enum Freshness {
 }
 
 impl Session {
+    /// Whether it is time for new keys.
+    pub(super) fn is_old(&self, now: Monotonic) -> bool {
+        now.saturating_since(self.since) > REKEY_NS || self.next_counter >= REKEY_PACKETS
+    }
+
     /// Fills `out` with a message to the reflector, and seals it.
     pub(super) fn seal(
         &mut self,
@@ -101,6 +106,7 @@ where
             sealed.is_ok(),
             "a probe of {size} bytes has room for header and tag"
         );
+        self.unanswered.probed(now);
         Some((
             out.len(),
             SendToken {
@@ -132,6 +138,7 @@ where
             return Ok((Freshness::Again, body));
         }
         self.heard_at = now;
+        self.unanswered = Unanswered::default();
         let freshness = if is_newest {
             Freshness::Newest
         } else {
@@ -148,10 +155,14 @@ where
         datagram: &mut [u8],
     ) -> Result<(), DropReason> {
         let (freshness, reply): (_, Reply) = self.open_in_session(now, datagram)?;
-        if freshness != Freshness::Again && core::mem::take(&mut self.silent) {
-            self.event(SessionEvent::Back);
+        if freshness != Freshness::Again {
             // A knock that was only meant to find the reflector again is not needed any more.
-            self.knock = Knock::Idle;
+            if !self.session.as_ref().is_some_and(|s| s.is_old(now)) {
+                self.knock = Knock::Idle;
+            }
+            if core::mem::take(&mut self.silent) {
+                self.event(SessionEvent::Back);
+            }
         }
         if freshness == Freshness::Newest {
             self.take_present(&reply);

@@ -8,12 +8,15 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use zeroize::Zeroizing;
+
+/// The longest key file, bytes, with room for remarks.
+const MOST_BYTES: usize = 4096;
 
 const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
@@ -38,10 +41,19 @@ pub fn read(path: &Path) -> Result<PresharedKey, String> {
             meta.mode() & 0o777
         ));
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text)
-        .map_err(|e| format!("key file {name}: {e}"))?;
-    parse(&text).map_err(|e| format!("key file {name}: {e}"))
+    // It never grows: what it would be moved from could not be wiped.
+    let mut bytes = Zeroizing::new([0; MOST_BYTES]);
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(format!("key file {name}: {e}")),
+        }
+    }
+    let text = std::str::from_utf8(&bytes[..len]).unwrap_or_default();
+    parse(text).map_err(|e| format!("key file {name}: {e}"))
 }
 
 /// Writes a new key file that only its owner may read; one that exists is left as it is.
@@ -59,13 +71,19 @@ pub fn write_new(path: &Path, key: &PresharedKey) -> std::io::Result<()> {
 }
 
 pub(crate) fn format(key: &PresharedKey) -> Zeroizing<String> {
-    let (id, secret) = (hex(&key.id.0), Zeroizing::new(hex(key.secret.reveal())));
-    Zeroizing::new(format!(
-        "# Bufferbane key; keep it secret: it lets its holder use the reflector.\n\
-         id = {id}\nkey = {}\ncheck = {:08x}\n",
-        *secret,
-        check(&key.id.0, key.secret.reveal())
-    ))
+    // Written into room that is there from the first: see `read`.
+    let mut text = Zeroizing::new(String::with_capacity(MOST_BYTES));
+    text.push_str("# Bufferbane key; keep it secret: it lets its holder use the reflector.\nid = ");
+    push_hex(&mut text, &key.id.0);
+    text.push_str("\nkey = ");
+    push_hex(&mut text, key.secret.reveal());
+    text.push_str("\ncheck = ");
+    push_hex(
+        &mut text,
+        &check(&key.id.0, key.secret.reveal()).to_be_bytes(),
+    );
+    text.push('\n');
+    text
 }
 
 pub(crate) fn parse(text: &str) -> Result<PresharedKey, String> {
@@ -76,15 +94,17 @@ pub(crate) fn parse(text: &str) -> Result<PresharedKey, String> {
             .map(|(_, v)| v.trim())
             .ok_or_else(|| format!("has no line \"{name} = ..\"; it is not a Bufferbane key file"))
     };
-    let id: [u8; 8] = unhex(field("id")?).ok_or("its id is not 16 hexadecimal digits")?;
-    let key = unhex(field("key")?).ok_or("its key is not 64 hexadecimal digits")?;
+    let mut id = [0; 8];
+    unhex(field("id")?, &mut id).ok_or("its id is not 16 hexadecimal digits")?;
+    let mut key = Zeroizing::new([0; 32]);
+    unhex(field("key")?, &mut *key).ok_or("its key is not 64 hexadecimal digits")?;
     let said = u32::from_str_radix(field("check")?, 16).ok();
     if said != Some(check(&id, &key)) {
         return Err("is damaged: its check does not fit its id and key; copy it again".into());
     }
     Ok(PresharedKey {
         id: KeyId(id),
-        secret: Secret::new(key),
+        secret: Secret::new(*key),
     })
 }
 
@@ -95,19 +115,25 @@ fn check(id: &[u8; 8], key: &[u8; 32]) -> u32 {
     digest.finalize()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for digit in bytes.iter().flat_map(|b| [b >> 4, b & 0xf]) {
+        text.extend(char::from_digit(digit.into(), 16));
+    }
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.is_ascii() {
+/// Fills `out`; `None` where `text` is not twice as many digits.
+fn unhex(text: &str, out: &mut [u8]) -> Option<()> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    if pairs.len() != out.len() {
         return None;
     }
-    let mut out = [0; N];
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    for (byte, [a, b]) in out.iter_mut().zip(pairs) {
+        let digit = |c: &u8| char::from(*c).to_digit(16);
+        *byte = (digit(a)? << 4 | digit(b)?) as u8;
     }
-    Some(out)
+    Some(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use hkdf::Hkdf;
 use rand_core::Rng;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::aead;
@@ -21,7 +21,10 @@ use crate::wire::header::TAG_LEN;
 pub struct KeyId(pub [u8; 8]);
 
 /// A secret of 32 bytes: never printed, compared in constant time, wiped when it is dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop, FromZeros)]
+#[derive(
+    Clone, Zeroize, ZeroizeOnDrop, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(transparent)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
@@ -70,6 +73,20 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
+
+/// Bytes of stack that [`wipe_stack`] overwrites.
+const WIPED_STACK: usize = 64 << 10;
+
+/// Overwrites what ended calls have left on the stack, 64 KiB deep from the caller down. Whoever moves a
+/// secret leaves a copy where it was, which no destructor reaches: to be called after keys were read,
+/// handed over or replaced.
+#[inline(never)]
+pub fn wipe_stack() {
+    // In words: this is done while packets wait.
+    let mut room = [0u64; WIPED_STACK / size_of::<u64>()];
+    room.zeroize();
+    core::hint::black_box(&room);
+}
 
 /// What both ends of a client's reflector sessions share.
 #[derive(Clone, Debug, PartialEq, Eq)]

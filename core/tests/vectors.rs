@@ -286,7 +286,7 @@ fn report(s: &Section) -> Report {
         test: s.number::<u64>("test").into(),
         wait_ms: s.number::<u32>("wait_ms").into(),
         handle: s.number::<u32>("handle").into(),
-        secret: s.array("secret"),
+        secret: Secret::new(s.array("secret")),
         received: s.number::<u64>("received").into(),
         sent: s.number::<u64>("sent").into(),
         retransmits: s.number::<u32>("retransmits").into(),

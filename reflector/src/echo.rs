@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::session::record::StreamRecord;
 use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{Engine, EngineOptions, Event, Outbox, Waker, clock};
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use zerocopy::FromZeros;
 
 use crate::allowance::Allowance;
@@ -53,13 +52,15 @@ pub(crate) struct Started {
 
 /// The clients' keys as core wants them.
 pub(crate) fn keys(clients: &[Client], sessions_per_client: u16) -> Box<[KeyEntry]> {
-    let entry = |(index, client): (usize, &Client)| {
+    // It never grows: what it would be moved from could not be wiped.
+    let mut keys = Vec::with_capacity(clients.iter().map(|c| c.keys.len()).sum());
+    for (index, client) in clients.iter().enumerate() {
         let (index, max_pps) = (index as u16, client.max_pps);
-        let keys = client.keys.clone();
-        keys.into_iter()
-            .map(move |key| KeyEntry::new(key, index, max_pps, sessions_per_client))
-    };
-    clients.iter().enumerate().flat_map(entry).collect()
+        let entry =
+            |key: &PresharedKey| KeyEntry::new(key.clone(), index, max_pps, sessions_per_client);
+        keys.extend(client.keys.iter().map(entry));
+    }
+    keys.into_boxed_slice()
 }
 
 /// The thread.
@@ -96,9 +97,7 @@ impl Echo {
             }
             None => (None, Vec::new()),
         };
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
-        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut rng = crate::random()?;
         let sessions = usize::from(config.limits.sessions);
         let mut responder = Reflector::new(
             keys(&config.clients, config.limits.sessions_per_client),
@@ -167,6 +166,7 @@ impl Echo {
                         Command::Stop => return Ok(()),
                         Command::Keys(keys, clients) => {
                             self.answering.responder.replace_keys(keys);
+                            wipe_stack();
                             self.answering.trains.set_clients(clients.clone());
                             self.answering.datagrams.set_clients(clients);
                         }

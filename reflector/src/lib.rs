@@ -16,6 +16,7 @@ pub mod config;
 mod datagrams;
 mod departures;
 mod echo;
+mod fixed;
 pub mod journal;
 mod mail;
 pub mod service;
@@ -32,12 +33,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bufferbane_core::seal::wipe_stack;
 use bufferbane_linux_io::{Waker, clock, host};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use allowance::Days;
 use config::Config;
 use echo::{Command, Echo, Started};
+use fixed::Fixed;
 use mail::Mail;
 use stats::Snapshot;
 use streams::{Streams, TestCounts};
@@ -59,7 +65,7 @@ pub struct Running {
     stamp_listen: Vec<SocketAddr>,
     warnings: Vec<String>,
     /// As it was started: what cannot change while it runs.
-    config: Config,
+    fixed: Fixed,
     clients: Vec<String>,
     /// What clients have moved today.
     days: Days,
@@ -100,6 +106,9 @@ impl Running {
             .spawn(move || {
                 let started =
                     Echo::start(&thread_config, to_do, filled, thread_alive, mail, clients);
+                // What this thread goes on with is the responder's keys, which can be replaced.
+                drop(thread_config);
+                wipe_stack();
                 // From here on this thread reads what strangers send.
                 match started.and_then(|s| give_up(false).map(|()| s)) {
                     Ok((echo, started)) => {
@@ -129,7 +138,7 @@ impl Running {
             listen: started.listen,
             stamp_listen: started.stamp_listen,
             warnings: started.warnings,
-            config: config.clone(),
+            fixed: Fixed::of(config),
             clients: config.clients.iter().map(|c| c.name.clone()).collect(),
             days,
         })
@@ -166,7 +175,7 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck.
     pub fn status(&mut self) -> Result<Value, String> {
-        let snapshot = self.snapshot(usize::from(self.config.limits.sessions))?;
+        let snapshot = self.snapshot(self.fixed.sessions())?;
         serde_json::to_value(self.told(&snapshot)).map_err(|e| e.to_string())
     }
 
@@ -175,7 +184,7 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck, or `out` takes no more.
     pub fn write_status(&mut self, out: &mut impl Write) -> Result<(), String> {
-        let snapshot = self.snapshot(usize::from(self.config.limits.sessions))?;
+        let snapshot = self.snapshot(self.fixed.sessions())?;
         let mut told = self.told(&snapshot);
         told.totals.insert("ok".into(), true.into());
         serde_json::to_writer(out, &told).map_err(|e| e.to_string())
@@ -224,38 +233,14 @@ impl Running {
         let per_client = config.limits.sessions_per_client;
         let clients = self.days.allowances(&config.clients);
         let keys = echo::keys(&config.clients, per_client);
+        wipe_stack();
         self.command(Command::Keys(keys, clients))?;
         if let Some(streams) = &self.streams {
             let clients = self.days.allowances(&config.clients);
             streams.tell(streams::Command::Clients(clients, streams::limits(config)));
         }
         self.clients = config.clients.iter().map(|c| c.name.clone()).collect();
-        let (old, new) = (&self.config, config);
-        let changed = [
-            ("reflector.listen", old.listen != new.listen),
-            (
-                "reflector.control_socket",
-                old.control_socket != new.control_socket,
-            ),
-            (
-                "reflector.transmit_stamps",
-                old.transmit_stamps != new.transmit_stamps,
-            ),
-            ("stamp", old.stamp != new.stamp),
-            (
-                "limits.sessions",
-                old.limits.sessions != new.limits.sessions,
-            ),
-            (
-                "limits.failed_opens_per_second",
-                old.limits.failed_opens_per_second != new.limits.failed_opens_per_second,
-            ),
-        ];
-        Ok(changed
-            .iter()
-            .filter(|(_, changed)| *changed)
-            .map(|(key, _)| format!("{key} has changed: that takes a restart"))
-            .collect())
+        Ok(self.fixed.differs(config))
     }
 
     /// Ends it and waits for that. Its ports are free some tens of milliseconds later.
@@ -266,10 +251,17 @@ impl Running {
         self.end()
     }
 
-    /// Whether the echo thread has ended by itself, which it does only where the ring fails.
+    /// The name of a thread of it that has ended by itself, as one does where its ring fails; the other may
+    /// go on, but half a reflector is none. [`Running::stop`] tells why.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    pub fn has_ended(&self) -> Option<&'static str> {
+        if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            return Some("echo");
+        }
+        let streams = self.streams.as_ref();
+        streams
+            .is_none_or(|s| s.thread.is_finished())
+            .then_some("streams")
     }
 
     fn command(&self, command: Command) -> Result<(), String> {
@@ -281,22 +273,20 @@ impl Running {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        if let Some(streams) = self.streams.take() {
+        let streams = self.streams.take().map_or(Ok(()), |streams| {
             streams.tell(streams::Command::Stop);
-            streams
-                .thread
-                .join()
-                .map_err(|_| "the streams thread panicked".to_owned())??;
-        }
+            let ended = streams.thread.join();
+            ended.unwrap_or_else(|_| Err("the streams thread panicked".to_owned()))
+        });
         let Some(thread) = self.thread.take() else {
-            return Ok(());
+            return streams;
         };
         // A full channel is being emptied, and one without a receiver needs no telling.
         let _ = self.commands.send(Command::Stop);
         self.waker.wake();
-        thread
-            .join()
-            .map_err(|_| "the echo thread panicked".to_owned())?
+        let echo = thread.join();
+        let echo = echo.unwrap_or_else(|_| Err("the echo thread panicked".to_owned()));
+        echo.and(streams)
     }
 }
 
@@ -322,6 +312,7 @@ fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mai
             Ok(streams) => {
                 // Whoever started us waits for this.
                 let _ = tell.send(Ok(streams.waker()));
+                wipe_stack();
                 streams.run()
             }
             Err(e) => {
@@ -348,6 +339,13 @@ fn start_streams(config: &Config, days: &mut Days) -> Result<(StreamsThread, Mai
     Ok((streams, mail))
 }
 
+/// Random numbers that the kernel has seeded. Who calls wipes the stack, where the seed was.
+fn random() -> Result<ChaCha20Rng, String> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|e| format!("random numbers: {e}"))?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
 /// Gives up what the calling thread may do beyond an ordinary user's.
 fn give_up(keep_net_admin: bool) -> Result<(), String> {
     host::give_up_capabilities(keep_net_admin).map_err(|e| {
@@ -359,5 +357,39 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Who wants to know calls `stop`.
         let _ = self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_either_thread_is_noticed_and_its_reason_told() {
+        let config = Config {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            control_socket: None,
+            ..Config::default()
+        };
+        let mut running = Running::start(&config).unwrap();
+        assert_eq!(running.has_ended(), None);
+        let streams = running.streams.as_mut().unwrap();
+        let lost = std::thread::spawn(|| Err("its ring is gone".to_owned()));
+        let whole = std::mem::replace(&mut streams.thread, lost);
+        while running.has_ended().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.has_ended(), Some("streams"));
+        assert_eq!(running.stop(), Err("its ring is gone".to_owned()));
+        // The command to end reached the one that stood there before.
+        assert_eq!(whole.join().unwrap(), Ok(()));
+
+        let mut running = Running::start(&config).unwrap();
+        running.command(Command::Stop).unwrap();
+        while running.has_ended().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.has_ended(), Some("echo"));
+        assert!(running.status().is_err());
     }
 }

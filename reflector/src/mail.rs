@@ -30,10 +30,10 @@ pub(crate) struct Way {
 }
 
 /// A report to be sealed and sent.
-#[derive(Clone, Copy)]
 pub(crate) struct Told {
     pub(crate) to: OrderFrom,
-    pub(crate) report: Report,
+    /// In one place, so that its secret is wiped when it was sent.
+    pub(crate) report: Box<Report>,
     pub(crate) way: Way,
 }
 

@@ -77,7 +77,7 @@ fn run(file: &Path, check: bool) -> ExitCode {
     if is_lonely {
         log::warn!("{NOBODY}");
     }
-    match service::run(file, &loaded.config) {
+    match service::run(file, loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             log::error!("{why}");

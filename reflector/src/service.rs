@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bufferbane_core::seal::wipe_stack;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
@@ -30,10 +31,10 @@ const REQUEST_BYTES: usize = 4096;
 ///
 /// # Errors
 /// Why it could not start or go on, in one line.
-pub fn run(file: &Path, config: &Config) -> Result<(), String> {
+pub fn run(file: &Path, config: Config) -> Result<(), String> {
     let stop = signals(&[SIGTERM, SIGINT])?;
     let reload = signals(&[SIGHUP])?;
-    let running = Running::start(config)?;
+    let running = Running::start(&config)?;
     // Root by hand may need its right to read keys again; a service's user needs none any more.
     if !nix::unistd::geteuid().is_root() {
         crate::give_up(false)?;
@@ -49,6 +50,9 @@ pub fn run(file: &Path, config: &Config) -> Result<(), String> {
         listen.join(" and "),
         count(config.clients.len(), "client")
     );
+    // The threads have what they need of it, and keys that are taken away are to stay nowhere.
+    drop(config);
+    wipe_stack();
     tell(&[NotifyState::Ready]);
     let mut service = Service {
         file,
@@ -57,7 +61,10 @@ pub fn run(file: &Path, config: &Config) -> Result<(), String> {
     };
     let result = service.serve(&stop, &reload, control.as_ref());
     tell(&[NotifyState::Stopping]);
-    result.and(service.running.stop())
+    match (result, service.running.stop()) {
+        (Err(what), Err(why)) => Err(format!("{what}: {why}")),
+        (result, stopped) => result.and(stopped),
+    }
 }
 
 struct Service<'a> {
@@ -76,11 +83,11 @@ impl Service<'_> {
     ) -> Result<(), String> {
         let mut status_due = Instant::now();
         let round = self.watchdog.map_or(STATUS_EVERY, |w| w.min(STATUS_EVERY));
-        // The end of the echo thread is noticed within a second.
+        // The end of a thread is noticed within a second.
         let round = round.min(Duration::from_secs(1));
         loop {
-            if self.running.has_ended() {
-                return Err("the echo thread has ended".into());
+            if let Some(thread) = self.running.has_ended() {
+                return Err(format!("the {thread} thread has ended"));
             }
             if self.running.silence() < STUCK {
                 tell(&[NotifyState::Watchdog]);
@@ -136,7 +143,10 @@ impl Service<'_> {
         for line in loaded.warnings.iter().chain(&restart) {
             log::warn!("{line}");
         }
-        Ok(loaded.config.clients.len())
+        let clients = loaded.config.clients.len();
+        drop(loaded);
+        wipe_stack();
+        Ok(clients)
     }
 
     fn answer(&mut self, mut stream: UnixStream) {

@@ -23,7 +23,6 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::tcp::TcpListening;
 use bufferbane_linux_io::{Bulk, StreamId, Waker, clock};
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 
 use crate::allowance::Allowance;
 use crate::config::Config;
@@ -111,9 +110,7 @@ impl Streams {
         limits: HostLimits,
         ends: Ends,
     ) -> Result<Self, String> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| format!("random numbers: {e}"))?;
-        let rng = ChaCha20Rng::from_seed(seed);
+        let rng = crate::random()?;
         let bulk = Bulk::new(STREAMS, |_| ()).map_err(|e| e.to_string())?;
         Ok(Self {
             bulk,
@@ -152,7 +149,7 @@ impl Streams {
             for event in events.drain(..) {
                 self.handle(now, event)?;
             }
-            if !self.obey() {
+            if !self.obey()? {
                 return Ok(());
             }
             while let Ok(asked) = self.ends.asked.try_recv() {
@@ -172,17 +169,15 @@ impl Streams {
         }
     }
 
-    fn obey(&mut self) -> bool {
+    /// Whether it is to go on.
+    fn obey(&mut self) -> Result<bool, String> {
         loop {
             match self.ends.commands.recv_timeout(Duration::ZERO) {
                 Ok(Command::Begin(listen, waker)) => {
                     self.echo = Some(waker);
                     self.listen(&listen);
                     // Who may connect changes with each test, and kernels ask for that one to set it.
-                    if let Err(why) = crate::give_up(true) {
-                        log::warn!("no throughput tests: {why}");
-                        return false;
-                    }
+                    crate::give_up(true)?;
                 }
                 Ok(Command::Clients(clients, limits)) => {
                     self.host.set_limits(limits);
@@ -197,8 +192,8 @@ impl Streams {
                     self.clients = clients;
                     self.limits = limits;
                 }
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => return true,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) => return Ok(true),
             }
         }
     }

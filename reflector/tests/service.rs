@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Prober, key, key_file, skip};
+use common::{Prober, key, key_file, memory, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -258,6 +258,16 @@ fn a_key_is_rotated_with_two_files_and_two_signals() {
     configure(port, "\"2.key\"");
     service.signal(Signal::SIGHUP);
     service.line("configuration read again: 1 client");
+    if nix::unistd::geteuid().is_root() {
+        let [old, new] = [key(1), key(2)].map(|k| *k.secret.reveal());
+        let pid = service.child.id();
+        assert!(memory::holds(pid, &new).unwrap(), "this would see it");
+        assert_eq!(memory::forgets(pid, &old).unwrap(), 0);
+        let knock = *key(1).knock_key().reveal();
+        assert_eq!(memory::forgets(pid, &knock).unwrap(), 0);
+    } else {
+        skip("only root is sure to be let into another process's memory");
+    }
     new.run(half);
     old.run(Duration::from_secs(2));
     assert!(

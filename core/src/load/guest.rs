@@ -314,7 +314,7 @@ impl Guest {
                     self.next_at = now.saturating_add(POLL_NS);
                     self.grant = Some(Grant {
                         handle: report.handle.get(),
-                        secret: Secret::new(report.secret),
+                        secret: report.secret.clone(),
                         port: report.port.get(),
                     });
                 }

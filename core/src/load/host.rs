@@ -343,7 +343,7 @@ fn empty_report(order: &Order) -> Report {
         test: order.test,
         wait_ms: U32::ZERO,
         handle: U32::ZERO,
-        secret: [0; 32],
+        secret: Secret::new([0; 32]),
         received: U64::ZERO,
         sent: U64::ZERO,
         retransmits: U32::ZERO,

@@ -468,7 +468,7 @@ proptest! {
             if let Some(order) = guest.poll_order(at(ms)) && rng.next_u32() % 100 >= loss {
                 let report = host.handle_order(at(ms), &who, &order, &mut rng).unwrap();
                 let delay = u64::from(rng.next_u32() % 300);
-                way.push((ms + delay, report));
+                way.push((ms + delay, report.clone()));
                 if rng.next_u32().is_multiple_of(8) {
                     way.push((ms + delay + 5, report));
                 }

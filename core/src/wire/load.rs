@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{SessionHeader, TAG_LEN};
 use crate::limits::{MAX_DATAGRAM, MAX_LOAD_BPS, MAX_LOAD_PPS};
+use crate::seal::Secret;
 use crate::stamp::Subnet;
 
 /// Bytes of an order and of its report on the wire. Both are as long, so that no report is larger
@@ -246,7 +247,7 @@ impl EndReason {
 }
 
 /// What the reflector answers.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Report {
     /// A [`TestState`].
@@ -264,7 +265,7 @@ pub struct Report {
     /// The reflector's name of the test, which its tokens bear.
     pub handle: U32,
     /// Seals the tokens of this test.
-    pub secret: [u8; 32],
+    pub secret: Secret,
     /// Bytes received: through its streams, tokens not counted, or UDP payload.
     pub received: U64,
     /// Bytes handed to the kernel for its streams, or as UDP payload.

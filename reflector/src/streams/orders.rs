@@ -66,7 +66,7 @@ impl Streams {
         }
         let told = Told {
             to: asked.from,
-            report,
+            report: Box::new(report),
             way: asked.way,
         };
         // A report that finds no room is asked for again.

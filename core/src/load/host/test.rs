@@ -270,7 +270,7 @@ impl Test {
         report.reason = reason as u8;
         report.port = U16::new(port);
         report.handle = U32::new(self.handle.0);
-        report.secret = *self.secret.reveal();
+        report.secret = self.secret.clone();
         report.received = U64::new(self.bins.total());
         report.sent = U64::new(self.sent);
         report.retransmits = U32::new(self.facts.retransmits);

@@ -13,7 +13,9 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::session::record::StreamRecord;
-use bufferbane_core::session::reflector::{ClockFacts, KeyEntry, Reflector, Session};
+use bufferbane_core::session::reflector::{
+    ClockFacts, KeyEntry, RECORDS_PER_SESSION, Reflector, Session,
+};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{Engine, EngineOptions, Event, Outbox, Waker, clock};
 use zerocopy::FromZeros;
@@ -27,8 +29,6 @@ use crate::stats::{KeyCounts, Snapshot};
 use answering::Answering;
 pub(crate) use answering::Responder;
 
-/// Streams that there is room for, per session: a stream outlives the sessions it goes through.
-const STREAMS_PER_SESSION: usize = 2;
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
 const ROUND_NS: u64 = 500_000_000;
 
@@ -102,7 +102,7 @@ impl Echo {
         let mut responder = Reflector::new(
             keys(&config.clients, config.limits.sessions_per_client),
             zeroed::<Session>(sessions, "sessions")?,
-            zeroed::<StreamRecord>(sessions * STREAMS_PER_SESSION, "records of streams")?,
+            zeroed::<StreamRecord>(sessions * RECORDS_PER_SESSION, "records of streams")?,
             config.limits.failed_opens_per_second,
             &mut rng,
         );
@@ -216,6 +216,7 @@ impl Echo {
                 client: k.client,
                 answered: k.answered(),
                 displaced: k.displaced(),
+                records_displaced: k.records_displaced(),
                 drops: *k.drops(),
             })
             .take(s.keys.capacity()),

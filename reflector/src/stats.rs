@@ -21,6 +21,8 @@ pub(crate) struct KeyCounts {
     pub(crate) answered: u64,
     /// Sessions that gave way at the limit of the key.
     pub(crate) displaced: u64,
+    /// Records of streams that gave way where all were taken.
+    pub(crate) records_displaced: u64,
     pub(crate) drops: DropCounters,
 }
 
@@ -89,6 +91,7 @@ struct ClientStatus<'a> {
     name: &'a str,
     answered: u64,
     sessions_displaced: u64,
+    streams_displaced: u64,
     drops: Map<String, Value>,
     sessions: Sessions<'a>,
 }
@@ -131,6 +134,7 @@ impl<'a> ClientStatus<'a> {
             name,
             answered: keys().map(|k| k.answered).sum(),
             sessions_displaced: keys().map(|k| k.displaced).sum(),
+            streams_displaced: keys().map(|k| k.records_displaced).sum(),
             drops,
             sessions: Sessions {
                 of: s,
@@ -350,6 +354,7 @@ mod tests {
             client,
             answered,
             displaced,
+            records_displaced: 10 * displaced,
             drops,
         };
         s.keys = vec![
@@ -370,6 +375,7 @@ mod tests {
         let v = serde_json::to_value(Status::new(&s, &names, &at)).unwrap();
         assert_eq!(v["clients"][0]["answered"], 7);
         assert_eq!(v["clients"][0]["sessions_displaced"], 4);
+        assert_eq!(v["clients"][0]["streams_displaced"], 40);
         assert_eq!(v["clients"][0]["drops"], json!({"replay": 2}));
         assert_eq!(v["clients"][0]["sessions"][0]["address"], "192.0.2.1:5");
         assert_eq!(v["clients"][1]["sessions"], json!([]));

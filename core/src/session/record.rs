@@ -17,6 +17,10 @@ pub struct StreamRecord {
     pub(super) session: u16,
     /// Of a place that was given back: the next such place.
     pub(super) next_free: u16,
+    /// When its latest probe came.
+    pub(super) used_ns: u64,
+    /// Stamps from before this are those of a stream whose place this was.
+    pub(super) stamps_from_ns: u64,
     /// Probes received, each once.
     pub(super) received: u64,
     /// The first probe there is a record of.
@@ -99,6 +103,9 @@ impl StreamRecord {
     /// The echo of probe `seq` left at `tx_ns`.
     pub(super) fn transmitted(&mut self, seq: u64, tx_ns: u64, clock: ClockSource) {
         let newest = self.tx[0];
+        if tx_ns < self.stamps_from_ns {
+            return;
+        }
         if seq < self.next && (newest.clock == ClockSource::None || newest.seq != seq) {
             let left = Departure {
                 seq,

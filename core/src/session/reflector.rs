@@ -13,6 +13,7 @@ pub use keys::KeyEntry;
 pub use orders::OrderFrom;
 use places::Places;
 pub use session::{Session, SessionFacts};
+pub use streams::RECORDS_PER_SESSION;
 pub use trains::TrainFrom;
 
 use core::ops::DerefMut;

@@ -43,6 +43,7 @@ where
         let own_drops = self.keys[usize::from(session.key)].own_drops;
         let stream = &mut self.streams[usize::from(slot)];
         stream.session = index as u16;
+        stream.used_ns = now_ns;
         let seq = probe.seq.get();
         stream.receive(seq);
 

@@ -27,7 +27,11 @@ pub struct KeyEntry {
     pub(super) hellos: RecentHellos,
     /// The first of its sessions.
     pub(super) first: u16,
+    /// How many sessions there are of it, and records of their streams.
+    pub(super) sessions: u16,
+    pub(super) records: u16,
     pub(super) displaced: u64,
+    pub(super) records_displaced: u64,
     pub(super) answered: u64,
     pub(super) drops: DropCounters,
     /// Probes of its clients that were refused, or whose echoes could not be sent; wrapping.
@@ -48,7 +52,10 @@ impl KeyEntry {
             challenges: CHALLENGES,
             hellos: RecentHellos::default(),
             first: NONE,
+            sessions: 0,
+            records: 0,
             displaced: 0,
+            records_displaced: 0,
             answered: 0,
             drops: DropCounters::default(),
             own_drops: 0,
@@ -65,6 +72,12 @@ impl KeyEntry {
     #[must_use]
     pub const fn displaced(&self) -> u64 {
         self.displaced
+    }
+
+    /// Records of streams that gave way to others, where all are taken.
+    #[must_use]
+    pub const fn records_displaced(&self) -> u64 {
+        self.records_displaced
     }
 
     /// Datagrams that opened with this key and were dropped all the same, by reason.
@@ -110,6 +123,8 @@ where
                 k.drops = old.drops;
                 k.own_drops = old.own_drops;
                 k.displaced = old.displaced;
+                k.records_displaced = old.records_displaced;
+                k.records = old.records;
                 k.hellos = old.hellos;
                 k.challenges = old.challenges;
             }
@@ -122,7 +137,7 @@ where
                     s.key = i as u16;
                     s.budget = Budget::new(keys[i].max_pps, keys[i].max_pps);
                 }
-                None => s.in_use = false,
+                None => (s.in_use, s.key) = (false, NONE),
             }
         }
         self.keys = keys;

@@ -196,8 +196,9 @@ where
     }
 
     fn link(&mut self, index: usize, key: u16) {
-        let first = &mut self.keys[usize::from(key)].first;
-        self.sessions[index].next = core::mem::replace(first, index as u16);
+        let entry = &mut self.keys[usize::from(key)];
+        entry.sessions += 1;
+        self.sessions[index].next = core::mem::replace(&mut entry.first, index as u16);
     }
 
     fn unlink(&mut self, index: usize) {
@@ -205,6 +206,7 @@ where
         let Some(entry) = self.keys.get_mut(usize::from(key)) else {
             return;
         };
+        entry.sessions = entry.sessions.saturating_sub(1);
         if usize::from(entry.first) == index {
             entry.first = next;
             return;
@@ -218,7 +220,9 @@ where
 
     /// After the keys have changed: chains what is in use anew, and wipes and gives back the rest.
     pub(super) fn chain_anew(&mut self) {
-        self.keys.iter_mut().for_each(|k| k.first = NONE);
+        for k in self.keys.iter_mut() {
+            (k.first, k.sessions) = (NONE, 0);
+        }
         self.places.sessions.first = NONE;
         for index in 0..usize::from(self.places.sessions.fresh) {
             if self.sessions[index].in_use {

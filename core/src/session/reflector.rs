@@ -10,6 +10,7 @@ mod streams;
 mod trains;
 
 pub use keys::KeyEntry;
+use keys::SourceHash;
 pub use orders::OrderFrom;
 use places::Places;
 pub use session::{Session, SessionFacts};
@@ -66,6 +67,7 @@ pub struct Reflector<K, S, T> {
     streams: T,
     places: Places,
     cookie_secret: Secret,
+    sources: SourceHash,
     boot: u64,
     failures: Budget,
     counters: DropCounters,
@@ -85,12 +87,14 @@ where
     /// A reflector without sessions. `max_failures` is how many datagrams per second that do not
     /// open it tries in all.
     pub fn new(keys: K, sessions: S, streams: T, max_failures: u32, rng: &mut impl Rng) -> Self {
+        let cookie_secret = Secret::random(rng);
         Self {
+            sources: SourceHash::new(&cookie_secret),
             keys,
             sessions,
             streams,
             places: Places::new(),
-            cookie_secret: Secret::random(rng),
+            cookie_secret,
             boot: rng.next_u64(),
             failures: Budget::new(max_failures, max_failures),
             counters: DropCounters::default(),

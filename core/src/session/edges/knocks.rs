@@ -16,7 +16,7 @@ fn a_captured_first_knock_earns_nothing_while_it_is_among_the_latest_and_locks_n
     b.connect(&mut again, 2).unwrap();
     assert_eq!(again.poll_event(), Some(SessionEvent::Established));
     // Long forgotten, it earns a challenge for its own sender, and that is all.
-    for _ in 0..40 {
+    for _ in 0..1030 {
         b.wait(1000);
         let mut other = b.client(0, 1);
         let knock = b.next(&mut other);
@@ -28,7 +28,7 @@ fn a_captured_first_knock_earns_nothing_while_it_is_among_the_latest_and_locks_n
 }
 
 #[test]
-fn challenges_have_a_budget_for_each_key() {
+fn challenges_have_a_budget_for_each_key_and_source() {
     let mut b = Bench::new(entries(&[(1000, 4), (1000, 4)]), 4, 8, 100);
     let mut count = 0;
     for n in 0..100 {
@@ -44,6 +44,10 @@ fn challenges_have_a_budget_for_each_key() {
     assert_eq!(refused(&b), 40);
     let mut other = b.client(1, 1);
     b.connect(&mut other, 1).unwrap();
+    b.address = [198, 51, 100, 1];
+    let mut elsewhere = b.client(0, 1);
+    b.connect(&mut elsewhere, 1).unwrap();
+    b.address = [192, 0, 2, 7];
     // One more every 50 ms.
     b.wait(49);
     let mut client = b.client(0, 1);
@@ -55,12 +59,12 @@ fn challenges_have_a_budget_for_each_key() {
 }
 
 #[test]
-fn a_first_knock_is_remembered_until_there_were_thirty_two_others() {
+fn a_first_knock_is_remembered_until_a_thousand_and_twenty_four_others_were_answered() {
     let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
     let mut client = b.client(0, 1);
     let hello = b.next(&mut client);
     b.ask(1, &hello).unwrap();
-    for _ in 0..31 {
+    for _ in 0..1023 {
         b.wait(1000);
         let mut other = b.client(0, 1);
         let knock = b.next(&mut other);
@@ -72,6 +76,58 @@ fn a_first_knock_is_remembered_until_there_were_thirty_two_others() {
     let knock = b.next(&mut other);
     b.ask(3, &knock).unwrap();
     assert!(b.ask(1, &hello).unwrap().len() < hello.len());
+}
+
+#[test]
+fn more_captured_first_knocks_than_are_remembered_lock_nobody_out() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let captured: Vec<Vec<u8>> = (0..1500)
+        .map(|_| {
+            let mut client = b.client(0, 1);
+            b.next(&mut client)
+        })
+        .collect();
+    // Five hundred a second: from one source, then from any that there are.
+    for sources in [1, 250] {
+        let (mut answered, mut connected) = (0, 0);
+        for (n, hello) in (0..).zip(captured.iter().chain(&captured)) {
+            b.wait(2);
+            b.address = [203, 0, 113, (n % sources) as u8];
+            answered += u32::from(b.ask(n, hello).is_ok());
+            if n % 100 == 0 {
+                b.address = [192, 0, 2, 7];
+                let mut client = b.client(0, 1);
+                b.connect(&mut client, 1).unwrap();
+                connected += 1;
+            }
+        }
+        assert_eq!(connected, 30);
+        if sources == 1 {
+            // Six seconds.
+            assert!((160..=180).contains(&answered), "{answered}");
+        }
+    }
+}
+
+#[test]
+fn networks_of_ipv6_are_one_source_each() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut answered = 0;
+    for n in 0..200u16 {
+        let mut client = b.client(0, 1);
+        let mut hello = b.next(&mut client);
+        let meta = RecvMeta {
+            from: ([0x2001, 0xdb8, 1, 2, n, n, n, n], 7).into(),
+            ..b.meta(7)
+        };
+        let mut out = [0; 1500];
+        let now = b.now;
+        let answer = b
+            .reflector
+            .handle_request(now, &meta, &mut hello, &mut out, &mut b.rng);
+        answered += u32::from(answer.is_ok());
+    }
+    assert_eq!(answered, 60);
 }
 
 #[test]

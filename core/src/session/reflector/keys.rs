@@ -1,15 +1,24 @@
 //! The clients' keys: what each may do, what is counted for it, and how they are replaced.
 
+use core::net::SocketAddr;
 use core::ops::DerefMut;
 
 use super::{NONE, Reflector, Session};
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::seal::{PresharedKey, Secret};
-use crate::session::budget::Budget;
+use crate::session::address_bytes;
+use crate::session::budget::{Budget, Pace};
 use crate::session::record::StreamRecord;
 
-/// Challenges per second and key, and how many at once.
-const CHALLENGES: Budget = Budget::new(20, 60);
+/// From one challenge to the next for a key and source, ns.
+const CHALLENGE_EVERY_NS: u64 = 50_000_000;
+/// How many there are for a key and source at once.
+const CHALLENGES_AT_ONCE: u32 = 60;
+/// Sources that are told apart, by a hash.
+const SOURCES: usize = 1 << SOURCE_BITS;
+const SOURCE_BITS: u32 = 7;
+/// First knocks of a key that are remembered.
+const REMEMBERED: usize = 1024;
 
 /// One client's key, and what it may do.
 #[derive(Clone, Debug)]
@@ -23,8 +32,8 @@ pub struct KeyEntry {
     /// Most sessions at a time.
     pub max_sessions: u16,
     pub(super) knock: Secret,
-    pub(super) challenges: Budget,
-    pub(super) hellos: RecentHellos,
+    challenges: [Pace; SOURCES],
+    hellos: RecentHellos,
     /// The first of its sessions.
     pub(super) first: u16,
     /// How many sessions there are of it, and records of their streams.
@@ -49,8 +58,8 @@ impl KeyEntry {
             max_pps,
             max_sessions,
             knock,
-            challenges: CHALLENGES,
-            hellos: RecentHellos::default(),
+            challenges: [Pace::FULL; SOURCES],
+            hellos: RecentHellos::NONE,
             first: NONE,
             sessions: 0,
             records: 0,
@@ -87,24 +96,62 @@ impl KeyEntry {
     }
 }
 
-/// The latest first knocks of a key, by the begin of their nonces. One that comes again is a replay:
-/// it earns nothing, and takes nothing of what the key's client may ask for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RecentHellos {
-    seen: [u64; 32],
-    next: u8,
+/// The latest first knocks of a key that were answered, by the begin of their nonces. One that comes again is a
+/// replay: it earns nothing, and takes nothing of what the key's client may ask for. Of honest ones, one in
+/// millions is taken for a replay, and sent again with another nonce.
+#[derive(Clone, Copy, Debug)]
+struct RecentHellos {
+    seen: [u32; REMEMBERED],
+    next: u16,
 }
 
 impl RecentHellos {
-    /// Takes a nonce in if it is new.
-    pub(super) fn accept(&mut self, nonce: &[u8; 24]) -> Result<(), DropReason> {
-        let begin = u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| nonce[i]));
-        if self.seen.contains(&begin) {
-            return Err(DropReason::Replay);
-        }
-        self.seen[usize::from(self.next)] = begin;
-        self.next = (self.next + 1) % self.seen.len() as u8;
-        Ok(())
+    const NONE: Self = Self {
+        seen: [0; REMEMBERED],
+        next: 0,
+    };
+
+    fn begin(nonce: &[u8; 24]) -> u32 {
+        u32::from_be_bytes([0, 1, 2, 3].map(|i| nonce[i]))
+    }
+
+    fn knows(&self, nonce: &[u8; 24]) -> bool {
+        self.seen.contains(&Self::begin(nonce))
+    }
+
+    fn enter(&mut self, nonce: &[u8; 24]) {
+        self.seen[usize::from(self.next)] = Self::begin(nonce);
+        self.next = (self.next + 1) % REMEMBERED as u16;
+    }
+}
+
+/// Tells sources of knocks apart by a hash that only this run of the reflector knows: who floods from one source
+/// takes what one in [`SOURCES`] may ask for, and cannot choose which.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SourceHash([u64; 2]);
+
+impl SourceHash {
+    pub(super) fn new(secret: &Secret) -> Self {
+        let derived = secret.derive(&[&[0; 32]; 2], b"sources");
+        let word = |from: usize| {
+            u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| derived.reveal()[from + i]))
+        };
+        Self([word(0), word(8) | 1])
+    }
+
+    fn of(&self, from: SocketAddr) -> usize {
+        let (address, _) = address_bytes(from);
+        let address = u128::from_be_bytes(address);
+        // Of IPv6, everybody has a whole network.
+        let source = if from.ip().to_canonical().is_ipv4() {
+            address as u64
+        } else {
+            (address >> 64) as u64
+        };
+        let Self([add, multiply]) = *self;
+        let mixed = source.wrapping_add(add).wrapping_mul(multiply);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(multiply);
+        (mixed >> (u64::BITS - SOURCE_BITS)) as usize
     }
 }
 
@@ -114,6 +161,27 @@ where
     S: DerefMut<Target = [Session]>,
     T: DerefMut<Target = [StreamRecord]>,
 {
+    /// Whether a first knock with the key of this index, from there, earns a challenge.
+    pub(super) fn may_challenge(
+        &mut self,
+        now_ns: u64,
+        key: u16,
+        from: SocketAddr,
+        nonce: &[u8; 24],
+    ) -> Result<(), DropReason> {
+        let entry = &mut self.keys[usize::from(key)];
+        if entry.hellos.knows(nonce) {
+            return Err(DropReason::Replay);
+        }
+        let left = &mut entry.challenges[self.sources.of(from)];
+        if !left.take(now_ns, CHALLENGE_EVERY_NS, CHALLENGES_AT_ONCE) {
+            return Err(DropReason::RateLimit);
+        }
+        // What was refused has earned nothing, and pushes nothing out that has.
+        entry.hellos.enter(nonce);
+        Ok(())
+    }
+
     /// Other keys from now on. Sessions and counts of keys that are still there go on; the others
     /// end.
     pub fn replace_keys(&mut self, mut keys: K) {

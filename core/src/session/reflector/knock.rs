@@ -65,11 +65,7 @@ where
         rng: &mut impl Rng,
     ) -> Result<Answer, DropReason> {
         let (key, nonce, hello): (u16, _, Hello) = self.take_knock(now, request)?;
-        let entry = &mut self.keys[usize::from(key)];
-        entry.hellos.accept(&nonce)?;
-        if !entry.challenges.take(now.as_nanos()) {
-            return Err(DropReason::RateLimit);
-        }
+        self.may_challenge(now.as_nanos(), key, meta.from, &nonce)?;
         let client_random = hello.client_random;
         let issued_ns = U64::new(now.as_nanos());
         let mac = self.cookie_mac(meta.from, key, &client_random, issued_ns);

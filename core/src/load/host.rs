@@ -16,6 +16,8 @@ use crate::wire::load::{
     EndReason, OP_LOAD, OP_OPEN, OP_POLL, OP_STOP, Offer, Order, REPORT_BINS, Report, TOKEN_LEN,
     TestState,
 };
+#[cfg(test)]
+pub(super) use test::BEGIN_NS;
 use test::{Test, time_ns};
 
 /// Tests that are remembered: those that run, and those that have ended and may still be asked
@@ -25,6 +27,8 @@ pub const MAX_TESTS: usize = 16;
 pub const SILENCE_NS: u64 = 5_000_000_000;
 /// A test that has ended is remembered for this long, ns.
 pub const REMEMBER_NS: u64 = 30_000_000_000;
+/// A client that was told to wait keeps its turn for this long, ns: it asks again within a second.
+const TURN_NS: u64 = 3_000_000_000;
 /// Longest time a client is told to wait before it asks again, ms.
 const LONGEST_WAIT_MS: u32 = 60_000;
 
@@ -44,7 +48,8 @@ pub struct Asker {
     pub client: u16,
     /// How many bytes it may still move today; `None` is any number.
     pub bytes_left: Option<u64>,
-    /// Whether this host has the congestion control that the order asks for.
+    /// Whether this host has the congestion control that the order asks for; not looked at unless it
+    /// [opens](Host::would_open) a test.
     pub congestion_known: bool,
     /// TCP port of the streams.
     pub port: u16,
@@ -95,7 +100,17 @@ pub struct SenderFacts {
 pub struct Host {
     limits: HostLimits,
     tests: Vec<Test, MAX_TESTS>,
+    /// Who waits, the longest first.
+    waiting: Vec<Waiting, MAX_TESTS>,
     next_handle: u32,
+}
+
+/// A client that was told to wait.
+#[derive(Debug)]
+struct Waiting {
+    client: u16,
+    /// When it asked last.
+    asked: Monotonic,
 }
 
 impl Host {
@@ -105,6 +120,7 @@ impl Host {
         Self {
             limits,
             tests: Vec::new(),
+            waiting: Vec::new(),
             next_handle: 1,
         }
     }
@@ -112,6 +128,17 @@ impl Host {
     /// Other limits from now on; tests that run are not disturbed.
     pub const fn set_limits(&mut self, limits: HostLimits) {
         self.limits = limits;
+    }
+
+    /// Whether an order of this client would open a test, and is none of a test that is known.
+    #[must_use]
+    pub fn would_open(&self, client: u16, order: &Order) -> bool {
+        order.op == OP_OPEN && self.find(client, order.test.get()).is_none()
+    }
+
+    fn find(&self, client: u16, name: u64) -> Option<usize> {
+        let mut tests = self.tests.iter();
+        tests.position(|t| t.client == client && t.name == name)
     }
 
     /// Answers an order.
@@ -127,11 +154,7 @@ impl Host {
     ) -> Result<Report, DropReason> {
         self.handle_timeout(now);
         let mut report = empty_report(order);
-        let name = order.test.get();
-        let known = self
-            .tests
-            .iter()
-            .position(|t| t.client == asker.client && t.name == name);
+        let known = self.find(asker.client, order.test.get());
         match (order.op, known) {
             (OP_OPEN, None) => match self.open(now, asker, order, rng) {
                 Ok(test) => test.fill(now, asker.port, &mut report),
@@ -184,9 +207,11 @@ impl Host {
         let running = self.tests.iter().filter(|t| t.ended.is_none());
         // One of a client at a time: together two would have twice its rate, and twice what is left to it.
         let has_one = running.clone().any(|t| t.client == asker.client);
-        if has_one || running.clone().count() >= usize::from(self.limits.concurrent) {
+        let free = usize::from(self.limits.concurrent).saturating_sub(running.clone().count());
+        if has_one || free <= self.ahead_of(asker.client) {
             let soonest = running.map(|t| t.last_end().saturating_since(now)).min();
             let ms = u32::try_from(soonest.unwrap_or(0) / 1_000_000).unwrap_or(u32::MAX);
+            self.wait(now, asker.client);
             return Err(busy(ms.clamp(100, LONGEST_WAIT_MS)));
         }
         if self.tests.is_full() {
@@ -203,9 +228,30 @@ impl Host {
         let handle = TestHandle(self.next_handle);
         self.next_handle = self.next_handle.wrapping_add(1);
         let test = Test::new(handle, Secret::new(secret), asker, order, now);
+        self.waiting.retain(|w| w.client != asker.client);
         // There is room: it was made above.
         let _ = self.tests.push(test);
         self.tests.last_mut().ok_or(busy(1000))
+    }
+
+    /// How many have waited longer than this client and can have a test now. Without a turn, whoever asks again as
+    /// soon as its own test is over would have every test.
+    fn ahead_of(&self, client: u16) -> usize {
+        let longer = self.waiting.iter().take_while(|w| w.client != client);
+        let running = self.tests.iter().filter(|t| t.ended.is_none());
+        longer
+            .filter(|w| !running.clone().any(|t| t.client == w.client))
+            .count()
+    }
+
+    /// A client was told to wait. One for which there is no room here takes its chance.
+    fn wait(&mut self, now: Monotonic, client: u16) {
+        match self.waiting.iter_mut().find(|w| w.client == client) {
+            Some(waiting) => waiting.asked = now,
+            None => {
+                let _ = self.waiting.push(Waiting { client, asked: now });
+            }
+        }
     }
 
     /// What of a test that was granted just now has to be counted and sent; `None` where that is one of
@@ -276,6 +322,8 @@ impl Host {
         for t in &mut self.tests {
             t.handle_timeout(now);
         }
+        self.waiting
+            .retain(|w| now.saturating_since(w.asked) < TURN_NS);
         self.tests.retain(|t| {
             !t.told
                 || t.ended
@@ -283,8 +331,9 @@ impl Host {
         });
     }
 
-    /// Ends every test.
+    /// Ends every test, and forgets who waits.
     pub fn end_all(&mut self, now: Monotonic) {
+        self.waiting.clear();
         self.tests
             .iter_mut()
             .for_each(|t| t.end(now, EndReason::None));

@@ -17,6 +17,9 @@ use crate::wire::load::{
 
 /// From the grant on a test may last its streams' time and this, ns: phases without streams.
 const SLACK_NS: u64 = 30_000_000_000;
+/// A test ends where nothing of its load has come this long after the grant, ns. Its client measures latency alone for
+/// three seconds, and gives up itself ten seconds later: with three SYNs lost, the fourth leaves after seven.
+pub(in crate::load) const BEGIN_NS: u64 = 15_000_000_000;
 /// Streams are ended this long after the time that was asked for, ns: what is queued trickles in.
 const LINGER_NS: u64 = 3_000_000_000;
 /// The same of a test over UDP, ns. Its client waits until latency is back, ten seconds at most, and five for
@@ -229,12 +232,12 @@ impl Test {
 
     /// When it ends at the latest.
     pub(super) fn last_end(&self) -> Monotonic {
-        let waiting = self.granted.saturating_add(time_ns(&self.order) + SLACK_NS);
         match self.begun {
             Some(begun) => {
-                waiting.min(begun.saturating_add(time_ns(&self.order) + self.linger_ns()))
+                let granted = self.granted.saturating_add(time_ns(&self.order) + SLACK_NS);
+                granted.min(begun.saturating_add(time_ns(&self.order) + self.linger_ns()))
             }
-            None => waiting,
+            None => self.granted.saturating_add(BEGIN_NS),
         }
     }
 

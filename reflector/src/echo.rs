@@ -200,6 +200,7 @@ impl Echo {
         s.answered = a.responder.answered();
         s.drops = *a.responder.counters();
         s.overload = a.overload;
+        s.orders_lost = a.orders_lost;
         s.trains = a.trains.counts();
         s.datagrams = a.datagrams.counts();
         s.stamp = a.stamp.as_ref().map(StampAnswers::counts);

@@ -35,6 +35,7 @@ pub(crate) struct Snapshot {
     pub(crate) answered: u64,
     pub(crate) drops: DropCounters,
     pub(crate) overload: u64,
+    pub(crate) orders_lost: u64,
     /// Of STAMP, where it is answered: answered, dropped.
     pub(crate) stamp: Option<(u64, DropCounters)>,
     pub(crate) trains: TrainCounts,
@@ -62,6 +63,7 @@ impl Snapshot {
             answered: 0,
             drops: DropCounters::default(),
             overload: 0,
+            orders_lost: 0,
             stamp: None,
             trains: TrainCounts::default(),
             datagrams: DatagramCounts::default(),
@@ -172,6 +174,7 @@ fn totals_json(s: &Snapshot, listen: &[SocketAddr]) -> Map<String, Value> {
         "drops": drops_json(&s.drops),
         "socket_drops": s.socket_drops,
         "overload": s.overload,
+        "orders_lost": s.orders_lost,
         "send_errors": s.engine.send_errors,
         "joined": s.engine.joined,
         "stamps": s.engine.stamps,

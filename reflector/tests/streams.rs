@@ -284,6 +284,22 @@ fn tests_and_their_streams_end_at_their_numbers() {
 }
 
 #[test]
+fn orders_are_taken_at_a_pace_and_are_no_drops_of_probes() {
+    let mut r = reflector(None, None);
+    let mut prober = asking(&r, 1, guest(1, 0), |s| s == GuestState::Granted);
+    // Fewer than its packets per second.
+    for _ in 0..3 {
+        prober.order(guest(1, 0), 100);
+        prober.run(Duration::from_millis(100));
+    }
+    let status = r.status().unwrap();
+    assert_eq!(status["overload"], 0, "{status}");
+    let refused = status["clients"][0]["drops"]["rate_limit"].as_u64();
+    assert!(refused > Some(100), "{status}");
+    assert!(status["orders_lost"].is_u64(), "{status}");
+}
+
+#[test]
 fn the_latest_two_addresses_of_a_tests_client_are_let_in() {
     let r = reflector(None, None);
     let at = r.listen()[0];

@@ -140,6 +140,12 @@ where
         self.streams.iter().filter(|t| t.in_use).count()
     }
 
+    /// What the clients of the first key are told of drops that concern them alone.
+    #[cfg(test)]
+    pub(super) fn own_drops_of_test(&self) -> u32 {
+        self.keys[0].own_drops
+    }
+
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> &[KeyEntry] {

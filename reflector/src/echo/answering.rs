@@ -31,6 +31,9 @@ pub(super) struct Answering {
     /// Requests that could not be answered because the ring was full or the kernel had no room. What
     /// fails for its destination (no route, forbidden) is not among them: it concerns one client.
     pub(super) overload: u64,
+    /// Orders, asks and reports that found no room: whoever waits for an answer asks again, and no probe was
+    /// lost with them.
+    pub(super) orders_lost: u64,
     /// By the socket's place: its own count as last seen, wrapping.
     socket_counts: [u32; MAX_LISTEN + MAX_STAMP_LISTEN],
     pub(super) socket_drops: u64,
@@ -56,6 +59,7 @@ impl Answering {
             request: vec![0; EngineOptions::reflector().receive_buffer_bytes].into_boxed_slice(),
             residence: Box::default(),
             overload: 0,
+            orders_lost: 0,
             socket_counts: [0; MAX_LISTEN + MAX_STAMP_LISTEN],
             socket_drops: 0,
             woken: false,
@@ -186,7 +190,7 @@ impl Answering {
         if self.mail.asked.try_send(asked).is_ok() {
             self.mail.streams.wake();
         } else {
-            self.overload += 1;
+            self.orders_lost += 1;
         }
     }
 
@@ -204,7 +208,7 @@ impl Answering {
         match queued {
             Ok(true) => self.left_unawaited(),
             Ok(false) => {}
-            Err(_) => self.overload += 1,
+            Err(_) => self.orders_lost += 1,
         }
     }
 
@@ -242,7 +246,7 @@ impl Answering {
                     self.responder.handle_sent(displaced, SendOutcome::NoStamp);
                 }
             } else {
-                self.overload += 1;
+                self.orders_lost += 1;
             }
         }
     }

@@ -26,11 +26,14 @@ impl Streams {
             return;
         };
         let port = self.port_for(&asked.way);
+        // What is over by now is known no more.
+        self.host.handle_timeout(now);
         let asker = Asker {
             client,
             bytes_left: allowance.left(now),
-            congestion_known: congestion(&asked.order.congestion)
-                .is_some_and(|name| tcp::check_congestion(name).is_ok()),
+            congestion_known: !self.host.would_open(client, &asked.order)
+                || congestion(&asked.order.congestion)
+                    .is_some_and(|name| tcp::check_congestion(name).is_ok()),
             port: port.unwrap_or(0),
             max_rate_bps: allowance.max_rate_bps,
             proven: asked.from.proven,

@@ -111,6 +111,15 @@ impl Prober {
         self.socket.send(datagram).unwrap();
     }
 
+    /// Sends the first order of `guest` as often, at once.
+    pub fn order(&mut self, mut guest: Guest, times: usize) {
+        let order = guest.poll_order(clock::now()).unwrap();
+        for _ in 0..times {
+            let datagram = self.client.write_order(&order).unwrap();
+            self.send(&datagram);
+        }
+    }
+
     /// Says nothing for as long, and takes what comes of a test over UDP.
     pub fn listen(&mut self, time: Duration) {
         let end = Instant::now() + time;

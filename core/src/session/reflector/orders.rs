@@ -15,6 +15,12 @@ use crate::time::Monotonic;
 use crate::wire::header::Kind;
 use crate::wire::load::{ORDER_LEN, Order, Report};
 
+/// From one order of a session to the next, ns: its client sends four a second, ten where it waits for its turn, and
+/// one after the other as it fetches its last figures.
+const ORDER_EVERY_NS: u64 = 50_000_000;
+/// How many there are at once.
+const ORDERS_AT_ONCE: u32 = 30;
+
 /// Whose an order is, and how its report is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderFrom {
@@ -61,6 +67,12 @@ where
         let (index, order) = self.open_in_session(now, meta.from, datagram)?;
         let session = &mut self.sessions[index];
         session.ordered = true;
+        let within = session
+            .orders
+            .take(now.as_nanos(), ORDER_EVERY_NS, ORDERS_AT_ONCE);
+        if !within {
+            return Err(DropReason::RateLimit);
+        }
         let from = OrderFrom {
             client: self.keys[usize::from(session.key)].client,
             proven: !session.moved && session.address() == meta.from,

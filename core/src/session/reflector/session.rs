@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, TEST_IDLE_NS};
 use crate::drop_reason::DropReason;
 use crate::seal::{ReplayWindow, SessionCipher, SessionKeys};
-use crate::session::budget::Budget;
+use crate::session::budget::{Budget, Pace};
 use crate::session::record::StreamRecord;
 use crate::session::sealed::{open_message, seal_message, session_header};
 use crate::session::{address_bytes, address_from_bytes};
@@ -33,6 +33,7 @@ pub struct Session {
     pub(super) replay: ReplayWindow,
     pub(super) next_counter: u64,
     pub(super) budget: Budget,
+    pub(super) orders: Pace,
     /// As it stands on the wire.
     pub(super) address: [u8; 16],
     pub(super) port: u16,

@@ -83,6 +83,33 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
 }
 
 #[test]
+fn orders_are_taken_at_the_pace_of_a_client_and_cost_no_probe() {
+    let mut w = World::new(|_| (false, false));
+    let order = guest().poll_order(Monotonic::ZERO).unwrap();
+    w.run_until(500);
+    let now = Monotonic::from_nanos(500 * MS + OFFSET);
+    let mut taken = |from_ms: u64, count: u64, every_ms: u64| {
+        let orders = (0..count).filter(|n| {
+            let at = now.saturating_add((from_ms + n * every_ms) * MS);
+            let mut sealed = w.client.write_order(&order).unwrap();
+            let m = meta(1, ADDRESS, 1000);
+            let taken = w.reflector.open_order(at, &m, &mut sealed);
+            if let Err(reason) = &taken {
+                assert_eq!(*reason, DropReason::RateLimit);
+            }
+            taken.is_ok()
+        });
+        orders.count()
+    };
+    // As a client polls, for ten minutes, and the fetches of a minute's bins.
+    assert_eq!(taken(0, 2400, 250), 2400);
+    assert_eq!(taken(600_000, 12, 0), 12);
+    // As fast as its packets per second allow: no more than the pace.
+    assert_eq!(taken(610_000, 900, 1), 30 + 17);
+    assert_eq!(w.reflector.own_drops_of_test(), 0);
+}
+
+#[test]
 fn a_client_is_heard_where_it_answered_a_challenge_and_nowhere_else() {
     let mut w = World::new(|_| (false, false));
     let order = guest().poll_order(Monotonic::ZERO).unwrap();

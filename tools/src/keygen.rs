@@ -66,7 +66,13 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
          # For reflector.toml on the other host:\n\
          [[client]]\n\
          name = {name}\n\
-         key_file = {file}\n",
+         key_file = {file}\n\
+         # What whoever has the key may cost there. Probes per second in each of its sessions, 16 by default; by\n\
+         # default they are up to 190 Mbit/s each way in all:\n\
+         #max_pps = 1000\n\
+         # Its throughput tests, each way and in 24 hours; without these lines they are not limited:\n\
+         #max_rate = \"500Mbit\"\n\
+         #daily_bytes = \"20GiB\"\n",
         crate::show::clean(&path.display().to_string()),
         crate::show::clean(&path.display().to_string()),
         name_of_file = format_args!("{name}.key"),

@@ -545,6 +545,11 @@ fn a_new_key_is_private_and_its_blocks_name_it() {
     let dir = given.dir.path().to_str().unwrap();
     let said = given.ok(&["keygen", "vienna", "--dir", dir]);
     assert!(said.contains("[[reflector]]") && said.contains("[[client]]"));
+    // What the key may cost can be limited where it is pasted.
+    let client = &said[said.find("[[client]]").unwrap()..];
+    for limit in ["\n#max_pps = ", "\n#max_rate = ", "\n#daily_bytes = "] {
+        assert!(client.contains(limit), "{limit} in {client}");
+    }
     let file = given.path("vienna.key");
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();

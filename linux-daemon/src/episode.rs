@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bufferbane_core::detect::{Event, Kind, Value};
+use bufferbane_core::detect::{Event, Kind, LoadedWays, Value};
 use bufferbane_core::time::Monotonic;
 
 /// Seconds of load that are remembered for each line: an event that lasts longer is judged by its
@@ -15,8 +15,8 @@ const SLACK_NS: u64 = 1_000_000_000;
 /// One line.
 #[derive(Default)]
 struct Line {
-    /// The end of each second, and whether it was loaded.
-    seconds: VecDeque<(Monotonic, bool)>,
+    /// The end of each second, and which ways were loaded.
+    seconds: VecDeque<(Monotonic, LoadedWays)>,
     /// Whether its counters show everybody's traffic, so that no load is an idle line.
     everybody: bool,
 }
@@ -26,8 +26,8 @@ struct Line {
 pub(crate) struct Loads(HashMap<u8, Line>);
 
 impl Loads {
-    /// Whether a line was loaded over the second up to `at`, and whether everybody's traffic is known.
-    pub(crate) fn add(&mut self, line: u8, at: Monotonic, loaded: bool, everybody: bool) {
+    /// Which ways of a line were loaded over the second up to `at`, and whether everybody's traffic is known.
+    pub(crate) fn add(&mut self, line: u8, at: Monotonic, loaded: LoadedWays, everybody: bool) {
         let line = self.0.entry(line).or_default();
         line.everybody = everybody;
         if line.seconds.len() == SECONDS {
@@ -57,7 +57,7 @@ impl Loads {
         let mut counts = [0usize; 2];
         for (at, loaded) in &line.seconds {
             if *at >= from && to.is_none_or(|to| *at <= to) {
-                counts[usize::from(*loaded)] += 1;
+                counts[usize::from(loaded.explain(event.direction))] += 1;
             }
         }
         let [idle, loaded] = counts;
@@ -75,7 +75,7 @@ impl Loads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bufferbane_core::detect::{SeriesSet, Severity};
+    use bufferbane_core::detect::{Direction, SeriesSet, Severity};
 
     fn event(kind: Kind, from_s: u64, to_s: u64) -> Event {
         let at = |s: u64| Monotonic::from_nanos(s * 1_000_000_000);
@@ -93,11 +93,16 @@ mod tests {
 
     #[test]
     fn loss_and_delay_are_told_apart_by_the_load_of_their_time() {
+        let up = LoadedWays {
+            up: true,
+            down: false,
+        };
         for everybody in [true, false] {
             let mut loads = Loads::default();
             for s in 1..=100u64 {
                 let at = Monotonic::from_nanos(s * 1_000_000_000);
-                loads.add(0, at, s > 50, everybody);
+                let loaded = if s > 50 { up } else { LoadedWays::default() };
+                loads.add(0, at, loaded, everybody);
             }
             let idle = |word| everybody.then_some(word);
             for (kind, from, to, class) in [
@@ -111,6 +116,32 @@ mod tests {
                 (Kind::PacketLoss, 1000, 1010, None),
             ] {
                 assert_eq!(loads.class(&event(kind, from, to)), class, "{kind:?}");
+            }
+            // What the household uploads is not why answers are lost or late on the way down.
+            for (direction, loss, delay) in [
+                (
+                    Direction::Up,
+                    Some("loss_under_load"),
+                    Some("self_inflicted_queue"),
+                ),
+                (
+                    Direction::Both,
+                    Some("loss_under_load"),
+                    Some("self_inflicted_queue"),
+                ),
+                (
+                    Direction::Down,
+                    idle("loss_without_load"),
+                    idle("delay_on_idle_line"),
+                ),
+            ] {
+                for (kind, class) in [(Kind::PacketLoss, loss), (Kind::HighJitter, delay)] {
+                    let event = Event {
+                        direction: Some(direction),
+                        ..event(kind, 60, 80)
+                    };
+                    assert_eq!(loads.class(&event), class, "{kind:?} {direction:?}");
+                }
             }
         }
     }

@@ -227,10 +227,10 @@ impl Watcher {
             up_bps: second.up_bps,
             down_bps: second.down_bps,
         };
-        let is_load = self.watch.handle_load(line, second.at, load, everybody);
+        let ways = self.watch.handle_load(line, second.at, load, everybody);
         // Where that is not everybody's traffic, only what is surely load.
-        if is_load || everybody {
-            self.loads.add(line, second.at, is_load, everybody);
+        if ways.any() || everybody {
+            self.loads.add(line, second.at, ways, everybody);
         }
     }
 
@@ -242,7 +242,7 @@ impl Watcher {
             up_bps: second.up_bps,
             down_bps: second.down_bps,
         };
-        self.watch.handle_load(line, second.at, load, true)
+        self.watch.handle_load(line, second.at, load, true).any()
     }
 
     /// How much a line was found to carry, what others carried meanwhile, bit/s, and for how long that speaks of it,

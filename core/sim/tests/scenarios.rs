@@ -1,7 +1,7 @@
 //! The detectors against lines that know what they did: a part of `bufferbane-lab scenario all`, with
 //! one seed that nothing was tuned on.
 
-use bufferbane_core::detect::Kind;
+use bufferbane_core::detect::{Kind, Value};
 use bufferbane_sim::scenario::{Cause, judge, list, table};
 
 /// Scenarios of many days are left to the command.
@@ -34,6 +34,30 @@ fn the_same_line_is_judged_the_same_twice() {
     assert_eq!(told(&a), told(&b));
     assert_eq!(a.verdicts, b.verdicts);
     assert_eq!(a.cause.1, Cause::AccessLoss);
+}
+
+/// What a download carries is not why others' traffic delays the way up, whoever sees all of the household's.
+#[test]
+fn a_queue_upward_of_others_is_not_the_households_while_it_downloads() {
+    let (name, make) = *list::ALL
+        .iter()
+        .find(|(n, _)| *n == "spike_download_up")
+        .unwrap();
+    let table = table::run(&[(name, make)], 101..104, None, false);
+    assert!(table.good, "\n{}", table.text);
+    let outcome = judge(make, 101, None);
+    let told: Vec<_> = outcome
+        .pairs
+        .iter()
+        .filter_map(|p| p.told.as_ref())
+        .collect();
+    assert_eq!(told.len(), 3);
+    for event in told {
+        assert!(
+            event.values.contains(&("load", Value::Word("idle"))),
+            "{event:?}"
+        );
+    }
 }
 
 /// A table that counted nothing as wrong would be good whatever happens.

@@ -1,5 +1,6 @@
 //! What detectors are fed with.
 
+use super::event::Direction;
 use crate::sample::{Sample, Status};
 use crate::time::Monotonic;
 
@@ -80,6 +81,12 @@ impl Probe {
         }
     }
 
+    /// The way that it waited, where that is known.
+    pub(crate) fn way(&self) -> Option<Direction> {
+        let (up, down) = self.queue_up_ns.zip(self.queue_down_ns)?;
+        Direction::of_weights(up.into(), down.into())
+    }
+
     pub(crate) const fn answered(&self) -> bool {
         self.status.is_answered()
     }
@@ -98,6 +105,34 @@ pub struct Load {
     pub up_bps: u64,
     /// Downward.
     pub down_bps: u64,
+}
+
+/// Which ways of a line carry much for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadedWays {
+    /// Upward.
+    pub up: bool,
+    /// Downward.
+    pub down: bool,
+}
+
+impl LoadedWays {
+    /// Whether either does.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.up || self.down
+    }
+
+    /// Whether load may be why something happens in a direction: what one way carries says nothing of the queue before
+    /// the other. Where the direction is not known, or is both, either may be.
+    #[must_use]
+    pub const fn explain(self, direction: Option<Direction>) -> bool {
+        match direction {
+            Some(Direction::Up) => self.up,
+            Some(Direction::Down) => self.down,
+            Some(Direction::Both) | None => self.any(),
+        }
+    }
 }
 
 /// How much a line was found to carry.

@@ -5,7 +5,8 @@ use heapless::Deque;
 use super::cable::CableWatch;
 use super::capacity::CapacityWatch;
 use super::compare::Told;
-use super::input::{Capacity, Load, Thresholds};
+use super::event::Direction;
+use super::input::{Capacity, Load, LoadedWays, Probe, Thresholds};
 use super::outage::{Near, Outages};
 use super::queue::Busy;
 use super::scale::Scales;
@@ -19,6 +20,9 @@ const LOADS: usize = 24;
 /// A load figure counts for probes of the two seconds before it and the one after, ns.
 const BEFORE_NS: u64 = 2 * S;
 const AFTER_NS: u64 = S;
+
+/// A queue before the line that is as recent says which way another probe waits, ns.
+const QUEUE_NS: u64 = 2 * S;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -34,6 +38,10 @@ pub(crate) struct LineWatch {
     pub(crate) down_trains: CapacityWatch,
     pub(crate) cable: CableWatch,
     pub(crate) loads: Deque<(Monotonic, Load), LOADS>,
+    /// Whether that is everybody's traffic.
+    everybody: bool,
+    /// When a queue was last seen by who knows directions, and which way it stood.
+    queue: Option<(Monotonic, Direction)>,
     pub(crate) tests: OwnTests,
     /// What is much for it.
     pub(crate) scales: Scales,
@@ -52,26 +60,43 @@ impl LineWatch {
             up_trains: CapacityWatch::of_trains(),
             down_trains: CapacityWatch::of_trains(),
             loads: Deque::new(),
+            everybody: false,
+            queue: None,
             tests: OwnTests::new(),
             scales: Scales::new(),
         }
     }
 
     /// See [`super::Watch::handle_load`].
-    pub(crate) fn load(&mut self, at: Monotonic, load: Load, everybody: bool) -> bool {
+    pub(crate) fn load(&mut self, at: Monotonic, load: Load, everybody: bool) -> LoadedWays {
         let Load { up_bps, down_bps } = load;
-        let is_load = self.scales.add(&Second {
+        self.everybody = everybody;
+        let ways = self.scales.add(&Second {
             at,
             up_bps,
             down_bps,
         });
-        if is_load || everybody {
+        if ways.any() || everybody {
             if self.loads.is_full() {
                 self.loads.pop_front();
             }
             let _ = self.loads.push_back((at, load));
         }
-        is_load
+        ways
+    }
+
+    /// The way that a probe of a far target waited, to be asked in the order of time: its own, where that is known,
+    /// else that of a queue that others have just seen.
+    pub(crate) fn way(&mut self, probe: &Probe, t: &Thresholds) -> Option<Direction> {
+        let Some(own) = probe.way() else {
+            let (seen, way) = self.queue?;
+            return (probe.sent.saturating_since(seen) <= QUEUE_NS).then_some(way);
+        };
+        let (up, down) = probe.queue_up_ns.zip(probe.queue_down_ns)?;
+        if u64::from(up) + u64::from(down) > t.spike_ns {
+            self.queue = Some((probe.sent, own));
+        }
+        Some(own)
     }
 
     /// What it carried when a probe was sent at `at`.
@@ -86,10 +111,11 @@ impl LineWatch {
         let Some(load) = most else {
             return Busy::Unknown;
         };
-        if self.scales.is_load(load.up_bps, load.down_bps) {
-            Busy::Loaded(load.up_bps, load.down_bps)
-        } else {
-            Busy::Idle
+        let ways = self.scales.loaded(load.up_bps, load.down_bps);
+        Busy::Known {
+            ways,
+            load,
+            everybody: self.everybody,
         }
     }
 

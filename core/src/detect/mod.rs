@@ -53,7 +53,7 @@ pub mod verdict;
 use core::ops::DerefMut;
 
 pub use event::{Direction, Event, Kind, Notice, Phase, SeriesSet, Severity, Value, Values};
-pub use input::{Capacity, Load, Probe, Role, SeriesFacts, Thresholds, clipped};
+pub use input::{Capacity, Load, LoadedWays, Probe, Role, SeriesFacts, Thresholds, clipped};
 
 use compare::each_second as compare;
 use heapless::Vec;
@@ -197,9 +197,16 @@ where
 
     /// What a line carried over the second up to `at`, to be told in the order of time; not to be called where it
     /// is not known. Without `everybody` that is only what is known of it, so that little says nothing. Gives
-    /// whether it is load, which is much for this line.
-    pub fn handle_load(&mut self, line: u8, at: Monotonic, load: Load, everybody: bool) -> bool {
-        line_of(&mut self.lines, line).is_some_and(|l| l.load(at, load, everybody))
+    /// which ways it is load, which is much for this line.
+    pub fn handle_load(
+        &mut self,
+        line: u8,
+        at: Monotonic,
+        load: Load,
+        everybody: bool,
+    ) -> LoadedWays {
+        line_of(&mut self.lines, line)
+            .map_or(LoadedWays::default(), |l| l.load(at, load, everybody))
     }
 
     /// How much a line was found to carry.
@@ -353,7 +360,13 @@ where
         };
         probe.in_test |=
             l.tests.touch(probe.sent, probe.sent) || l.tests.meets_train(probe.sent, probe.sent);
-        let state = (l.busy(probe.sent), l.jittery);
+        // What a near host is slow to answer is not the access line's queue.
+        let way = if far {
+            l.way(&probe, &t)
+        } else {
+            probe.way()
+        };
+        let state = (l.busy(probe.sent), way, l.jittery);
         if !far {
             l.near.add(probe.sent, probe.answered());
         } else if (alive || probe.answered()) && !probe.in_test {

@@ -1,8 +1,8 @@
 //! `latency_spike` and `bufferbloat`: delay that stands above its baseline, without and with load.
 
 use super::baseline::Baseline;
-use super::event::{Finding, Kind, Severity};
-use super::input::{Probe, Thresholds};
+use super::event::{Direction, Finding, Kind, Severity};
+use super::input::{Load, LoadedWays, Probe, Thresholds};
 use super::periodic::{Cluster, Periodic};
 use super::sustained::{Change, Sustained};
 use crate::time::Monotonic;
@@ -20,10 +20,34 @@ const JITTERY: u64 = 5;
 pub(crate) enum Busy {
     /// Not known: others use the line past this host.
     Unknown,
-    /// Next to nothing.
-    Idle,
-    /// Much of what it can, up and down, bit/s.
-    Loaded(u64, u64),
+    /// So much.
+    Known {
+        /// The ways that this is much for.
+        ways: LoadedWays,
+        load: Load,
+        /// Whether it is everybody's traffic, so that little of it is an idle line.
+        everybody: bool,
+    },
+}
+
+impl Busy {
+    /// Whether load may be why something happens in a direction.
+    const fn explains(self, direction: Option<Direction>) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Known { ways, .. } => ways.explain(direction),
+        }
+    }
+
+    /// Whether it surely carried next to nothing.
+    pub(crate) const fn is_idle(self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Known {
+                ways, everybody, ..
+            } => everybody && !ways.any(),
+        }
+    }
 }
 
 /// See the module.
@@ -34,6 +58,8 @@ pub(crate) struct Queues {
     bloat: Sustained,
     idle_ns: u32,
     load: Busy,
+    /// The way that the last probe of a spike waited.
+    way: Option<Direction>,
     rate_bps: (u64, u64),
     /// When delay last stood high for a moment.
     blip: Monotonic,
@@ -58,6 +84,7 @@ impl Queues {
             bloat: Sustained::new(BLOAT_FOR_NS, gap_ns),
             idle_ns: 0,
             load: Busy::Unknown,
+            way: None,
             rate_bps: (0, 0),
             blip: Monotonic::ZERO,
             apart_ns: gap_ns,
@@ -73,7 +100,7 @@ impl Queues {
 
     /// Whether delay is high because of load, so that its variation says nothing else.
     pub(crate) const fn is_loaded(&self) -> bool {
-        self.bloat.is_active() || matches!(self.load, Busy::Loaded(..))
+        self.bloat.is_active() || self.load.explains(None)
     }
 
     /// Begins anew on another path; whether a spike was being told.
@@ -82,12 +109,13 @@ impl Queues {
         self.spike.stop() && self.untold.take().is_none()
     }
 
-    /// One answered probe. Where delay is `jittery`, single values far above normal are part of that,
+    /// One answered probe, with what the line carried and the way that it waited. Where delay is `jittery`, single
+    /// values far above normal are part of that,
     /// and only what is much higher is a spike.
     pub(crate) fn step(
         &mut self,
         probe: &Probe,
-        load: Busy,
+        (load, way): (Busy, Option<Direction>),
         jittery: bool,
         t: &Thresholds,
         periodic: &mut Periodic,
@@ -97,7 +125,8 @@ impl Queues {
         self.load = load;
         self.jittery = jittery;
         let at = probe.sent;
-        let loaded = probe.in_test || matches!(load, Busy::Loaded(..));
+        let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
+        let loaded = probe.in_test || load.explains(way);
         let base = self.baseline.level_ns();
         let excess = base.map_or(0, |b| rtt_ns.saturating_sub(b));
         let high = base.is_some_and(|b| {
@@ -113,11 +142,11 @@ impl Queues {
             self.baseline
                 .add(at, rtt_ns, high || bloated || self.spike.is_active());
         }
-        let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
         if loaded && bloated {
             self.idle_ns = base.unwrap_or(0);
-            if let Busy::Loaded(up, down) = load {
-                self.rate_bps = (self.rate_bps.0.max(up), self.rate_bps.1.max(down));
+            if let Busy::Known { load, .. } = load {
+                let (up, down) = self.rate_bps;
+                self.rate_bps = (up.max(load.up_bps), down.max(load.down_bps));
             }
             let change = self.bloat.hit(at, excess, queues);
             self.tell_bloat(change, t, told);
@@ -130,6 +159,7 @@ impl Queues {
                 periodic.add(Cluster::spike(at));
             }
             self.blip = at;
+            self.way = way;
             let change = self.spike.hit(at, excess, queues);
             self.tell_spike(change, t, told);
         } else if !loaded {
@@ -220,9 +250,11 @@ impl Queues {
 
     fn spike_finding(&self, since: Monotonic) -> Finding {
         let load = match self.load {
-            Busy::Unknown => "unknown",
-            Busy::Idle => "idle",
-            Busy::Loaded(..) => "loaded",
+            load if load.explains(self.way) => "loaded",
+            Busy::Known {
+                everybody: true, ..
+            } => "idle",
+            Busy::Known { .. } | Busy::Unknown => "unknown",
         };
         Finding::new(Kind::LatencySpike, Severity::Warning, since)
             .direction(self.spike.direction())
@@ -241,8 +273,8 @@ impl Queues {
         };
         let direction = self.bloat.direction();
         let rate_bps = match direction {
-            Some(super::event::Direction::Down) => self.rate_bps.1,
-            Some(super::event::Direction::Up) => self.rate_bps.0,
+            Some(Direction::Down) => self.rate_bps.1,
+            Some(Direction::Up) => self.rate_bps.0,
             _ => self.rate_bps.0.max(self.rate_bps.1),
         };
         let bytes = u128::from(increase_ns) * u128::from(rate_bps) / 8_000_000_000;

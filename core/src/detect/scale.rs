@@ -1,10 +1,11 @@
 //! How much of what a line carries is load.
 
+use super::input::LoadedWays;
 use crate::household::Second;
 use crate::time::Monotonic;
 
 const S: u64 = 1_000_000_000;
-/// Less is never load, bit/s.
+/// Less is never load, bit/s, nor half of what a line can that was measured to carry even less.
 const LEAST_BPS: u64 = 500_000;
 /// Nor is less than this part of what the line can.
 const PART: u64 = 4;
@@ -32,9 +33,9 @@ impl Scales {
         }
     }
 
-    /// What it carried in a second, to be told in the order of time; gives whether that is load. Seconds that are
+    /// What it carried in a second, to be told in the order of time; gives which ways that is load. Seconds that are
     /// not told carried nothing to speak of.
-    pub(crate) fn add(&mut self, second: &Second) -> bool {
+    pub(crate) fn add(&mut self, second: &Second) -> LoadedWays {
         let apart_ns = self.last.map_or(0, |last| second.at.saturating_since(last));
         let quiet = (apart_ns.saturating_add(S / 2) / S).saturating_sub(1);
         for (scale, bps) in [
@@ -47,7 +48,7 @@ impl Scales {
             scale.add(bps);
         }
         self.last = Some(second.at);
-        self.is_load(second.up_bps, second.down_bps)
+        self.loaded(second.up_bps, second.down_bps)
     }
 
     /// It was measured to carry `bps` in the long run one way.
@@ -61,9 +62,13 @@ impl Scales {
         self.up.most_bps()
     }
 
-    /// Whether so much up or so much down, bit/s, is load.
-    pub(crate) fn is_load(&self, up_bps: u64, down_bps: u64) -> bool {
-        self.up.is_load(up_bps) || self.down.is_load(down_bps)
+    /// Which ways so much up and so much down, bit/s, is load: each by itself, so that acknowledgements of a download
+    /// are load upward where they are much for that way.
+    pub(crate) fn loaded(&self, up_bps: u64, down_bps: u64) -> LoadedWays {
+        LoadedWays {
+            up: self.up.is_load(up_bps),
+            down: self.down.is_load(down_bps),
+        }
     }
 }
 
@@ -96,7 +101,8 @@ impl Scale {
     }
 
     fn is_load(&self, bps: u64) -> bool {
-        bps >= LEAST_BPS.max(self.most_bps() / PART)
+        let least_bps = self.can_bps.map_or(LEAST_BPS, |can| LEAST_BPS.min(can / 2));
+        bps >= least_bps.max(self.most_bps() / PART)
     }
 }
 
@@ -116,8 +122,8 @@ mod tests {
                 down_bps: 0,
             });
         }
-        assert!(scales.is_load(9_000_000, 0));
-        assert!(!scales.is_load(2_000_000, 0));
+        assert!(scales.loaded(9_000_000, 0).any());
+        assert!(!scales.loaded(2_000_000, 0).any());
     }
 
     #[test]
@@ -141,6 +147,10 @@ mod tests {
         let mut quiet = Scale::new();
         quiet.can_bps = Some(100_000_000);
         assert!(quiet.is_load(500_000));
+        // One of 400 kbit/s is full of what is next to nothing elsewhere.
+        quiet.can_bps = Some(400_000);
+        assert!(quiet.is_load(200_000));
+        assert!(!quiet.is_load(199_999));
     }
 
     /// Where only load is told, seconds that are told one after the other may be minutes apart.
@@ -156,7 +166,7 @@ mod tests {
                 };
                 scales.add(&second);
             }
-            scales.is_load(0, 8_000_000)
+            scales.loaded(0, 8_000_000).any()
         };
         assert!(carries([10, 70, 130]));
         assert!(carries([10, 13, 16]));
@@ -173,17 +183,18 @@ mod tests {
         let mut carries = |up_bps, down_bps| {
             s += 1;
             let at = Monotonic::from_nanos(s * S);
-            scales.add(&Second {
+            let ways = scales.add(&Second {
                 at,
                 up_bps,
                 down_bps,
-            })
+            });
+            (ways.up, ways.down)
         };
-        assert!(!carries(20_000, 60_000));
+        assert_eq!(carries(20_000, 60_000), (false, false));
         for _ in 0..3 {
-            assert!(carries(300_000, 95_000_000));
+            assert_eq!(carries(300_000, 95_000_000), (false, true));
         }
-        assert!(carries(9_700_000, 400_000));
-        assert!(!carries(400_000, 20_000_000));
+        assert_eq!(carries(9_700_000, 400_000), (true, false));
+        assert_eq!(carries(400_000, 20_000_000), (false, false));
     }
 }

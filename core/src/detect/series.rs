@@ -2,7 +2,7 @@
 
 use super::compare::Trouble;
 use super::edge::Edge;
-use super::event::{Finding, Kind};
+use super::event::{Direction, Finding, Kind};
 use super::input::{Probe, Role, SeriesFacts, Thresholds};
 use super::jitter::Jitter;
 use super::ledger::Ledger;
@@ -127,12 +127,13 @@ impl Watched {
         }
     }
 
-    /// One settled probe, with what the line carried and whether delay varies on it. `local_ns` counts from a local midnight, where the time is known.
+    /// One settled probe, with what the line carried, the way that it waited, and whether delay varies on the line.
+    /// `local_ns` counts from a local midnight, where the time is known.
     pub(crate) fn step(
         &mut self,
         me: u8,
         probe: &Probe,
-        (busy, jittery): (Busy, bool),
+        (busy, way, jittery): (Busy, Option<Direction>, bool),
         local_ns: Option<u64>,
         t: &Thresholds,
         ledger: &mut Ledger,
@@ -157,7 +158,7 @@ impl Watched {
         };
         if probe.in_test {
             let p = &mut self.periodic;
-            self.queues.step(probe, busy, false, t, p, &mut tell);
+            self.queues.step(probe, (busy, way), false, t, p, &mut tell);
             return;
         }
         let Some(rtt_ns) = probe.rtt_ns.filter(|_| probe.answered()) else {
@@ -176,14 +177,14 @@ impl Watched {
             return;
         }
         let p = &mut self.periodic;
-        self.queues.step(probe, busy, jittery, t, p, &mut tell);
+        self.queues.step(probe, (busy, way), jittery, t, p, &mut tell);
         let loaded = self.queues.is_loaded();
         self.jitter.step(probe, loaded, t);
         if let Some(local_ns) = local_ns
             && !loaded
         {
             let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
-            self.peak.step(local_ns, rtt_ns, queues, busy == Busy::Idle);
+            self.peak.step(local_ns, rtt_ns, queues, busy.is_idle());
         }
     }
 

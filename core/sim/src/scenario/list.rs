@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 40] = [
+pub const ALL: [(&str, Make); 41] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -42,6 +42,7 @@ pub const ALL: [(&str, Make); 40] = [
     ("bufferbloat_rush", access::bufferbloat_rush),
     ("bufferbloat_flood", access::bufferbloat_flood),
     ("spike_idle_up", access::spike_idle_up),
+    ("spike_download_up", access::spike_download_up),
     ("spike_unknown_down", access::spike_unknown_down),
     ("jitter_up", access::jitter_up),
     ("jitter_down", access::jitter_down),

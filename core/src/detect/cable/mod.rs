@@ -275,7 +275,7 @@ impl CableWatch {
                     in_rows: b.in_rows,
                 }),
         );
-        let loaded = load.is_some_and(|l| scales.is_load(l.up_bps, l.down_bps));
+        let loaded = load.is_some_and(|l| scales.loaded(l.up_bps, l.down_bps).any());
         let idle = bucket.map(|b| b.losses).filter(|_| !loaded);
         if let Some(l) = idle {
             let probes = u64::from(l.small + l.large);

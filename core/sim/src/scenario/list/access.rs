@@ -265,15 +265,15 @@ pub(super) fn bufferbloat_down(rng: &mut ChaCha8Rng) -> Scenario {
     s
 }
 
-pub(super) fn spikes(rng: &mut ChaCha8Rng, s: &mut Scenario, way: Direction) {
+pub(super) fn spikes(rng: &mut ChaCha8Rng, s: &mut Scenario, way: Direction, long_ns: u64) {
     let mut at = 12 * MINUTE;
     for _ in 0..3 {
         let span = (at, at + between(rng, 15 * S, 90 * S));
         let e = s.expect(Kind::LatencySpike, Some(way), Edges::Touched);
         let up = way == Direction::Up;
         let what = What::Delay {
-            up_ns: if up { 90 * MS } else { 0 },
-            down_ns: if up { 0 } else { 90 * MS },
+            up_ns: if up { long_ns } else { 0 },
+            down_ns: if up { 0 } else { long_ns },
             wobble_ns: 6 * MS,
         };
         s.effect(span, what, far, Some(e));
@@ -284,7 +284,20 @@ pub(super) fn spikes(rng: &mut ChaCha8Rng, s: &mut Scenario, way: Direction) {
 pub(super) fn spike_idle_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
     s.cause = Cause::AccessDelay;
-    spikes(rng, &mut s, Direction::Up);
+    spikes(rng, &mut s, Direction::Up, 90 * MS);
+    s
+}
+
+/// The household downloads, and somebody else fills the way up behind its line.
+pub(super) fn spike_download_up(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::AccessDelay;
+    spikes(rng, &mut s, Direction::Up, 240 * MS);
+    let acknowledges = Load {
+        up_bps: 230_000,
+        down_bps: 80_000_000,
+    };
+    s.loads.push((0, 2 * MINUTE, s.length_ns, acknowledges));
     s
 }
 
@@ -292,7 +305,7 @@ pub(super) fn spike_unknown_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
     s.cause = Cause::AccessDelay;
     s.sees_household = vec![false];
-    spikes(rng, &mut s, Direction::Down);
+    spikes(rng, &mut s, Direction::Down, 90 * MS);
     s
 }
 

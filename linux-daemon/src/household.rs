@@ -174,6 +174,13 @@ impl Households {
         self.told.get(name).copied().unwrap_or(self.forwarding.seen)
     }
 
+    /// The line of an interface was measured to carry so much one way, bit/s, or known to from an earlier run.
+    pub(crate) fn measured(&mut self, interface: &str, up: bool, rate_bps: u64) {
+        if let Some(line) = self.lines.get_mut(interface) {
+            line.household.handle_measured(up, rate_bps);
+        }
+    }
+
     /// A throughput test loads an interface from `at` on.
     pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
         if let Some(line) = self.lines.get_mut(interface) {

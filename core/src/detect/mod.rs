@@ -361,11 +361,7 @@ where
         probe.in_test |=
             l.tests.touch(probe.sent, probe.sent) || l.tests.meets_train(probe.sent, probe.sent);
         // What a near host is slow to answer is not the access line's queue.
-        let way = if far {
-            l.way(&probe, &t)
-        } else {
-            probe.way()
-        };
+        let way = if far { l.way(&probe, &t) } else { probe.way() };
         let state = (l.busy(probe.sent), way, l.jittery);
         if !far {
             l.near.add(probe.sent, probe.answered());

@@ -177,7 +177,8 @@ impl Watched {
             return;
         }
         let p = &mut self.periodic;
-        self.queues.step(probe, (busy, way), jittery, t, p, &mut tell);
+        self.queues
+            .step(probe, (busy, way), jittery, t, p, &mut tell);
         let loaded = self.queues.is_loaded();
         self.jitter.step(probe, loaded, t);
         if let Some(local_ns) = local_ns

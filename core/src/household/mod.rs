@@ -86,7 +86,8 @@ pub struct Estimate {
     /// Bits of frames per second, as the interface counts them.
     pub rate_bps: u64,
     /// How sure that is, 0 to 1: how well neighbouring seconds agree, less where probes were lost or
-    /// where little of what the line once carried would be all of it.
+    /// where little of what the line once carried would be all of it, or where nothing says that the queue is the
+    /// household's own.
     pub confidence: f64,
     /// Whether it says something that the last of its direction did not: it is another rate, or
     /// sure at last, or half a minute has passed.
@@ -174,6 +175,12 @@ impl Household {
         } else if let Some(queue_ns) = seen.queue_down_ns.filter(|_| seen.rtt_ns.is_some()) {
             self.down.add(back, queue_ns);
         }
+    }
+
+    /// The line was measured to carry so much one way, bit/s, or known to from before.
+    pub const fn handle_measured(&mut self, up: bool, rate_bps: u64) {
+        let way = if up { &mut self.up } else { &mut self.down };
+        way.measured(rate_bps);
     }
 
     /// A test of our own loads the line from `at` on: what is seen meanwhile is not the household's.

@@ -123,6 +123,7 @@ fn a_queue_that_is_filling_does_not_count_as_carried() {
     // The buffer is so deep that it fills all the time: 12 Mbit/s come, 10 leave.
     let mut line = Line::new(10_000_000, 50_000_000);
     line.buffer_ns = 30 * SECOND_NS;
+    line.run(8);
     line.load = [10_500_000, 0];
     line.run(25);
     let up = line.rates(true);
@@ -148,6 +149,7 @@ fn a_line_that_is_only_used_and_a_queue_of_others_say_nothing() {
 #[test]
 fn a_little_traffic_before_a_queue_is_not_believed_to_be_all_the_line_can() {
     let mut line = Line::new(10_000_000, 50_000_000);
+    line.run(8);
     line.load = [13_000_000, 0];
     line.run(20);
     line.load = [0, 0];
@@ -166,9 +168,48 @@ fn a_little_traffic_before_a_queue_is_not_believed_to_be_all_the_line_can() {
     );
 }
 
+/// Nothing has shown what the line carries: a queue that comes while the household sends what it sent before is not
+/// believed to be its own, nor one that was there before anything else was seen.
+#[test]
+fn a_queue_before_traffic_that_did_not_grow_is_not_believed_before_the_line_is_known() {
+    for (calm_s, load_bps) in [(0, 150_000), (10, 150_000), (0, 3_000_000), (10, 3_000_000)] {
+        for knows in [false, true] {
+            let mut line = Line::new(5_000_000, 50_000_000);
+            if knows {
+                line.h.handle_measured(true, 5_000_000);
+            }
+            line.load = [load_bps, 0];
+            line.run(calm_s);
+            line.others_ns = 200 * MS;
+            line.run(30);
+            let sure = line.rates(true);
+            assert!(knows || line.estimates.len() >= 5, "{:?}", line.estimates);
+            // What is more than a quarter of a line that is known may be what others leave of it.
+            let believes = knows && load_bps > 5_000_000 / 4;
+            assert_eq!(!sure.is_empty(), believes, "{load_bps} {calm_s} {sure:?}");
+        }
+    }
+}
+
+/// A slow line, whose first upload fills it.
+#[test]
+fn a_queue_that_came_with_the_households_traffic_is_its_own() {
+    let mut line = Line::new(400_000, 5_000_000);
+    line.load = [20_000, 20_000];
+    line.run(10);
+    line.load = [500_000, 0];
+    line.run(15);
+    let up = line.rates(true);
+    assert!(
+        !up.is_empty() && up.iter().all(|r| near(*r, 400_000)),
+        "{up:?}"
+    );
+}
+
 #[test]
 fn a_capacity_that_falls_under_load_is_believed_at_once_and_is_news() {
     let mut line = Line::new(10_000_000, 50_000_000);
+    line.run(8);
     line.load = [13_000_000, 0];
     line.run(30);
     line.capacity[0] = 2_000_000;

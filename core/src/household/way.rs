@@ -29,6 +29,12 @@ const STANDS_NS: u64 = 8_000_000;
 const IDLE_BPS: u64 = 100_000;
 /// A queue before less traffic of ours than this is not ours, bit/s.
 const LEAST_BPS: u64 = 64_000;
+/// Seconds without a standing queue that are looked back at when one begins to stand; it may have grown for the last
+/// [`GROWING`] of them.
+const CALM: usize = 5;
+const GROWING: usize = 2;
+/// Where the line's own traffic has grown so many times as large as it was, the queue that then stands is its own.
+const GREW: u64 = 4;
 /// Of seconds in which the queue stood so many make an estimate.
 const RUN: usize = 3;
 /// A second without a standing queue between two with is no end, ns.
@@ -87,8 +93,12 @@ pub(super) struct Way {
     windows: [Window; OPEN],
     /// What probes wait while the household is quiet, ns.
     idle_ns: u64,
-    /// The most that it was surely seen to carry, slowly forgotten, bit/s.
+    /// The most that it was surely seen or measured to carry, slowly forgotten, bit/s; 0: nothing is known.
     best_bps: u64,
+    /// What it carried in each of the last seconds without a standing queue, oldest first, bit/s.
+    calm_bps: Vec<u64, CALM>,
+    /// The most of that before the queue that stands, where it was seen to come; bit/s.
+    before_bps: Option<u64>,
     /// Capacity by each of the last seconds with a standing queue, bit/s, and the share of losses.
     run: Vec<(u64, f64), RUN>,
     /// When the queue last stood.
@@ -106,11 +116,18 @@ impl Way {
             windows: [const { Window::new() }; OPEN],
             idle_ns: 0,
             best_bps: 0,
+            calm_bps: Vec::new(),
+            before_bps: None,
             run: Vec::new(),
             stood: None,
             believed: None,
             told: None,
         }
+    }
+
+    /// It was measured to carry so much, bit/s.
+    pub(super) const fn measured(&mut self, rate_bps: u64) {
+        self.best_bps = rate_bps;
     }
 
     fn window(&mut self, at_ns: u64) -> Option<&mut Window> {
@@ -169,21 +186,29 @@ impl Way {
         };
         if tested {
             self.run.clear();
+            self.calm_bps.clear();
             return closed;
         }
         if class == Class::Idle {
             self.learn_idle(&closed.queues_ns);
         }
         let carried = self.carried(&window, begin, side, meter);
-        if self
+        let begins = self
             .stood
-            .is_some_and(|s| begin > s.saturating_add(BREAK_NS))
-        {
+            .is_none_or(|s| begin > s.saturating_add(BREAK_NS));
+        if begins {
             self.run.clear();
         }
         let Some((capacity_bps, loss)) = carried else {
+            self.add_calm(rate_bps);
             return closed;
         };
+        if begins {
+            let seen = self.calm_bps.is_full();
+            let before = self.calm_bps.iter().take(CALM - GROWING).max();
+            self.before_bps = before.copied().filter(|_| seen);
+            self.calm_bps.clear();
+        }
         closed.stands = true;
         self.stood = Some(begin + SECOND_NS);
         let _ = self.run.push((capacity_bps, loss));
@@ -192,6 +217,28 @@ impl Way {
             self.run.clear();
         }
         closed
+    }
+
+    /// A second without a standing queue.
+    fn add_calm(&mut self, rate_bps: Option<u64>) {
+        let Some(bps) = rate_bps else {
+            self.calm_bps.clear();
+            return;
+        };
+        if self.calm_bps.is_full() {
+            self.calm_bps.remove(0);
+        }
+        let _ = self.calm_bps.push(bps);
+    }
+
+    /// Whether so much before a queue may be a little of what the line carries, and the queue somebody else's. Where
+    /// nothing has shown what it carries, only traffic that grew as the queue came speaks for its own.
+    fn is_little(&self, rate_bps: u64) -> bool {
+        if self.best_bps > 0 {
+            return rate_bps < self.best_bps / 4;
+        }
+        let grew = |before_bps: u64| rate_bps / GREW >= before_bps.max(LEAST_BPS);
+        !self.before_bps.is_some_and(grew)
     }
 
     fn class(&self, rate_bps: u64) -> Class {
@@ -278,8 +325,7 @@ impl Way {
         let recent = self
             .believed
             .is_some_and(|b| at_ns.saturating_sub(b) <= RECENT_NS);
-        if rate_bps < self.best_bps / 4 && !recent {
-            // A little traffic before a queue: perhaps somebody else's queue.
+        if self.is_little(rate_bps) && !recent {
             confidence = confidence.min(0.3);
         }
         let confidence = confidence.max(0.1);

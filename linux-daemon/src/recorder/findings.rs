@@ -1,10 +1,11 @@
 //! What is found in the samples: the load and the capacity of lines, and what detectors tell.
 
 use bufferbane_core::detect;
-use bufferbane_core::household::SURE;
+use bufferbane_core::household::{self, SURE};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Direction, LoadTest, Method, Protocol};
 
+use super::past::Found;
 use super::{Recorder, note, paths, sizes};
 use crate::household::Heard;
 use crate::watch::Known;
@@ -61,6 +62,11 @@ impl Recorder {
         for (at, capacity, others_bps) in capacities(&test) {
             if tells(&test) {
                 self.watcher.capacity(at, &capacity, others_bps, for_ns);
+                if !household::shared(others_bps, capacity.burst_bps) {
+                    let up = capacity.direction == Direction::Up;
+                    self.households
+                        .measured(&capacity.interface, up, capacity.burst_bps);
+                }
             }
             writer.capacity(at, capacity);
         }
@@ -71,6 +77,11 @@ impl Recorder {
     /// What was found of an interface before this run is what is found now is held against.
     pub(super) fn recall(&mut self, interface: &str) {
         if let Some(past) = self.past.take(interface, &self.settings.zone) {
+            for up in [true, false] {
+                if let Some(bps) = carried_before(past.iter().map(|(_, f)| f), up) {
+                    self.households.measured(interface, up, bps);
+                }
+            }
             self.watcher.recall(interface, past);
         }
     }
@@ -162,6 +173,26 @@ impl Recorder {
             self.alerts.update(known.map(|k| k.severity), id, &event);
         }
     }
+}
+
+/// What a line carried one way in earlier runs, bit/s: the most that its own traffic has shown since the last test that
+/// it had to itself, or what that found, whichever is more. `past` is in the order of time.
+pub(super) fn carried_before<'a>(past: impl Iterator<Item = &'a Found>, up: bool) -> Option<u64> {
+    past.fold(None, |known, found| {
+        let Capacity {
+            direction,
+            method,
+            sustained_bps,
+            ..
+        } = found.capacity;
+        let is_of_way = (direction == Direction::Up) == up;
+        let bps = sustained_bps.filter(|_| is_of_way);
+        match (method, bps) {
+            (Method::Test, Some(bps)) if !household::shared(found.others_bps, bps) => Some(bps),
+            (Method::Passive, Some(bps)) => known.max(Some(bps)),
+            _ => known,
+        }
+    })
 }
 
 /// Whether a test says what its line can, to detectors and baselines: somebody who runs one may well

@@ -228,6 +228,39 @@ fn a_test_says_what_is_much_for_a_line_after_a_rush_and_after_a_restart() {
     }
 }
 
+/// What is handed on to who reads capacity off the household's traffic.
+#[test]
+fn what_a_line_carried_before_is_what_its_last_test_found_or_more_that_traffic_showed_since() {
+    let found = |method, direction, bps: u64, others_bps| Found {
+        at_ns: 0,
+        capacity: Capacity {
+            interface: "wan".into(),
+            direction,
+            method,
+            burst_bps: 9 * bps,
+            sustained_bps: Some(bps),
+            confidence: 0.9,
+            events: Vec::new(),
+        },
+        others_bps,
+    };
+    let (test, passive, up) = (Method::Test, Method::Passive, Direction::Up);
+    let mut past = vec![
+        found(passive, up, 8_000_000, 0),
+        found(test, up, 5_000_000, 0),
+        found(passive, up, 100_000, 0),
+        found(test, up, 2_000_000, 3_000_000),
+        found(Method::Train, up, 40_000_000, 0),
+        found(test, Direction::Down, 20_000_000, 0),
+    ];
+    let known = |past: &[Found], up| findings::carried_before(past.iter(), up);
+    assert_eq!(known(&past, true), Some(5_000_000));
+    assert_eq!(known(&past, false), Some(20_000_000));
+    assert_eq!(known(&past[4..], true), None);
+    past.push(found(passive, up, 6_000_000, 0));
+    assert_eq!(known(&past, true), Some(6_000_000));
+}
+
 /// Hourly tests that come out low while the household loads the line itself say nothing of it, neither in the run
 /// that made them nor after a restart, which reads them back; on an idle line the second is told.
 #[test]

@@ -8,8 +8,46 @@ const HOUR_NS: u64 = 60 * MINUTE_NS;
 const KEPT: usize = 64;
 /// Days whose hours are remembered.
 pub(crate) const DAYS: usize = 7;
+/// So many of them make what is normal at an hour.
+pub(crate) const ENOUGH_DAYS: usize = 3;
 /// Trouble that lasts longer than this is the new normal, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
+
+/// What the same hour of the last seven days was like, each 0 where it is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Week([[u32; DAYS]; 24]);
+
+impl Week {
+    pub(crate) const fn new() -> Self {
+        Self([[0; DAYS]; 24])
+    }
+
+    fn slot(&mut self, hour: u64) -> &mut u32 {
+        &mut self.0[(hour % 24) as usize][(hour / 24 % DAYS as u64) as usize]
+    }
+
+    /// The hour `ended` was so, and those from then to `next` nobody knows: what their places hold is a week old, and more.
+    pub(crate) fn end(&mut self, ended: u64, next: u64, value: Option<u32>) {
+        let week = 24 * DAYS as u64;
+        for hour in ended.max(next.saturating_sub(week))..next {
+            *self.slot(hour) = 0;
+        }
+        if next.saturating_sub(ended) <= week {
+            *self.slot(ended) = value.unwrap_or(0);
+        }
+    }
+
+    /// The median of those days of `hour` that are known, where they are so many.
+    pub(crate) fn median(&self, hour: u64, at_least: usize) -> Option<u32> {
+        let mut known = [0; DAYS];
+        let mut n = 0;
+        for v in self.0[(hour % 24) as usize].into_iter().filter(|v| *v > 0) {
+            known[n] = v;
+            n += 1;
+        }
+        median(&known[..n]).filter(|_| n >= at_least)
+    }
+}
 
 /// The median of many values from an even selection of at most 64 of them.
 #[derive(Clone, Debug)]
@@ -108,7 +146,7 @@ pub(crate) struct Baseline {
     hour: Sketch,
     hour_at: u64,
     last_hours: Recent<24>,
-    by_hour: [[u32; DAYS]; 24],
+    by_hour: Week,
     level_ns: Option<u32>,
 }
 
@@ -123,7 +161,7 @@ impl Baseline {
             hour: Sketch::new(),
             hour_at: 0,
             last_hours: Recent::new(),
-            by_hour: [[0; DAYS]; 24],
+            by_hour: Week::new(),
             level_ns: None,
         }
     }
@@ -177,26 +215,19 @@ impl Baseline {
             self.minutes = Recent::new();
             self.last_hours = Recent::new();
             self.hour = Sketch::new();
-            self.by_hour = [[0; DAYS]; 24];
+            self.by_hour = Week::new();
             self.troubled_since = None;
         }
         if let Some(m) = m.filter(|_| good) {
             self.minutes.add(m);
             self.hour.add(m);
         }
-        let of_day = self.by_hour[(hour % 24) as usize];
-        let mut known = [0; DAYS];
-        let mut n = 0;
-        for v in of_day.into_iter().filter(|v| *v > 0) {
-            known[n] = v;
-            n += 1;
-        }
-        self.level_ns = if n >= 3 {
-            median(&known[..n])
-        } else {
-            self.last_hours.median().or_else(|| self.minutes.median())
-        }
-        .or(self.level_ns);
+        self.level_ns = self
+            .by_hour
+            .median(hour, ENOUGH_DAYS)
+            .or_else(|| self.last_hours.median())
+            .or_else(|| self.minutes.median())
+            .or(self.level_ns);
     }
 
     fn end_hour(&mut self, hour: u64) {
@@ -204,12 +235,10 @@ impl Baseline {
         self.hour_at = hour;
         let sketch = core::mem::replace(&mut self.hour, Sketch::new());
         // Half an hour of good minutes speaks for an hour.
-        if sketch.len() < 30 {
-            return;
-        }
-        if let Some(m) = sketch.median() {
+        let spoken = sketch.median().filter(|_| sketch.len() >= 30);
+        self.by_hour.end(ended, hour, spoken);
+        if let Some(m) = spoken {
             self.last_hours.add(m);
-            self.by_hour[(ended % 24) as usize][(ended / 24 % DAYS as u64) as usize] = m;
         }
     }
 }
@@ -233,6 +262,32 @@ mod tests {
         }
         let level = b.level_ns().unwrap();
         assert!((20_000_000..20_000_010).contains(&level), "{level}");
+    }
+
+    #[test]
+    fn an_hour_is_held_against_itself_for_seven_days_and_no_longer() {
+        let mut week = Week::new();
+        let evening = |day: u64| 24 * day + 20;
+        let mut hour = 0;
+        for day in 0..4 {
+            week.end(hour, evening(day), None);
+            week.end(evening(day), evening(day) + 1, Some(7));
+            hour = evening(day) + 1;
+        }
+        let before = week;
+        let known = |day: u64, at_least| {
+            let mut week = before;
+            week.end(hour, evening(day), None);
+            week.median(20, at_least)
+        };
+        assert_eq!((known(4, 4), known(7, 4)), (Some(7), Some(7)));
+        assert_eq!((known(8, 4), known(8, 3)), (None, Some(7)));
+        assert_eq!((known(10, 2), known(10, 1)), (None, Some(7)));
+        assert_eq!((known(11, 1), known(400, 1)), (None, None));
+        // Measured again, but nothing that speaks for it.
+        week.end(hour, evening(7), None);
+        week.end(evening(7), evening(7) + 1, None);
+        assert_eq!((week.median(20, 4), week.median(20, 3)), (None, Some(7)));
     }
 
     #[test]

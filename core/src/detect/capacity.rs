@@ -1,6 +1,6 @@
 //! `upload_degraded` and `download_degraded`: the line carries less than it did.
 
-use super::baseline::{DAYS, median};
+use super::baseline::{ENOUGH_DAYS, Week, median};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Capacity, Thresholds};
 use crate::household;
@@ -11,8 +11,6 @@ const HOUR_NS: u64 = 3600 * S;
 const KEPT: usize = 32;
 /// So many measurements make a baseline.
 const ENOUGH: usize = 4;
-/// So many days make one of an hour of the day.
-const ENOUGH_DAYS: usize = 3;
 /// What has been low for this long, and as often as makes a baseline, is how things are now, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
 /// So many trains in a row, each of which says that the line is low, are told at once: unlike what is
@@ -45,7 +43,7 @@ pub(crate) struct CapacityWatch {
     hour: u64,
     hour_best: [u32; 4],
     hour_len: usize,
-    by_hour: [[u32; DAYS]; 24],
+    by_hour: Week,
     low: Option<Low>,
     lowest: u32,
     told: bool,
@@ -72,7 +70,7 @@ impl CapacityWatch {
             hour: 0,
             hour_best: [0; 4],
             hour_len: 0,
-            by_hour: [[0; DAYS]; 24],
+            by_hour: Week::new(),
             low: None,
             lowest: u32::MAX,
             told: false,
@@ -83,17 +81,9 @@ impl CapacityWatch {
     /// What is normal now, and whether that is of this hour of the day; `None` before enough was
     /// measured.
     fn baseline(&self, local_ns: Option<u64>) -> Option<(u32, bool)> {
-        if let Some(local_ns) = local_ns {
-            let days = &self.by_hour[(local_ns / HOUR_NS % 24) as usize];
-            let mut known = [0; DAYS];
-            let mut n = 0;
-            for v in days.iter().filter(|v| **v > 0) {
-                known[n] = *v;
-                n += 1;
-            }
-            if n >= ENOUGH_DAYS {
-                return median(&known[..n]).map(|m| (m, true));
-            }
+        let of_hour = local_ns.and_then(|ns| self.by_hour.median(ns / HOUR_NS, ENOUGH_DAYS));
+        if let Some(m) = of_hour {
+            return Some((m, true));
         }
         let recent = median(&self.good[..self.len]).filter(|_| self.len >= ENOUGH);
         recent.map(|m| (m, false))
@@ -132,7 +122,7 @@ impl CapacityWatch {
         if share < t.capacity && stays {
             self.len = 0;
             self.next = 0;
-            self.by_hour = [[0; DAYS]; 24];
+            self.by_hour = Week::new();
         }
         if share >= t.capacity || stays {
             self.row = self.row.map(|_| 0);
@@ -211,10 +201,8 @@ impl CapacityWatch {
             return;
         }
         let n = self.hour_len.min(self.hour_best.len());
-        if let Some(m) = median(&self.hour_best[..n]) {
-            let ended = self.hour;
-            self.by_hour[(ended % 24) as usize][(ended / 24 % DAYS as u64) as usize] = m;
-        }
+        self.by_hour
+            .end(self.hour, hour, median(&self.hour_best[..n]));
         self.hour = hour;
         self.hour_len = 0;
     }
@@ -302,6 +290,25 @@ mod tests {
         }
         assert!(told[0] > 0 && told[6] > 0, "{told:?}");
         assert_eq!(told[3..6], [0, 0, 0], "{told:?}");
+    }
+
+    /// Slow evenings of three months ago, and none that was measured since.
+    #[test]
+    fn evenings_of_long_ago_are_no_baseline() {
+        let mut w = Told(CapacityWatch::new());
+        let evening = 20 * 3600;
+        let mut told = 0;
+        for day in 0..100u64 {
+            for s in [9 * 3600, 9 * 3600 + 60, evening, evening + 60] {
+                let bps = if s < evening { 10 * MBIT } else { 5 * MBIT };
+                if s < evening || !(7..97).contains(&day) {
+                    let at = day * 86_400 + s;
+                    let is_told = matches!(w.at(at, Some(at * S), bps), Some(Some(_)));
+                    told += u64::from(is_told && day >= 97);
+                }
+            }
+        }
+        assert_eq!(told, 3);
     }
 
     /// Trains come seldom, and soon where one was low: three in a row are enough.

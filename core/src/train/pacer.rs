@@ -52,7 +52,7 @@ const ALARM_SOON: u8 = 3;
 const BUSY_PERCENT: u64 = 70;
 /// A rate this near to a sustained rate that was seen is that of an empty token bucket, %.
 const BUCKET_PERCENT: u64 = 15;
-/// How long a sustained rate is remembered for that, ns.
+/// How long a sustained rate is remembered, ns.
 const BUCKET_NS: u64 = 24 * 3_600_000_000_000;
 
 /// What trains of one direction may cost.
@@ -88,7 +88,7 @@ impl Bucket {
 pub struct Pacer {
     up: bool,
     budget: Budget,
-    /// The rate that length and budget follow.
+    /// The rate that length follows, and budget where no slower one was seen to be sustained.
     rate_bps: Option<u64>,
     /// Bytes of frames of the next train.
     bytes: u64,
@@ -152,7 +152,7 @@ impl Pacer {
         self.spent
     }
 
-    /// The rate that length and budget follow, bit/s.
+    /// The rate that length follows, and budget where no slower one was seen to be sustained, bit/s.
     #[must_use]
     pub const fn rate_bps(&self) -> Option<u64> {
         self.rate_bps
@@ -323,7 +323,12 @@ impl Pacer {
         let Some(rate_bps) = self.rate_bps else {
             return;
         };
-        let share = u128::from(rate_bps / 8) * u128::from(self.budget.share_ppm) / 1_000_000;
+        // A share of what the line carries in the long run, where trains have shown that.
+        let bucket = self
+            .bucket
+            .filter(|b| now.saturating_since(b.seen) < BUCKET_NS);
+        let carries_bps = bucket.map_or(rate_bps, |b| rate_bps.min(b.sustained_bps));
+        let share = u128::from(carries_bps / 8) * u128::from(self.budget.share_ppm) / 1_000_000;
         let per_s = share.min(u128::from(self.budget.bytes_per_s));
         // After a long silence no more than what can be kept counts.
         let income = per_s * 1000 * u128::from(ns) / 1_000_000_000;

@@ -36,6 +36,8 @@ const REBUFFED_NS: u64 = 60_000_000_000;
 const NEWS_NS: u64 = 300_000_000_000;
 /// Another is further away than one in so many.
 const OTHER: u64 = 8;
+/// What the line can is not sure from a train that says nothing of it, however well its datagrams agree.
+const OF_NOTHING: f64 = 0.3;
 /// What the reflector is asked about a train, and knocks, bytes: no more than this is our own beside it.
 const ASKS_BYTES: u64 = 2_000;
 /// What trains need to know and to tell.
@@ -243,11 +245,11 @@ impl Line {
                     method: Method::Train,
                     burst_bps: e.burst_bps,
                     sustained_bps: e.sustained_bps,
-                    confidence: f64::from(e.confidence_permille) / 1000.0,
+                    confidence: confidence(&e, told_bps),
                     events: self.alarms.events(),
                 };
                 // What was seen because something looks wrong is kept with that.
-                let is_news = way.is_news(now, &e) || !found.events.is_empty();
+                let is_news = way.is_news(now, &e, told_bps.is_some()) || !found.events.is_empty();
                 let order = Order::Train(now, Box::new(found), is_news, told_bps);
                 let _ = ends.orders.send(order);
             }
@@ -280,8 +282,7 @@ impl Line {
 impl Way {
     /// Whether an estimate is to be recorded: a sure one that is another than before, or the first
     /// for a while.
-    fn is_news(&mut self, now: Monotonic, e: &Estimate) -> bool {
-        let sure = e.confidence_permille >= SURE_PERMILLE;
+    fn is_news(&mut self, now: Monotonic, e: &Estimate, sure: bool) -> bool {
         let is_news = self.told.is_none_or(|(at, bps, was_sure)| {
             let other = bps.abs_diff(e.burst_bps) > bps / OTHER;
             now.saturating_since(at) >= NEWS_NS || (sure && (other || !was_sure))
@@ -291,6 +292,16 @@ impl Way {
         }
         is_news
     }
+}
+
+/// How sure it is that a train says what the line can, where the detectors were told so much: where they were told
+/// nothing, the train passed at the rate of an empty token bucket, or beside others.
+fn confidence(e: &Estimate, told_bps: Option<u64>) -> f64 {
+    let confidence = f64::from(e.confidence_permille) / 1000.0;
+    if told_bps.is_none() && e.confidence_permille >= SURE_PERMILLE {
+        return OF_NOTHING;
+    }
+    confidence
 }
 
 /// Of what trains may move in a month two thirds are for those upward.
@@ -303,4 +314,41 @@ fn bits_per_second(bytes: u64, ns: u64) -> u64 {
     let bits = u128::from(bytes) * 8_000_000_000;
     let bps = bits.checked_div(u128::from(ns)).unwrap_or(0);
     u64::try_from(bps).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bufferbane_core::household::SURE;
+
+    /// Two trains that outlasted a token bucket, and what passes while it is empty, or beside others.
+    #[test]
+    fn a_train_that_says_nothing_of_the_line_is_not_recorded_as_sure() {
+        let budget = Budget {
+            share_ppm: 10_000,
+            bytes_per_s: u64::MAX,
+            header_bytes: 42,
+            most_size: 1452,
+        };
+        let mut pacer = Pacer::new(true, budget, Monotonic::ZERO);
+        let mut recorded = |second: u64, mbit: u64, sustained_bps, others_bps| {
+            let e = Estimate {
+                burst_bps: mbit * 1_000_000,
+                sustained_bps,
+                confidence_permille: 950,
+                span_ns: 60_000_000,
+                arrived: 60,
+            };
+            let now = Monotonic::from_nanos(second * 1_000_000_000);
+            confidence(&e, pacer.handle_result(now, Ok(e), others_bps))
+        };
+        for second in 0..5 {
+            let sustained = (second < 2).then_some(4_000_000);
+            assert_eq!(recorded(second, 20, sustained, None), 0.95);
+        }
+        assert!(recorded(5, 4, None, None) < SURE);
+        assert!(recorded(6, 10, None, Some(11_000_000)) < SURE);
+        // Slower than any of that.
+        assert_eq!(recorded(7, 10, None, None), 0.95);
+    }
 }

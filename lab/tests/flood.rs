@@ -49,7 +49,7 @@ fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
             name: "server".into(),
             host: SERVER.into(),
             port: PORT,
-            key,
+            key: key.into(),
             family: FamilyChoice::V4,
             streams: vec![Stream {
                 dscp: 0,

@@ -218,7 +218,7 @@ fn daemon_config(dir: &std::path::Path, session: u16, stamp: u16) -> Config {
             name: "vienna".into(),
             host: HOST.to_string(),
             port: session,
-            key: key(),
+            key: key().into(),
             tcp_prefix: None,
             family: FamilyChoice::V4,
             streams: vec![stream(0, [0; 3]), stream(46, [256, 1200, 0])],

@@ -42,7 +42,7 @@ fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
             name: "vienna".into(),
             host: SERVER.into(),
             port: PORT,
-            key,
+            key: key.into(),
             family: FamilyChoice::Auto,
             streams: vec![Stream {
                 dscp: 0,

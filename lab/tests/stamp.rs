@@ -81,7 +81,7 @@ fn target(name: &str, port: u16, key: Option<Key>, format: Format, size: u16) ->
         port,
         family: FamilyChoice::V4,
         probe: StampProbe {
-            key,
+            key: key.map(std::sync::Arc::new),
             format,
             counting: Counting::Auto,
             dscp: 0,

@@ -6,10 +6,11 @@ mod read;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bufferbane_config::{Document, Mistake, Section, suggestion};
 use bufferbane_core::limits::DEFAULT_TIMEOUT_NS;
-use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_core::stamp::Subnet;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
@@ -135,8 +136,9 @@ pub struct Reflector {
     pub host: String,
     /// Its UDP port.
     pub port: u16,
-    /// The key shared with it.
-    pub key: PresharedKey,
+    /// The key shared with it, in one place however often this is copied: once the last is dropped, it is
+    /// nowhere any more.
+    pub key: Arc<PresharedKey>,
     /// Which families.
     pub family: FamilyChoice,
     /// Its streams, the first one first.
@@ -302,8 +304,9 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<String>> {
             "{name}: {e}; name another file with --config, or write this one"
         )]
     })?;
-    parse(&name, &text, path.parent().unwrap_or(Path::new("/")))
-        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    let loaded = parse(&name, &text, path.parent().unwrap_or(Path::new("/")));
+    wipe_stack();
+    loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
 }
 
 /// Reads `text`, which stands in `file`; key files are looked for from `base`.

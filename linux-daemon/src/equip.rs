@@ -6,6 +6,7 @@ use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::icmp::{Framing, IcmpConfig, IcmpProber};
 use bufferbane_core::limits::RECEIVE_RECORD_BITS;
 use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::{Client, StreamConfig};
 use bufferbane_core::stamp::{StampConfig, StampProber};
 use bufferbane_core::time::Monotonic;
@@ -74,7 +75,7 @@ pub(crate) fn prober(
             let config = StampConfig {
                 series: describe(SeriesKind::Stamp, named, probe.dscp, interval_ns),
                 remote: w.remote,
-                key: probe.key.clone(),
+                key: probe.key.as_deref().cloned(),
                 format: probe.format,
                 counting: probe.counting,
                 size: probe.size,
@@ -90,7 +91,7 @@ pub(crate) fn prober(
             (Prober::Stamp(Box::new(prober)), vec![probe.dscp << 2], n)
         }
         Probe::Reflector { key, streams } => {
-            let mut client = Client::new(key.key().clone(), now, rng);
+            let mut client = Client::new(PresharedKey::clone(key.key()), now, rng);
             let (mut tos, mut in_flight) = (Vec::new(), 16);
             for (i, s) in streams.iter().enumerate() {
                 let (named, more) = mix(s.size, &s.more_sizes);

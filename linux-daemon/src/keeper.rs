@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::seal::wipe_stack;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, Watch};
 use bufferbane_linux_io::{Waker, clock};
 use bufferbane_store::{SeriesInfo, SeriesKind};
@@ -250,6 +251,8 @@ impl Keeper {
             self.connect(&w, &interfaces);
         }
         self.publish_paths(&interfaces);
+        // New probers have taken their keys.
+        wipe_stack();
         let troubles = self
             .units
             .iter()

@@ -3,8 +3,10 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::MORE_SIZES;
@@ -92,27 +94,29 @@ pub(crate) enum Probe {
     },
 }
 
-/// A key that can stand in an ordered set: ordered by its public id and, among equals, by secret.
+/// A key that can stand in an ordered set, which moves what it holds about and leaves copies of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OrderedKey(PresharedKey);
+pub(crate) struct OrderedKey(Arc<PresharedKey>);
 
 impl OrderedKey {
-    pub(crate) const fn key(&self) -> &PresharedKey {
+    pub(crate) const fn key(&self) -> &Arc<PresharedKey> {
         &self.0
     }
 }
 
 impl PartialOrd for OrderedKey {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for OrderedKey {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (&self.0, &other.0);
-        a.id.cmp(&b.id)
-            .then_with(|| a.secret.reveal().cmp(b.secret.reveal()))
+        a.id.cmp(&b.id).then_with(|| match a.secret == b.secret {
+            true => Ordering::Equal,
+            false => a.secret.ordinal().cmp(&b.secret.ordinal()),
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Targets of kind `stamp`: reflectors of RFC 8762 that others run.
 
+use std::cmp::Ordering;
 use std::path::Path;
+use std::sync::Arc;
 
 use bufferbane_config::{Section, stampkey};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS};
@@ -30,7 +32,7 @@ pub struct StampTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StampProbe {
     /// The key of the authenticated mode.
-    pub key: Option<Key>,
+    pub key: Option<Arc<Key>>,
     /// How our timestamps are written.
     pub format: Format,
     /// Whether it numbers its replies by itself.
@@ -46,13 +48,13 @@ pub struct StampProbe {
 }
 
 impl PartialOrd for StampProbe {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for StampProbe {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         let parts = |p: &Self| {
             (
                 p.format,
@@ -63,10 +65,13 @@ impl Ord for StampProbe {
                 p.interval_ns,
             )
         };
-        let key = |p: &'_ Self| p.key.as_ref().map(|k| k.reveal().to_vec());
+        let key = |p: &Self| p.key.as_ref().map(|k| k.ordinal());
         parts(self)
             .cmp(&parts(other))
-            .then_with(|| key(self).cmp(&key(other)))
+            .then_with(|| match self.key == other.key {
+                true => Ordering::Equal,
+                false => key(self).cmp(&key(other)),
+            })
     }
 }
 
@@ -111,7 +116,7 @@ pub(crate) fn read(s: &Section<'_>, base: &Path, name: Option<String>) -> Option
         port,
         family,
         probe: StampProbe {
-            key: key.ok()?,
+            key: key.ok()?.map(Arc::new),
             format: format.unwrap_or_default(),
             counting: counting.unwrap_or_default(),
             dscp: dscp.unwrap_or(0) as u8,

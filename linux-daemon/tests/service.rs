@@ -5,10 +5,12 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
+use bufferbane_config::keyfile;
+use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_store::Reader;
 use common::{
-    PROGRAM, Place, Service, Systemd, inside_namespaces, ip, refuse, reopen, rows, run, sent,
-    sent_since, skipped,
+    PROGRAM, Place, Service, Systemd, inside_namespaces, ip, memory, refuse, reopen, rows, run,
+    sent, sent_since, skipped,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
@@ -163,6 +165,36 @@ fn systemd_hears_of_start_reload_and_end_and_a_wrong_file_changes_nothing() {
     let (_, reload) = reloads.next().expect("a reload");
     assert_eq!(reload.end_ns, Some(reload.start_ns), "it takes no time");
     assert_eq!(reloads.count(), 0, "the wrong file is no reload");
+}
+
+#[test]
+fn a_key_that_was_replaced_is_nowhere_in_memory() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("only root is sure to be let into another process's memory");
+    }
+    let place = Place::new();
+    let key = |id: &[u8; 8], n| PresharedKey {
+        id: KeyId(*id),
+        secret: Secret::new([n; 32]),
+    };
+    let (old, new) = ([7; 32], [0x59; 32]);
+    keyfile::write_new(&place.path("new.key"), &key(b"as-child", new[0])).unwrap();
+    let mut service = place.start();
+    service.line("is ready");
+    place.status_with("probes", |s| sent(s) > 50);
+    let pid = service.child.id();
+    assert!(memory::holds(pid, &old).unwrap(), "this would see it");
+    place.configure(&place.usual("5ms").replace("far.key", "new.key"));
+    service.signal(Signal::SIGHUP);
+    service.line("the configuration was read again");
+    assert_eq!(memory::forgets(pid, &old).unwrap(), 0);
+    assert_eq!(
+        memory::forgets(pid, key(b"as-child", 7).knock_key().reveal()).unwrap(),
+        0
+    );
+    assert!(memory::holds(pid, &new).unwrap(), "and would still");
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

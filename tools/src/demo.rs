@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             name: "demo-reflector".into(),
             host: "127.0.0.1".into(),
             port,
-            key,
+            key: key.into(),
             family: FamilyChoice::V4,
             streams: vec![Stream {
                 dscp: 0,

@@ -52,7 +52,7 @@ impl Pair {
                 name: "far".into(),
                 host: "127.0.0.1".into(),
                 port: far.listen()[0].port(),
-                key: key(),
+                key: key().into(),
                 tcp_prefix: None,
                 family: FamilyChoice::V4,
                 streams: vec![Stream {

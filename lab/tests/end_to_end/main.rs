@@ -41,7 +41,7 @@ fn stream_to(name: &str, address: &str) -> Reflector {
         name: name.into(),
         host: address.into(),
         port: 9876,
-        key: key(),
+        key: key().into(),
         family: FamilyChoice::Auto,
         streams: vec![Stream {
             dscp: 0,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 use bufferbane_config::{Section, keyfile, parse_size, parse_subnet};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
@@ -171,7 +172,7 @@ pub(super) fn read_reflector(
         "the reflector's address and port are to be named",
     );
     s.require("key_file", "bbtool keygen makes a key file");
-    let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)));
+    let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)).map(Arc::new));
     let sizes = probe_sizes(s, UDP_SIZES);
     let first = Stream {
         dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,

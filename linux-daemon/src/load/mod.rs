@@ -168,7 +168,7 @@ pub(crate) struct Path {
     pub(crate) probe_bytes: u64,
     pub(crate) reflector: String,
     pub(crate) remote: SocketAddr,
-    pub(crate) key: PresharedKey,
+    pub(crate) key: Arc<PresharedKey>,
     /// Where the reflector sees TCP come from, if not from where UDP does.
     pub(crate) tcp_prefix: Option<Subnet>,
 }
@@ -321,7 +321,8 @@ mod tests {
             key: PresharedKey {
                 id: KeyId(*b"a client"),
                 secret: Secret::new([1; 32]),
-            },
+            }
+            .into(),
             tcp_prefix: None,
         }
     }

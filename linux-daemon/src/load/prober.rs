@@ -8,6 +8,7 @@ use bufferbane_core::limits::{MAX_DATAGRAM, RECEIVE_RECORD_BITS};
 use bufferbane_core::load::guest::Guest;
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::{Observation, SeriesIndex};
+use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::session::client::{Client, SessionEvent, StreamConfig};
 use bufferbane_core::time::{Monotonic, Stamp};
 use bufferbane_core::wire::header::{Kind as Message, Prefix};
@@ -72,7 +73,7 @@ impl Prober {
             .map_err(|e| e.to_string())?;
         let socket = engine.add_socket(socket).map_err(|e| e.to_string())?;
         let now = clock::now();
-        let mut client = Client::new(spec.path.key.clone(), now, rng);
+        let mut client = Client::new(PresharedKey::clone(&spec.path.key), now, rng);
         let config = StreamConfig {
             series: SeriesIndex(0),
             size: SIZE,

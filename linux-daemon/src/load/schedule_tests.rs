@@ -102,7 +102,8 @@ fn path(interface: &str, reflector: &str) -> Path {
         key: PresharedKey {
             id: KeyId([0; 8]),
             secret: Secret::new([0; 32]),
-        },
+        }
+        .into(),
         tcp_prefix: None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use bufferbane_core::seal::wipe_stack;
 use bufferbane_core::wire::load::Offer;
 use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{clock, host};
@@ -142,6 +143,8 @@ impl Worker {
             hear(requests, waiting);
         };
         let result = run::run(spec, &mut self.rng, ended, &mut tell);
+        // Its session had a copy of the key.
+        wipe_stack();
         self.account(&spec.path, &result);
         result
     }

@@ -102,7 +102,8 @@ fn without_a_configuration_the_default_route_is_probed() {
         key: PresharedKey {
             id: KeyId(*b"planning"),
             secret: Secret::new([1; 32]),
-        },
+        }
+        .into(),
         family: FamilyChoice::Auto,
         streams: Vec::new(),
         tcp_prefix: None,

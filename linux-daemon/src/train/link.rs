@@ -34,7 +34,8 @@ pub struct Link {
     /// The same socket, for sending without a ring between.
     sender: UdpSocket,
     remote: SocketAddr,
-    client: Session,
+    /// In one place, wherever this is moved: it holds the key.
+    client: Box<Session>,
     next_key: u32,
     drops: Option<u32>,
 }
@@ -72,7 +73,7 @@ impl Link {
             socket,
             sender: sender.into(),
             remote,
-            client: Client::new(key, clock::now(), rng),
+            client: Box::new(Client::new(key, clock::now(), rng)),
             next_key: 0,
             drops: None,
         })

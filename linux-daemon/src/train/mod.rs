@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
+use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::train::SURE_PERMILLE;
 use bufferbane_core::train::estimate::{Estimate, estimate};
@@ -93,7 +94,7 @@ impl Trains {
         };
         let reached = |name: &str| ends.paths.iter().find(|p| p.interface == name);
         self.lines.retain(|name, line| {
-            let place = |p: &Path| (p.index, p.remote, p.way());
+            let place = |p: &Path| (p.index, p.remote, p.way(), Arc::clone(&p.key));
             reached(name).is_some_and(|p| place(p) == place(&line.path))
         });
         for path in ends.paths {
@@ -191,9 +192,12 @@ impl Line {
         let link = match &mut self.link {
             Some(link) => link,
             none => {
-                let (p, key) = (&self.path, self.path.key.clone());
+                let p = &self.path;
                 let socket = ProbeSocket::udp(Family::of(&p.remote.ip()));
-                none.insert(Link::open(p.way().socket(socket), p.remote, key, rng)?)
+                let key = PresharedKey::clone(&p.key);
+                let link = Link::open(p.way().socket(socket), p.remote, key, rng);
+                wipe_stack();
+                none.insert(link?)
             }
         };
         link.greet(rng, ends.ended)?;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+#[path = "../../../reflector/tests/common/memory.rs"]
+pub mod memory;
 pub mod refuse;
 pub mod web;
 

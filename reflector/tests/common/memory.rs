@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// Bytes read at a time.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 16;
 /// How long a copy may take to vanish: threads get to it one after the other.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn copies(pid: u32, secrets: &[&[u8]]) -> std::io::Result<usize> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let mut piece = vec![0; PIECE];
+    let (mut piece, zeros) = (vec![0; PIECE], vec![0; PIECE]);
     let longest = secrets.iter().map(|s| s.len()).max().unwrap_or(1);
     let mut found = 0;
     for line in maps.lines().filter(|l| l.contains(" rw")) {
@@ -25,7 +25,9 @@ fn copies(pid: u32, secrets: &[&[u8]]) -> std::io::Result<usize> {
             && let len = PIECE.min((to - at) as usize)
             && memory.read_exact_at(&mut piece[..len], at).is_ok()
         {
-            for secret in secrets {
+            // Most of it was never written to.
+            let written = piece[..len] != zeros[..len];
+            for secret in secrets.iter().filter(|_| written) {
                 // One that begins in the next piece is counted there.
                 let end = if len == PIECE {
                     len - longest + secret.len()

@@ -142,6 +142,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
+    fn a_key_file_is_the_one_of_the_vectors() {
+        let vectors = include_str!("../../core/tests/vectors/messages.txt");
+        let at = vectors.find("[key]\n").unwrap() + "[key]\n".len();
+        let file: String = vectors[at..].split_inclusive('\n').take(3).collect();
+        let key = parse(&file).unwrap();
+        assert_eq!(key.id, KeyId([0, 1, 2, 3, 4, 5, 6, 7]));
+        assert!(format(&key).ends_with(&file), "{file}");
+    }
+
+    #[test]
     fn a_key_file_is_private_whole_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.key");

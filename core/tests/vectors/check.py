@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A second implementation of the datagrams in docs/protocol.md, from that page alone.
 
-Checks that the datagrams in messages.txt are what the page says they are; with --write puts them
-there. Uses nothing but Python's standard library: ChaCha20, HChaCha20 and Poly1305 are written out
+Checks that the datagrams in messages.txt, and the check of its key file, are what the page says they
+are; with --write puts them there. Uses nothing but Python's standard library: ChaCha20, HChaCha20 and Poly1305 are written out
 from RFC 8439 and draft-irtf-cfrg-xchacha-03, and tested with the examples given there.
 """
 
@@ -86,6 +86,18 @@ def seal(key, nonce, header, body):
 def hkdf(salt, secret, info):
     extracted = hmac.new(salt, secret, hashlib.sha256).digest()
     return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
+
+
+# --- CRC-32C of a key file: RFC 3720, appendix B.4, has the examples
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 # --- docs/protocol.md
@@ -307,6 +319,8 @@ def known_answers():
     # RFC 5869, appendix A.1, its first 32 bytes
     made = hkdf(bytes(range(13)), b"\x0b" * 22, bytes(range(0xF0, 0xFA)))
     assert made == unhex("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"), "HKDF"
+    # RFC 3720, appendix B.4: 32 bytes that count up, as the number whose lowest byte is first there
+    assert crc32c(bytes(range(32))) == int.from_bytes(unhex("4e79dd46"), "little"), "CRC-32C"
 
 
 def fill(text):
@@ -321,6 +335,8 @@ def fill(text):
             made = derive(fields, by_name)
             keys.update(made)
             want.append({f"{n}_key": v.hex() for n, v in made.items()})
+            if name == "key":
+                want[-1]["check"] = f"{crc32c(key_id + bytes.fromhex(fields['key'])):08x}"
         elif name == "cookie":
             cookie = cookie_hash(fields, key_id).hex()
             want.append({"hash": cookie})

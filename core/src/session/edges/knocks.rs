@@ -252,6 +252,42 @@ fn knocks_in_the_wrong_order_and_to_a_reflector_that_was_restarted_earn_nothing(
 }
 
 #[test]
+fn a_join_that_comes_again_when_its_session_has_given_way_brings_no_keys_back() {
+    let mut b = Bench::new(entries(&[(1000, 1), (1000, 1)]), 4, 8, 100);
+    let (mut client, mut other) = (b.client(0, 1), b.client(1, 1));
+    b.connect(&mut other, 3).unwrap();
+    let [_, join] = b.connect(&mut client, 1).unwrap();
+    let up = b.reflector.session_key_of_test();
+    b.wait(1);
+    let probe = b.next(&mut client);
+    let of_other = b.next(&mut other);
+    // Another client of the same key takes the only place that it has.
+    b.wait(1);
+    let mut second = b.client(0, 1);
+    b.connect(&mut second, 2).unwrap();
+    assert_eq!(b.ask(9, &join), Err(DropReason::Challenge), "elsewhere");
+    b.wait(1);
+    let mut welcome = b.ask(1, &join).unwrap();
+    let again = b.reflector.session_key_of_test();
+    assert!(again != up);
+    // As often as anybody likes, it is that session, which nobody uses.
+    for _ in 0..10 {
+        b.wait(1);
+        b.ask(1, &join).unwrap();
+        assert!(b.reflector.session_key_of_test() == again);
+    }
+    assert_eq!(b.ask(1, &probe), Err(DropReason::UnknownSession));
+    let (meta, now) = (b.meta(9876), b.now);
+    let told = client.handle_reply(now, &meta, &mut welcome);
+    assert_eq!(told, Err(DropReason::Unmatched));
+    assert_eq!(b.reflector.keys()[0].displaced(), 2);
+    // Nobody else's session pays for it.
+    assert!(b.ask(3, &of_other).is_ok());
+    b.wait(15_000);
+    assert_eq!(b.ask(1, &join), Err(DropReason::Challenge));
+}
+
+#[test]
 fn two_clients_with_one_key_are_two_clients() {
     let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
     let (mut one, mut two) = (b.client(0, 1), b.client(0, 1));

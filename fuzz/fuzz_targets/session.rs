@@ -244,6 +244,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                             port: 9,
                             max_rate_bps: None,
                             proven: from.proven,
+                            may_announce: true,
                             figures: None,
                         };
                         let report = host.handle_order(now, &asker, &order, &mut rng);

@@ -51,6 +51,7 @@ impl Services {
                 max_pps: 1000,
                 max_rate_bps: None,
                 daily_bytes: None,
+                tcp_prefixes: Vec::new(),
             }],
             ..Config::default()
         };

@@ -80,6 +80,7 @@ fn tcp_from_another_address_is_let_in_where_it_was_announced() {
         "route add 10.89.0.0/24 dev wan src 100.64.3.4 table 89",
     );
     ip(&client, "rule add ipproto tcp lookup 89 pref 89");
+    let allowed = bufferbane_config::parse_subnet("100.64.0.0/10").expect("a prefix");
     let config = Config {
         listen: vec!["10.89.0.2:9876".parse().expect("an address")],
         control_socket: None,
@@ -89,6 +90,7 @@ fn tcp_from_another_address_is_let_in_where_it_was_announced() {
             max_pps: 1000,
             max_rate_bps: Some(20_000_000),
             daily_bytes: None,
+            tcp_prefixes: vec![allowed],
         }],
         ..Config::default()
     };
@@ -104,6 +106,9 @@ fn tcp_from_another_address_is_let_in_where_it_was_announced() {
     // A prefix that does not hold it changes nothing.
     let why = tested(&client, "tcp_prefix = \"100.65.0.0/16\"\n").expect_err("another prefix");
     assert!(why.contains("is not answered"), "{why}");
+    // One that the operator has not allowed, and that the client is not in, is refused.
+    let why = tested(&client, "tcp_prefix = \"100.0.0.0/10\"\n").expect_err("a prefix of others");
+    assert!(why.contains("tcp_prefixes"), "{why}");
     let test = tested(&client, "tcp_prefix = \"100.64.0.0/10\"\n");
     let test = test.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(test.ways.len(), 2);

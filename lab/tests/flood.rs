@@ -72,6 +72,7 @@ fn reflector_config() -> reflector::Config {
         max_pps: 1000,
         max_rate_bps: None,
         daily_bytes: None,
+        tcp_prefixes: Vec::new(),
     };
     reflector::Config {
         listen: vec![([0, 0, 0, 0], PORT).into()],

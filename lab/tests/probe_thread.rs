@@ -175,6 +175,7 @@ fn reflector_config(session: u16, stamp: u16) -> ReflectorConfig {
             max_pps: 10_000,
             max_rate_bps: None,
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         stamp: Some(StampConfig {
             listen: vec![(HOST, stamp).into()],

@@ -70,6 +70,7 @@ fn reflector_config(keys: Vec<PresharedKey>) -> ReflectorConfig {
             max_pps: 1000,
             max_rate_bps: None,
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         ..ReflectorConfig::default()
     }

@@ -5,14 +5,15 @@
 mod common;
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
+use bufferbane_core::stamp::Subnet;
 use bufferbane_lab::netns::{Namespace, possible};
 use bufferbane_lab::skip;
 use bufferbane_linux_io::{Role, clock};
@@ -28,8 +29,13 @@ const PORT: u16 = 9876;
 /// `ETH_P_ALL`, as it is wanted: in network byte order.
 const EVERYTHING: i32 = 0x0300;
 
-/// What the server sent to the stranger: the transport protocol of each packet, and what that carries.
-fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>)>> {
+/// Behind the stranger: an address of those that the client announced, and a client of the reflector is not there.
+const ANNOUNCED: Ipv4Addr = Ipv4Addr::new(10, 88, 2, 7);
+
+/// What the server sent through the stranger: the transport protocol of each packet, what that carries, and to whom.
+type Packet = (u8, Vec<u8>, IpAddr);
+
+fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<Packet>> {
     ns.spawn(move || {
         let kind = Type::from(libc::SOCK_RAW);
         let all = Some(Protocol::from(EVERYTHING));
@@ -48,30 +54,68 @@ fn capture(ns: &Namespace, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(u8, Vec<u8>
     .expect("the stranger's namespace")
 }
 
-fn from_server(frame: &[u8]) -> Option<(u8, Vec<u8>)> {
+fn from_server(frame: &[u8]) -> Option<Packet> {
     let (ethernet, packet) = frame.split_at_checked(14)?;
-    let (protocol, source, payload) = match ethernet[12..] {
+    let (protocol, source, payload, to) = match ethernet[12..] {
         [8, 0] => {
             let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
             let header = usize::from(packet[0] & 15) * 4;
-            (packet[9], IpAddr::from(source), packet.get(header..)?)
+            let to: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            let payload = packet.get(header..)?;
+            (packet[9], IpAddr::from(source), payload, IpAddr::from(to))
         }
         [0x86, 0xdd] => {
             let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
-            (packet[6], IpAddr::from(source), packet.get(40..)?)
+            let to: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            let payload = packet.get(40..)?;
+            (packet[6], IpAddr::from(source), payload, IpAddr::from(to))
         }
         _ => return None,
     };
     let server = [SERVER[1], SERVER_V6[1]].map(|a| a.parse::<IpAddr>().expect("an address"));
     server
         .contains(&source)
-        .then(|| (protocol, payload.to_vec()))
+        .then(|| (protocol, payload.to_vec(), to))
 }
 
 /// UDP payload, and TCP segments of the reflector's port; ICMP is the kernel's word about ports where
 /// nobody listens.
-fn is_from_reflector((protocol, payload): &(u8, Vec<u8>)) -> bool {
+fn is_from_reflector((protocol, payload, _): &Packet) -> bool {
     matches!(protocol, 6 | 17) && payload.starts_with(&PORT.to_be_bytes())
+}
+
+/// Sends one SYN without options to the reflector, as if `from` had.
+fn spoof_syn(ns: &Namespace, from: Ipv4Addr) {
+    let to: Ipv4Addr = SERVER[1].parse().expect("an address");
+    let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    let mut segment = [0; 20];
+    segment[..2].copy_from_slice(&40_000u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&PORT.to_be_bytes());
+    segment[4..8].copy_from_slice(&7u32.to_be_bytes());
+    segment[12] = 5 << 4;
+    const SYN: u8 = 2;
+    segment[13] = SYN;
+    segment[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
+    let words = |bytes: &[u8]| -> u32 {
+        let word = |b: &[u8]| u32::from(u16::from_be_bytes([b[0], b[1]]));
+        bytes.chunks(2).map(word).sum()
+    };
+    // Checksum over addresses, protocol, length and segment; that of IP the kernel fills in.
+    let mut sum = words(&packet[12..20]) + 6 + 20 + words(&segment);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    segment[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    packet.extend(segment);
+    ns.inside(move || {
+        let raw = Some(Protocol::from(libc::IPPROTO_RAW));
+        let socket = Socket::new(Domain::IPV4, Type::from(libc::SOCK_RAW), raw);
+        let socket = socket.expect("a raw socket");
+        let sent = socket.send_to(&packet, &SocketAddr::new(to.into(), 0).into());
+        assert_eq!(sent.expect("a packet"), packet.len());
+    })
+    .expect("inside");
 }
 
 fn config() -> Config {
@@ -88,8 +132,16 @@ fn config() -> Config {
             // Streams that run, and leave nmap some of the machine.
             max_rate_bps: Some(50_000_000),
             daily_bytes: None,
+            tcp_prefixes: vec![around(ANNOUNCED)],
         }],
         ..Config::default()
+    }
+}
+
+const fn around(address: Ipv4Addr) -> Subnet {
+    Subnet {
+        address: IpAddr::V4(address),
+        prefix: 24,
     }
 }
 
@@ -145,6 +197,10 @@ fn strangers_hear_nothing_before_and_during_tests() {
             .ip(&["addr", "add", &theirs, "dev", far, "nodad"])
             .expect("ip");
     }
+    let behind = around(ANNOUNCED).address.to_string();
+    server
+        .ip(&["route", "add", &behind, "via", "10.88.1.2"])
+        .expect("ip");
     let mut running = server
         .inside(|| Running::start(&config()))
         .expect("inside")
@@ -177,6 +233,7 @@ fn strangers_hear_nothing_before_and_during_tests() {
         });
     };
     scan_all();
+    spoof_syn(&stranger, ANNOUNCED);
 
     let to = SocketAddr::new(SERVER[0].parse().expect("an address"), PORT);
     assert!(!connects(&client, to), "nobody is admitted without a test");
@@ -191,7 +248,7 @@ fn strangers_hear_nothing_before_and_during_tests() {
         time_ms: 60_000,
         dscp: [0; 8],
         congestion,
-        prefix: None,
+        prefix: Some(around(ANNOUNCED)),
         offer: None,
     };
     prober.guest = Some(Guest::new(wish, 1, clock::now()));
@@ -226,7 +283,11 @@ fn strangers_hear_nothing_before_and_during_tests() {
     }
     assert!(granted.load(Ordering::Relaxed), "no test was granted");
     assert!(connects(&client, to), "an admitted address connects");
+    spoof_syn(&stranger, ANNOUNCED);
+    let spoofed = Instant::now();
     scan_all();
+    // A second SYN-ACK comes after one second, and were there more, a third after three.
+    std::thread::sleep(Duration::from_secs(5).saturating_sub(spoofed.elapsed()));
     going.store(false, Ordering::Relaxed);
     let (samples, (sent, received), still) = probing.join().expect("no panic");
     assert!(still, "the test ended meanwhile");
@@ -237,6 +298,8 @@ fn strangers_hear_nothing_before_and_during_tests() {
     }
     stop.store(true, Ordering::Relaxed);
     let heard = capturing.join().expect("no panic");
+    let (drawn, heard): (Vec<Packet>, Vec<Packet>) =
+        heard.into_iter().partition(|(_, _, to)| *to == ANNOUNCED);
     let from_reflector = heard.iter().filter(|p| is_from_reflector(p)).count();
     let status = running.status().expect("statistics");
     println!(
@@ -246,8 +309,12 @@ fn strangers_hear_nothing_before_and_during_tests() {
         status["drops"]
     );
     // A reset for each of the two ports that are closed.
-    assert!(heard.iter().filter(|(protocol, _)| *protocol == 6).count() >= 2);
+    assert!(heard.iter().filter(|(protocol, ..)| *protocol == 6).count() >= 2);
     assert!(sent > 1_000_000 && received > 1_000_000, "the streams ran");
     assert_eq!(from_reflector, 0);
+    // Of the SYNs that were made up only the one during the test was answered, with a SYN-ACK that has one
+    // option and was sent twice.
+    let lengths: Vec<usize> = drawn.iter().map(|(_, segment, _)| segment.len()).collect();
+    assert_eq!(lengths, [24, 24], "{drawn:?}");
     assert!(samples > 200);
 }

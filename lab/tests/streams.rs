@@ -102,6 +102,7 @@ fn classes_and_sizes_stand_side_by_side_over_both_families() {
             max_pps: 1000,
             max_rate_bps: None,
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         stamp: Some(StampConfig {
             listen: ["10.88.0.2:862", "[fd88::2]:862"]

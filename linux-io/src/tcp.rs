@@ -17,6 +17,9 @@ use crate::sys;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
+/// How often the answer to a SYN is sent again, the fewest that there can be: a client whose answers were
+/// lost asks again by itself.
+const SYN_ACKS_AGAIN: i32 = 1;
 /// A peer that is gone without a word is noticed after this at the latest.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -128,6 +131,14 @@ impl TcpListening {
         // Connections begin with it until they are configured. Were it the host's default and that
         // bbr, the kernel would go on to pace them under whichever control they are given then.
         set_congestion(socket.as_raw_fd(), "reno")?;
+        // A SYN from an address that was made up earns this many SYN-ACKs and one.
+        set(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SYNCNT,
+            SYN_ACKS_AGAIN,
+        )
+        .map_err(error("TCP_SYNCNT", SYN_ACKS_AGAIN))?;
         bind_patiently(&socket, local, BIND_PATIENCE)?;
         admission::admit(&socket, family, &[]).map_err(|source| SocketError {
             step: "SO_ATTACH_FILTER",

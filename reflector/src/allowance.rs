@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bufferbane_core::stamp::Subnet;
 use bufferbane_core::time::Monotonic;
 
 use crate::config::Client;
@@ -21,6 +22,8 @@ pub(crate) struct Allowance {
     pub(crate) max_rate_bps: Option<u64>,
     /// How many bytes its tests and trains may move in 24 hours; `None` is any number.
     daily_bytes: Option<u64>,
+    /// From where its TCP may come beside where it is.
+    pub(crate) tcp_prefixes: Vec<Subnet>,
     day: Arc<Day>,
 }
 
@@ -80,6 +83,7 @@ impl Days {
             name: c.name.clone(),
             max_rate_bps: c.max_rate_bps,
             daily_bytes: c.daily_bytes,
+            tcp_prefixes: c.tcp_prefixes.clone(),
             day: Arc::clone(self.0.entry(c.name.clone()).or_default()),
         };
         clients.iter().map(one).collect()
@@ -97,6 +101,7 @@ mod tests {
             max_pps: 1,
             max_rate_bps: None,
             daily_bytes,
+            tcp_prefixes: Vec::new(),
         }
     }
 

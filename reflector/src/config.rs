@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bufferbane_config::{
-    Document, Mistake, Section, keyfile, parse_address, parse_rate, parse_size,
+    Document, Mistake, Section, keyfile, parse_address, parse_rate, parse_size, parse_subnet,
 };
 use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::stamp::Subnet;
 
 use crate::stamp::{self, StampConfig};
 
@@ -66,8 +67,12 @@ pub struct Client {
     /// How many bytes its tests may move in 24 hours, both directions together; `None` is any
     /// number.
     pub daily_bytes: Option<u64>,
+    /// From where its TCP may come as well, 8 at most: a carrier's NAT may give it other addresses than UDP.
+    pub tcp_prefixes: Vec<Subnet>,
 }
 
+/// Most prefixes that a client's TCP may come from.
+const MAX_TCP_PREFIXES: usize = 8;
 /// Packets per second in each session of a client by default.
 pub const DEFAULT_MAX_PPS: u32 = 1000;
 
@@ -274,6 +279,7 @@ fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client
     let max_pps = s.number("max_pps", 1..=1_000_000);
     let max_rate_bps = s.parsed("max_rate", parse_rate);
     let daily_bytes = s.parsed("daily_bytes", parse_size);
+    let tcp_prefixes = read_tcp_prefixes(s);
     s.finish();
     Some(Client {
         name: name?,
@@ -281,7 +287,23 @@ fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client
         max_pps: max_pps.unwrap_or(DEFAULT_MAX_PPS.into()) as u32,
         max_rate_bps,
         daily_bytes,
+        tcp_prefixes,
     })
+}
+
+fn read_tcp_prefixes(s: &Section<'_>) -> Vec<Subnet> {
+    let texts = s.texts("tcp_prefixes").unwrap_or_default();
+    if texts.len() > MAX_TCP_PREFIXES {
+        s.mistake("tcp_prefixes", format!("no more than {MAX_TCP_PREFIXES}"));
+    }
+    let read = texts.iter().filter_map(|text| match parse_subnet(text) {
+        Ok(net) => Some(net),
+        Err(why) => {
+            s.mistake("tcp_prefixes", why);
+            None
+        }
+    });
+    read.collect()
 }
 
 #[cfg(test)]
@@ -311,7 +333,8 @@ mod tests {
         let text = "[reflector]\nlisten = [\"127.0.0.1:7\", \"[::1]\"]\ncontrol_socket = \"\"\n\
                     transmit_stamps = false\n[limits]\nsessions = 5\n\
                     [[client]]\nname = \"home\"\nkey_files = [\"a.key\", \"b.key\"]\nmax_pps = 50\n\
-                    daily_bytes = \"20GiB\"\nmax_rate = \"100Mbit\"\n";
+                    daily_bytes = \"20GiB\"\nmax_rate = \"100Mbit\"\n\
+                    tcp_prefixes = [\"100.64.0.0/10\", \"2001:db8::/32\"]\n";
         let (config, warnings) = parse("f", text, dir.path()).unwrap();
         assert_eq!(
             config.listen,
@@ -328,6 +351,8 @@ mod tests {
         assert_eq!(config.clients[0].max_pps, 50);
         assert_eq!(config.clients[0].max_rate_bps, Some(100_000_000));
         assert_eq!(config.clients[0].daily_bytes, Some(20 << 30));
+        let prefixes = config.clients[0].tcp_prefixes.iter().map(|p| p.prefix);
+        assert_eq!(prefixes.collect::<Vec<_>>(), [10, 32]);
         assert_eq!(config.limits.concurrent_tests, 1);
         assert_eq!(warnings, []);
     }

@@ -37,6 +37,7 @@ fn reflector_at(at: SocketAddr, daily_bytes: Option<u64>) -> Running {
             max_pps: 1000,
             max_rate_bps: None,
             daily_bytes,
+            tcp_prefixes: Vec::new(),
         }],
         ..Config::default()
     };

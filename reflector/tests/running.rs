@@ -25,6 +25,7 @@ fn config(listen: &[&str], clients: &[u8]) -> Config {
                 max_pps: 1000,
                 max_rate_bps: None,
                 daily_bytes: None,
+                tcp_prefixes: Vec::new(),
             })
             .collect(),
         ..Config::default()

@@ -24,6 +24,7 @@ fn config(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Config {
         max_pps: 1000,
         max_rate_bps,
         daily_bytes,
+        tcp_prefixes: Vec::new(),
     };
     Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],

@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             max_pps: reflector::DEFAULT_MAX_PPS,
             max_rate_bps: Some(TEST_BPS),
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         ..reflector::Config::default()
     };

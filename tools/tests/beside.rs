@@ -37,6 +37,7 @@ impl Pair {
                 max_pps: 10_000,
                 max_rate_bps: None,
                 daily_bytes: None,
+                tcp_prefixes: Vec::new(),
             }],
             ..reflector::Config::default()
         })

@@ -57,6 +57,8 @@ pub struct Asker {
     pub max_rate_bps: Option<u64>,
     /// Whether the order came from where the client has answered a challenge.
     pub proven: bool,
+    /// Whether this client's TCP may come from the prefix that the order announces, if it does.
+    pub may_announce: bool,
     /// What has been counted of its test, if that is one over UDP.
     pub figures: Option<Figures>,
 }
@@ -197,6 +199,9 @@ impl Host {
             _ => return Err(refuse(EndReason::Streams)),
         }
         order.announced().map_err(refuse)?;
+        if !asker.may_announce {
+            return Err(refuse(EndReason::Prefix));
+        }
         if !asker.congestion_known && order.offer().is_none() {
             return Err(refuse(EndReason::Congestion));
         }

@@ -46,6 +46,7 @@ fn asker(client: u16) -> Asker {
         port: 9876,
         max_rate_bps: None,
         proven: true,
+        may_announce: true,
         figures: None,
     }
 }

@@ -197,7 +197,7 @@ pub enum EndReason {
     Time = 5,
     /// Nothing was heard from the client.
     Silence = 6,
-    /// More addresses for TCP than a client may announce.
+    /// Other addresses for TCP, or more, than this client may announce.
     Prefix = 7,
     /// More bits or datagrams per second than this client, or any, may have, or datagrams of a size that none has.
     Rate = 8,
@@ -237,7 +237,9 @@ impl EndReason {
             Self::Streams => "the reflector does not allow that number of streams",
             Self::Time => "it lasted as long as the reflector allows",
             Self::Silence => "the reflector heard nothing from this client any more",
-            Self::Prefix => "the reflector lets no so wide tcp_prefix connect",
+            Self::Prefix => {
+                "the reflector lets no such tcp_prefix connect (tcp_prefixes of the client there)"
+            }
             Self::Rate => {
                 "the reflector allows this client (max_rate there), or anybody, no such rate"
             }

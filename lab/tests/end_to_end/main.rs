@@ -81,6 +81,7 @@ fn reflector_config() -> bufferbane_reflector::config::Config {
             max_pps: 1000,
             max_rate_bps: None,
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         ..bufferbane_reflector::config::Config::default()
     }

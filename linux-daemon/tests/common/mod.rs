@@ -139,6 +139,7 @@ fn serve(listen: SocketAddr, key: PresharedKey) -> Running {
             max_pps: 10_000,
             max_rate_bps: Some(50_000_000),
             daily_bytes: None,
+            tcp_prefixes: Vec::new(),
         }],
         ..reflector::Config::default()
     })

@@ -24,7 +24,7 @@ pub(super) enum Load {
 #[derive(Debug)]
 struct Test {
     load: Load,
-    /// Where orders came from, the latest last; none of a test over UDP.
+    /// Where orders came from that were proven to, the latest last; none of a test over UDP.
     addresses: Vec<IpAddr>,
 }
 
@@ -42,7 +42,8 @@ impl Granted {
         self.0.insert(test, Test { load, addresses });
     }
 
-    /// An order of a test that runs came from here. Says whether others may connect now than before.
+    /// An order of a test that runs came from here, where its client has proved to be. Says whether others may
+    /// connect now than before.
     pub(super) fn ordered_from(&mut self, test: TestHandle, address: IpAddr) -> bool {
         let Some(test) = self.0.get_mut(&test) else {
             return false;
@@ -62,10 +63,10 @@ impl Granted {
         self.0.remove(&test).map(|t| t.load)
     }
 
-    /// Who may connect.
+    /// Who may connect: nobody as long as a client has proved to be nowhere.
     pub(super) fn admitted(&self) -> Vec<Prefix> {
         let mut all = Vec::new();
-        for test in self.0.values() {
+        for test in self.0.values().filter(|t| !t.addresses.is_empty()) {
             all.extend(test.addresses.iter().map(|a| Prefix::only(*a)));
             if let Load::Streams(announced) = &test.load {
                 all.extend(announced);
@@ -94,6 +95,10 @@ mod tests {
         let mut granted = Granted::default();
         granted.begin(first, Load::Streams(Some(announced)));
         granted.begin(second, Load::Streams(None));
+        assert!(
+            granted.admitted().is_empty(),
+            "nobody proved to be anywhere"
+        );
         for (last, others) in [(1, true), (1, false), (2, true), (3, true), (2, false)] {
             assert_eq!(granted.ordered_from(first, address(last)), others, "{last}");
         }

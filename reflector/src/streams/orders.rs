@@ -1,6 +1,7 @@
 //! Orders: which tests are granted, who may connect for them, and their ends.
 
 use bufferbane_core::load::host::{Asker, HostLimits, TestHandle};
+use bufferbane_core::stamp::Subnet;
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::wire::load::TestState;
 use bufferbane_linux_io::admission::{self, Prefix};
@@ -10,6 +11,7 @@ use super::Streams;
 use super::connections::congestion;
 use super::granted::Load;
 use super::leaving::Route;
+use crate::allowance::Allowance;
 use crate::mail::{Asked, News, Told, Way};
 
 impl Streams {
@@ -37,6 +39,7 @@ impl Streams {
             port: port.unwrap_or(0),
             max_rate_bps: allowance.max_rate_bps,
             proven: asked.from.proven,
+            may_announce: Self::may_announce(allowance, asked),
             figures: asked.figures.clone(),
         };
         // Datagrams need no listener.
@@ -80,6 +83,19 @@ impl Streams {
         }
     }
 
+    /// Whether TCP may come from where the order says: around the address that its client has proved to be at,
+    /// or where the operator knows that client's carrier to have its own.
+    fn may_announce(allowance: &Allowance, asked: &Asked) -> bool {
+        let Ok(Some(announced)) = asked.order.announced() else {
+            return true;
+        };
+        let holds = |allowed: &Subnet| {
+            allowed.prefix <= announced.prefix && allowed.contains(announced.address)
+        };
+        asked.from.proven && announced.contains(asked.way.peer.ip())
+            || allowance.tcp_prefixes.iter().any(holds)
+    }
+
     /// An order of a test that runs came, or the one that opened it.
     fn granted(&mut self, test: TestHandle, asked: &Asked) {
         if !self.granted.knows(test) {
@@ -98,7 +114,7 @@ impl Streams {
             };
             self.granted.begin(test, load);
         }
-        if self.granted.ordered_from(test, asked.way.peer.ip()) {
+        if asked.from.proven && self.granted.ordered_from(test, asked.way.peer.ip()) {
             self.admit();
         }
     }

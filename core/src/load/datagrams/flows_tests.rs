@@ -36,6 +36,7 @@ fn asker() -> Asker {
         port: 1,
         max_rate_bps: None,
         proven: true,
+        may_announce: true,
         figures: None,
     }
 }

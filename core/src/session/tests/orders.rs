@@ -61,6 +61,7 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         port: 9,
         max_rate_bps: None,
         proven: true,
+        may_announce: true,
         figures: None,
     };
     let report = host.handle_order(now, &asker, &opened, &mut w.rng).unwrap();

@@ -5,7 +5,8 @@ use bufferbane_core::detect::verdict::Cause;
 use jiff::tz::TimeZone;
 
 use super::model::{Grade, Report, Series};
-use super::verdict::{ends_in_house, is_outage, unplugged};
+use super::plug::{ends_in_house, unplugged};
+use super::verdict::is_outage;
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 

@@ -13,8 +13,11 @@ mod markdown;
 mod model;
 mod outages;
 mod paths;
+mod plug;
 mod several;
 mod sizes;
+#[cfg(test)]
+mod testing;
 mod text;
 mod trains;
 mod verdict;

@@ -7,11 +7,10 @@ use bufferbane_store::{Direction as Way, Severity as Grade};
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series, Time, Verdict};
+use super::plug::{LINK_DOWN, is_down_in, unplugged};
 use crate::show::{clean, percent, plural, stretch};
 use crate::when;
 
-/// The event of an interface that went down.
-const LINK_DOWN: &str = "link_down";
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
 /// Targets that a sentence spells out.
@@ -58,7 +57,7 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
             .collect();
         let interface = lines.get(usize::from(j.line)).cloned().unwrap_or_default();
         let downs = report.events.iter().filter(|d| {
-            let of_one = |e: &&Event| unplugged(report, e) && is_cause(d, e, report.to);
+            let of_one = |e: &&Event| unplugged(report, e) && is_down_in(d, e, report.to);
             events.iter().any(of_one)
         });
         let downs: Vec<&Event> = downs.collect();
@@ -82,28 +81,6 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
         });
     }
     verdicts
-}
-
-/// Whether nothing came through because this end of a cable, or of a radio link in the house, was down.
-pub(super) fn unplugged(report: &Report, e: &Event) -> bool {
-    is_outage(e)
-        && ends_in_house(report, &e.interface)
-        && report.events.iter().any(|d| is_cause(d, e, report.to))
-}
-
-/// Whether what an interface is joined to is in the house, as far as its kind says: a PPP session, say, ends at the
-/// provider.
-pub(super) fn ends_in_house(report: &Report, interface: &str) -> bool {
-    let mut series = report.series.iter().filter(|s| s.interface == interface);
-    series.any(|s| ["wired", "wifi"].contains(&s.interface_kind.as_str()))
-}
-
-/// Whether `d` says that the interface of `e` was down then.
-fn is_cause(d: &Event, e: &Event, to: Time) -> bool {
-    d.kind == LINK_DOWN
-        && d.interface == e.interface
-        && d.start <= Some(e.end.unwrap_or(to))
-        && Some(d.end.unwrap_or(to)) >= e.start
 }
 
 /// Those that tell of another interface that is well while this one has a trouble of the line.
@@ -273,7 +250,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
     let whom = listed(&names);
     let what = match j.cause {
         Cause::Nothing => "nothing is wrong".to_owned(),
-        Cause::InHouse if events.iter().all(|e| e.kind == LINK_DOWN || is_outage(e)) && !events.is_empty() => {
+        Cause::InHouse
+            if events.iter().all(|e| e.kind == LINK_DOWN || is_outage(e))
+                && events.iter().any(|e| e.kind == LINK_DOWN) => {
             "the interface itself went down: a plug, a cable, Wi-Fi, or the device at its other end was off".to_owned()
         }
         Cause::InHouse => {
@@ -507,13 +486,33 @@ mod tests {
         assert!(
             said(Cause::InHouse, 1, &[&outage, &down]).contains("the interface itself went down")
         );
-        assert!(said(Cause::InHouse, 2, &[&outage, &loss]).contains("the gateway shows it too"));
+        for told in [&[&outage, &loss][..], &[&outage]] {
+            assert!(said(Cause::InHouse, 2, told).contains("the gateway shows it too"));
+        }
         let mut six = event("family_differs", Grade::Warning, "quad9");
         six.values.insert("family".into(), 6.into());
         assert!(said(Cause::Family, 1, &[&six]).contains("IPv6 is bad, and IPv4 well"));
         let names = ["a", "b", "c", "d", "e"];
         six.values.insert("targets".into(), names[..].into());
         assert!(said(Cause::Mtu, 1, &[&six]).contains("to a, b, c and 2 others vanish"));
+    }
+
+    #[test]
+    fn a_router_that_is_restarted_in_an_outage_leaves_it_the_provider_s() {
+        use super::super::testing::{event, report, series};
+        let causes = |down_s: (i64, i64)| {
+            let events = vec![
+                event("outage", &["quad9"], 64_800, Some(75_600)),
+                event(LINK_DOWN, &[], down_s.0, Some(down_s.1)),
+            ];
+            let judged = verdicts(
+                &report(vec![series("quad9", 1000, 100)], events),
+                &TimeZone::UTC,
+            );
+            judged.iter().map(|v| v.cause).collect::<Vec<_>>()
+        };
+        assert_eq!(causes((66_600, 66_640)), [Cause::AccessOutages.as_str()]);
+        assert_eq!(causes((64_801, 75_600)), [Cause::InHouse.as_str()]);
     }
 
     #[test]

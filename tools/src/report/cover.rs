@@ -4,9 +4,9 @@ use bufferbane_core::detect::Kind;
 use bufferbane_core::detect::verdict::Cause;
 use jiff::tz::TimeZone;
 
-use super::model::{Grade, Report, Series};
-use super::plug::{ends_in_house, unplugged};
-use super::verdict::is_outage;
+use super::model::{Event, Grade, Report, Series};
+use super::outages::{self, Outages};
+use super::plug::{LINK_DOWN, ends_in_house, unplugged};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -41,14 +41,7 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     let seen: Vec<Seen> = far.iter().map(|s| Seen::of(s, report)).collect();
     let far = far[speaks_for_line(&seen)?];
     let mut found = Vec::new();
-    // What comes of a cable that was pulled in the house is nobody else's.
-    let mut dead = report
-        .events
-        .iter()
-        .filter(|e| e.interface == interface && is_outage(e));
-    let is_own = ends_in_house(report, interface) && !dead.any(|e| !unplugged(report, e));
-    let outages = report.outages.iter().filter(|_| !is_own);
-    if let Some(o) = outages.into_iter().find(|o| o.interface == interface) {
+    if let Some(o) = interruptions(report, interface, zone) {
         found.push(format!(
             "The connection was interrupted {}",
             if o.count == 1 {
@@ -111,6 +104,16 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     } else {
         ", apart from the gaps listed in the report:"
     }))
+}
+
+/// The interruptions of an interface that are not of the house's own making, counted again without the others: what
+/// comes of a cable that was pulled in the house is nobody else's.
+fn interruptions(report: &Report, interface: &str, zone: &TimeZone) -> Option<Outages> {
+    let is_joined_here = ends_in_house(report, interface);
+    let is_own = |e: &Event| (is_joined_here && e.kind == LINK_DOWN) || unplugged(report, e);
+    let of_one = report.events.iter().filter(|e| e.interface == interface);
+    let foreign = of_one.filter(|e| !is_own(e));
+    outages::count(foreign, report.from, report.to, zone).pop()
 }
 
 /// A far end, as far as it matters for which one is named.
@@ -206,7 +209,37 @@ pub(crate) fn is_near(s: &Series) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{event, report, series};
     use super::*;
+
+    #[test]
+    fn a_cable_that_was_pulled_is_no_interruption_to_complain_of() {
+        // Ten seconds of the provider's, and two hours without a cable.
+        let real = event("outage", &["vienna"], 3600, Some(3610));
+        let pulled = [
+            event("outage", &["vienna"], 36_000, Some(43_200)),
+            event("link_down", &[], 36_001, Some(43_200)),
+        ];
+        let said = |kind: &str, events: &[Event]| {
+            let mut s = series("vienna", 1_728_000, 0);
+            s.interface_kind = kind.into();
+            let r = report(vec![s], events.to_vec());
+            let all = paragraphs(&r, &TimeZone::UTC).join(" ");
+            all.replace('\u{a0}', " ")
+        };
+        let [outage, down] = &pulled;
+        let all = [real.clone(), outage.clone(), down.clone()];
+        let one = said("wired", &all);
+        assert!(
+            one.contains("was interrupted once, on 1970-01-01 01:00:00 for 10 s."),
+            "{one}"
+        );
+        assert_eq!(said("wired", &pulled), "");
+        // Nor one that was pulled so that no probe was lost.
+        assert!(said("wired", &[real.clone(), down.clone()]).contains("interrupted once"));
+        let two = said("ppp", &all);
+        assert!(two.contains("interrupted 2 times"), "{two}");
+    }
 
     fn seen(is_directed: bool, sent: u64, lost: u64) -> Seen {
         Seen {

@@ -44,9 +44,17 @@ pub(crate) struct Day {
 }
 
 /// Counts them between `from` and `to`; what lasts longer is cut there.
-pub(crate) fn count(events: &[Event], from: Time, to: Time, zone: &TimeZone) -> Vec<Outages> {
+pub(crate) fn count<'a>(
+    events: impl IntoIterator<Item = &'a Event>,
+    from: Time,
+    to: Time,
+    zone: &TimeZone,
+) -> Vec<Outages> {
     let mut by_interface: BTreeMap<&str, Vec<(i64, i64)>> = BTreeMap::new();
-    for e in events.iter().filter(|e| KINDS.contains(&e.kind.as_str())) {
+    let dead = events
+        .into_iter()
+        .filter(|e| KINDS.contains(&e.kind.as_str()));
+    for e in dead {
         let Some(start) = e.start else { continue };
         let (a, b) = (start.max(from).0, e.end.unwrap_or(to).min(to).0);
         if a < b {

@@ -5,8 +5,9 @@ use bufferbane_core::detect::verdict::Cause;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Grade, Report, Series};
-use super::outages::{self, Outages};
+use super::outages::{self, Outages, joined};
 use super::plug::{LINK_DOWN, ends_in_house, unplugged};
+use super::verdict::{names_of, own_cause};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -123,32 +124,48 @@ struct Seen {
     is_directed: bool,
     sent: u64,
     lost: u64,
-    /// Whether it was bad by itself for long, while others were well.
+    /// Whether it was bad by itself for long, while others were well, and that was not the provider's doing.
     was_bad_alone: bool,
-    /// Whether what happens to it and not to others is the provider's doing all the same.
+    /// Whether what happens to it and not to others is, for most of the time, the provider's doing all the same.
     is_provider: bool,
 }
 
 impl Seen {
     fn of(s: &Series, report: &Report) -> Self {
-        let alone = report.events.iter().filter(|e| {
-            e.kind == Kind::RoutingFault.as_str()
-                && e.interface == s.interface
-                && e.target.as_deref() == Some(&s.target)
-        });
-        let lasted = alone.map(|e| {
-            let end = e.end.unwrap_or(report.to);
-            e.start.map_or(0, |start| start.0.abs_diff(end.0))
-        });
         let range_ns = report.to.0.abs_diff(report.from.0);
-        let causes = [Cause::ProviderPath, Cause::Family, Cause::Mtu].map(Cause::as_str);
-        let mut verdicts = report.verdicts.iter();
+        let all = report.events.iter();
+        let named: Vec<(&Event, Vec<&str>)> = all
+            .filter(|e| e.interface == s.interface)
+            .map(|e| (e, names_of(e)))
+            .filter(|(_, names)| names.contains(&s.target.as_str()))
+            .collect();
+        let span = |e: &Event| Some((e.start?.0, e.end.unwrap_or(report.to).0));
+        let causes = [Cause::ProviderPath, Cause::Family, Cause::Mtu];
+        let provider = named.iter().filter_map(|(e, _)| {
+            let cause = own_cause(e, report.to)?;
+            span(e).filter(|_| causes.contains(&cause))
+        });
+        let provider = joined(provider.collect());
+        let alone = named.iter().filter_map(|(e, names)| {
+            let is_fault = e.kind == Kind::RoutingFault.as_str() && names.len() == 1;
+            span(e).filter(|_| is_fault)
+        });
+        let length = |(from, to): (i64, i64)| if from < to { to.abs_diff(from) } else { 0 };
+        // What was the provider's doing meanwhile is not its own.
+        let own = |(from, to): (i64, i64)| {
+            let both = provider
+                .iter()
+                .map(|p| length((from.max(p.0), to.min(p.1))));
+            length((from, to)).saturating_sub(both.sum())
+        };
+        let alone_ns: u64 = joined(alone.collect()).into_iter().map(own).sum();
+        let provider_ns: u64 = provider.iter().copied().map(length).sum();
         Self {
             is_directed: s.lost_up.is_some(),
             sent: s.sent,
             lost: s.lost,
-            was_bad_alone: lasted.sum::<u64>() as f64 > ALONE * range_ns as f64,
-            is_provider: verdicts.any(|v| v.interface == s.interface && causes.contains(&v.cause)),
+            was_bad_alone: alone_ns as f64 > ALONE * range_ns as f64,
+            is_provider: provider_ns > alone_ns,
         }
     }
 
@@ -167,7 +184,8 @@ impl Seen {
 /// that was switched off, or reached badly while all else was well.
 fn speaks_for_line(far: &[Seen]) -> Option<usize> {
     let is_fair = |s: &Seen| {
-        s.is_provider || !(s.was_bad_alone || far.iter().any(|other| s.lost_more_than(other)))
+        let lost_more = || far.iter().any(|other| s.lost_more_than(other));
+        !s.was_bad_alone && (s.is_provider || !lost_more())
     };
     let best = |fair: bool| {
         let all = far.iter().enumerate().rev();
@@ -271,11 +289,45 @@ mod tests {
 
     #[test]
     fn a_destination_that_alone_is_bad_is_the_provider_s_only_where_others_are_too() {
-        let ping = seen(false, 3600, 70);
-        let mut bad = seen(true, 72_000, 1500);
-        bad.was_bad_alone = true;
+        let ping = seen(false, 3600, 36);
+        let mut bad = seen(true, 72_000, 3000);
         assert_eq!(speaks_for_line(&[ping, bad]), Some(0));
         bad.is_provider = true;
         assert_eq!(speaks_for_line(&[ping, bad]), Some(1));
+        bad.was_bad_alone = true;
+        assert_eq!(speaks_for_line(&[ping, bad]), Some(0));
+    }
+
+    #[test]
+    fn the_provider_s_doing_excuses_only_whom_it_names_and_while_it_lasts() {
+        // A reflector that was off from 1:00 to 7:00, and events that say something of the provider.
+        let of = |more: &[Event]| {
+            let mut events = vec![event("routing_fault", &["vienna"], 3600, Some(25_200))];
+            events.extend_from_slice(more);
+            let off = series("vienna", 1_728_000, 432_000);
+            let r = report(vec![off, series("quad9", 86_400, 10)], events);
+            let seen = [0, 1].map(|n| Seen::of(&r.series[n], &r));
+            (
+                seen[0].was_bad_alone,
+                seen.map(|s| s.is_provider),
+                speaks_for_line(&seen),
+            )
+        };
+        assert_eq!(of(&[]), (true, [false; 2], Some(1)));
+        let whole = Some(86_400);
+        for kind in ["family_differs", "mtu_black_hole"] {
+            // Of another target, at another time, and for a moment only.
+            let other = event(kind, &["quad9"], 0, whole);
+            assert_eq!(of(&[other]), (true, [false, true], Some(1)));
+            let later = event(kind, &["vienna"], 50_000, Some(50_600));
+            assert_eq!(of(&[later]), (true, [false; 2], Some(1)));
+            let short = event(kind, &["vienna", "graz"], 3600, Some(4200));
+            assert_eq!(of(&[short]), (true, [false; 2], Some(1)));
+            // This is what made it bad.
+            let same = event(kind, &["vienna", "graz"], 3600, Some(25_200));
+            assert_eq!(of(&[same]), (false, [true, false], Some(0)));
+        }
+        let some = event("routing_fault", &["vienna", "graz"], 3590, Some(25_200));
+        assert_eq!(of(&[some]), (false, [true, false], Some(0)));
     }
 }

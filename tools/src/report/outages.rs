@@ -68,7 +68,7 @@ pub(crate) fn count<'a>(
 }
 
 /// Spans that overlap are one.
-fn joined(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+pub(super) fn joined(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
     spans.sort_unstable();
     let mut out: Vec<(i64, i64)> = Vec::new();
     for (a, b) in spans {

@@ -115,6 +115,11 @@ fn cause_of(fact: &Fact, all: &[Fact]) -> Option<Cause> {
     bufferbane_core::detect::verdict::cause_of(fact, all)
 }
 
+/// The cause that an event speaks for by itself.
+pub(super) fn own_cause(e: &Event, to: Time) -> Option<Cause> {
+    cause_of(&fact(e, to, &mut Vec::new(), &mut Vec::new())?, &[])
+}
+
 fn shortened(mut evidence: Vec<String>) -> Vec<String> {
     let more = evidence.len().saturating_sub(MOST_NAMED);
     evidence.truncate(MOST_NAMED);
@@ -324,7 +329,7 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// The targets that an event is of.
-fn names_of(e: &Event) -> Vec<&str> {
+pub(super) fn names_of(e: &Event) -> Vec<&str> {
     let named = e.values.get("targets").and_then(|v| v.as_array());
     named
         .map(|a| a.iter().filter_map(|v| v.as_str()).collect())

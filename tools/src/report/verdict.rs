@@ -371,7 +371,7 @@ fn distinct_families(events: &[&Event]) -> Vec<u64> {
     all
 }
 
-/// What is wrong with resolvers, and what to do: another one helps where others are well.
+/// What is wrong with resolvers, and what to do: another one helps where others were well at each of their troubles.
 fn resolver(names: &[String], events: &[&Event]) -> String {
     let is = |kind: Kind| events.iter().any(|e| e.kind == kind.as_str());
     let many = names.len() > 1;
@@ -383,14 +383,16 @@ fn resolver(names: &[String], events: &[&Event]) -> String {
         _ if many => "fail or are slow, and names are found late or not at all",
         _ => "fails or is slow, and names are found late or not at all",
     };
-    let alone = events
-        .iter()
-        .find_map(|e| e.values.get("only_this")?.as_bool());
-    let advice = if alone.unwrap_or(true) {
-        "ask another resolver (set it in the router, or on this host)"
+    let only = |e: &&Event| {
+        e.values
+            .get("only_this")
+            .and_then(serde_json::Value::as_bool)
+    };
+    let advice = if events.iter().any(|e| only(e) == Some(false)) {
+        "others are not well either at the same moments, so another one may not help; restart the router, and ask the \
+         provider, who may answer in their place"
     } else {
-        "others fail at the same moments, so another one may not help; restart the router, and ask the provider, who \
-         may answer in their place"
+        "ask another resolver (set it in the router, or on this host)"
     };
     let s = if many { "s" } else { "" };
     format!(
@@ -474,9 +476,16 @@ mod tests {
         let two = said(Cause::Resolver, 2, &[&fails, &slow]);
         assert!(
             two.contains("the resolvers router and quad9 fail or are slow, and")
+                && two.contains("others are not well either at the same moments")
                 && two.contains("may not help"),
             "{two}"
         );
+        // Where one of them is bad by itself, and the worst, others are still bad together.
+        let mut worst = fails.clone();
+        worst.values.insert("only_this".into(), true.into());
+        let advised = |told: &[&Event]| said(Cause::Resolver, 2, told);
+        assert!(advised(&[&worst, &fails]).contains("may not help"));
+        assert!(advised(&[&worst, &slow]).contains("ask another resolver"));
         let mut differs = event("interface_differs", Grade::Warning, "quad9");
         differs
             .values

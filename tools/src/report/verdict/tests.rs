@@ -1,0 +1,149 @@
+//! What a verdict says, and of which events.
+
+use super::*;
+
+#[test]
+fn what_was_not_watched_is_not_called_well() {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    assert_eq!(nothing_wrong(LEAST_NS - 1, 7 * DAY_NS), None);
+    let part = nothing_wrong(LEAST_NS, 7 * DAY_NS).unwrap();
+    assert!(part.contains("of the rest nothing is known"), "{part}");
+    let whole = nothing_wrong(7 * DAY_NS - LEAST_NS, 7 * DAY_NS).unwrap();
+    assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
+}
+
+fn event(kind: &str, severity: Grade, target: &str) -> Event {
+    Event {
+        id: 1,
+        start: Some(Time(5)),
+        end: None,
+        kind: kind.into(),
+        severity,
+        interface: "eth0".into(),
+        target: Some(target.into()),
+        direction: None,
+        values: Default::default(),
+        seen: Vec::new(),
+        trains: Vec::new(),
+        text: String::new(),
+    }
+}
+
+#[test]
+fn what_the_line_or_a_timer_explains_is_no_services_fault() {
+    let is_fact = |kind: &str, severity| {
+        let event = event(kind, severity, "quad9");
+        fact(&event, Time(9), &mut Vec::new(), &mut Vec::new()).is_some()
+    };
+    assert!(is_fact("dns_failing", Grade::Critical) && is_fact("tcp_unstable", Grade::Warning));
+    assert!(!is_fact("dns_slow", Grade::Info) && !is_fact("tcp_unstable", Grade::Info));
+    assert!(is_fact("packet_loss", Grade::Info) && !is_fact("link_up", Grade::Info));
+}
+
+fn words(cause: Cause, events: u32) -> String {
+    said(cause, events, &[])
+}
+
+fn said(cause: Cause, events: u32, told: &[&Event]) -> String {
+    let j = Judgement {
+        cause,
+        line: 0,
+        direction: None,
+        confidence: 0.9,
+        since_ns: 0,
+        until_ns: 1,
+        events,
+        weight: 1.0,
+    };
+    sentence(&j, "eth0", told).replace('\u{a0}', " ")
+}
+
+#[test]
+fn a_verdict_names_who_is_bad_and_who_is_well() {
+    let mut fails = event("dns_failing", Grade::Critical, "router");
+    let one = said(Cause::Resolver, 1, &[&fails]);
+    assert!(
+        one.contains("the resolver router fails, and names are not found: ask another resolver"),
+        "{one}"
+    );
+    fails.values.insert("only_this".into(), false.into());
+    let slow = event("dns_slow", Grade::Warning, "quad9");
+    let two = said(Cause::Resolver, 2, &[&fails, &slow]);
+    assert!(
+        two.contains("the resolvers router and quad9 fail or are slow, and")
+            && two.contains("others are not well either at the same moments")
+            && two.contains("may not help"),
+        "{two}"
+    );
+    // Where one of them is bad by itself, and the worst, others are still bad together.
+    let mut worst = fails.clone();
+    worst.values.insert("only_this".into(), true.into());
+    let advised = |told: &[&Event]| said(Cause::Resolver, 2, told);
+    assert!(advised(&[&worst, &fails]).contains("may not help"));
+    assert!(advised(&[&worst, &slow]).contains("ask another resolver"));
+    let mut differs = event("interface_differs", Grade::Warning, "quad9");
+    differs
+        .values
+        .insert("well_interface".into(), "lte0".into());
+    let loss = event("packet_loss", Grade::Warning, "quad9");
+    assert_eq!(
+        said(Cause::AccessLoss, 1, &[&loss, &differs]),
+        "On eth0, almost surely: the access line loses packets, while lte0 was well at the same moments."
+    );
+    let outage = event("micro_outage", Grade::Warning, "quad9");
+    let down = event(LINK_DOWN, Grade::Warning, "");
+    assert!(said(Cause::InHouse, 1, &[&outage, &down]).contains("the interface itself went down"));
+    for told in [&[&outage, &loss][..], &[&outage]] {
+        assert!(said(Cause::InHouse, 2, told).contains("the gateway shows it too"));
+    }
+    let mut six = event("family_differs", Grade::Warning, "quad9");
+    six.values.insert("family".into(), 6.into());
+    assert!(said(Cause::Family, 1, &[&six]).contains("IPv6 is bad, and IPv4 well"));
+    let names = ["a", "b", "c", "d", "e"];
+    six.values.insert("targets".into(), names[..].into());
+    assert!(said(Cause::Mtu, 1, &[&six]).contains("to a, b, c and 2 others vanish"));
+}
+
+#[test]
+fn a_router_that_is_restarted_in_an_outage_leaves_it_the_provider_s() {
+    use super::super::testing::{event, report, series};
+    let causes = |down_s: (i64, i64)| {
+        let events = vec![
+            event("outage", &["quad9"], 64_800, Some(75_600)),
+            event(LINK_DOWN, &[], down_s.0, Some(down_s.1)),
+        ];
+        let judged = verdicts(
+            &report(vec![series("quad9", 1000, 100)], events),
+            &TimeZone::UTC,
+        );
+        judged.iter().map(|v| v.cause).collect::<Vec<_>>()
+    };
+    assert_eq!(causes((66_600, 66_640)), [Cause::AccessOutages.as_str()]);
+    assert_eq!(causes((64_801, 75_600)), [Cause::InHouse.as_str()]);
+}
+
+#[test]
+fn one_outage_is_no_habit_of_the_line() {
+    let said = |events| words(Cause::AccessOutages, events);
+    let one = "On eth0, almost surely: the access line went dead once.";
+    let two = "On eth0, almost surely: the access line goes dead now and then, 2 times in all.";
+    assert_eq!([said(1), said(2)], [one, two]);
+}
+
+#[test]
+fn every_cause_has_words_and_a_long_list_is_cut() {
+    for cause in [
+        Cause::InHouse,
+        Cause::AccessLoss,
+        Cause::Mtu,
+        Cause::Periodic,
+        Cause::Resolver,
+        Cause::Service,
+    ] {
+        let text = words(cause, 1);
+        assert!(text.starts_with("On eth0, almost surely: "), "{text}");
+    }
+    let cut = shortened((0..9).map(|n| n.to_string()).collect());
+    assert_eq!(cut.len(), MOST_NAMED + 1);
+    assert_eq!(cut[MOST_NAMED], "and 4\u{a0}events more");
+}

@@ -24,6 +24,8 @@ pub(crate) use config::read;
 use hook::Hook;
 use journal::Journal;
 
+use crate::watch::Known;
+
 /// What there is to say of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,6 +88,14 @@ impl Alert {
     }
 }
 
+/// Whether the begin of an event is to be told, and whether its end. It begins once more where it has become worse than it
+/// was `before` (who hears of nothing less has not heard of it), or is back; and it ends once, whatever is learnt of it later.
+fn news(before: Option<Known>, event: &Event) -> (bool, bool) {
+    let begins = before.is_none_or(|b| event.severity > b.severity || b.is_back(event));
+    let ends = event.end_ns.is_some() && before.is_some_and(|b| !b.is_over);
+    (begins, ends)
+}
+
 pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| String::new(), |n| n.trim().to_owned())
@@ -125,20 +135,17 @@ impl Alerts {
         self.config = config.clone();
     }
 
-    /// Tells what is new of an event to all who want to know: that it has begun, once more where it has become worse
-    /// than it was `before` (who hears of nothing less has not heard of it), and that it is over. `before` is what it
-    /// was told as; `None` where it is new.
-    pub(crate) fn update(&mut self, before: Option<Severity>, id: EventId, event: &Event) {
+    /// Tells what is new of an event to all who want to know; `before` is what it was told as, `None` where it is new.
+    pub(crate) fn update(&mut self, before: Option<Known>, id: EventId, event: &Event) {
         let place = [&event.interface, event.kind.as_str()].join(" ");
-        let is_worse = before.is_none_or(|before| event.severity > before);
-        if is_worse && !self.tell(News::Begin, id, event) {
+        let (begins, ends) = news(before, event);
+        if begins && !self.tell(News::Begin, id, event) {
             log::warn!("{place}: {}", event.text);
         }
-        let is_over = before.is_some() && event.end_ns.is_some();
-        if is_over && !self.tell(News::End, id, event) {
+        if ends && !self.tell(News::End, id, event) {
             log::info!("{place} is over: {}", event.text);
         }
-        if !is_worse && !is_over {
+        if !begins && !ends {
             log::debug!("{place}: {}", event.text);
         }
     }
@@ -184,5 +191,31 @@ mod tests {
         assert_eq!(json["values"]["probes"], 240);
         let begin = serde_json::to_value(example(News::Begin, 7)).unwrap();
         assert_eq!(begin["end"], serde_json::Value::Null);
+    }
+
+    /// What detectors tell of one event, one after the other, and what of it is begin and end.
+    #[test]
+    fn what_is_back_begins_again_and_what_is_over_ends_once() {
+        use Severity::{Critical, Warning};
+        let mut before = None;
+        let mut told = |end_s: Option<u64>, severity| {
+            let start = Monotonic::from_nanos(1_000_000_000);
+            let mut event = Event::new("outage", severity, 1, start, String::new());
+            event.end_ns = end_s.map(|s| s * 1_000_000_000);
+            let is_news = news(before, &event);
+            before = Some(Known::own(EventId(7), &event));
+            is_news
+        };
+        assert_eq!(told(None, Warning), (true, false));
+        assert_eq!(told(None, Warning), (false, false));
+        assert_eq!(told(Some(31), Warning), (false, true));
+        // Its direction is learnt only now.
+        assert_eq!(told(Some(31), Warning), (false, false));
+        // It is back, and for long.
+        assert_eq!(told(None, Warning), (true, false));
+        assert_eq!(told(None, Warning), (false, false));
+        assert_eq!(told(Some(21_600), Warning), (false, true));
+        // It was worse than was known when it ended.
+        assert_eq!(told(Some(21_600), Critical), (true, false));
     }
 }

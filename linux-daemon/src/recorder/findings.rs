@@ -170,7 +170,7 @@ impl Recorder {
                 Some(_) => {}
             }
             note(&self.status, &self.meters, id, &event);
-            self.alerts.update(known.map(|k| k.severity), id, &event);
+            self.alerts.update(known, id, &event);
         }
     }
 }

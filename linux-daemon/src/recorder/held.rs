@@ -6,6 +6,7 @@ use bufferbane_store::{Event, Severity};
 
 use super::{Fact, Recorder, note};
 use crate::held::{Key, Loss, News, Told, is_of};
+use crate::watch::Known;
 
 impl Recorder {
     /// What became of a connection.
@@ -88,13 +89,13 @@ impl Recorder {
         let values = values.map(|(n, v): (&str, serde_json::Value)| (n.to_owned(), v));
         let name = name(key);
         if let Some((id, event)) = self.open_events.get_mut(&name) {
-            let before = event.severity;
+            let before = Known::own(*id, event);
             (event.text, event.severity) = (text, severity);
             event.values.extend(values);
             writer.update_event(*id, event.clone());
             note(&self.status, &self.meters, *id, event);
             self.alerts.update(Some(before), *id, event);
-            self.commit_soon |= severity > before;
+            self.commit_soon |= severity > before.severity;
             return;
         }
         let mut event = Event::new("tcp_unstable", severity, writer.boot(), since, text);

@@ -7,6 +7,7 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
 use super::{Recorder, note};
+use crate::watch::Known;
 
 impl Recorder {
     /// Records what is new of services by now.
@@ -27,19 +28,19 @@ impl Recorder {
         let key = (index, news.trouble);
         let known = self.service_events.get(&key);
         let known = known.filter(|_| news.phase != Phase::Begin);
-        let before = known.map(|(id, e)| (*id, e.severity));
-        if let (Some((_, severity)), false) = (before, news.explained) {
-            event.severity = event.severity.max(severity);
+        let before = known.map(|(id, e)| Known::own(*id, e));
+        if let (Some(before), false) = (before, news.explained) {
+            event.severity = event.severity.max(before.severity);
         }
         let id = match before {
-            Some((id, _)) => {
+            Some(Known { id, .. }) => {
                 writer.update_event(id, event.clone());
                 id
             }
             None => writer.event(event.clone()),
         };
         note(&self.status, &self.meters, id, &event);
-        self.alerts.update(before.map(|(_, s)| s), id, &event);
+        self.alerts.update(before, id, &event);
         self.service_events.insert(key, (id, event));
         self.commit_soon = true;
     }
@@ -54,12 +55,13 @@ impl Recorder {
             if event.end_ns.is_some() {
                 continue;
             }
+            let before = Known::own(id, &event);
             event.end_ns = Some(now.as_nanos());
             if let Some(writer) = &mut self.writer {
                 writer.update_event(id, event.clone());
             }
             note(&self.status, &self.meters, id, &event);
-            self.alerts.update(Some(event.severity), id, &event);
+            self.alerts.update(Some(before), id, &event);
             self.commit_soon = true;
         }
     }

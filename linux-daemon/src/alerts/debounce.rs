@@ -1,11 +1,11 @@
 //! Holds back alerts of trouble that has just been told: a line that comes and goes is one alert, with
-//! a count.
+//! a count, and one more where it stays.
 
 use std::collections::HashMap;
 
 use super::{Alert, News};
 
-/// Kinds of trouble and open events that are remembered.
+/// Kinds of trouble, and open events, that are remembered.
 const KNOWN: usize = 256;
 
 struct Told {
@@ -19,6 +19,8 @@ pub(super) struct Debounce {
     told: HashMap<(String, String, Option<String>), Told>,
     /// Events whose begin was let through.
     open: Vec<u64>,
+    /// Begins that were held back, of events that last.
+    waiting: Vec<Alert>,
 }
 
 impl Debounce {
@@ -28,12 +30,18 @@ impl Debounce {
             every_ns,
             told: HashMap::new(),
             open: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 
     /// The alert as it is to be delivered at `now_ns`, if it is: an end where its begin was, and a begin once.
     pub(super) fn pass(&mut self, mut alert: Alert, now_ns: u64) -> Option<Alert> {
+        let waits = self.waiting.iter().position(|w| w.id == alert.id);
+        let waited = waits.map(|n| self.waiting.remove(n));
         if alert.phase == News::End {
+            if let Some(t) = waited.and_then(|w| self.told.get_mut(&w.key())) {
+                t.held_back += 1;
+            }
             let n = self.open.iter().position(|id| *id == alert.id)?;
             self.open.swap_remove(n);
             return Some(alert);
@@ -50,7 +58,11 @@ impl Debounce {
         if let Some(t) = self.told.get_mut(&key)
             && now_ns.saturating_sub(t.at_ns) < every_ns
         {
-            t.held_back += 1;
+            if alert.end.is_none() && self.waiting.len() < KNOWN {
+                self.waiting.push(alert);
+            } else {
+                t.held_back += 1;
+            }
             return None;
         }
         let told = Told {
@@ -66,10 +78,23 @@ impl Debounce {
         }
         Some(alert)
     }
+
+    /// What was held back, still lasts, and may be told by now, if there is any: the gravest.
+    pub(super) fn due(&mut self, now_ns: u64) -> Option<Alert> {
+        let may = |w: &Alert| {
+            let told = self.told.get(&w.key());
+            told.is_none_or(|t| now_ns.saturating_sub(t.at_ns) >= self.every_ns)
+        };
+        let due = self.waiting.iter().filter(|w| may(w));
+        let alert = due.max_by_key(|w| w.severity)?.clone();
+        self.pass(alert, now_ns)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bufferbane_store::Severity;
+
     use super::super::example;
     use super::*;
 
@@ -92,5 +117,32 @@ mod tests {
         let mut other = example(News::Begin, 10);
         other.interface = "eth1".into();
         assert_eq!(d.pass(other, 302).unwrap().held_back, 0);
+    }
+
+    #[test]
+    fn what_was_held_back_and_stays_is_told_later_and_then_its_end() {
+        let mut d = Debounce::new(300);
+        assert!(d.pass(example(News::Begin, 1), 0).is_some());
+        assert!(d.pass(example(News::End, 1), 30).is_some());
+        // One is over soon, two stay; one of these becomes worse, which makes it no second one.
+        for id in 2..5 {
+            let mut alert = example(News::Begin, id);
+            alert.severity = Severity::Warning;
+            assert!(d.pass(alert, 90).is_none());
+        }
+        assert!(d.pass(example(News::End, 2), 91).is_none());
+        assert!(d.pass(example(News::Begin, 3), 92).is_none());
+        assert!(d.due(299).is_none());
+        let told = d.due(300).unwrap();
+        assert_eq!((told.id, told.severity), (3, Severity::Critical));
+        assert_eq!(told.held_back, 1);
+        // At most one each time.
+        assert!(d.due(599).is_none());
+        let told = d.due(600).unwrap();
+        assert_eq!((told.id, told.held_back), (4, 0));
+        assert!(d.due(900).is_none());
+        for id in [3, 4] {
+            assert!(d.pass(example(News::End, id), 21_600).is_some());
+        }
     }
 }

@@ -55,9 +55,19 @@ impl Hook {
             return;
         }
         let now_ns = clock::now().as_nanos();
-        let Some(alert) = self.debounce.pass(alert.clone(), now_ns) else {
-            return;
-        };
+        if let Some(alert) = self.debounce.pass(alert.clone(), now_ns) {
+            self.queue(alert);
+        }
+    }
+
+    /// Takes what was told before, and not at once because the same trouble just had been; never waits.
+    pub(super) fn tick(&mut self, now_ns: u64) {
+        while let Some(alert) = self.debounce.due(now_ns) {
+            self.queue(alert);
+        }
+    }
+
+    fn queue(&mut self, alert: Alert) {
         if self.queue.try_send(alert).is_err() {
             self.lost += 1;
             log::error!(

@@ -52,7 +52,7 @@ pub(crate) struct Alert {
     end: Option<String>,
     values: serde_json::Map<String, serde_json::Value>,
     text: String,
-    /// Alerts of the same kind at the same place that were held back since the last one.
+    /// Alerts of the same kind at the same place that were held back since the last one, and are told no more.
     held_back: u64,
 }
 
@@ -147,6 +147,14 @@ impl Alerts {
         }
         if !begins && !ends {
             log::debug!("{place}: {}", event.text);
+        }
+    }
+
+    /// Once a second: tells what hooks held back, and still lasts.
+    pub(crate) fn tick(&mut self) {
+        let now_ns = clock::now().as_nanos();
+        for hook in &mut self.hooks {
+            hook.tick(now_ns);
         }
     }
 

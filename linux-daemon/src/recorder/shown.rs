@@ -27,6 +27,7 @@ impl Recorder {
         }
         self.sum_up_reflector_drops(now);
         self.minute.tell_watchdog(now);
+        self.alerts.tick();
         let zone = &self.settings.zone;
         self.watcher
             .local_time(wall::local_offset_ns(now, trusted, zone));

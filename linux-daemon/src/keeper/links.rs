@@ -10,7 +10,7 @@ use super::Keeper;
 use crate::plan::Wanted;
 use crate::recorder::{Fact, Order};
 
-/// What each interface had when it last had something new.
+/// What each interface had of IPv4, and of IPv6, when it last had something new of it.
 #[derive(Debug, Default)]
 pub(super) struct Known(BTreeMap<String, BTreeSet<String>>);
 
@@ -28,12 +28,21 @@ impl Known {
         if now.is_subset(known) {
             return None;
         }
-        let before = std::mem::replace(known, now);
-        Some([&*known, &before].map(|names| {
+        let before = known.clone();
+        // The other family may come a moment later, as it was.
+        let renewed: Vec<bool> = now.difference(known).map(|n| is_ipv6(n)).collect();
+        known.retain(|name| !renewed.contains(&is_ipv6(name)));
+        known.extend(now.iter().cloned());
+        Some([&now, &before].map(|names| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             names.join(", ")
         }))
     }
+}
+
+/// Whether an address, as it is written, is one of IPv6.
+fn is_ipv6(name: &str) -> bool {
+    name.contains(':')
 }
 
 /// Those that packets may leave from; of IPv6 the networks, because hosts change the rest of it each day by themselves.
@@ -155,5 +164,29 @@ mod tests {
             ["192.0.2.9, 2001:db8::/64", "192.0.2.1, 2001:db8::/64"].map(str::to_owned);
         assert_eq!(told, Some([now_has, before]));
         assert_eq!(now(&["192.0.2.9"]), None);
+    }
+
+    /// After a reconnect one family is there before the other.
+    #[test]
+    fn what_comes_back_as_it_was_after_another_family_is_no_news() {
+        let mut known = Known::default();
+        let mut now = |names: &[&str]| {
+            let names = names.iter().map(|n| (*n).to_owned()).collect();
+            known.renewed("wan", names)
+        };
+        let told = |now: &str, before: &str| Some([now, before].map(str::to_owned));
+        assert_eq!(now(&["192.0.2.1", "2001:db8:1::/64"]), None);
+        let before = "192.0.2.1, 2001:db8:1::/64";
+        assert_eq!(now(&["2001:db8:2::/64"]), told("2001:db8:2::/64", before));
+        assert_eq!(now(&["192.0.2.1", "2001:db8:2::/64"]), None);
+        // Both are others this time, and the first address comes back later on.
+        let before = "192.0.2.1, 2001:db8:2::/64";
+        assert_eq!(now(&["192.0.2.9"]), told("192.0.2.9", before));
+        let all = ["192.0.2.9", "2001:db8:3::/64"];
+        let before = "192.0.2.9, 2001:db8:2::/64";
+        assert_eq!(now(&all), told(&all.join(", "), before));
+        let all = ["192.0.2.1", "2001:db8:3::/64"];
+        let before = "192.0.2.9, 2001:db8:3::/64";
+        assert_eq!(now(&all), told(&all.join(", "), before));
     }
 }

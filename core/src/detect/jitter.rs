@@ -123,7 +123,19 @@ impl Jitter {
                 self.worst.settle(end.at);
                 return Some(Err(end));
             }
-            Some(Change::High { since, share, .. }) => (since, worse.unwrap_or(share)),
+            Some(Change::High {
+                since,
+                share,
+                within_s,
+                ..
+            }) => {
+                let share = match self.worst.since() {
+                    // It may have begun before the rest was sure.
+                    Some(_) => self.worst.last(now, within_s).share(),
+                    None => share,
+                };
+                (since, worse.unwrap_or(share))
+            }
             None => (self.rate.since()?, worse?),
         };
         let (severity, p95_above_ns) = if self.worst.since().is_some() {
@@ -142,6 +154,7 @@ impl Jitter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::Value;
     use super::*;
     use crate::sample::{Sample, SeriesIndex, Status};
 
@@ -175,5 +188,38 @@ mod tests {
         // The last late one, and the one after it, which differs as much.
         let over = Err(11_993);
         assert_eq!(told, [Ok(Severity::Warning), Ok(Severity::Critical), over]);
+    }
+
+    /// Of eight probes one is 60 ms late and one is 20 ms late: the share is that of the former where these are told.
+    #[test]
+    fn the_share_is_that_above_the_threshold_that_is_told() {
+        const MS: u64 = 1_000_000;
+        let t = Thresholds::default();
+        let mut jitter = Jitter::new(100 * MS);
+        let mut now = Monotonic::ZERO;
+        for n in 0..1200u64 {
+            now = Monotonic::from_nanos(n * 100 * MS);
+            let late_ns = match n % 8 {
+                _ if n < 600 => 0,
+                1 => 60 * MS,
+                5 => 20 * MS,
+                _ => 0,
+            };
+            let mut sample = Sample::lost(SeriesIndex(0), n, now, 64);
+            sample.status = Status::Ok;
+            sample.rtt_ns = Some(20 * MS + late_ns);
+            jitter.step(&Probe::of(&sample), false, &t);
+        }
+        // What is worse was sure a second before the rest.
+        assert!(jitter.worst.each_second(now, now).is_some());
+        let finding = jitter.each_second(now, &t).unwrap().unwrap();
+        assert_eq!(finding.severity, Severity::Critical);
+        let value = |name| finding.values.iter().find(|(n, _)| *n == name).unwrap().1;
+        let critical = Value::Number(t.jitter_critical_ns);
+        assert_eq!(value("p95_above_ns"), critical);
+        let Value::Ratio(share) = value("share") else {
+            panic!("{finding:?}");
+        };
+        assert!((0.2..0.3).contains(&share), "{share}");
     }
 }

@@ -501,7 +501,7 @@ fn every_target_goes_through_its_corpus() {
 fn every_fuzz_target_has_a_corpus_and_is_run() {
     let script = std::fs::read_to_string(folder().join("check.sh")).unwrap();
     let manifest = std::fs::read_to_string(folder().join("Cargo.toml")).unwrap();
-    let list = script.lines().find_map(|l| l.strip_prefix("targets=("));
+    let list = script.lines().find_map(|l| l.strip_prefix("all=("));
     let list: Vec<&str> = list.unwrap().trim_end_matches(')').split(' ').collect();
     for entry in std::fs::read_dir(folder().join("fuzz_targets")).unwrap() {
         let file = entry.unwrap().file_name();

@@ -301,31 +301,22 @@ fn orders_are_taken_at_a_pace_and_are_no_drops_of_probes() {
 }
 
 #[test]
-fn the_latest_two_addresses_of_a_tests_client_are_let_in() {
+fn only_where_a_tests_client_has_proved_to_be_is_let_in() {
     let r = reflector(None, None);
     let at = r.listen()[0];
     let mut prober = asking(&r, 1, guest(1, 0), |s| s == GuestState::Granted);
     let from = |n| [127, 0, 0, n];
     let let_in = || [1, 2, 3, 4].map(|n| connects(from(n), at));
     assert_eq!(let_in(), [true, false, false, false]);
-    // Its orders, which keep the test alive, come from another address each time.
-    for (n, wanted) in [
-        (2, [true, true, false, false]),
-        (3, [false, true, true, false]),
-        (1, [true, false, true, false]),
-    ] {
+    // Its orders, which keep the test alive, come from elsewhere in the same session: nobody has answered a
+    // challenge there, and whoever repeats them from made-up addresses gets nobody in.
+    for n in [2, 3, 1] {
         prober.move_to(IpAddr::from(from(n)));
-        let end = Instant::now() + LONG;
-        loop {
-            prober.run(Duration::from_millis(300));
-            let state = prober.guest.as_ref().unwrap().state();
-            assert_eq!(state, GuestState::Granted);
-            let now = let_in();
-            if now == wanted {
-                break;
-            }
-            assert!(Instant::now() < end, "{n}: {now:?}");
-        }
+        // Longer than it takes to ask again, and several times.
+        prober.run(Duration::from_secs(2));
+        let state = prober.guest.as_ref().unwrap().state();
+        assert_eq!(state, GuestState::Granted);
+        assert_eq!(let_in(), [true, false, false, false], "{n}");
     }
     prober.guest.as_mut().unwrap().stop(clock::now());
     until(&mut prober, |s| s == GuestState::Ended(EndReason::None));

@@ -52,7 +52,13 @@ pub fn read(path: &Path) -> Result<PresharedKey, String> {
             Err(e) => return Err(format!("key file {name}: {e}")),
         }
     }
-    let text = std::str::from_utf8(&bytes[..len]).unwrap_or_default();
+    if len == bytes.len() {
+        return Err(format!(
+            "key file {name}: it is {MOST_BYTES} bytes long or longer, which no key file is"
+        ));
+    }
+    let text = std::str::from_utf8(&bytes[..len])
+        .map_err(|e| format!("key file {name}: it is not text: {e}"))?;
     parse(text).map_err(|e| format!("key file {name}: {e}"))
 }
 

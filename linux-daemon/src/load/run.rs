@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::{Phase, PhaseTimes, Phases};
+use bufferbane_core::stamp::Subnet;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::{clock, tcp};
 use bufferbane_store::LoadTest;
@@ -158,6 +159,13 @@ fn drive(
     }
 }
 
+/// Where TCP may come from, of a test that has some: what is configured of IPv4 says nothing of IPv6.
+fn prefix_for_tcp(spec: &Spec) -> Option<Subnet> {
+    let is_ipv4 = spec.path.remote.is_ipv4();
+    let prefix = spec.path.tcp_prefix.filter(|_| spec.offer.is_none());
+    prefix.filter(|p| p.address.is_ipv4() == is_ipv4)
+}
+
 impl<'a> Test<'a> {
     fn new(spec: &'a Spec, rng: &mut ChaCha12Rng) -> Result<Self, String> {
         let prober = Prober::new(spec, rng)?;
@@ -171,7 +179,7 @@ impl<'a> Test<'a> {
             time_ms: u32::try_from(spec.load_ns / 1_000_000).unwrap_or(u32::MAX),
             dscp: spec.dscp,
             congestion,
-            prefix: spec.path.tcp_prefix,
+            prefix: prefix_for_tcp(spec),
             offer: spec.offer,
         };
         Ok(Self {

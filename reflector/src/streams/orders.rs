@@ -83,10 +83,17 @@ impl Streams {
         }
     }
 
-    /// Whether TCP may come from where the order says: around the address that its client has proved to be at,
-    /// or where the operator knows that client's carrier to have its own.
+    /// The addresses that an order says TCP may come from; `None` where it comes as the order did: addresses of IPv4 say
+    /// nothing of a client that is reached by IPv6.
+    fn announced(asked: &Asked) -> Option<Subnet> {
+        let subnet = asked.order.announced().ok().flatten()?;
+        (subnet.address.is_ipv4() == asked.way.peer.is_ipv4()).then_some(subnet)
+    }
+
+    /// Whether TCP may come from there: around the address that its client has proved to be at, or where the operator
+    /// knows that client's carrier to have its own.
     fn may_announce(allowance: &Allowance, asked: &Asked) -> bool {
-        let Ok(Some(announced)) = asked.order.announced() else {
+        let Some(announced) = Self::announced(asked) else {
             return true;
         };
         let holds = |allowed: &Subnet| {
@@ -108,7 +115,7 @@ impl Streams {
                 }
                 None => {
                     // A wider one than is allowed was refused.
-                    let subnet = asked.order.announced().ok().flatten();
+                    let subnet = Self::announced(asked);
                     Load::Streams(subnet.and_then(|s| Prefix::new(s.address, s.prefix)))
                 }
             };

@@ -134,6 +134,7 @@ where
             _ => return Err(DropReason::Unmatched),
         }
         self.knock = Knock::Idle;
+        self.has_moved = false;
         let session = Session {
             number: welcome.session.get(),
             keys: self

@@ -157,7 +157,8 @@ where
         let (freshness, reply): (_, Reply) = self.open_in_session(now, datagram)?;
         if freshness != Freshness::Again {
             // A knock that was only meant to find the reflector again is not needed any more.
-            if !self.session.as_ref().is_some_and(|s| s.is_old(now)) {
+            let session = self.session.as_ref();
+            if !session.is_some_and(|s| self.wants_keys(s, now)) {
                 self.knock = Knock::Idle;
             }
             if core::mem::take(&mut self.silent) {
@@ -176,7 +177,9 @@ where
     /// What an echo says of the reflector and of our address as they are now.
     fn take_present(&mut self, reply: &Reply) {
         let address = address_from_bytes(reply.address, reply.port.get());
-        if self.address.replace(address) != Some(address) {
+        let before = self.address.replace(address);
+        if before != Some(address) {
+            self.has_moved |= before.is_some();
             self.event(SessionEvent::AddressSeen(address));
         }
         let clock = (

@@ -7,15 +7,15 @@ use crate::time::Monotonic;
 /// Tests that are remembered: one at a time, and those that have just ended.
 const KEPT: usize = 4;
 /// Before a test loads the line its probes can already meet its queue, on their way back, ns.
-const BEFORE_NS: u64 = 1_000_000_000;
+pub(crate) const BEFORE_NS: u64 = 1_000_000_000;
 /// A queue that a test leaves behind is gone after this, ns.
-const AFTER_NS: u64 = 2_000_000_000;
+pub(crate) const AFTER_NS: u64 = 2_000_000_000;
 
 /// Packet trains that are remembered: as many as come within the time that probes are waited for.
 const TRAINS: usize = 16;
 /// A train is short, and so is what it leaves behind. What leaves this long before one can meet it on
 /// its way, and this long after it what is left of its queue, ns.
-const AROUND_TRAIN_NS: u64 = 100_000_000;
+pub(crate) const AROUND_TRAIN_NS: u64 = 100_000_000;
 /// Of one that has not ended nobody knows more than this, ns.
 const LONGEST_TRAIN_NS: u64 = 3_000_000_000;
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use bufferbane_core::detect::Notice;
 use bufferbane_core::detect::service::{
     Answer, Asks, End, Explains, Limits, LineTrouble, MAX_SERVICES, News, ServiceFacts,
     ServiceState, Services, Why,
 };
-use bufferbane_core::detect::{Kind, Notice};
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{SeriesInfo, SeriesKind};
@@ -122,14 +122,8 @@ impl AllAsked {
 
     /// What a detector of the line tells, and all of it shows.
     pub(crate) fn line_event(&mut self, now: Monotonic, interface: &str, notice: &Notice) {
-        let explains = match notice.event.kind {
-            Kind::Outage
-            | Kind::MicroOutage
-            | Kind::PacketLoss
-            | Kind::LossBurst
-            | Kind::PeriodicLoss => Explains::All,
-            Kind::Bufferbloat | Kind::LatencySpike | Kind::HighJitter => Explains::Delay,
-            _ => return,
+        let Some(explains) = Explains::of(notice.event.kind) else {
+            return;
         };
         let line = self.line(interface);
         let trouble = LineTrouble {
@@ -150,7 +144,11 @@ impl AllAsked {
             why,
             from: at,
             to: None,
-            explains: Explains::All,
+            explains: match why {
+                // It waits in queues that others fill, and fills none that overflow.
+                Why::Train => Explains::Delay,
+                Why::Test | Why::Event(_) => Explains::All,
+            },
         };
         self.watch.handle_line(at, trouble);
     }
@@ -191,7 +189,7 @@ fn host_of(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bufferbane_core::detect::service::Trouble;
-    use bufferbane_core::detect::{Event, Phase, SeriesSet, Severity, Values};
+    use bufferbane_core::detect::{Event, Kind, Phase, SeriesSet, Severity, Values};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use bufferbane_core::detect::service::{
     Trouble, Why,
 };
 use bufferbane_core::detect::{
-    Kind, LineState, Phase, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
+    LineState, Phase, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
 };
 use bufferbane_core::failure::Failure;
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
@@ -136,18 +136,6 @@ fn ping(random: &mut Random, line: Option<Does>, sent: Monotonic, seq: u64) -> P
     Probe::of(&sample)
 }
 
-const fn explains(kind: Kind) -> Option<Explains> {
-    match kind {
-        Kind::Outage
-        | Kind::MicroOutage
-        | Kind::PacketLoss
-        | Kind::LossBurst
-        | Kind::PeriodicLoss => Some(Explains::All),
-        Kind::LatencySpike | Kind::Bufferbloat | Kind::HighJitter => Some(Explains::Delay),
-        _ => None,
-    }
-}
-
 /// Lets a plan run: what was told, in the order of its being told for the first time.
 #[must_use]
 pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
@@ -210,7 +198,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
         loop {
             let more = watch.handle_timeout(at);
             while let Some(notice) = watch.poll_notice() {
-                if let Some(explains) = explains(notice.event.kind) {
+                if let Some(explains) = Explains::of(notice.event.kind) {
                     let trouble = LineTrouble {
                         line: 0,
                         why: Why::Event(notice.id),

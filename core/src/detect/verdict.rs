@@ -8,6 +8,7 @@
 use heapless::Vec;
 
 use super::event::{Direction, Kind, SeriesSet, Severity};
+use super::service::Explains;
 
 /// Most causes of one judgement.
 pub const MAX_CAUSES: usize = 16;
@@ -243,18 +244,17 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     })
 }
 
-/// The cause of a service's trouble; `None` where it began while the line was dead or lossy, which explains it.
+/// The cause of a service's trouble; `None` where it began while the line was so bad that this explains it: what a
+/// resolver does not answer where packets are lost now and then is no trouble of it to begin with, and what is one
+/// remains. A connection that is held is lost by silence, too.
 fn service_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
-    let loses = [
-        Kind::Outage,
-        Kind::MicroOutage,
-        Kind::PacketLoss,
-        Kind::LossBurst,
-        Kind::PeriodicLoss,
-    ];
+    let least = match f.kind {
+        Kind::TcpUnstable => Explains::Silence,
+        _ => Explains::All,
+    };
     let explains = |d: &Fact| {
         d.line == f.line
-            && loses.contains(&d.kind)
+            && Explains::of(d.kind).is_some_and(|e| e >= least)
             && (d.start_ns.saturating_sub(AFTERMATH_NS)..=d.end_ns.saturating_add(AFTERMATH_NS))
                 .contains(&f.start_ns)
     };
@@ -338,6 +338,12 @@ mod tests {
         );
         let first = fact(Kind::Outage, 700, 995);
         assert_eq!(causes(&[fails, first]), [Cause::AccessOutages]);
+        let lossy = fact(Kind::PacketLoss, 0, 5000);
+        assert_eq!(
+            causes(&[fails, lossy]),
+            [Cause::AccessLoss, Cause::Resolver]
+        );
+        assert_eq!(causes(&[refused, lossy]), [Cause::AccessLoss]);
         let elsewhere = Fact { line: 1, ..first };
         assert_eq!(
             causes(&[fails, elsewhere]),

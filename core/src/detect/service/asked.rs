@@ -63,8 +63,13 @@ impl Past {
         (self.code == 0).then_some(self.took_ns)
     }
 
+    /// Whether the line explains its failure; of a good one, whether it would explain any.
     pub(super) fn excuses_failure(&self) -> bool {
-        self.excused == Some(Explains::All)
+        match self.excused {
+            Some(Explains::All) => true,
+            Some(Explains::Silence) => self.code == SILENT,
+            Some(Explains::Delay) | None => false,
+        }
     }
 
     pub(super) const fn excuses_delay(&self) -> bool {
@@ -159,7 +164,8 @@ impl Asked {
         let failing = Trouble::FAILING;
         let told = self.told[failing].filter(|t| t.end.is_none());
         let is_calm = past.sent >= self.done[failing] && told.is_none_or(|t| past.sent < t.since);
-        if !past.is_settled || past.excuses_failure() || !is_calm {
+        let is_excused = past.excused.is_some_and(|e| e >= Explains::Silence);
+        if !past.is_settled || is_excused || !is_calm {
             return;
         }
         let (failed, all) = &mut self.calm;
@@ -188,11 +194,11 @@ impl Asked {
             if !p.is_settled || excuses.is_news() {
                 is_news |= !p.is_settled;
                 p.is_settled = true;
-                let until = p.sent.saturating_add(timeout_ns);
+                // What comes once it is answered is no matter to it.
+                let took_ns = p.took_ns().map_or(timeout_ns, u64::from);
+                let until = p.sent.saturating_add(took_ns);
                 // What was explained once remains so, however long ago its explanation is.
-                if p.excused != Some(Explains::All) {
-                    p.excused = excuses.of(line, p.sent, until).or(p.excused);
-                }
+                p.excused = p.excused.max(excuses.of(line, p.sent, until));
             }
         }
         self.is_new = is_news;
@@ -215,12 +221,11 @@ impl Asked {
         trouble: Trouble,
         now: Monotonic,
         limits: &Limits,
-        excuses: &Excuses,
     ) -> Option<Change> {
         let slot = trouble.slot();
         let before = self.told[slot];
         let change = if let Some(told) = before.filter(|t| t.end.is_none()) {
-            self.go_on(trouble, told, now, limits, excuses)
+            self.go_on(trouble, told, now, limits)
         } else {
             self.begin(trouble, before, now, limits)
         };
@@ -269,7 +274,6 @@ impl Asked {
         told: Told,
         now: Monotonic,
         limits: &Limits,
-        excuses: &Excuses,
     ) -> Option<Change> {
         let over = |end, explained| {
             Some(Change {
@@ -283,12 +287,9 @@ impl Asked {
             })
         };
         let from = told.lasts_since;
-        let explained = excuses.of(
-            self.facts.line,
-            from,
-            from.saturating_add(self.facts.timeout_ns),
-        );
-        if explained.is_some_and(|e| e == Explains::All || trouble.is_slow()) {
+        // Its first bad answer is found to say nothing.
+        let first = self.past.iter().find(|p| p.sent == from);
+        if first.is_some_and(|p| trouble.is_hit(p, limits).is_none()) {
             // Where it has only not come back, what was before is its own.
             let end = told.before.unwrap_or(from);
             return over(end, told.before.is_none());
@@ -457,7 +458,10 @@ impl Asked {
     /// How many answers of a stretch were bad in any way, and of how many.
     pub(super) fn bad_of(&self, stretch: Stretch, limits: &Limits) -> (u32, u32) {
         let of = Trouble::of(self.facts.asks);
-        let told = self.within(stretch).filter(|p| !p.excuses_delay());
+        let told = self.within(stretch).filter(|p| match p.has_failed() {
+            true => !p.excuses_failure(),
+            false => !p.excuses_delay(),
+        });
         counts(told.map(|p| (p.sent, of.iter().any(|t| t.is_hit(p, limits) == Some(true)))))
     }
 

@@ -2,11 +2,16 @@
 
 use heapless::Vec;
 
+use super::super::event::Kind;
 use super::SETTLE_NS;
+use crate::own_tests;
 use crate::time::Monotonic;
 
 /// Stretches that are remembered.
 const KEPT: usize = 48;
+/// Trains of one line that are remembered, and so short that no more of them meet a question before it counts: they come
+/// often, and are not to take the room of what else the line did.
+const TRAINS_KEPT: usize = 8;
 /// Edges of the line's troubles are known no better, and a resolver takes a moment to find its own again, ns.
 const AROUND_NS: u64 = 10_000_000_000;
 
@@ -21,13 +26,40 @@ pub enum Why {
     Train,
 }
 
-/// What it explains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Why {
+    /// How long before its begin and after its end a question may meet it, ns.
+    const fn around_ns(self) -> (u64, u64) {
+        match self {
+            Self::Event(_) => (AROUND_NS, AROUND_NS),
+            Self::Test => (own_tests::BEFORE_NS, own_tests::AFTER_NS),
+            Self::Train => (own_tests::AROUND_TRAIN_NS, own_tests::AROUND_TRAIN_NS),
+        }
+    }
+}
+
+/// What it explains, each more than those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Explains {
-    /// That answers fail, and that they are slow.
-    All,
-    /// That they are slow.
+    /// That answers are slow.
     Delay,
+    /// That nobody answers, and that answers are slow: who refuses was reached.
+    Silence,
+    /// That answers fail or are missing, and that they are slow.
+    All,
+}
+
+impl Explains {
+    /// What an event of the line explains; `None` where it is nothing that a service would show.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            // A resolver that asks others through the same line says that it could not.
+            Kind::Outage | Kind::MicroOutage | Kind::LossBurst => Some(Self::All),
+            Kind::PacketLoss | Kind::PeriodicLoss => Some(Self::Silence),
+            Kind::Bufferbloat | Kind::LatencySpike | Kind::HighJitter => Some(Self::Delay),
+            _ => None,
+        }
+    }
 }
 
 /// What a line did.
@@ -47,10 +79,11 @@ pub struct LineTrouble {
 
 impl LineTrouble {
     fn meets(&self, from: Monotonic, to: Monotonic) -> bool {
+        let (before_ns, after_ns) = self.why.around_ns();
         let is_before = self
             .to
-            .is_some_and(|end| end.saturating_add(AROUND_NS) < from);
-        to >= self.from.saturating_sub(AROUND_NS) && !is_before
+            .is_some_and(|end| end.saturating_add(after_ns) < from);
+        to.saturating_add(before_ns) >= self.from && !is_before
     }
 }
 
@@ -97,6 +130,15 @@ impl Excuses {
     }
 
     fn push(&mut self, new: LineTrouble) {
+        if new.why == Why::Train {
+            let of_line = |t: &LineTrouble| t.why == Why::Train && t.line == new.line;
+            let trains = self.all.iter().enumerate().filter(|(_, t)| of_line(t));
+            if trains.clone().count() >= TRAINS_KEPT
+                && let Some((n, _)) = trains.min_by_key(|(_, t)| t.from)
+            {
+                self.all.swap_remove(n);
+            }
+        }
         if self.all.is_full() {
             // What was over first; one that lasts only if all do.
             let of = |t: &LineTrouble| t.to.unwrap_or(Monotonic::from_nanos(u64::MAX));
@@ -132,8 +174,7 @@ impl Excuses {
             .all
             .iter()
             .filter(|t| t.line == line && t.meets(from, to));
-        met.map(|t| t.explains)
-            .reduce(|a, b| if a == Explains::All { a } else { b })
+        met.map(|t| t.explains).max()
     }
 }
 
@@ -191,5 +232,33 @@ mod tests {
         assert_eq!(all.all.len(), KEPT);
         assert!(all.of(0, at(1500), at(1501)).is_some());
         assert!(all.of(1, at(1500), at(1501)).is_none());
+    }
+
+    /// However many trains come: what else the line did is remembered, and between them nothing is explained.
+    #[test]
+    fn trains_explain_what_meets_them_and_take_no_room_of_events() {
+        let mut all = Excuses::new();
+        let trouble = |why, from, to| LineTrouble {
+            line: 0,
+            why,
+            from,
+            to,
+            explains: Explains::Delay,
+        };
+        let event = trouble(Why::Event(1), at(900), Some(at(950)));
+        all.add(at(960), event);
+        for n in 0..200 {
+            let begin = at(1000 + 5 * n);
+            all.add(begin, trouble(Why::Train, begin, None));
+            all.end(0, Why::Train, begin.saturating_add(S / 16));
+        }
+        assert_eq!(all.all.len(), 1 + TRAINS_KEPT);
+        let met = |ms: u64| {
+            let from = Monotonic::from_nanos(ms * S / 1000);
+            all.of(0, from, from.saturating_add(S / 50)).is_some()
+        };
+        let around = [1_994_870, 1_994_890, 1_995_050, 1_995_160, 1_995_170].map(met);
+        assert_eq!(around, [false, true, true, true, false]);
+        assert!(met(930_000) && !met(961_000));
     }
 }

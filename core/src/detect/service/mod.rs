@@ -263,7 +263,7 @@ where
             let Some(asked) = self.services.get_mut(place).and_then(|s| s.0.as_mut()) else {
                 return;
             };
-            let Some(change) = asked.judge(trouble, now, &self.limits, &self.excuses) else {
+            let Some(change) = asked.judge(trouble, now, &self.limits) else {
                 continue;
             };
             let stretch = Stretch {

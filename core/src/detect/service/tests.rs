@@ -180,6 +180,62 @@ fn our_own_load_explains_until_it_ends_and_delay_no_failure() {
     assert_eq!(feed(&mut w, 1200, &[SERVFAIL; 20]).len(), 1);
 }
 
+/// With `train_budget` a slow line has one every few seconds.
+#[test]
+fn a_resolver_that_fails_or_is_slow_is_told_between_trains() {
+    for (end, trouble) in [
+        (SERVFAIL, Trouble::DnsFailing),
+        (End::Silent, Trouble::DnsFailing),
+        (End::Answered(300 * MS), Trouble::DnsSlow),
+    ] {
+        let mut w = watch(1, Asks::Dns);
+        let mut told = Vec::new();
+        for s in (1000..1300).step_by(5) {
+            let train = LineTrouble {
+                why: Why::Train,
+                explains: Explains::Delay,
+                ..line(s, None)
+            };
+            w.handle_line(at(s), train);
+            w.handle_line_end(3, Why::Train, at(s).saturating_add(60 * MS));
+            if s % 10 == 0 {
+                let sent = at(s + 2);
+                w.handle_answer(0, Answer { sent, end });
+            }
+            told.extend(until(&mut w, at(s + 4)));
+        }
+        let [news] = told[..] else { panic!("{told:?}") };
+        assert_eq!((news.trouble, news.since), (trouble, at(1002)));
+        assert_eq!(news.phase, Phase::Begin);
+    }
+}
+
+/// Who refuses was reached, whatever the line loses.
+#[test]
+fn a_lossy_line_explains_silence_and_delay_and_no_refusal() {
+    let lossy = LineTrouble {
+        explains: Explains::Silence,
+        ..line(900, None)
+    };
+    for (end, is_told) in [
+        (SERVFAIL, true),
+        (End::Silent, false),
+        (End::Answered(S), false),
+    ] {
+        let mut w = watch(1, Asks::Dns);
+        w.handle_line(Monotonic::ZERO, lossy);
+        let told = feed(&mut w, 1000, &[end; 20]);
+        assert_eq!(told.len(), usize::from(is_told), "{end:?}: {told:?}");
+        // Where it is found later, that is taken back which it explains.
+        let mut w = watch(1, Asks::Dns);
+        assert_eq!(feed(&mut w, 1000, &[end; 12]).len(), 1);
+        w.handle_line(at(1120), lossy);
+        let told = feed(&mut w, 1120, &[end; 12]);
+        let taken_back: Vec<bool> = told.iter().map(|n| n.explained).collect();
+        assert_eq!(taken_back, [true][..usize::from(!is_told)], "{end:?}");
+    }
+}
+
 #[test]
 fn two_connections_that_do_not_open_in_five_minutes_are_trouble_and_one_is_not() {
     let mut w = watch(1, Asks::Tcp);

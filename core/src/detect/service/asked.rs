@@ -97,6 +97,22 @@ pub(super) struct Change {
     before: Option<Monotonic>,
 }
 
+impl Change {
+    /// By which it is to be judged: where it has come back, the calm before that says nothing of it.
+    pub(super) fn stretch(&self, now: Monotonic) -> Stretch {
+        let to = self.end.unwrap_or(now);
+        let has_lasted = self.lasts_since <= to;
+        Stretch {
+            from: if has_lasted {
+                self.lasts_since
+            } else {
+                self.since
+            },
+            to,
+        }
+    }
+}
+
 /// A trouble that was told.
 #[derive(Clone, Copy, Debug)]
 struct Told {

@@ -118,7 +118,7 @@ impl Default for Limits {
     }
 }
 
-/// What speaks for a trouble, of its last 400 answers and the last hour of it at most.
+/// What speaks for a trouble, since it came back where it did, of its last 400 answers and the last hour of it at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Questions: of slow ones those that were answered.
@@ -266,10 +266,7 @@ where
             let Some(change) = asked.judge(trouble, now, &self.limits) else {
                 continue;
             };
-            let stretch = Stretch {
-                from: change.since,
-                to: change.end.unwrap_or(now),
-            };
+            let stretch = change.stretch(now);
             let mut evidence = asked.evidence(trouble, stretch, &self.limits);
             evidence.only = self.only(place, facts, stretch, &evidence);
             let news = News {

@@ -105,6 +105,23 @@ fn what_comes_back_within_the_hold_down_is_the_same_and_later_another() {
     );
 }
 
+/// The calm between is no evidence.
+#[test]
+fn what_has_come_back_is_as_slow_as_it_is_now() {
+    let mut w = watch(1, Asks::Dns);
+    let (first, again) = (End::Answered(300 * MS), End::Answered(400 * MS));
+    let _ = feed(&mut w, 1000, &[first; 8]);
+    let over = feed(&mut w, 1080, &[WELL; 26]);
+    assert_eq!(over.last().map(|n| n.end), Some(Some(at(1070))));
+    let back = feed(&mut w, 1340, &[again; 8]);
+    let over = feed(&mut w, 1420, &[WELL; 20]);
+    let told = [back, over].concat();
+    let medians: Vec<_> = told.iter().map(|n| n.evidence.median_ns).collect();
+    assert_eq!(medians, [Some(400 * MS); 2]);
+    let edges: Vec<_> = told.iter().map(|n| (n.since, n.end)).collect();
+    assert_eq!(edges, [(at(1000), None), (at(1000), Some(at(1410)))]);
+}
+
 /// Half of a resolver's answers, or one in ten as ever.
 #[test]
 fn slow_is_what_half_of_the_answers_are() {

@@ -372,7 +372,7 @@ impl Watcher {
     }
 }
 
-pub(crate) fn number(names: &mut Vec<String>, name: &str) -> usize {
+fn number(names: &mut Vec<String>, name: &str) -> usize {
     names.iter().position(|n| n == name).unwrap_or_else(|| {
         names.push(name.to_owned());
         names.len() - 1

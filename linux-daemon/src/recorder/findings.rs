@@ -106,6 +106,9 @@ impl Recorder {
             let mut event = self.watcher.event(writer.boot(), &notice);
             if self.watcher.is_of_line(&notice) {
                 self.asked.line_event(now, &event.interface, &notice);
+            } else {
+                // Targets may have come or gone since it was.
+                self.asked.line_event_ends(&event.interface, &notice);
             }
             let known = self.watcher.told_before(&notice);
             if known.is_none()

@@ -5,6 +5,7 @@ use heapless::Vec;
 use super::super::chance::{Z95, divergence, wilson};
 use super::super::event::{Phase, Severity};
 use super::super::input::clipped;
+use super::change::{Change, Stretch};
 use super::excuse::{Excuses, Explains};
 use super::trouble::{Rule, Trouble};
 use super::{Answer, End, Evidence, Limits, S, SETTLE_NS, ServiceFacts};
@@ -74,42 +75,6 @@ impl Past {
 
     pub(super) const fn excuses_delay(&self) -> bool {
         self.excused.is_some()
-    }
-}
-
-/// A stretch of time, both ends included.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stretch {
-    pub(super) from: Monotonic,
-    pub(super) to: Monotonic,
-}
-
-/// What is new of a trouble.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
-    pub(super) phase: Phase,
-    pub(super) severity: Severity,
-    pub(super) since: Monotonic,
-    pub(super) end: Option<Monotonic>,
-    pub(super) explained: bool,
-    /// Since when it lasts, and until when it did before that, where it has come back.
-    lasts_since: Monotonic,
-    before: Option<Monotonic>,
-}
-
-impl Change {
-    /// By which it is to be judged: where it has come back, the calm before that says nothing of it.
-    pub(super) fn stretch(&self, now: Monotonic) -> Stretch {
-        let to = self.end.unwrap_or(now);
-        let has_lasted = self.lasts_since <= to;
-        Stretch {
-            from: if has_lasted {
-                self.lasts_since
-            } else {
-                self.since
-            },
-            to,
-        }
     }
 }
 

@@ -159,6 +159,11 @@ impl Excuses {
         }
     }
 
+    /// A number is another line's from now on.
+    pub(super) fn forget_line(&mut self, line: u8) {
+        self.all.retain(|t| t.line != line);
+    }
+
     /// Whether there is something new since [`Excuses::forget_news`].
     pub(super) const fn is_news(&self) -> bool {
         self.is_news

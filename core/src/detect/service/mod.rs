@@ -17,6 +17,7 @@
 //! that of [`ServiceState`], which the caller provides: nothing grows.
 
 mod asked;
+mod change;
 mod excuse;
 mod trouble;
 
@@ -31,7 +32,8 @@ use super::event::{Phase, Severity};
 use crate::failure::Failure;
 use crate::held;
 use crate::time::Monotonic;
-use asked::{Asked, Stretch};
+use asked::Asked;
+use change::Stretch;
 use excuse::Excuses;
 
 /// Most services of one watch.
@@ -223,9 +225,14 @@ where
         self.excuses.add(now, trouble);
     }
 
-    /// A test or a train of our own that a line was told to bear is over.
+    /// What a line was told to bear, and still does, is over.
     pub fn handle_line_end(&mut self, line: u8, why: Why, at: Monotonic) {
         self.excuses.end(line, why, at);
+    }
+
+    /// A line's number is given to another one: what is remembered of it is of no use any more.
+    pub fn forget_line(&mut self, line: u8) {
+        self.excuses.forget_line(line);
     }
 
     /// Decides what can be decided by now. Whether there is more to do once news have been polled.

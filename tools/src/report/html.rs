@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, explore, paths, words};
+use super::{cable, cover, explore, hours, paths, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -70,6 +70,7 @@ pub(crate) fn render(
     grades(&mut page, report);
     summary(&mut page, report);
     load_tests(&mut page, report, zone);
+    capacity_by_hour(&mut page, report, zone);
     cable_line(&mut page, report);
     compared(&mut page, report, zone);
     outages(&mut page, report);
@@ -122,6 +123,18 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }
     page.push_str("</ul>\n</section>\n");
+}
+
+fn capacity_by_hour(page: &mut String, report: &Report, zone: &TimeZone) {
+    let lines = hours::lines(report, zone);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Capacity by hour of the day</h2>\n<ul class=\"plain\">\n");
+    for line in lines {
+        push(page, format_args!("<li>{}</li>\n", escape(&line)));
+    }
+    page.push_str("</ul>\n");
 }
 
 /// What is known of a cable line.

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::Report;
-use super::{cable, cover, paths, text, words};
+use super::{cable, cover, hours, paths, text, words};
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
 use crate::when;
 
@@ -79,6 +79,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if !tests.is_empty() {
         out.push_str("\n## Throughput and latency under load\n\n");
         for line in tests {
+            out.push_str(&format!("- {}\n", escape(&line)));
+        }
+    }
+    let hours = hours::lines(report, zone);
+    if !hours.is_empty() {
+        out.push_str("\n## Capacity by hour of the day\n\n");
+        for line in hours {
             out.push_str(&format!("- {}\n", escape(&line)));
         }
     }

@@ -7,6 +7,7 @@ mod compare;
 mod cover;
 mod explore;
 mod health;
+mod hours;
 pub(crate) mod html;
 mod lines;
 mod markdown;

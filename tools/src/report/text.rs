@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, paths, words};
+use super::{cable, cover, hours, paths, words};
 use crate::show::{clean, count, cut, cut_interface, millis_or_dash, percent, stretch, table};
 use crate::when;
 
@@ -47,6 +47,13 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     if !tests.is_empty() {
         out.push_str("\nThroughput and latency under load\n");
         for line in tests {
+            out.push_str(&wrap(&format!("  {line}"), 4));
+        }
+    }
+    let hours = hours::lines(report, zone);
+    if !hours.is_empty() {
+        out.push_str("\nCapacity by hour of the day\n");
+        for line in hours {
             out.push_str(&wrap(&format!("  {line}"), 4));
         }
     }

@@ -14,7 +14,7 @@ use bufferbane_linux_io::support::Features;
 use bufferbane_linux_io::{
     Engine, EngineOptions, Event, Family, ProbeSocket, Queued, SocketId, Transmit,
 };
-use common::{add_local, all_features, inside_namespace, wait_for, warm_up};
+use common::{add_local, all_features, inside_namespace, loopback, wait_for, warm_up};
 
 fn engine(features: Features) -> Engine {
     let options = EngineOptions {
@@ -24,8 +24,18 @@ fn engine(features: Features) -> Engine {
     Engine::new(&options).unwrap()
 }
 
-fn receiver() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+/// An engine with all features, and a socket of it that joins sends and asks for no stamps of them.
+fn unstamped() -> (Engine, SocketId) {
+    let mut e = engine(Features::ALL);
+    let builder = ProbeSocket::udp(Family::V4)
+        .stamps(true, false)
+        .join_sends(true);
+    let (id, _) = add_local(&mut e, builder, Family::V4);
+    (e, id)
+}
+
+fn receiver(family: Family) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((loopback(family), 0)).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
@@ -36,9 +46,9 @@ fn receiver() -> (UdpSocket, SocketAddr) {
 /// Two, whose ports are not looked for at the same place among what waits to be joined: a third datagram
 /// would go by itself there, and rightly so.
 fn two_receivers() -> [(UdpSocket, SocketAddr); 2] {
-    let first = receiver();
+    let first = receiver(Family::V4);
     loop {
-        let second = receiver();
+        let second = receiver(Family::V4);
         if !(first.1.port() ^ second.1.port()).is_multiple_of(16) {
             return [first, second];
         }
@@ -163,6 +173,24 @@ fn turn(e: &mut Engine) {
     .unwrap();
 }
 
+/// Waits for sends that are told as done; which, and whether they failed.
+fn failed(e: &mut Engine) -> Vec<(u32, bool)> {
+    let mut failed = Vec::new();
+    wait_for(e, 500, |_, event| {
+        if let Event::Sent { key, errno, .. } = event {
+            failed.push((key, errno.is_some()));
+        }
+        !failed.is_empty()
+    });
+    failed
+}
+
+/// The longest packet that this namespace's loopback carries from now on, bytes.
+fn narrow(mtu: &str) {
+    let set = ["link", "set", "lo", "up", "mtu", mtu];
+    assert!(Command::new("ip").args(set).status().unwrap().success());
+}
+
 /// Sends pairs of `len` bytes until the kernel must have been told of that length.
 fn make_usual(e: &mut Engine, id: SocketId, (socket, to): &(UdpSocket, SocketAddr), len: usize) {
     for _ in 0..100 {
@@ -190,24 +218,15 @@ fn datagrams_arrive_as_they_were_whatever_is_usual() {
                 .stamps(true, stamped)
                 .join_sends(true);
             let (id, _) = add_local(&mut e, builder, family);
-            let host = if family == Family::V4 {
-                "127.0.0.1:0"
-            } else {
-                "[::1]:0"
-            };
-            let socket = UdpSocket::bind(host).unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_millis(500)))
-                .unwrap();
-            let a = (socket.try_clone().unwrap(), socket.local_addr().unwrap());
+            let a = receiver(family);
             assert_eq!(told(&e, id), 0);
             make_usual(&mut e, id, &a, 172);
-            let to = a.1;
+            let (socket, to) = (&a.0, a.1);
             // Alone: as long as usual, shorter, longer, and longer than several.
             for (key, len) in [(3, 172), (4, 20), (5, 173), (6, 1400)] {
                 assert_eq!(queue(&mut e, id, to, key, len), Queued::First);
                 e.outbox().flush().unwrap();
-                assert_eq!(received(&socket, 1), [(key, len)], "{family:?}");
+                assert_eq!(received(socket, 1), [(key, len)], "{family:?}");
             }
             // With a source of its own, and not to be joined.
             let transmit = Transmit {
@@ -216,21 +235,21 @@ fn datagrams_arrive_as_they_were_whatever_is_usual() {
             };
             e.outbox().send(&transmit, &[7; 600]).unwrap();
             e.outbox().flush().unwrap();
-            assert_eq!(received(&socket, 1), [(7, 600)]);
+            assert_eq!(received(socket, 1), [(7, 600)]);
             // Joined: as usual with a shorter last, and of two other lengths.
             for (len, last) in [(172, 50), (100, 100), (400, 399)] {
                 assert_eq!(queue(&mut e, id, to, 8, len), Queued::First);
                 assert_eq!(queue(&mut e, id, to, 9, len), Queued::With(8));
                 assert_eq!(queue(&mut e, id, to, 10, last), Queued::With(8));
                 e.outbox().flush().unwrap();
-                assert_eq!(received(&socket, 3), [(8, len), (9, len), (10, last)]);
+                assert_eq!(received(socket, 3), [(8, len), (9, len), (10, last)]);
             }
             // Another length becomes usual, and then none.
             for _ in 0..2 {
                 for _ in 0..300 {
                     queue(&mut e, id, to, 11, 172);
                     turn(&mut e);
-                    assert_eq!(received(&socket, 1), [(11, 172)]);
+                    assert_eq!(received(socket, 1), [(11, 172)]);
                 }
                 assert_eq!(told(&e, id), 0);
                 make_usual(&mut e, id, &a, 90);
@@ -244,30 +263,15 @@ fn a_way_that_is_too_narrow_for_what_is_usual_gets_each_as_before() {
     if !inside_namespace("a_way_that_is_too_narrow_for_what_is_usual_gets_each_as_before") {
         return;
     }
-    let narrow = |mtu: &str| {
-        let set = ["link", "set", "lo", "up", "mtu", mtu];
-        assert!(Command::new("ip").args(set).status().unwrap().success());
-    };
     narrow("600");
-    let mut e = engine(Features::ALL);
-    let builder = ProbeSocket::udp(Family::V4)
-        .stamps(true, false)
-        .join_sends(true);
-    let (id, _) = add_local(&mut e, builder, Family::V4);
-    let (a, to) = receiver();
-    let a = (a, to);
+    let (mut e, id) = unstamped();
+    let a = receiver(Family::V4);
     make_usual(&mut e, id, &a, 172);
+    let to = a.1;
     // What takes no datagram of the usual length whole.
     narrow("150");
     assert_eq!(queue(&mut e, id, to, 3, 160), Queued::First);
-    let mut failed = Vec::new();
-    wait_for(&mut e, 500, |_, event| {
-        if let Event::Sent { key, errno, .. } = event {
-            failed.push((key, errno.is_some()));
-        }
-        !failed.is_empty()
-    });
-    assert_eq!(failed, [(3, true)]);
+    assert_eq!(failed(&mut e), [(3, true)]);
     turn(&mut e);
     assert_eq!(told(&e, id), 0);
     // In fragments, and those that pass whole together.
@@ -285,12 +289,8 @@ fn a_way_that_is_too_narrow_for_what_is_usual_gets_each_as_before() {
 
 #[test]
 fn no_send_is_longer_than_its_slot_or_has_more_datagrams_than_every_kernel_takes() {
-    let mut e = engine(Features::ALL);
-    let builder = ProbeSocket::udp(Family::V4)
-        .stamps(true, false)
-        .join_sends(true);
-    let (id, _) = add_local(&mut e, builder, Family::V4);
-    let (a, to) = receiver();
+    let (mut e, id) = unstamped();
+    let (a, to) = receiver(Family::V4);
     let firsts = |e: &mut Engine, len: usize| {
         let queued = (0..130).map(|key| queue(e, id, to, key, len));
         let firsts = queued.filter(|q| *q == Queued::First).count();
@@ -312,27 +312,13 @@ fn a_way_that_takes_no_joined_send_gets_each_alone() {
         return;
     }
     // Each of 800 bytes is sent in fragments; several in one send cannot be.
-    let up = Command::new("ip")
-        .args(["link", "set", "lo", "up", "mtu", "600"])
-        .status();
-    assert!(up.unwrap().success());
-    let mut e = engine(Features::ALL);
-    let builder = ProbeSocket::udp(Family::V4)
-        .stamps(true, false)
-        .join_sends(true);
-    let (id, _) = add_local(&mut e, builder, Family::V4);
-    let (a, to) = receiver();
+    narrow("600");
+    let (mut e, id) = unstamped();
+    let (a, to) = receiver(Family::V4);
     assert_eq!(queue(&mut e, id, to, 1, 800), Queued::First);
     assert_eq!(queue(&mut e, id, to, 2, 800), Queued::With(1));
     e.outbox().flush().unwrap();
-    let mut failed = Vec::new();
-    wait_for(&mut e, 500, |_, event| {
-        if let Event::Sent { key, errno, .. } = event {
-            failed.push((key, errno.is_some()));
-        }
-        !failed.is_empty()
-    });
-    assert_eq!(failed, [(1, true)], "told once, for both");
+    assert_eq!(failed(&mut e), [(1, true)], "told once, for both");
     assert_eq!(queue(&mut e, id, to, 3, 800), Queued::First);
     assert_eq!(queue(&mut e, id, to, 4, 800), Queued::First);
     e.outbox().flush().unwrap();

@@ -1,3 +1,4 @@
+use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value};
 use bufferbane_core::sample::Status;
 use bufferbane_store::{Event, SeriesKind};
 
@@ -19,19 +20,52 @@ pub(super) fn info(target: &str, address: &str) -> SeriesInfo {
     }
 }
 
+/// Watches a series of each of these.
+fn watcher(series: &[SeriesInfo]) -> Watcher {
+    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+    for (i, info) in series.iter().enumerate() {
+        watcher.add(Monotonic::ZERO, SeriesIndex(i as u16), info);
+    }
+    watcher
+}
+
+/// That `members` show something from the begin on.
+fn notice(
+    watcher: &Watcher,
+    kind: Kind,
+    members: &[u16],
+    values: &[(&'static str, Value)],
+) -> Notice {
+    let mut series = SeriesSet::default();
+    for index in members {
+        series.insert(watcher.series[&SeriesIndex(*index)].place);
+    }
+    let event = Found {
+        kind,
+        severity: Severity::Critical,
+        direction: None,
+        line: 0,
+        series,
+        start: Monotonic::ZERO,
+        end: None,
+        values: values.iter().copied().collect(),
+    };
+    Notice {
+        id: 1,
+        phase: Phase::Begin,
+        event,
+    }
+}
+
 /// A minute of two targets and the gateway, all but the gateway silent for the last half second of
 /// it, and ten seconds more.
 #[test]
 fn an_outage_of_the_line_is_told_with_the_gateway_well() {
-    let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
-    let names = [
-        ("gateway", "192.168.1.1"),
-        ("quad9", "9.9.9.9"),
-        ("cloudflare", "1.1.1.1"),
-    ];
-    for (i, (name, address)) in names.iter().enumerate() {
-        w.add(Monotonic::ZERO, SeriesIndex(i as u16), &info(name, address));
-    }
+    let mut w = watcher(&[
+        info("gateway", "192.168.1.1"),
+        info("quad9", "9.9.9.9"),
+        info("cloudflare", "1.1.1.1"),
+    ]);
     let mut told = Vec::new();
     for n in 0..700u64 {
         for i in 0..3u16 {
@@ -59,37 +93,12 @@ fn an_outage_of_the_line_is_told_with_the_gateway_well() {
 /// Large packets vanish over IPv4, IPv6 or both.
 #[test]
 fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
-    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Values};
-
-    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
-    for (index, family) in [(0, 4), (1, 6)] {
-        let six = SeriesInfo {
-            family,
-            ..info("far", "2001:db8::1")
-        };
-        watcher.add(Monotonic::ZERO, SeriesIndex(index), &six);
-    }
+    let watcher = watcher(&[4, 6].map(|family| SeriesInfo {
+        family,
+        ..info("far", "2001:db8::1")
+    }));
     let family = |members: &[u16]| {
-        let mut series = SeriesSet::default();
-        for index in members {
-            series.insert(watcher.series[&SeriesIndex(*index)].place);
-        }
-        let event = Found {
-            kind: Kind::MtuBlackHole,
-            severity: Severity::Critical,
-            direction: None,
-            line: 0,
-            series,
-            start: Monotonic::ZERO,
-            end: None,
-            values: Values::default(),
-        };
-        let notice = Notice {
-            id: 1,
-            phase: Phase::Begin,
-            event,
-        };
-        let told = watcher.event(1, &notice);
+        let told = watcher.event(1, &notice(&watcher, Kind::MtuBlackHole, members, &[]));
         told.values.get("family").and_then(|f| f.as_u64())
     };
     assert_eq!(
@@ -101,39 +110,14 @@ fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
 /// Who is bad, what with, and who is well.
 #[test]
 fn what_differs_is_told_with_its_figures() {
-    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value};
-
-    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
-    for (index, interface, family) in [(0, "eth0", 4), (1, "eth0", 6), (2, "lte0", 4)] {
-        let info = SeriesInfo {
-            interface: interface.into(),
-            family,
-            ..info("far", "192.0.2.1")
-        };
-        watcher.add(Monotonic::ZERO, SeriesIndex(index), &info);
-    }
+    let of = |(interface, family): (&str, u8)| SeriesInfo {
+        interface: interface.into(),
+        family,
+        ..info("far", "192.0.2.1")
+    };
+    let watcher = watcher(&[("eth0", 4), ("eth0", 6), ("lte0", 4)].map(of));
     let told = |kind, member: u16, values: &[(&'static str, Value)]| {
-        let mut series = SeriesSet::default();
-        series.insert(watcher.series[&SeriesIndex(member)].place);
-        let event = Found {
-            kind,
-            severity: Severity::Warning,
-            direction: None,
-            line: 0,
-            series,
-            start: Monotonic::ZERO,
-            end: None,
-            values: values.iter().copied().collect(),
-        };
-        let phase = Phase::Begin;
-        watcher.event(
-            1,
-            &Notice {
-                id: 1,
-                phase,
-                event,
-            },
-        )
+        watcher.event(1, &notice(&watcher, kind, &[member], values))
     };
     let rates = [
         ("loss", Value::Ratio(0.032)),
@@ -164,39 +148,14 @@ fn what_differs_is_told_with_its_figures() {
 /// One target's trouble is not the line's.
 #[test]
 fn an_event_is_of_the_line_where_half_of_the_far_targets_show_it() {
-    use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Values};
-
-    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
-    let names = [
-        ("gateway", "192.168.1.1"),
-        ("quad9", "9.9.9.9"),
-        ("cloudflare", "1.1.1.1"),
-        ("google", "8.8.8.8"),
-    ];
-    for (i, (name, address)) in names.iter().enumerate() {
-        watcher.add(Monotonic::ZERO, SeriesIndex(i as u16), &info(name, address));
-    }
-    let is_of_line = |kind: Kind, members: &[u16]| {
-        let mut series = SeriesSet::default();
-        for index in members {
-            series.insert(watcher.series[&SeriesIndex(*index)].place);
-        }
-        let event = Found {
-            kind,
-            severity: Severity::Critical,
-            direction: None,
-            line: 0,
-            series,
-            start: Monotonic::ZERO,
-            end: None,
-            values: Values::default(),
-        };
-        watcher.is_of_line(&Notice {
-            id: 1,
-            phase: Phase::Begin,
-            event,
-        })
-    };
+    let watcher = watcher(&[
+        info("gateway", "192.168.1.1"),
+        info("quad9", "9.9.9.9"),
+        info("cloudflare", "1.1.1.1"),
+        info("google", "8.8.8.8"),
+    ]);
+    let is_of_line =
+        |kind, members: &[u16]| watcher.is_of_line(&notice(&watcher, kind, members, &[]));
     let lossy = |members: &[u16]| is_of_line(Kind::PacketLoss, members);
     assert!(lossy(&[1, 2]) && lossy(&[1, 2, 3]));
     assert!(!lossy(&[1]) && !lossy(&[0, 3]));
@@ -206,8 +165,7 @@ fn an_event_is_of_the_line_where_half_of_the_far_targets_show_it() {
 /// Five minutes of one target; for eight seconds of it a third is lost in runs and the rest slow, which is
 /// known to be a test of ours before that or only after it, or is not.
 fn told_of_a_load(known: Option<bool>) -> Vec<Event> {
-    let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
-    w.add(Monotonic::ZERO, SeriesIndex(0), &info("quad9", "9.9.9.9"));
+    let mut w = watcher(&[info("quad9", "9.9.9.9")]);
     let (begin, end) = (2000, 2080);
     let at = |n: u64| Monotonic::from_nanos(n * S / 10);
     let mut told = Vec::new();
@@ -244,11 +202,9 @@ fn a_test_of_our_own_is_not_trouble() {
 /// A rush that was lost on the way hides no ordinary load where an earlier run measured the line.
 #[test]
 fn what_is_recalled_says_what_is_much_for_a_line() {
-    use bufferbane_core::detect::{Event as Told, SeriesSet, Severity};
     let at = |s: u64| Monotonic::from_nanos(s * S);
     for recalls in [false, true] {
-        let mut w = Watcher::new(Monotonic::ZERO, Thresholds::default());
-        w.add(Monotonic::ZERO, SeriesIndex(0), &info("quad9", "9.9.9.9"));
+        let mut w = watcher(&[info("quad9", "9.9.9.9")]);
         if recalls {
             let found = bufferbane_store::Capacity {
                 interface: "eth0".into(),
@@ -274,15 +230,10 @@ fn what_is_recalled_says_what_is_much_for_a_line() {
             };
             w.load("eth0", second, true);
         }
-        let event = Told {
-            kind: Kind::PacketLoss,
-            severity: Severity::Warning,
-            line: 0,
-            series: SeriesSet::default(),
-            direction: None,
+        let event = Found {
             start: at(50),
             end: Some(at(60)),
-            values: Default::default(),
+            ..notice(&w, Kind::PacketLoss, &[], &[]).event
         };
         let class = if recalls {
             "loss_under_load"

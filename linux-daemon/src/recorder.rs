@@ -117,7 +117,7 @@ pub(crate) struct Recorder {
     commit_soon: bool,
     /// Who waits for a commit.
     commit_waits: Vec<SyncSender<Result<(), String>>>,
-    /// When readers would have used up their commits at one every [`FORCED_NS`].
+    /// When readers would have used up their commits at one every `durable::FORCED_NS`.
     forced_until: Monotonic,
     retention_at: Monotonic,
     second_at: Monotonic,

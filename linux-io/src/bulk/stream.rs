@@ -30,7 +30,7 @@ pub(super) enum Stage {
     Connecting,
     /// Accepted; its first bytes are being read.
     Greeting,
-    /// [`Bulk::begin`] is awaited.
+    /// [`super::Bulk::begin`] is awaited.
     Ready,
     /// Its first bytes are being written, before what comes after.
     Opening(Role),

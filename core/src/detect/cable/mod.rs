@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A line's own series are looked at while probes come, so that nobody has to read them again. Of each
-//! hour there remain a few sums ([`Record`]); [`judge`] adds up those of any time and says what they
+//! hour there remain a few sums ([`Record`]); [`judge()`] adds up those of any time and says what they
 //! show, together with the events of that time.
 
 mod buffer;

@@ -270,7 +270,8 @@ fn strangers_hear_nothing_before_and_during_tests() {
                 Ordering::Relaxed,
             );
             let roles = [Role::Send, Role::Receive];
-            let carried = load_while(&mut prober, to, &roles, || loading.load(Ordering::Relaxed));
+            let going = |_: &Prober, _| loading.load(Ordering::Relaxed);
+            let carried = load_while(&mut prober, to, &roles, going);
             let still = state(&prober) == Some(GuestState::Granted);
             (prober.samples.len(), carried, still)
         })

@@ -7,11 +7,12 @@ pub mod memory;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bufferbane_config::keyfile;
 use bufferbane_core::flight::{LossSlot, Slot};
-use bufferbane_core::load::guest::Guest;
+use bufferbane_core::load::guest::{Grant, Guest};
 use bufferbane_core::load::write_token;
 use bufferbane_core::packet::{RecvMeta, SendOutcome};
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
@@ -243,55 +244,82 @@ pub fn connects(from: [u8; 4], to: SocketAddr) -> bool {
     }
 }
 
+/// What the streams of a test have carried so far, bytes of this end.
+#[derive(Default)]
+struct Carried {
+    sent: AtomicU64,
+    received: AtomicU64,
+    over: AtomicBool,
+}
+
 /// Runs the streams of a granted test for as long; gives what was sent and received here.
 pub fn load(prober: &mut Prober, at: SocketAddr, roles: &[Role], time: Duration) -> (u64, u64) {
     let end = Instant::now() + time;
-    load_while(prober, at, roles, || Instant::now() < end)
+    load_while(prober, at, roles, |_, _| Instant::now() < end)
 }
 
-/// The same, for as long as `going` says so.
+/// The same, for as long as `going` says so, which is asked each millisecond or so with what has been
+/// received here so far.
 pub fn load_while(
     prober: &mut Prober,
     at: SocketAddr,
     roles: &[Role],
-    going: impl Fn() -> bool,
+    mut going: impl FnMut(&Prober, u64) -> bool,
 ) -> (u64, u64) {
-    let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
     let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
     let to = SocketAddr::new(at.ip(), grant.port);
-    let options = TcpOptions {
-        interface: None,
-        source: None,
-        mark: None,
-        dscp: 0,
-        congestion: "reno".into(),
-    };
-    let streams: Vec<_> = roles
-        .iter()
-        .map(|_| {
-            let socket = TcpSocket::new(Family::of(&at.ip()), &options).unwrap();
-            bulk.connect(socket, to).unwrap()
-        })
-        .collect();
-    let (mut sent, mut received) = (0, 0);
-    let mut events = Vec::new();
-    while going() {
-        prober.run(Duration::from_millis(1));
-        bulk.wait(clock::now().saturating_add(1_000_000), &mut events)
-            .unwrap();
-        for event in events.drain(..) {
-            match event {
-                BulkEvent::Connected(id) => {
-                    let n = streams.iter().position(|s| *s == id).unwrap();
-                    let token = write_token(grant.handle, &grant.secret, n as u8);
-                    bulk.begin(id, roles[n], &token).unwrap();
+    let carried = Carried::default();
+    // On a thread of their own: what streams carry must not wait for probes, which wait for answers.
+    std::thread::scope(|threads| {
+        let streams = threads.spawn(|| carried.run(to, &grant, roles));
+        while !streams.is_finished() && going(prober, carried.received.load(Relaxed)) {
+            prober.run(Duration::from_millis(1));
+        }
+        carried.over.store(true, Relaxed);
+        streams.join().expect("streams that go on")
+    });
+    (carried.sent.into_inner(), carried.received.into_inner())
+}
+
+impl Carried {
+    /// Connects to `to` and carries all that can be until it is over.
+    fn run(&self, to: SocketAddr, grant: &Grant, roles: &[Role]) {
+        let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
+        let options = TcpOptions {
+            interface: None,
+            source: None,
+            mark: None,
+            dscp: 0,
+            congestion: "reno".into(),
+        };
+        let streams: Vec<_> = roles
+            .iter()
+            .map(|_| {
+                let socket = TcpSocket::new(Family::of(&to.ip()), &options).unwrap();
+                bulk.connect(socket, to).unwrap()
+            })
+            .collect();
+        let mut events = Vec::new();
+        while !self.over.load(Relaxed) {
+            bulk.wait(clock::now().saturating_add(MS), &mut events)
+                .unwrap();
+            for event in events.drain(..) {
+                match event {
+                    BulkEvent::Connected(id) => {
+                        let n = streams.iter().position(|s| *s == id).unwrap();
+                        let token = write_token(grant.handle, &grant.secret, n as u8);
+                        bulk.begin(id, roles[n], &token).unwrap();
+                    }
+                    BulkEvent::Sent { bytes, .. } => {
+                        self.sent.fetch_add(bytes, Relaxed);
+                    }
+                    BulkEvent::Received { bytes, .. } => {
+                        self.received.fetch_add(bytes, Relaxed);
+                    }
+                    BulkEvent::Ended(id, errno) => panic!("{id:?} ended with {errno}"),
+                    _ => {}
                 }
-                BulkEvent::Sent { bytes, .. } => sent += bytes,
-                BulkEvent::Received { bytes, .. } => received += bytes,
-                BulkEvent::Ended(id, errno) => panic!("{id:?} ended with {errno}"),
-                _ => {}
             }
         }
     }
-    (sent, received)
 }

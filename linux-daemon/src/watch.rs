@@ -367,6 +367,12 @@ impl Watcher {
     pub(crate) fn remember(&mut self, notice: &Notice, known: Known) {
         self.told.insert(notice.id, known);
         if self.told.len() > OPEN {
+            let watch = &self.watch;
+            self.told
+                .retain(|id, known| !known.is_over || watch.may_change(*id));
+        }
+        // Only where ends could not be told, which the watch counts.
+        if self.told.len() > OPEN {
             self.told.pop_first();
         }
     }

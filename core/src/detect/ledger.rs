@@ -1,8 +1,9 @@
 //! Open events: the same trouble of one line is one event, whichever of its series show it, and
-//! stays the same one where it comes back within the hold-down.
+//! stays the same one where it comes back within the hold-down. What others show after its end is another trouble.
 
 use heapless::{Deque, Vec};
 
+use super::MAX_SERIES;
 use super::edge::Edge;
 use super::event::{Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, set};
 use crate::time::Monotonic;
@@ -17,6 +18,8 @@ pub(super) const STEP: usize = 24;
 #[derive(Clone, Debug)]
 struct Open {
     id: u32,
+    /// The series that have shown it, as far as they are probed.
+    members: SeriesSet,
     /// The series that show it now.
     active: SeriesSet,
     start: Edge,
@@ -27,11 +30,34 @@ struct Open {
     event: Event,
 }
 
+impl Open {
+    /// Whether `f` is this trouble: that lasts, or `f` began before its end, or it is back where it was. `f` was found at
+    /// `series`; `twins` are all series to the same target.
+    fn takes(&self, series: u8, twins: SeriesSet, f: &Finding) -> bool {
+        let began_before_its_end = || {
+            let grain_ns = f.grain_ns + self.ended.grain_ns;
+            f.start.saturating_sub(grain_ns) <= self.ended.at
+        };
+        let is_back = || match f.kind {
+            // These are of the line, whoever shows them.
+            Kind::Outage | Kind::Bufferbloat | Kind::UploadDegraded | Kind::DownloadDegraded => {
+                true
+            }
+            // One target may be reached by several series.
+            Kind::RoutingFault => self.members.iter().any(|m| twins.contains(m)),
+            _ => self.members.contains(series),
+        };
+        !self.active.is_empty() || began_before_its_end() || is_back()
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     hold_down_ns: u64,
     next_id: u32,
+    /// The target of each series.
+    targets: [u16; MAX_SERIES],
     open: Vec<Open, OPEN>,
     notices: Deque<Notice, NOTICES>,
     /// Events that there was no room for.
@@ -43,6 +69,7 @@ impl Ledger {
         Self {
             hold_down_ns,
             next_id: 0,
+            targets: [0; MAX_SERIES],
             open: Vec::new(),
             notices: Deque::new(),
             overflow: 0,
@@ -51,6 +78,28 @@ impl Ledger {
 
     pub(crate) const fn overflow(&self) -> u64 {
         self.overflow
+    }
+
+    /// `series` is probed from now on.
+    pub(crate) fn add(&mut self, series: u8, target: u16) {
+        if let Some(t) = self.targets.get_mut(usize::from(series)) {
+            *t = target;
+        }
+    }
+
+    /// All series to the target of `series`, with that one.
+    fn twins(&self, series: u8) -> SeriesSet {
+        let own = self.targets.get(usize::from(series));
+        let mut twins = SeriesSet::default();
+        for n in (0..).zip(&self.targets).filter(|(_, t)| Some(*t) == own) {
+            twins.insert(n.0);
+        }
+        twins
+    }
+
+    /// Whether more may yet be told of an event.
+    pub(crate) fn may_change(&self, id: u32) -> bool {
+        self.open.iter().any(|o| o.id == id)
     }
 
     pub(crate) fn poll(&mut self) -> Option<Notice> {
@@ -76,10 +125,14 @@ impl Ledger {
 
     /// `series` of `line` shows this trouble; to be said again whenever more is known of it.
     pub(crate) fn raise(&mut self, line: u8, series: u8, f: Finding) {
+        let twins = self.twins(series);
         let found = self
             .open
             .iter_mut()
-            .find(|o| o.event.line == line && o.event.kind == f.kind);
+            .filter(|o| o.event.line == line && o.event.kind == f.kind)
+            .filter(|o| o.takes(series, twins, &f))
+            // What lasts comes first: so there is one of a line and kind that does.
+            .max_by_key(|o| (!o.active.is_empty(), o.id));
         let Some(open) = found else {
             let mut members = SeriesSet::default();
             members.insert(series);
@@ -101,6 +154,7 @@ impl Ledger {
         };
         e.series.insert(series);
         open.active.insert(series);
+        open.members.insert(series);
         for (name, value) in &f.values {
             set(&mut e.values, name, *value);
         }
@@ -120,10 +174,8 @@ impl Ledger {
         let found = self
             .open
             .iter_mut()
-            .find(|o| o.event.line == line && o.event.kind == kind);
-        let Some(open) = found.filter(|o| o.active.contains(series)) else {
-            return;
-        };
+            .find(|o| o.event.line == line && o.event.kind == kind && o.active.contains(series));
+        let Some(open) = found else { return };
         open.active.remove(series);
         open.ended = open.ended.later(end.into());
         if open.active.is_empty() {
@@ -153,11 +205,11 @@ impl Ledger {
 
     /// Sets a direction that became known only after the event was told.
     pub(crate) fn learn_direction(&mut self, line: u8, kind: Kind, direction: Option<Direction>) {
-        let found = self
-            .open
-            .iter_mut()
-            .find(|o| o.event.line == line && o.event.kind == kind);
-        if let Some(open) = found.filter(|o| o.event.direction != direction) {
+        let of_kind = self.open.iter_mut();
+        let latest = of_kind
+            .filter(|o| o.event.line == line && o.event.kind == kind)
+            .max_by_key(|o| o.id);
+        if let Some(open) = latest.filter(|o| o.event.direction != direction) {
             open.event.direction = direction;
             let (id, event) = (open.id, open.event.clone());
             self.tell(id, Phase::Update, event);
@@ -180,17 +232,35 @@ impl Ledger {
         for kind in Kind::ALL {
             self.clear(line, series, kind, now);
         }
+        // Another may take its place.
+        for open in &mut self.open {
+            open.members.remove(series);
+        }
+    }
+
+    /// Where all places are taken, what has been over for longest makes room: it would be told anew, if it came back.
+    fn make_room(&mut self) {
+        if !self.open.is_full() {
+            return;
+        }
+        let all = self.open.iter().enumerate();
+        let over = all.filter(|(_, o)| o.active.is_empty());
+        if let Some((n, _)) = over.min_by_key(|(_, o)| o.ended.at) {
+            self.open.swap_remove(n);
+        }
     }
 
     fn begin(&mut self, active: SeriesSet, event: Event, f: &Finding) {
         let id = self.next_id;
         self.next_id += 1;
+        self.make_room();
         if self.open.is_full() {
             self.overflow += 1;
             return;
         }
         let _ = self.open.push(Open {
             id,
+            members: active,
             active,
             start: f.edge(),
             ended: Monotonic::ZERO.into(),
@@ -224,6 +294,8 @@ fn joined(a: Option<Direction>, b: Option<Direction>) -> Option<Direction> {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+
     use super::super::event::Severity;
     use super::*;
 
@@ -254,5 +326,105 @@ mod tests {
             of_burst,
             [(Phase::Begin, None), (Phase::End, Some(at(9950)))]
         );
+    }
+
+    const S: u64 = 1_000_000_000;
+
+    /// Lets a kind of trouble last for each of these series and times in seconds; series 2 and 3 have one target. Gives
+    /// begin, end and series of each event in the end.
+    fn told(kind: Kind, spells: &[(u8, u64, u64)]) -> std::vec::Vec<(u64, u64, std::vec::Vec<u8>)> {
+        let mut ledger = Ledger::new(300 * S);
+        for (series, target) in [(1, 101), (2, 102), (3, 102)] {
+            ledger.add(series, target);
+        }
+        let at = |s: u64| Monotonic::from_nanos(s * S);
+        let mut all = std::collections::BTreeMap::new();
+        for s in 0..2000 {
+            for (series, from, to) in spells {
+                if s == *to {
+                    ledger.clear(0, *series, kind, at(s));
+                }
+                // It is known only after some seconds.
+                if s == from + 8 && s < *to {
+                    ledger.raise(0, *series, Finding::new(kind, Severity::Warning, at(*from)));
+                }
+            }
+            ledger.forget(at(s));
+            while let Some(n) = ledger.poll() {
+                all.insert(n.id, n.event);
+            }
+        }
+        assert_eq!(ledger.overflow(), 0);
+        let seconds = |t: Monotonic| t.as_nanos() / S;
+        all.into_values()
+            .map(|e| {
+                let end = e.end.map_or(0, seconds);
+                (seconds(e.start), end, e.series.iter().collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn after_its_end_trouble_is_back_where_it_was_and_elsewhere_it_is_another() {
+        use Kind::{Bufferbloat, PacketLoss, RoutingFault};
+        // One target is bad, and when that is over another one.
+        for kind in [PacketLoss, RoutingFault] {
+            let two = told(kind, &[(1, 100, 140), (2, 200, 240)]);
+            assert_eq!(two, [(100, 140, vec![1]), (200, 240, vec![2])], "{kind:?}");
+            // And the first one again, beside the other or after it.
+            let two = told(kind, &[(1, 100, 140), (2, 200, 240), (1, 300, 340)]);
+            assert_eq!(two, [(100, 340, vec![1]), (200, 240, vec![2])], "{kind:?}");
+            let two = told(kind, &[(1, 100, 140), (2, 200, 340), (1, 300, 320)]);
+            assert_eq!(
+                two,
+                [(100, 140, vec![1]), (200, 340, vec![1, 2])],
+                "{kind:?}"
+            );
+            // The other began before the first was over.
+            let one = told(kind, &[(1, 100, 140), (2, 138, 240)]);
+            assert_eq!(one, [(100, 240, vec![1, 2])], "{kind:?}");
+            // It is back.
+            let one = told(kind, &[(1, 100, 140), (1, 430, 440)]);
+            assert_eq!(one, [(100, 440, vec![1])], "{kind:?}");
+        }
+        // A target is reached by two series: it is the same fault, but others' losses are losses of their own.
+        let spells = [(2, 100, 140), (3, 200, 240)];
+        assert_eq!(told(RoutingFault, &spells).len(), 1);
+        assert_eq!(told(PacketLoss, &spells).len(), 2);
+        // What loads a line delays all that pass it.
+        assert_eq!(told(Bufferbloat, &[(1, 100, 140), (2, 200, 240)]).len(), 1);
+    }
+
+    /// The place of a series that is probed no more is another's.
+    #[test]
+    fn what_the_next_series_of_a_place_shows_is_another_trouble() {
+        let mut ledger = Ledger::new(300 * S);
+        let at = |s: u64| Monotonic::from_nanos(s * S);
+        for (s, target) in [(100, 101), (200, 102)] {
+            ledger.add(1, target);
+            let f = Finding::new(Kind::PacketLoss, Severity::Warning, at(s));
+            ledger.raise(0, 1, f);
+            ledger.withdraw(0, 1, at(s + 20));
+        }
+        let told = core::iter::from_fn(|| ledger.poll());
+        let begins = told.filter(|n| n.phase == Phase::Begin);
+        assert_eq!(begins.count(), 2);
+    }
+
+    /// A line that never has a quiet minute: each event of what has been told and is over gives way to what is new.
+    #[test]
+    fn what_is_new_is_told_however_much_is_over() {
+        let mut ledger = Ledger::new(300 * S);
+        let mut begins = 0;
+        for n in 0..3 * OPEN as u64 {
+            let at = Monotonic::from_nanos(n * S);
+            let f = Finding::new(Kind::LossBurst, Severity::Warning, at);
+            ledger.happened((n / 64) as u8, n as u8 % 64, f, at);
+            begins += core::iter::from_fn(|| ledger.poll())
+                .filter(|n| n.phase == Phase::Begin)
+                .count();
+        }
+        assert_eq!((begins, ledger.overflow()), (3 * OPEN, 0));
+        assert!(ledger.may_change(3 * OPEN as u32 - 1) && !ledger.may_change(0));
     }
 }

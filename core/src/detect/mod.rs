@@ -142,6 +142,7 @@ where
         line.0.get_or_insert_with(LineWatch::new);
         let watched = Watched::new(facts, &self.thresholds, now);
         self.series[place] = SeriesState(Some(watched));
+        self.ledger.add(place as u8, facts.target);
         self.hold_ns = self.hold_ns.max(facts.timeout_ns + DIRECTION_NS);
         Some(place as u8)
     }
@@ -318,6 +319,12 @@ where
     /// The next notice.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.ledger.poll()
+    }
+
+    /// Whether more may yet be told of the event with this number: it lasts, or may come back.
+    #[must_use]
+    pub fn may_change(&self, id: u32) -> bool {
+        self.ledger.may_change(id)
     }
 
     /// The next record of what a line that may be a cable shows: see [`cable`].

@@ -243,3 +243,29 @@ fn what_is_recalled_says_what_is_much_for_a_line() {
         assert_eq!(w.loads.class(&event), Some(class));
     }
 }
+
+/// Nothing of a fault that lasts is told twice, whatever else is told and over meanwhile.
+#[test]
+fn a_long_event_is_remembered_however_many_moments_there_are_beside_it() {
+    let mut w = watcher(&[info("quad9", "9.9.9.9"), info("google", "8.8.8.8")]);
+    let known = |id, is_over| Known {
+        id: EventId(id),
+        severity: bufferbane_store::Severity::Warning,
+        is_over,
+        part_of_ns: None,
+    };
+    let of = |w: &Watcher, id, kind, phase| Notice {
+        id,
+        phase,
+        ..notice(w, kind, &[0], &[])
+    };
+    let lasts = of(&w, 0, Kind::RoutingFault, Phase::Begin);
+    w.remember(&lasts, known(0, false));
+    for id in 1..=OPEN as u32 + 50 {
+        let moment = of(&w, id, Kind::MicroOutage, Phase::Begin);
+        w.remember(&moment, known(id.into(), true));
+    }
+    let end = of(&w, 0, Kind::RoutingFault, Phase::End);
+    assert_eq!(w.told_before(&end), Some(known(0, false)));
+    assert!(w.told.len() <= OPEN, "{}", w.told.len());
+}

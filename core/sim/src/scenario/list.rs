@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 41] = [
+pub const ALL: [(&str, Make); 43] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -47,6 +47,11 @@ pub const ALL: [(&str, Make); 41] = [
     ("jitter_up", access::jitter_up),
     ("jitter_down", access::jitter_down),
     ("target_dead", elsewhere::target_dead),
+    ("targets_dead_in_turn", elsewhere::targets_dead_in_turn),
+    (
+        "reflectors_lossy_in_turn",
+        elsewhere::reflectors_lossy_in_turn,
+    ),
     ("reflector_lossy", elsewhere::reflector_lossy),
     ("provider_path", elsewhere::provider_path),
     ("wifi_bad", elsewhere::wifi_bad),

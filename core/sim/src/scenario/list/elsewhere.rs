@@ -5,17 +5,51 @@ use bufferbane_core::detect::{Direction, Kind, Role, SeriesFacts};
 use rand_chacha::ChaCha8Rng;
 
 use super::parts::{
-    DEAD, GATEWAY, GOOGLE, QUAD9, VIENNA, calm, home, reflector, six, spec, two_lines,
-    two_reflectors, while_of,
+    BERLIN, DEAD, GATEWAY, GOOGLE, MINUTE, QUAD9, VIENNA, between, calm, home, reflector, six,
+    spec, two_lines, two_reflectors, while_of,
 };
-use crate::MS;
 use crate::scenario::spec::{Edges, Scenario, What};
+use crate::{MS, S};
 
 pub(super) fn target_dead(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
     s.cause = Cause::FarEnd;
     let e = s.expect(Kind::RoutingFault, None, Edges::Answered);
     s.effect(while_of(rng, 5), DEAD, |f| f.target == QUAD9, Some(e));
+    s
+}
+
+/// One host is dead, and when it is well again another one.
+pub(super) fn targets_dead_in_turn(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::FarEnd;
+    let (from, to) = (12 * MINUTE, 12 * MINUTE + between(rng, 80 * S, 150 * S));
+    let next = to + between(rng, 20 * S, 150 * S);
+    let until = next + between(rng, 80 * S, 150 * S);
+    let e = s.expect(Kind::RoutingFault, None, Edges::Answered);
+    s.effect((from, to), DEAD, |f| f.target == QUAD9, Some(e));
+    let e = s.expect(Kind::RoutingFault, None, Edges::Answered);
+    s.effect((next, until), DEAD, |f| f.target == GOOGLE, Some(e));
+    s
+}
+
+/// One reflector is lossy, and when it is well again another one.
+pub(super) fn reflectors_lossy_in_turn(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    s.cause = Cause::FarEnd;
+    let (from, to) = (12 * MINUTE, 12 * MINUTE + between(rng, 150 * S, 200 * S));
+    let next = to + between(rng, 60 * S, 150 * S);
+    let until = next + between(rng, 150 * S, 200 * S);
+    let what = What::Loss {
+        up: 0.0,
+        down: 0.12,
+    };
+    let who: [fn(&SeriesFacts) -> bool; 2] = [|f| f.target == VIENNA, |f| f.target == BERLIN];
+    for (span, who) in [(from, to), (next, until)].into_iter().zip(who) {
+        let e = s.expect(Kind::PacketLoss, Some(Direction::Down), Edges::Touched);
+        s.also(Kind::RoutingFault, e);
+        s.effect(span, what, who, Some(e));
+    }
     s
 }
 

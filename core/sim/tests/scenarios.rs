@@ -36,6 +36,26 @@ fn the_same_line_is_judged_the_same_twice() {
     assert_eq!(a.cause.1, Cause::AccessLoss);
 }
 
+/// With these seeds, a probe is lost by chance within half a second of an outage of 200 ms.
+#[test]
+fn a_short_outage_beside_a_loss_by_chance_is_told_as_one() {
+    for (name, seed) in [
+        ("micro_outages_down", 916),
+        ("outages_and_jitter", 935),
+        ("everything", 947),
+    ] {
+        let scenarios = || list::ALL.iter().chain(&list::MIXED);
+        let make = scenarios().find(|(n, _)| *n == name).unwrap().1;
+        let outcome = judge(make, seed, None);
+        let of = |kind| outcome.pairs.iter().filter(move |p| p.kind() == Some(kind));
+        assert!(of(Kind::MicroOutage).count() >= 8);
+        for pair in of(Kind::MicroOutage) {
+            assert_eq!(pair.edges_right(), Some(true), "{name} {seed}: {pair:?}");
+        }
+        assert_eq!(of(Kind::LossBurst).count(), 0, "{name} {seed}");
+    }
+}
+
 /// What a download carries is not why others' traffic delays the way up, whoever sees all of the household's.
 #[test]
 fn a_queue_upward_of_others_is_not_the_households_while_it_downloads() {

@@ -31,6 +31,9 @@ const PRIOR_WIDE: f64 = 100.0;
 /// after it, by the seconds before, and by the long-term loss: a line sees tens of millions of probes
 /// a month, and none of them should begin a false outage.
 const UNLIKELY: f64 = -8.0;
+/// The same where more was lost within a second of it, and where one of that is taken for chance.
+const UNLIKELY_BESIDE: f64 = -9.0;
+const UNLIKELY_BUT_ONE: f64 = -12.0;
 const UNLIKELY_WIDE: f64 = -16.0;
 const UNLIKELY_EVER: f64 = -20.0;
 /// Of the least length of an outage, what the middle between the most and the least that it may have lasted has to be.
@@ -248,24 +251,43 @@ impl Outages {
         let (lost, all) = around(Monotonic::ZERO, end.saturating_add(AROUND_NS));
         let not = own + f64::from(outages);
         let wide = ((lost - not).max(0.0), (all - not).max(0.0));
-        // A burst of losses may begin or end with it, or end right beside it: the worst side tells.
+        // Between losses a short stretch is part of them, however unlikely.
+        let short = end.saturating_since(first) < S;
+        let apart = |by_chance: f64, limit: f64| {
+            let (near, chance) = self.beside(e, by_chance);
+            (!short || near < BESIDE) && chance < limit
+        };
+        let (lost, _) = around(
+            first.saturating_sub(AROUND_NS),
+            end.saturating_add(AROUND_NS),
+        );
+        let alone = lost <= own;
+        (apart(0.0, if alone { UNLIKELY } else { UNLIKELY_BESIDE }) || apart(1.0, UNLIKELY_BUT_ONE))
+            && in_a_row(wide, PRIOR_WIDE) < UNLIKELY_WIDE
+            && own * libm::log(usual) < UNLIKELY_EVER
+    }
+
+    /// The largest share that was lost right before or after a stretch, or both, and the log of the largest
+    /// chance that it is part of that: a burst of losses may begin or end with it, or end right beside it.
+    /// So many of them on each side are there `by_chance`.
+    fn beside(&self, e: &Ended, by_chance: f64) -> (f64, f64) {
+        let (first, end) = (e.stretch.first, e.end);
+        let own = f64::from(e.stretch.probes);
+        let usual = self.nearby.usual();
+        let around = |from, to| self.nearby.between(from, to);
         let (mut near, mut chance) = (0.0f64, f64::NEG_INFINITY);
         for ns in [BIN_NS, 2 * BIN_NS, AROUND_NS] {
             let before = around(first.saturating_sub(ns), first.saturating_sub(BIN_NS));
             let after = around(end.saturating_add(BIN_NS), end.saturating_add(ns));
             let (lost, all) = around(first.saturating_sub(ns), end.saturating_add(ns));
-            let both = ((lost - own).max(0.0), (all - own).max(0.0));
-            for side in [before, after, both] {
+            let both = (lost - own, (all - own).max(0.0));
+            for (lost, all) in [before, after, both] {
+                let side = ((lost - by_chance).max(0.0), all);
                 near = near.max((side.0 + PRIOR * usual) / (side.1 + PRIOR));
-                chance = chance.max(in_a_row(side, PRIOR));
+                chance = chance.max(ln_chance((own, own), side, usual, PRIOR));
             }
         }
-        // Between losses a short stretch is part of them, however unlikely.
-        let short = end.saturating_since(first) < S;
-        (!short || near < BESIDE)
-            && chance < UNLIKELY
-            && in_a_row(wide, PRIOR_WIDE) < UNLIKELY_WIDE
-            && own * libm::log(usual) < UNLIKELY_EVER
+        (near, chance)
     }
 
     fn remember(&mut self, kind: Kind, s: &Stretch) {
@@ -400,4 +422,78 @@ fn finding(kind: Kind, severity: Severity, s: &Stretch, start: Monotonic, out: &
         .number("unsent", u64::from(s.unsent))
         .number("targets", u64::from(s.targets.count_ones()))
         .word("gateway", out.near.state(s.first, s.last))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    const EVERY_NS: u64 = 50 * MS;
+
+    fn probe(sent: Monotonic, answered: bool) -> Probe {
+        Probe {
+            sent,
+            status: if answered { Status::Ok } else { Status::Lost },
+            in_test: false,
+            ttl_up: None,
+            ttl_down: None,
+            rtt_ns: answered.then_some(20_000_000),
+            queue_up_ns: None,
+            queue_down_ns: None,
+            raw_up_ns: None,
+            raw_down_ns: None,
+        }
+    }
+
+    /// Begin and end in ms of what is told of a stream that loses the probes with these numbers, after a
+    /// minute without a loss.
+    fn told(lost: &[u64]) -> Vec<(u64, u64)> {
+        let (mut outages, mut ledger) = (Outages::new(), Ledger::new(300 * S));
+        let (near, t) = (Near::new(), Thresholds::default());
+        for n in 0..1400 {
+            let sent = Monotonic::from_nanos(n * EVERY_NS);
+            let mut at = At {
+                ledger: &mut ledger,
+                line: 0,
+                near: &near,
+            };
+            outages.step(1, 1, &probe(sent, !lost.contains(&n)), &t, &mut at);
+            outages.settle(sent, &t, &mut at);
+        }
+        let notices = core::iter::from_fn(|| ledger.poll());
+        notices
+            .map(|n| {
+                let end = n.event.end.expect("it is over");
+                (n.event.start.as_nanos() / MS, end.as_nanos() / MS)
+            })
+            .collect()
+    }
+
+    /// Four probes in a row are gone, and one by chance before or after them.
+    #[test]
+    fn a_loss_by_chance_beside_an_outage_hides_it_not() {
+        let outage = [1200, 1201, 1202, 1203];
+        let right = [(60_000, 60_200)];
+        assert_eq!(told(&outage), right);
+        for by_chance in [1185, 1193, 1198, 1205, 1208, 1215] {
+            assert_eq!(told(&[&outage[..], &[by_chance]].concat()), right);
+        }
+    }
+
+    /// What is in the midst of losses is part of them, and so is what begins or ends them.
+    #[test]
+    fn a_run_within_a_burst_is_no_outage() {
+        let run = [1200, 1201, 1202, 1203];
+        for others in [
+            &[1196, 1198][..],
+            &[1205, 1208],
+            &[1198, 1205, 1207],
+            &[1206, 1207, 1208, 1210, 1213],
+            &[1185, 1187, 1190, 1191, 1192, 1195, 1197],
+        ] {
+            assert_eq!(told(&[&run[..], others].concat()), [], "{others:?}");
+        }
+    }
 }

@@ -31,6 +31,7 @@ pub mod household;
 pub mod icmp;
 pub mod limits;
 pub mod load;
+pub mod look;
 pub mod mtu;
 mod own_tests;
 pub mod packet;

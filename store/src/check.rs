@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::cable;
 use crate::capacity::Capacity;
 use crate::codec::{decode_block, decode_summary, from_json};
+use crate::echoes::Echoes;
 use crate::error::StoreError;
 use crate::floors;
 use crate::health::HealthSum;
@@ -16,8 +17,8 @@ use crate::paths::{Look, StoredPath};
 use crate::reader::Reader;
 use crate::sizes::StoredSize;
 use crate::tables::{
-    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD,
-    LOAD_HOURS, MINUTES, PATHS, SIZES, TESTS, open_if_made,
+    BLOCKS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS,
+    LOAD, LOAD_HOURS, MINUTES, PATHS, SIZES, TESTS, open_if_made,
 };
 use crate::tail::{self, Wanted};
 use crate::waiting::{self, For};
@@ -102,6 +103,7 @@ impl Reader {
         each(tx, PATHS, json::<StoredPath>)?;
         each(tx, ESCALATIONS, json::<Look>)?;
         each(tx, SIZES, json::<StoredSize>)?;
+        each(tx, ECHOES, json::<Echoes>)?;
         each(tx, TESTS, json::<LoadTest>)
     }
 }
@@ -184,7 +186,16 @@ mod tests {
         for table in [HEALTH, HEALTH_HOURS] {
             damaged(&path, table, (boot, 0));
         }
-        for table in [LOAD, LOAD_HOURS, CAPACITY, CABLE, PATHS, ESCALATIONS, SIZES] {
+        for table in [
+            LOAD,
+            LOAD_HOURS,
+            CAPACITY,
+            CABLE,
+            PATHS,
+            ESCALATIONS,
+            SIZES,
+            ECHOES,
+        ] {
             damaged(&path, table, (boot, 0, "eth0"));
         }
     }

@@ -9,9 +9,9 @@ use redb::{Database, ReadableDatabase};
 
 use crate::error::{OpenError, StoreError};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH,
-    HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA, SERIES,
-    SIZES, TAIL, TESTS,
+    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS,
+    HEALTH, HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA,
+    SERIES, SIZES, TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -255,6 +255,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(PATHS)?;
     tx.open_table(ESCALATIONS)?;
     tx.open_table(SIZES)?;
+    tx.open_table(ECHOES)?;
     tx.open_table(TAIL)?;
     tx.commit()?;
     Ok(())

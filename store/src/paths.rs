@@ -10,12 +10,13 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{from_json, to_json};
+use crate::echoes::{self, Echoes};
 use crate::error::StoreError;
 use crate::model::EventId;
 use crate::reader::Reader;
 use crate::retention::row_bytes;
 use crate::sizes::{self, StoredSize};
-use crate::tables::{ESCALATIONS, LineTime, PATHS, SIZES};
+use crate::tables::{ECHOES, ESCALATIONS, LineTime, PATHS, SIZES};
 use crate::writer::Writer;
 
 /// Where a way ends.
@@ -190,6 +191,7 @@ pub(crate) struct Pending {
     paths: Rows<StoredPath>,
     looks: Rows<Look>,
     pub(crate) sizes: Rows<StoredSize>,
+    pub(crate) echoes: Rows<Echoes>,
 }
 
 impl Pending {
@@ -202,7 +204,8 @@ impl Pending {
         for ((at, which), row) in &self.looks {
             table.insert((boot, *at, which.as_str()), to_json(row)?.as_slice())?;
         }
-        sizes::write(&self.sizes, tx, boot)
+        sizes::write(&self.sizes, tx, boot)?;
+        echoes::write(&self.echoes, tx, boot)
     }
 }
 
@@ -273,7 +276,7 @@ impl Reader {
     }
 }
 
-/// Gives up the oldest rows of ways, looks and sizes, boot by boot, until so many `bytes` are free or `rows` have
+/// Gives up the oldest rows of ways, looks, sizes and close looks, boot by boot, until so many `bytes` are free or `rows` have
 /// gone. Says how many bytes and rows went. A way that this run still sees comes back with its next walk.
 pub(crate) fn forget_oldest(
     tx: &WriteTransaction,
@@ -284,6 +287,7 @@ pub(crate) fn forget_oldest(
         tx.open_table(PATHS)?,
         tx.open_table(ESCALATIONS)?,
         tx.open_table(SIZES)?,
+        tx.open_table(ECHOES)?,
     ];
     let (mut freed, mut gone) = (0, 0);
     while freed < bytes && gone < rows {
@@ -319,7 +323,7 @@ struct Lasted {
 /// Gives up what was last seen in each boot before its instant, ns since boot. Says whether there was any.
 pub(crate) fn forget(tx: &WriteTransaction, ends: &[(u32, u64)]) -> Result<bool, StoreError> {
     let mut any = false;
-    for table in [PATHS, ESCALATIONS, SIZES] {
+    for table in [PATHS, ESCALATIONS, SIZES, ECHOES] {
         let mut rows = tx.open_table(table)?;
         for (boot, end) in ends {
             rows.retain_in((*boot, 0, "")..(*boot, *end, ""), |(_, first, _), bytes| {

@@ -53,7 +53,7 @@ pub struct RetentionReport {
     pub minutes: u64,
     /// Rollup rows of an hour.
     pub hours: u64,
-    /// Ways to targets and looks at them that went by size.
+    /// Ways to targets, looks at them, sizes that pass and close looks that went by size.
     pub paths: u64,
     /// There is more to give up than one pass may: another is due soon.
     pub unfinished: bool,

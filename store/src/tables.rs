@@ -86,6 +86,10 @@ pub(crate) const ESCALATIONS: TableDefinition<'_, LineTime<'static>, &[u8]> =
 pub(crate) const SIZES: TableDefinition<'_, LineTime<'static>, &[u8]> =
     TableDefinition::new("sizes");
 
+/// Close looks: `Echoes` as JSON, by when each began and whose it is. Older files lack the table.
+pub(crate) const ECHOES: TableDefinition<'_, LineTime<'static>, &[u8]> =
+    TableDefinition::new("echoes");
+
 /// Length of a short rollup window, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
 /// Length of a long one, ns.

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use bufferbane_core::detect::cable::{Loss, Reading};
 use bufferbane_core::household::{Household, Minute, Seen};
+use bufferbane_core::look::{Found, Regular, Rtt, Silence};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{
-    Capacity, Direction, Escalation, EventId, KnownPath, KnownSize, Larger, Look, Method,
-    Path as Way, PathEnd, PathHop, PathSize, Reader, Retention, Trust, Window,
+    Capacity, Direction, Echoes, Escalation, EventId, KnownEchoes, KnownPath, KnownSize, Larger,
+    Look, Method, Path as Way, PathEnd, PathHop, PathSize, Reader, Retention, Trust, Window,
 };
 use common::{S, START_WALL_NS, writer};
 
@@ -222,6 +223,39 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
         path: cut,
     };
     w.escalation(at(100), look.clone());
+    let found = Found {
+        sent: 200,
+        answered: 60,
+        refused: 1,
+        runs: 2,
+        silence: Some(Silence {
+            from: at(102),
+            lasted_ns: 7 * S,
+        }),
+        rtt: Some(Rtt {
+            min_ns: 1,
+            median_ns: 2,
+            p95_ns: 3,
+            max_ns: 4,
+        }),
+        ..Found::default()
+    };
+    let place = ("eth0".to_owned(), "quad9".to_owned(), [9, 9, 9, 9].into());
+    let mut close = Echoes::new(place, at(100), &found);
+    w.echoes(at(100), close.clone());
+    assert!(!close.is_limited());
+    // It is written again when more is known.
+    close.events.push(EventId(7));
+    close.compare(Regular {
+        sent: 10,
+        answered: 10,
+    });
+    assert!(close.is_limited());
+    assert_eq!(
+        (close.silence_after_ns, close.silence_ns),
+        (Some(2 * S), Some(7 * S))
+    );
+    w.echoes(at(100), close.clone());
     let size = PathSize {
         interface: "eth0".into(),
         target: "quad9".into(),
@@ -247,7 +281,8 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
         let r = Reader::open(path).unwrap();
         let paths = r.paths(from, to).unwrap();
         let looks = r.escalations(from, to).unwrap();
-        (paths, looks, r.sizes(from, to).unwrap())
+        let echoes = r.echoes(from, to).unwrap();
+        (paths, looks, r.sizes(from, to).unwrap(), echoes)
     };
     let all = read(&path, i64::MIN, i64::MAX);
     let known = |first, last, walks, path: &Way| KnownPath {
@@ -273,9 +308,14 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
     };
     let silent = found(70, 500_000, 3, &size);
     assert_eq!(all.2, [found(50, 50, 1, &well), silent.clone()]);
+    let close = KnownEchoes {
+        at_ns: wall(100),
+        echoes: close,
+    };
+    assert_eq!(all.3, [close]);
     // What began before a range and is seen in it belongs to it.
     let late = read(&path, wall(1000), wall(2000));
-    assert_eq!((late.0.len(), late.1.len()), (1, 0));
+    assert_eq!((late.0.len(), late.1.len(), late.3.len()), (1, 0, 0));
     let early = read(&path, wall(0), wall(60));
     assert_eq!((early.0.len(), early.1.len()), (0, 0));
 
@@ -292,10 +332,10 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
     w.enforce_retention(&retention, wall(500_100), Trust::Disciplined)
         .unwrap();
     w.close().unwrap();
-    let (paths, looks, sizes) = read(&path, i64::MIN, i64::MAX);
+    let (paths, looks, sizes, echoes) = read(&path, i64::MIN, i64::MAX);
     assert_eq!(sizes, [silent]);
     assert_eq!(paths, [known(60, 500_000, 2, &whole)]);
-    assert_eq!(looks, []);
+    assert_eq!((looks, echoes), (Vec::new(), Vec::new()));
 }
 
 /// How many ways there are is up to routers, and so must not cost samples, nor grow without end.
@@ -317,6 +357,8 @@ fn ways_beyond_their_part_go_by_size_and_the_oldest_first() {
                 path: made_up(n),
             };
             w.escalation(at(n), look);
+            let place = ("eth0".to_owned(), "quad9".to_owned(), [9, 9, 9, 9].into());
+            w.echoes(at(n), Echoes::new(place, at(n), &Found::default()));
         }
     }
     w.commit().unwrap();
@@ -344,7 +386,9 @@ fn ways_beyond_their_part_go_by_size_and_the_oldest_first() {
     let ways = r.paths(i64::MIN, i64::MAX).unwrap();
     let looks = r.escalations(i64::MIN, i64::MAX).unwrap();
     let (first_way, first_look) = (ways[0].first_ns, looks[0].at_ns);
-    // Of both the newest are left, from about the same time on.
+    let close = r.echoes(i64::MIN, i64::MAX).unwrap();
+    assert!(first_look.abs_diff(close[0].at_ns) <= 2 * S);
+    // Of all the newest are left, from about the same time on.
     assert!(
         first_way.abs_diff(first_look) <= 2 * S,
         "{first_way} {first_look}"

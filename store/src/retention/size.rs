@@ -5,8 +5,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 
 use crate::error::StoreError;
 use crate::tables::{
-    BLOCKS, CABLE, CAPACITY, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD,
-    LOAD_HOURS, MINUTES, PATHS, SIZES, SeriesTime, TESTS,
+    BLOCKS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS,
+    LOAD, LOAD_HOURS, MINUTES, PATHS, SIZES, SeriesTime, TESTS,
 };
 
 /// Stretches of a table of which rows are looked at.
@@ -83,9 +83,10 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     Ok(used + paths_bytes(tx)?)
 }
 
-/// The same of ways to targets, looks at them, and the sizes that pass.
+/// The same of ways to targets, looks at them, the sizes that pass, and close looks.
 pub(super) fn paths_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
-    Ok(of_rows(tx, PATHS)? + of_rows(tx, ESCALATIONS)? + of_rows(tx, SIZES)?)
+    let tables = [PATHS, ESCALATIONS, SIZES, ECHOES];
+    tables.into_iter().map(|table| of_rows(tx, table)).sum()
 }
 
 /// Of a table by series: each stretch has rows of its own size and frequency.

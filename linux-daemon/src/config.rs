@@ -171,6 +171,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// The most that a power cut can cost, ns.
     pub commit_interval_ns: u64,
+    /// Whether there are close looks, quick echoes for some seconds, when something looks wrong.
+    pub close_looks: bool,
     /// How the probe thread is scheduled.
     pub pacing: Pacing,
     /// The zone that decides what an evening is, by its name in the time zone database; `None` is
@@ -250,6 +252,7 @@ impl Default for Config {
             store: DEFAULT_STORE.into(),
             control_socket: DEFAULT_SOCKET.into(),
             commit_interval_ns: 60 * SECOND_NS,
+            close_looks: true,
             pacing: Pacing::default(),
             timezone: None,
             http: Some(DEFAULT_HTTP),
@@ -281,6 +284,13 @@ impl Config {
         named
             .and_then(|name| TimeZone::get(name).ok())
             .unwrap_or_else(TimeZone::system)
+    }
+
+    /// What may be moved through an interface in 30 days, bytes; `None` where it is cellular and nobody said how much.
+    pub(crate) fn month_bytes(&self, interface: &str, is_cellular: bool) -> Option<u64> {
+        let uplink = self.interfaces.iter().find(|i| i.name == interface);
+        let general = (!is_cellular).then_some(self.throughput.monthly_budget_bytes);
+        uplink.and_then(|i| i.monthly_budget_bytes).or(general)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Errands to targets: a thread runs them one by one, so that whoever sends them never waits.
 
+pub(crate) mod spent;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) sees_household: BTreeMap<String, bool>,
     /// How packets leave through each interface that is configured.
     pub(crate) uplinks: BTreeMap<String, Way>,
+    /// Whether there are close looks when something looks wrong.
+    pub(crate) close_looks: bool,
 }
 
 /// See the module.
@@ -151,7 +153,7 @@ impl Recorder {
             watcher,
             past: Past::default(),
             alerts,
-            walks: Walks::new(now, settings.uplinks.clone()),
+            walks: Walks::new(now, settings.uplinks.clone(), settings.close_looks),
             sizes: Sizes::new(now, settings.uplinks.clone()),
             told_holes: HashMap::new(),
             routes: HashMap::new(),
@@ -356,7 +358,8 @@ impl Recorder {
             Order::Settings(settings) => {
                 self.alerts.set(&settings.alerts);
                 self.households.set(settings.sees_household.clone());
-                self.walks.set(settings.uplinks.clone());
+                self.walks
+                    .set(settings.uplinks.clone(), settings.close_looks);
                 self.sizes.set(settings.uplinks.clone());
                 if let Some(writer) = &mut self.writer {
                     writer.set_min_free_bytes(settings.keep.min_free_bytes);
@@ -383,10 +386,7 @@ impl Recorder {
 
     fn record(&mut self, observation: Observation) {
         let (Observation::New(sample) | Observation::Revised(sample)) = observation;
-        if let Some(rtt_ns) = sample.rtt_ns {
-            let at = sample.sent.saturating_add(rtt_ns);
-            self.walks.heard(sample.series, at);
-        }
+        self.walks.hear(&observation);
         if self.writer.is_none() {
             if self.backlog.len() < BACKLOG {
                 self.backlog.push_back(observation);

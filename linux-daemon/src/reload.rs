@@ -131,5 +131,6 @@ pub(crate) fn settings(config: &Config) -> Settings {
             .iter()
             .map(|i| (i.name.clone(), Way::of(i)))
             .collect(),
+        close_looks: config.close_looks,
     }
 }

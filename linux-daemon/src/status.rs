@@ -50,6 +50,14 @@ pub struct Status {
     /// Of these, what was sent through each interface in the last 30 days; the budgets count it.
     #[serde(skip)]
     pub(crate) size_search_month_bytes: BTreeMap<String, u64>,
+    /// Close looks that were not made since the start, as the budget had no room for them.
+    pub close_looks_skipped: u64,
+    /// What close looks have sent through each interface in the last 30 days, bytes; the budgets count it.
+    #[serde(skip)]
+    pub(crate) close_look_month_bytes: BTreeMap<String, u64>,
+    /// What the budgets leave of each interface for close looks, bytes.
+    #[serde(skip)]
+    pub(crate) close_look_rooms: BTreeMap<String, u64>,
     /// Where the live page is.
     pub http: Option<String>,
 }

@@ -106,21 +106,51 @@ impl HopSocket {
     /// # Errors
     /// The kernel's.
     pub fn wait(&mut self, patience: Duration, mut tell: impl FnMut(Heard<'_>)) -> io::Result<()> {
-        let fd = self.socket.socket.as_raw_fd();
-        let answers = self.socket.kind != SocketKind::Udp;
-        let mut poll = libc::pollfd {
-            fd,
-            // The error queue is always told of.
-            events: if answers { libc::POLLIN } else { 0 },
-            revents: 0,
-        };
+        Self::wait_any(std::slice::from_mut(self), patience, |_, heard| tell(heard))
+    }
+
+    /// The same of several sockets; `tell` is told at which of them, by its place.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn wait_any(
+        sockets: &mut [Self],
+        patience: Duration,
+        mut tell: impl FnMut(usize, Heard<'_>),
+    ) -> io::Result<()> {
+        let mut polls: Vec<libc::pollfd> = sockets.iter().map(Self::poll).collect();
+        let number = polls.len() as libc::nfds_t;
         let millis = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: one pollfd that lives until the call returns.
-        match sys::check(unsafe { libc::poll(&raw mut poll, 1, millis.saturating_add(1)) }) {
+        // SAFETY: so many pollfds, which live until the call returns.
+        let polled = unsafe { libc::poll(polls.as_mut_ptr(), number, millis.saturating_add(1)) };
+        match sys::check(polled) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             found => drop(found?),
         }
         let now = clock::now();
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            socket.take(now, |heard| tell(i, heard));
+        }
+        Ok(())
+    }
+
+    /// Whether answers come in as messages; of UDP only reports do.
+    fn answers(&self) -> bool {
+        self.socket.kind != SocketKind::Udp
+    }
+
+    fn poll(&self) -> libc::pollfd {
+        libc::pollfd {
+            fd: self.socket.socket.as_raw_fd(),
+            // The error queue is always told of.
+            events: if self.answers() { libc::POLLIN } else { 0 },
+            revents: 0,
+        }
+    }
+
+    /// Gives to `tell` what has been heard by `now`.
+    fn take(&mut self, now: Monotonic, mut tell: impl FnMut(Heard<'_>)) {
+        let fd = self.socket.socket.as_raw_fd();
         self.timeline.observe(&Reading::take());
         // Taken off, so that the next message does not meet it.
         let _ = self.socket.socket.take_error();
@@ -135,8 +165,8 @@ impl HopSocket {
                 });
             }
         }
-        if !answers {
-            return Ok(());
+        if !self.answers() {
+            return;
         }
         for i in 0..self.queue.read_received(fd, &mut self.rest) {
             if let Some(entry) = self.queue.entry(i)
@@ -150,7 +180,6 @@ impl HopSocket {
                 });
             }
         }
-        Ok(())
     }
 
     fn arrival(&self, entry: &Entry<'_>, now: Monotonic) -> Monotonic {

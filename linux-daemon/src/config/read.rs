@@ -27,6 +27,9 @@ pub(super) fn read(root: &Section<'_>, base: &Path) -> Config {
     if let Some(ns) = daemon.duration_ns("commit_interval", SECOND_NS..=3600 * SECOND_NS) {
         config.commit_interval_ns = ns;
     }
+    if let Some(is_on) = daemon.flag("close_looks") {
+        config.close_looks = is_on;
+    }
     config.pacing = read_pacing(&daemon);
     config.timezone = daemon.parsed("timezone", timezone).flatten();
     daemon.finish();

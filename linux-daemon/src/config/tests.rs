@@ -42,6 +42,29 @@ fn the_probe_threads_scheduling_is_read_and_bounded() {
 }
 
 #[test]
+fn close_looks_can_be_switched_off() {
+    let read = |text| parse("f", text, Path::new("/")).unwrap().config;
+    assert!(read("").close_looks);
+    assert!(!read("[daemon]\nclose_looks = false\n").close_looks);
+    let said = mistakes("[daemon]\nclose_looks = \"no\"\n");
+    assert!(said[0].contains("true or false"), "{said:?}");
+}
+
+/// A link that is metered has what it is given.
+#[test]
+fn a_months_bytes_are_the_uplinks_own_or_those_of_all_that_are_not_cellular() {
+    let text = "[[interface]]\nname = \"wwan0\"\nmonthly_budget = \"2GiB\"\n[[interface]]\nname = \"wan\"\n\
+                [throughput]\nmonthly_budget = \"9GiB\"\n";
+    let config = parse("f", text, Path::new("/")).unwrap().config;
+    let month = |name, is_cellular| config.month_bytes(name, is_cellular).map(|b| b >> 30);
+    assert_eq!(
+        (month("wwan0", true), month("wan", false)),
+        (Some(2), Some(9))
+    );
+    assert_eq!((month("lte1", true), month("eth7", false)), (None, Some(9)));
+}
+
+#[test]
 fn everything_wrong_is_said_with_its_place() {
     let said = mistakes(
         "[daemon]\ncommit_intervall = \"60s\"\n[[target]]\nname = \"a\"\nkind = \"icmp\"\n\

@@ -1,4 +1,4 @@
-//! Where reflectors are reached, for throughput tests.
+//! Where reflectors are reached, for throughput tests, and what the month's budgets leave for close looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,26 +9,64 @@ use super::Keeper;
 use crate::load::{MONTH_NS, Path};
 use crate::plan::{Probe, Wanted};
 use crate::sizes;
+use crate::status::Status;
+
+/// What is sent beside probes, by interface, bytes.
+#[derive(Debug, Default)]
+struct Beside {
+    /// What searches for the largest packets that pass have sent in the last 30 days.
+    searched: BTreeMap<String, u64>,
+    /// What close looks have.
+    looked: BTreeMap<String, u64>,
+    /// What tests that run by themselves have moved, both ways.
+    tested: BTreeMap<String, u64>,
+}
+
+impl Beside {
+    fn of(status: &Status) -> Self {
+        let tests = status.scheduled_tests.iter();
+        Self {
+            searched: status.size_search_month_bytes.clone(),
+            looked: status.close_look_month_bytes.clone(),
+            tested: tests
+                .map(|t| (t.interface.clone(), t.spent_bytes))
+                .collect(),
+        }
+    }
+}
 
 impl Keeper {
-    /// Says through which interfaces which reflectors are reached.
+    /// Says through which interfaces which reflectors are reached, and what budgets leave for close looks.
     pub(super) fn publish_paths(&self, interfaces: &[Interface]) {
-        let status = self.status.lock();
-        let searched =
-            status.map_or_else(|_| BTreeMap::new(), |s| s.size_search_month_bytes.clone());
+        let beside = self.status.lock().map(|s| Beside::of(&s));
+        let beside = beside.unwrap_or_default();
         let open = self.units.iter().filter(|(_, kept)| kept.open.is_some());
-        let probe_bytes = month_bytes(open.map(|(w, _)| w), &searched);
+        let probe_bytes = month_bytes(open.map(|(w, _)| w), &beside);
+        let kind = |w: &Wanted| {
+            let found = interfaces.iter().find(|i| i.name == w.interface);
+            w.kind.or(found.map(|i| i.kind))
+        };
+        let rooms = self.units.keys().map(|w| {
+            let is_cellular = kind(w) == Some(InterfaceKind::Cellular);
+            let all = self.config.month_bytes(&w.interface, is_cellular);
+            let of = |sums: &BTreeMap<String, u64>| sums.get(&w.interface).copied().unwrap_or(0);
+            let probes = probe_bytes.get(w.interface.as_str()).copied().unwrap_or(0);
+            let used = probes.saturating_add(of(&beside.tested));
+            (w.interface.clone(), all.unwrap_or(0).saturating_sub(used))
+        });
+        let rooms = rooms.collect();
+        if let Ok(mut status) = self.status.lock() {
+            status.close_look_rooms = rooms;
+        }
         let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
             Probe::Reflector { key, .. } => {
-                let found = interfaces.iter().find(|i| i.name == w.interface);
-                let kind = w.kind.or(found.map(|i| i.kind));
                 let configured = self.config.reflectors.iter().find(|r| r.name == w.target);
                 Some(Path {
                     interface: w.interface.clone(),
                     index: kept.open?,
                     source: w.source,
                     mark: w.mark,
-                    cellular: kind == Some(InterfaceKind::Cellular),
+                    cellular: kind(w) == Some(InterfaceKind::Cellular),
                     probe_bytes: probe_bytes.get(w.interface.as_str()).copied().unwrap_or(0),
                     reflector: w.target.clone(),
                     remote: w.remote,
@@ -49,10 +87,10 @@ impl Keeper {
 }
 
 /// What probes move through each interface in a month, bytes, and searches for the largest packets that pass: as on
-/// ways that are well, or twice (there and back) what they have sent, `searched`, where that was more.
+/// ways that are well, or twice (there and back) what they have sent, where that was more; and close looks, as they have.
 fn month_bytes<'a>(
     probed: impl Iterator<Item = &'a Wanted>,
-    searched: &BTreeMap<String, u64>,
+    beside: &Beside,
 ) -> BTreeMap<&'a str, u64> {
     let mut all: BTreeMap<&str, u64> = BTreeMap::new();
     let mut ways: BTreeSet<(&str, &str, IpAddr)> = BTreeSet::new();
@@ -68,8 +106,10 @@ fn month_bytes<'a>(
     for (interface, bytes) in &mut all {
         let own = ways.iter().filter(|way| way.0 == *interface);
         let well = own.count() as u64 * sizes::MONTH_BYTES;
-        let sent = searched.get(*interface).copied().unwrap_or(0);
-        *bytes = bytes.saturating_add(well.max(sent.saturating_mul(2)));
+        let sent = |sums: &BTreeMap<String, u64>| sums.get(*interface).copied().unwrap_or(0);
+        let searched = well.max(sent(&beside.searched).saturating_mul(2));
+        let looked = sent(&beside.looked).saturating_mul(2);
+        *bytes = bytes.saturating_add(searched.saturating_add(looked));
     }
     all
 }
@@ -80,7 +120,7 @@ mod tests {
     use bufferbane_core::session::client::MORE_SIZES;
 
     #[test]
-    fn searches_count_where_there_are_any_and_as_much_as_they_send() {
+    fn searches_and_looks_count_where_there_are_any_and_as_much_as_they_send() {
         let wanted = |interface: &str, remote: &str, size| Wanted {
             interface: interface.into(),
             kind: None,
@@ -101,13 +141,17 @@ mod tests {
             wanted("eth0", "192.0.2.1:0", 1000),
             wanted("wwan0", "192.0.2.1:0", 64),
         ];
-        let searched = BTreeMap::from([("wwan0".to_owned(), 20 << 20), ("eth0".to_owned(), 5)]);
-        let all = month_bytes(probed.iter(), &searched);
+        let beside = Beside {
+            searched: BTreeMap::from([("wwan0".to_owned(), 20 << 20), ("eth0".to_owned(), 5)]),
+            looked: BTreeMap::from([("wwan0".to_owned(), 1 << 20)]),
+            tested: BTreeMap::new(),
+        };
+        let all = month_bytes(probed.iter(), &beside);
         let probes = |of: &str| -> u64 {
             let own = probed.iter().filter(|w| w.interface == of);
             own.map(|w| w.bytes_in(MONTH_NS)).sum()
         };
         assert_eq!(all["eth0"], probes("eth0") + sizes::MONTH_BYTES);
-        assert_eq!(all["wwan0"], probes("wwan0") + (40 << 20));
+        assert_eq!(all["wwan0"], probes("wwan0") + (42 << 20));
     }
 }

@@ -240,6 +240,12 @@ fn sizes(sink: &mut impl Sink, status: &Status) {
         "What searches for the largest packets that pass have sent, IP headers included.",
     );
     sink.value(&[], status.size_search_bytes);
+    sink.family(
+        "bufferbane_close_looks_skipped",
+        Kind::Counter,
+        "Close looks that monthly_budget had no room for.",
+    );
+    sink.value(&[], status.close_looks_skipped);
 }
 
 /// Connections that are held open.

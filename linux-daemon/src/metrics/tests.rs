@@ -126,6 +126,7 @@ fn read_of(meters: &Meters) -> (Values, Values) {
         direction: None,
     });
     status.size_search_bytes = 4000;
+    status.close_looks_skipped = 7;
     status.held.push(HeldStatus {
         interface: "wan".into(),
         target: "shell".into(),
@@ -286,6 +287,7 @@ fn the_largest_packets_that_pass_are_told() {
         1492.0
     );
     assert_eq!(counters["bufferbane_path_mtu_search_bytes_total"], 4000.0);
+    assert_eq!(counters["bufferbane_close_looks_skipped_total"], 7.0);
 }
 
 /// What `docs/metrics.md` says of names and numbers of samples.

@@ -25,7 +25,7 @@ impl Recorder {
                 News::Changed(changed) => self.way_changed(&changed),
                 news => {
                     // What was seen in trouble is not to be lost to it.
-                    self.commit_soon |= matches!(news, News::Look(..));
+                    self.commit_soon |= matches!(news, News::Look(..) | News::Echoes(..));
                     if let Some(writer) = &mut self.writer {
                         record(writer, [news]);
                     }
@@ -116,6 +116,7 @@ pub(super) fn record(writer: &mut Writer, news: impl IntoIterator<Item = News>) 
         match news {
             News::Way(first, last, walks, path) => writer.path(first, last, walks, path),
             News::Look(at, look) => writer.escalation(at, look),
+            News::Echoes(at, echoes) => writer.echoes(at, *echoes),
             News::Changed(_) => {}
         }
     }

@@ -59,6 +59,9 @@ impl Recorder {
         status.sizes = self.sizes.known().cloned().collect();
         status.size_search_bytes = self.sizes.bytes();
         status.size_search_month_bytes = self.sizes.month_bytes(now);
+        status.close_look_month_bytes = self.walks.close_month_bytes(now);
+        status.close_looks_skipped = self.walks.close_skipped();
+        self.walks.set_rooms(status.close_look_rooms.clone());
         status.wifi = self
             .households
             .radios()

@@ -5,7 +5,6 @@
 //! waits for it. docs/paths.md says when what is searched, and what is made of it.
 
 mod judge;
-mod spent;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +16,10 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Direction, Event, Larger, PathSize, SeriesInfo, SeriesKind};
 
 use crate::errands::Key;
+use crate::errands::spent::Spent;
 use crate::scout::Way;
 use crate::watch;
 use judge::Holes;
-use spent::Spent;
 use worker::{Errand, Searched, Worker};
 
 const S: u64 = 1_000_000_000;
@@ -152,7 +151,7 @@ impl Sizes {
             holes: Holes::default(),
             trouble: None,
             bytes: 0,
-            spent: Spent::default(),
+            spent: Spent::new(),
         }
     }
 

@@ -1,29 +1,34 @@
 //! The ways to targets: walked now and then, hop by hop, so that it is known which they are, and at once
-//! when something looks wrong, so that it is known where they end then.
+//! when something looks wrong, so that it is known where they end then; and a close look at their hosts (`close`).
 //!
 //! Walking happens on a thread for each uplink (`worker`), one way at a time, a few messages a second. The
 //! recorder drives this, and never waits for it. docs/paths.md says when what is walked.
 
 mod budget;
+mod close;
+mod concerned;
 mod known;
 mod line;
+mod silence;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::trace::way::{Against, against};
-use bufferbane_store::{Event, EventId, Look, Path, PathEnd, SeriesInfo};
+use bufferbane_store::{Echoes, Event, EventId, Look, Path, PathEnd, SeriesInfo, SeriesKind};
 
 use crate::errands::Key;
 use crate::scout::{MODEM, Way};
 use crate::watch;
 use budget::{Budget, CONFIRMING};
+use close::CloseLooks;
 pub(crate) use known::Changed;
 use known::{Said, Ways};
 use line::{Asked, Line};
+use silence::Ear;
 use worker::Walked;
 
 const S: u64 = 1_000_000_000;
@@ -38,10 +43,6 @@ const APART_NS: u64 = 2 * S;
 /// Ways that are walked at most, and uplinks that they lead through.
 const TARGETS: usize = 128;
 const LINES: usize = 16;
-/// An uplink is silent if nobody beyond it has answered for this long and some slots of its fastest
-/// series, ns.
-const SILENT_NS: u64 = S;
-const SILENT_SLOTS: u64 = 3;
 /// Looks that events may still turn out to belong to, and for how long, ns: a short outage is told when
 /// it is over and what came after it is known.
 const LOOKS: usize = 32;
@@ -77,24 +78,25 @@ pub(crate) enum News {
     Changed(Box<Changed>),
     /// What was seen when something looked wrong, and when.
     Look(Monotonic, Look),
+    /// What a close look found, and when it began.
+    Echoes(Monotonic, Box<Echoes>),
 }
 
 /// A way that is walked.
 #[derive(Debug)]
 struct Target {
-    series: BTreeSet<SeriesIndex>,
+    series: BTreeMap<SeriesIndex, Probes>,
     due: Monotonic,
     /// Walks soon after one that went another way.
     confirming: Budget,
     ways: Ways,
 }
 
-/// A series that says whether an uplink is silent.
-#[derive(Debug)]
-struct Ear {
-    interface: String,
+/// A series of a target.
+#[derive(Clone, Copy, Debug)]
+struct Probes {
     interval_ns: u64,
-    heard: Option<Monotonic>,
+    is_ping: bool,
 }
 
 /// See the module.
@@ -107,13 +109,18 @@ pub(crate) struct Walks {
     /// When a walk ended last.
     done: Monotonic,
     looks: VecDeque<(Monotonic, Look)>,
+    close: CloseLooks,
     /// Of targets that have not been probed in this run.
     before: Before,
 }
 
 impl Walks {
-    /// Without anything to walk.
-    pub(crate) fn new(now: Monotonic, uplinks: BTreeMap<String, Way>) -> Self {
+    /// Without anything to walk; whether there are close looks.
+    pub(crate) fn new(
+        now: Monotonic,
+        uplinks: BTreeMap<String, Way>,
+        has_close_looks: bool,
+    ) -> Self {
         Self {
             uplinks,
             targets: BTreeMap::new(),
@@ -121,6 +128,7 @@ impl Walks {
             lines: BTreeMap::new(),
             done: now,
             looks: VecDeque::new(),
+            close: CloseLooks::new(has_close_looks),
             before: Before::new(),
         }
     }
@@ -135,9 +143,25 @@ impl Walks {
         self.before = before;
     }
 
-    /// How packets leave from now on.
-    pub(crate) fn set(&mut self, uplinks: BTreeMap<String, Way>) {
+    /// How packets leave from now on, and whether there are close looks.
+    pub(crate) fn set(&mut self, uplinks: BTreeMap<String, Way>, has_close_looks: bool) {
         self.uplinks = uplinks;
+        self.close.set(has_close_looks);
+    }
+
+    /// What the month's budget leaves of each uplink for close looks, bytes.
+    pub(crate) fn set_rooms(&mut self, rooms: BTreeMap<String, u64>) {
+        self.close.set_rooms(rooms);
+    }
+
+    /// Bytes that close looks have sent in the last 30 days through each interface, IP headers included.
+    pub(crate) fn close_month_bytes(&mut self, now: Monotonic) -> BTreeMap<String, u64> {
+        self.close.month_bytes(now)
+    }
+
+    /// Close looks that the budget had no room for.
+    pub(crate) const fn close_skipped(&self) -> u64 {
+        self.close.skipped()
     }
 
     /// A series that is probed from now on.
@@ -164,12 +188,16 @@ impl Walks {
         }
         let before = self.before.remove(&key);
         let target = self.targets.entry(key).or_insert_with(|| Target {
-            series: BTreeSet::new(),
+            series: BTreeMap::new(),
             due: now.saturating_add(FIRST_NS),
             confirming: Budget::new(CONFIRMING, now),
             ways: Ways::of_before(before.into_iter().flatten()),
         });
-        target.series.insert(index);
+        let probes = Probes {
+            interval_ns: info.interval_ns,
+            is_ping: info.kind == SeriesKind::Icmp,
+        };
+        target.series.insert(index, probes);
     }
 
     /// Whether ways through this interface can be walked.
@@ -196,17 +224,20 @@ impl Walks {
     /// A series is no longer probed.
     pub(crate) fn remove(&mut self, index: SeriesIndex) {
         self.ears.remove(&index);
+        self.close.remove(index);
         self.targets.retain(|_, t| {
             t.series.remove(&index);
             !t.series.is_empty()
         });
     }
 
-    /// A series' probe was answered at `at`.
-    pub(crate) fn heard(&mut self, index: SeriesIndex, at: Monotonic) {
-        if let Some(ear) = self.ears.get_mut(&index) {
-            ear.heard = ear.heard.max(Some(at));
+    /// What became of a probe.
+    pub(crate) fn hear(&mut self, observation: &Observation) {
+        let (Observation::New(sample) | Observation::Revised(sample)) = observation;
+        if let Some(rtt_ns) = sample.rtt_ns {
+            self.heard(sample.series, sample.sent.saturating_add(rtt_ns));
         }
+        self.close.hear(observation);
     }
 
     /// The ways to a target through an interface may have changed; of all where none is named.
@@ -264,11 +295,14 @@ impl Walks {
         {
             self.ask(now, key, vec![id]);
         }
+        let hosts = self.concerned(&event.interface, event.target.as_deref(), series);
+        news.extend(self.close.begins(now, id, event, hosts));
         news
     }
 
     /// An event is over: where its way ended early, it is walked once more.
     pub(crate) fn ends(&mut self, now: Monotonic, id: EventId) {
+        self.close.ends(id);
         let cut =
             |(_, l): &&(Monotonic, Look)| l.events.contains(&id) && l.path.end != PathEnd::Target;
         if let Some((_, look)) = self.looks.iter().rev().find(cut) {
@@ -276,23 +310,6 @@ impl Walks {
             let key = (path.interface.clone(), path.target.clone(), path.address);
             self.ask(now, key, vec![id]);
         }
-    }
-
-    /// The way that most likely shows what is wrong: that of `series`, else of the target, else any
-    /// through the interface, and farther ones before those to addresses of a household.
-    fn worst(
-        &self,
-        interface: &str,
-        target: Option<&str>,
-        series: Option<SeriesIndex>,
-    ) -> Option<Key> {
-        let through = self.targets.iter().filter(|(k, _)| k.0 == interface);
-        let best = through.min_by_key(|((_, name, address), t)| {
-            let shows = series.is_some_and(|s| t.series.contains(&s));
-            let far = bufferbane_core::path::is_providers(*address, None);
-            (!shows, target != Some(name.as_str()), !far)
-        });
-        best.map(|(key, _)| key.clone())
     }
 
     fn ask(&mut self, now: Monotonic, key: Key, events: Vec<EventId>) {
@@ -323,6 +340,7 @@ impl Walks {
             .retain(|(at, _)| now.saturating_since(*at) < LOOK_NS);
         self.listen(now);
         self.send(now);
+        news.extend(self.close.tick(now, &self.uplinks));
         news
     }
 
@@ -402,37 +420,6 @@ impl Walks {
         }
         if let Some(k) = target.ways.record_now(now) {
             news.push(News::Way(k.first, k.last, k.walks, k.path.clone()));
-        }
-    }
-
-    /// Notices uplinks that have fallen silent, before probes count as lost.
-    fn listen(&mut self, now: Monotonic) {
-        let mut heard: BTreeMap<&str, (Monotonic, u64)> = BTreeMap::new();
-        for ear in self.ears.values() {
-            if let Some(at) = ear.heard {
-                let of = heard.entry(&ear.interface).or_insert((at, ear.interval_ns));
-                *of = (of.0.max(at), of.1.min(ear.interval_ns));
-            }
-        }
-        let mut fallen = Vec::new();
-        for (interface, (at, interval_ns)) in heard {
-            let patience = SILENT_NS.saturating_add(SILENT_SLOTS.saturating_mul(interval_ns));
-            let Some(line) = self.lines.get_mut(interface) else {
-                continue;
-            };
-            let silent = now.saturating_since(at) > patience;
-            if silent && !line.silent {
-                fallen.push(interface.to_owned());
-            }
-            line.silent = silent;
-        }
-        for interface in fallen {
-            let ear = |(_, e): &(&SeriesIndex, &Ear)| e.interface == interface;
-            let ears = self.ears.iter().filter(ear).map(|(index, _)| *index);
-            let first = ears.min();
-            if let Some(key) = self.worst(&interface, None, first) {
-                self.ask(now, key, Vec::new());
-            }
         }
     }
 

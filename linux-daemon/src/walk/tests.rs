@@ -22,7 +22,7 @@ fn event(kind: &str, start: Monotonic, end: Option<Monotonic>) -> Event {
 impl Lab {
     /// With a gateway and two hosts beyond it, from the tenth second on.
     fn new() -> Self {
-        let mut walks = Walks::new(at(0), BTreeMap::new());
+        let mut walks = Walks::new(at(0), BTreeMap::new(), true);
         let (worker, errands, back) = Worker::by_hand();
         let line = Line::new(at(0), worker);
         walks.lines.insert("eth0".into(), line);
@@ -244,6 +244,73 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
     };
     assert_eq!((look.usual_hops, look.other_from), (Some(4), Some(2)));
     assert_eq!(look.events, [EventId(1)]);
+}
+
+/// What is probed every 50 ms shows as much as quick echoes would.
+#[test]
+fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_slow() {
+    let mut lab = Lab::new();
+    let concerned = |lab: &Lab, target: Option<&str>, series: Option<u16>| {
+        let hosts = lab.walks.concerned("eth0", target, series.map(SeriesIndex));
+        let of = |h: close::Wanted| (h.key.1, h.pings.into_iter().map(|s| s.0).collect());
+        hosts
+            .into_iter()
+            .map(of)
+            .collect::<Vec<(String, Vec<u16>)>>()
+    };
+    assert_eq!(concerned(&lab, None, Some(2)), []);
+    let slow = |target: &str, address: &str| {
+        let mut slow = info(SeriesKind::Icmp, target, address);
+        slow.interval_ns = S;
+        slow
+    };
+    // Another host of the house, before the gateway in all orders but that of the way.
+    for (index, name, address) in [
+        (0, "gateway", "192.168.1.1"),
+        (2, "quad9", "9.9.9.9"),
+        (7, "a-printer", "192.168.1.7"),
+        (8, "one", "1.1.1.1"),
+    ] {
+        lab.walks
+            .add(at(0), SeriesIndex(index), &slow(name, address));
+    }
+    lab.walks.tick(at(20));
+    lab.asked().unwrap();
+    let key = lab.walks.lines["eth0"].out.as_ref().unwrap().key.clone();
+    let hop = PathHop {
+        addresses: vec![[192, 168, 1, 1].into()],
+        ..PathHop::default()
+    };
+    let path = Path {
+        interface: key.0,
+        target: key.1,
+        address: key.2,
+        source: None,
+        unsent: None,
+        end: PathEnd::Silence,
+        hops: vec![hop],
+    };
+    let walked = Walked {
+        begun: at(20),
+        took_ns: 0,
+        path: Ok(Some(path)),
+    };
+    lab.back.send(walked).unwrap();
+    lab.walks.tick(at(21));
+    let gateway = || ("gateway".to_owned(), vec![0]);
+    let quad9 = ("quad9".to_owned(), vec![2]);
+    assert_eq!(concerned(&lab, None, Some(2)), [gateway(), quad9.clone()]);
+    assert_eq!(concerned(&lab, Some("quad9"), None), [gateway(), quad9]);
+    assert_eq!(concerned(&lab, None, Some(0)), [gateway()]);
+    // A stream shows it; what is slow is the way to the gateway.
+    assert_eq!(concerned(&lab, Some("vienna"), Some(1)), [gateway()]);
+    // A slow stream to a host that is not pinged: another that is.
+    let mut stream = info(SeriesKind::Udp, "vienna", "203.0.113.9");
+    stream.interval_ns = S;
+    lab.walks.add(at(30), SeriesIndex(1), &stream);
+    let hosts = concerned(&lab, Some("vienna"), Some(1));
+    assert_eq!(hosts, [gateway(), ("one".to_owned(), vec![8])]);
+    assert_eq!(lab.walks.concerned("wlan0", None, None).len(), 0);
 }
 
 #[test]

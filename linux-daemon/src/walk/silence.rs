@@ -1,0 +1,65 @@
+//! Uplinks that have fallen silent.
+
+use std::collections::BTreeMap;
+
+use bufferbane_core::sample::SeriesIndex;
+use bufferbane_core::time::Monotonic;
+
+use super::{S, Walks};
+
+/// An uplink is silent if nobody beyond it has answered for this long and some slots of its fastest
+/// series, ns.
+const SILENT_NS: u64 = S;
+const SILENT_SLOTS: u64 = 3;
+
+/// A series that says whether an uplink is silent.
+#[derive(Debug)]
+pub(super) struct Ear {
+    pub(super) interface: String,
+    pub(super) interval_ns: u64,
+    pub(super) heard: Option<Monotonic>,
+}
+
+impl Walks {
+    /// A series' probe was answered at `at`.
+    pub(super) fn heard(&mut self, index: SeriesIndex, at: Monotonic) {
+        if let Some(ear) = self.ears.get_mut(&index) {
+            ear.heard = ear.heard.max(Some(at));
+        }
+    }
+
+    /// Notices uplinks that have fallen silent, before probes count as lost.
+    pub(super) fn listen(&mut self, now: Monotonic) {
+        let mut heard: BTreeMap<&str, (Monotonic, u64)> = BTreeMap::new();
+        for ear in self.ears.values() {
+            if let Some(at) = ear.heard {
+                let of = heard.entry(&ear.interface).or_insert((at, ear.interval_ns));
+                *of = (of.0.max(at), of.1.min(ear.interval_ns));
+            }
+        }
+        let mut fallen = Vec::new();
+        for (interface, (at, interval_ns)) in heard {
+            let patience = SILENT_NS.saturating_add(SILENT_SLOTS.saturating_mul(interval_ns));
+            let Some(line) = self.lines.get_mut(interface) else {
+                continue;
+            };
+            let silent = now.saturating_since(at) > patience;
+            if silent && !line.silent {
+                fallen.push(interface.to_owned());
+            } else if !silent {
+                self.close.is_heard(interface);
+            }
+            line.silent = silent;
+        }
+        for interface in fallen {
+            let ear = |(_, e): &(&SeriesIndex, &Ear)| e.interface == interface;
+            let ears = self.ears.iter().filter(ear).map(|(index, _)| *index);
+            let first = ears.min();
+            if let Some(key) = self.worst(&interface, None, first) {
+                self.ask(now, key, Vec::new());
+            }
+            let hosts = self.concerned(&interface, None, first);
+            self.close.falls_silent(now, &interface, hosts);
+        }
+    }
+}

@@ -390,6 +390,13 @@ pub(crate) fn check_host(text: &str) -> Result<String, String> {
     if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return wrong("not four numbers of 0 to 255");
     }
+    if let Some((ip, _)) = text.split_once('%')
+        && ip.parse::<std::net::Ipv6Addr>().is_ok()
+    {
+        return Err(format!(
+            "\"{text}\" names an interface; write {ip}, which is reached through each that is probed from"
+        ));
+    }
     if text.contains(':') {
         return wrong("not a valid IPv6 address");
     }

@@ -221,7 +221,7 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
                 interface: interface.clone(),
                 kind: uplink.kind,
                 target: target.to_owned(),
-                remote,
+                remote: scoped(remote, interface, host),
                 source: uplink.source,
                 mark: uplink.mark,
                 probe: probe(),
@@ -385,13 +385,22 @@ fn target_addresses(
                 .iter()
                 .filter(|r| Some(r.interface) == index)
                 .filter_map(|r| r.gateway)
-                // A link-local next hop needs a scope that plain addresses do not carry.
-                .filter(|g| !matches!(g, IpAddr::V6(g) if g.is_unicast_link_local()))
                 .map(|g| SocketAddr::new(g, 0))
                 .collect();
             choose(&gateways, target.family, interface, host)
         }
     }
+}
+
+/// An address with the scope that it has on the interface (RFC 4007): a link-local one is another host's on every link.
+fn scoped(mut remote: SocketAddr, interface: &str, host: &Host<'_>) -> SocketAddr {
+    if let SocketAddr::V6(v6) = &mut remote
+        && v6.ip().is_unicast_link_local()
+        && let Some(i) = host.interfaces.iter().find(|i| i.name == interface)
+    {
+        v6.set_scope_id(i.index);
+    }
+    remote
 }
 
 fn find(uplink: &Uplink, sought: Sought, sources: &mut dyn Sources) -> Option<SocketAddr> {

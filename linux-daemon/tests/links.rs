@@ -294,9 +294,8 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
 }
 
 #[test]
-fn the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_address() {
-    const TEST: &str =
-        "the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_address";
+fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_first_hop_beyond() {
+    const TEST: &str = "over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_first_hop_beyond";
     if !inside_namespaces(TEST) {
         return;
     }
@@ -305,7 +304,9 @@ fn the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_addr
     home.plug("up0", "10.9.0.2", "10.9.0.1");
     ip("addr add 2001:db8:9::2/64 dev up0 nodad");
     home.ip("addr add 2001:db8:9::1/64 dev far nodad");
-    ip("-6 route add default via 2001:db8:9::1");
+    home.ip("addr add fe80::9/64 dev far nodad");
+    // As routers announce themselves.
+    ip("-6 route add default via fe80::9 dev up0");
     home.ip(&format!(
         "link add out type veth peer name in netns {}",
         isp.0.id()
@@ -325,14 +326,23 @@ fn the_providers_first_hop_is_found_over_ipv6_behind_a_router_with_a_public_addr
     let place = Place::new();
     let mut text = place.head().replace("name = \"lo\"\n", "name = \"up0\"\n");
     text += "[[target]]\nname = \"first\"\nkind = \"icmp\"\naddress = \"isp\"\nfamily = \"6\"\n\
-             interval = \"10ms\"\n";
+             interval = \"10ms\"\n\
+             [[target]]\nname = \"router\"\nkind = \"icmp\"\naddress = \"gateway\"\n\
+             interval = \"10ms\"\nfamily = \"6\"\n";
     place.configure(&text);
     let service = place.start().ready();
-    let status = place.status_with("answers", |s| total(s, "first", "received") > 20);
+    let status = place.status_with("answers", |s| {
+        ["first", "router"]
+            .iter()
+            .all(|target| total(s, target, "received") > 20)
+    });
     let series = status["series"].as_array().unwrap();
+    let router = series.iter().find(|s| s["target"] == "router").unwrap();
+    assert_eq!(router["address"], "fe80::9", "{status:#}");
+    let first = series.iter().find(|s| s["target"] == "first").unwrap();
     // The household's own router has a public address, too, and is not the provider's.
-    assert_eq!(series[0]["address"], "2001:db8:f::1", "{status:#}");
-    assert_eq!(series[0]["family"], 6);
+    assert_eq!(first["address"], "2001:db8:f::1", "{status:#}");
+    assert_eq!(first["family"], 6);
     assert_eq!(service.end().0, Some(0));
 }
 

@@ -34,8 +34,11 @@ impl Sources for Asked<'_> {
     }
 
     fn is_probed(&self, interface: &str, target: &str, remote: SocketAddr) -> bool {
-        let same =
-            |w: &Wanted| w.interface == interface && w.target == target && w.remote == remote;
+        // The scope of a link-local address is the interface's.
+        let place = |a: SocketAddr| (a.ip(), a.port());
+        let same = |w: &Wanted| {
+            w.interface == interface && w.target == target && place(w.remote) == place(remote)
+        };
         self.units.keys().any(same)
     }
 }

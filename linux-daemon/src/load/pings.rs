@@ -35,7 +35,8 @@ pub(super) struct Pings {
 impl Pings {
     /// To the reflector of a test, through a socket of `engine`; `None` where this process may send none.
     pub(super) fn new(spec: &Spec, engine: &mut Engine, rng: &mut ChaCha12Rng) -> Option<Self> {
-        let remote = spec.path.remote;
+        let mut remote = spec.path.remote;
+        remote.set_port(0);
         let family = Family::of(&remote.ip());
         let may_ping = host::icmp_access(family).ping;
         let socket = if may_ping {
@@ -64,7 +65,7 @@ impl Pings {
         let slots = vec![Slot::default(); 2 * (TIMEOUT_NS / INTERVAL_NS) as usize];
         Some(Self {
             socket: engine.add_socket(socket).ok()?,
-            remote: SocketAddr::new(remote.ip(), 0),
+            remote,
             prober: IcmpProber::new(config, clock::now(), slots, rng),
             tokens: HashMap::new(),
             probes: Probes::default(),

@@ -72,6 +72,44 @@ impl Sources for Known {
     }
 }
 
+/// Over IPv6 routers are known by link-local addresses, which are each link's own.
+#[test]
+fn a_link_local_address_is_meant_on_the_interface_that_is_probed_from() {
+    let interfaces = [
+        interface(2, "eth0", &["2001:db8::7", "fe80::7"]),
+        interface(3, "wlan0", &["2001:db8:1::7", "fe80::7"]),
+    ];
+    let routes = [
+        default_route(2, "fe80::1", 100),
+        default_route(3, "fe80::1", 600),
+    ];
+    let host = Host {
+        interfaces: &interfaces,
+        default_routes: &routes,
+        resolvers: &[],
+    };
+    let config = crate::config::parse(
+        "f.toml",
+        "[[interface]]\nname = \"eth0\"\n[[interface]]\nname = \"wlan0\"\n\
+         [[target]]\nname = \"router\"\nkind = \"icmp\"\naddress = \"gateway\"\n\
+         [[target]]\nname = \"printer\"\nkind = \"icmp\"\naddress = \"fe80::5\"\n\
+         [[target]]\nname = \"far\"\nkind = \"icmp\"\naddress = \"2001:db8::9\"\n",
+        std::path::Path::new("/"),
+    );
+    let wanted = wanted(&config.unwrap().config, &host, &mut Known::default());
+    let mut remotes: Vec<String> = wanted.iter().map(|w| w.remote.to_string()).collect();
+    remotes.sort();
+    let expected = [
+        "[2001:db8::9]:0",
+        "[2001:db8::9]:0",
+        "[fe80::1%2]:0",
+        "[fe80::1%3]:0",
+        "[fe80::5%2]:0",
+        "[fe80::5%3]:0",
+    ];
+    assert_eq!(remotes, expected);
+}
+
 #[test]
 fn without_a_configuration_the_default_route_is_probed() {
     let interfaces = [

@@ -28,6 +28,8 @@ impl Failure {
     pub const NOT_YET: Self = Self(OWN + 6);
     /// The server's certificate is for other names (RFC 9525).
     pub const OTHER_NAME: Self = Self(OWN + 7);
+    /// The answer has nothing of what was asked for (NODATA, RFC 2308 section 2.2).
+    pub const EMPTY: Self = Self(OWN + 8);
 
     /// The reason with this number; 0 is none.
     #[must_use]
@@ -115,6 +117,7 @@ impl fmt::Display for Failure {
                 Self::EXPIRED => "certificate expired",
                 Self::NOT_YET => "certificate not yet valid",
                 Self::OTHER_NAME => "certificate of another name",
+                Self::EMPTY => "empty answer",
                 Self(n) => return write!(f, "failure {n}"),
             },
         };
@@ -145,6 +148,7 @@ mod tests {
             (Failure::EXPIRED, 0x3005, "certificate expired"),
             (Failure::NOT_YET, 0x3006, "certificate not yet valid"),
             (Failure::OTHER_NAME, 0x3007, "certificate of another name"),
+            (Failure::EMPTY, 0x3008, "empty answer"),
         ] {
             assert_eq!(failure.code(), code);
             assert_eq!(Failure::from_code(code), Some(failure));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bufferbane_core::failure::Failure;
 use bufferbane_linux_io::{Family, ProbeSocket, clock};
 use domain::base::iana::Rcode;
+use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, Rtype};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
@@ -73,11 +74,24 @@ fn judge(question: &Message<Vec<u8>>, answer: &[u8], random: bool) -> Option<Res
         return Some(Err(Failure::TRUNCATED));
     }
     Some(match header.rcode() {
-        Rcode::NOERROR => Ok(()),
+        Rcode::NOERROR if random => Ok(()),
+        Rcode::NOERROR => has_address(&answer),
         // Nobody has the name that was made up.
         Rcode::NXDOMAIN if random => Ok(()),
         rcode => Err(Failure::dns(rcode.to_int())),
     })
+}
+
+/// Whether an answer has an address, wherever aliases led to: some resolvers that block names, or have lost their own
+/// way out, say that there is none.
+fn has_address(answer: &Message<&[u8]>) -> Result<(), Failure> {
+    let mut records = answer.answer().map_err(|_| Failure::MALFORMED)?;
+    records
+        .try_fold(Err(Failure::EMPTY), |found, record| {
+            let is_address = record?.rtype() == Rtype::A;
+            Ok::<_, ParseError>(if is_address { Ok(()) } else { found })
+        })
+        .unwrap_or(Err(Failure::MALFORMED))
 }
 
 async fn over_udp(
@@ -172,7 +186,7 @@ mod tests {
     fn answers_are_told_apart() {
         let q = question(&lookup(true), [7, 9]).unwrap();
         let said = |high, low, random| judge(&q, &answer(&q, high, low), random);
-        assert_eq!(said(0x81, 0x80, false), Some(Ok(())));
+        assert_eq!(said(0x81, 0x80, true), Some(Ok(())));
         assert_eq!(said(0x83, 0x80, false), Some(Err(Failure::TRUNCATED)));
         assert_eq!(said(0x81, 0x82, false), Some(Err(Failure::dns(2))));
         assert_eq!(said(0x81, 0x83, false), Some(Err(Failure::dns(3))));
@@ -187,6 +201,34 @@ mod tests {
         let mut bare = answer(&q, 0x81, 0x85)[..12].to_vec();
         bare[5] = 0;
         assert_eq!(judge(&q, &bare, false), Some(Err(Failure::dns(5))));
+    }
+
+    /// An answer of NOERROR with records of these types, each for the name that was asked for, and so many more announced.
+    fn with_records(question: &Message<Vec<u8>>, types: &[u16], more: u8) -> Vec<u8> {
+        let mut bytes = answer(question, 0x81, 0x80);
+        bytes[7] = types.len() as u8 + more;
+        for rtype in types {
+            let [high, low] = rtype.to_be_bytes();
+            // The name, the type, IN, a minute, and four bytes of data.
+            bytes.extend([0xc0, 12, high, low, 0, 1, 0, 0, 0, 60, 0, 4]);
+            bytes.extend([192, 0, 2, 1]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_name_that_is_always_the_same_has_to_have_an_address() {
+        const A: u16 = 1;
+        const CNAME: u16 = 5;
+        let q = question(&lookup(false), [7, 9]).unwrap();
+        let said = |types: &[u16], more, random| judge(&q, &with_records(&q, types, more), random);
+        assert_eq!(said(&[A], 0, false), Some(Ok(())));
+        assert_eq!(said(&[CNAME, A], 0, false), Some(Ok(())));
+        assert_eq!(said(&[], 0, false), Some(Err(Failure::EMPTY)));
+        assert_eq!(said(&[CNAME], 0, false), Some(Err(Failure::EMPTY)));
+        assert_eq!(said(&[CNAME], 1, false), Some(Err(Failure::MALFORMED)));
+        // Nobody has made up an address for a name that was made up.
+        assert_eq!(said(&[], 0, true), Some(Ok(())));
     }
 
     proptest! {

@@ -1,8 +1,6 @@
 //! Resolvers and servers that are asked: feeds what they answer to the detector of core that hears services, and what
 //! their lines do, by which that is explained.
 
-mod numbers;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -16,8 +14,8 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{SeriesInfo, SeriesKind};
 
 use crate::config::timeout_ns;
+use crate::numbers::Numbers;
 use crate::watch::is_far;
-use numbers::Numbers;
 
 /// A far series that answered no longer ago than this, ns, would have shown an outage of its line; so would one that
 /// answered within so many of its intervals.

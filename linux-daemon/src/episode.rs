@@ -36,6 +36,11 @@ impl Loads {
         line.seconds.push_back((at, loaded));
     }
 
+    /// Nothing is known of a line any more.
+    pub(crate) fn forget(&mut self, line: u8) {
+        self.0.remove(&line);
+    }
+
     /// The word for an event, where load says anything of it and is known.
     pub(crate) fn class(&self, event: &Event) -> Option<&'static str> {
         let loss = match event.kind {

@@ -27,6 +27,7 @@ pub mod load;
 mod metrics;
 mod names;
 mod notify;
+mod numbers;
 pub mod pacing;
 mod plan;
 mod probe;

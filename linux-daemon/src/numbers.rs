@@ -2,16 +2,16 @@
 
 /// The same number for the same name, from 0 on; one that was freed is given again.
 #[derive(Default)]
-pub(super) struct Numbers(Vec<Option<String>>);
+pub(crate) struct Numbers(Vec<Option<String>>);
 
 impl Numbers {
     /// The number of a name, where it has one.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|n| n.as_deref() == Some(name))
     }
 
     /// The number of a name, a new one where it has none.
-    pub(super) fn of(&mut self, name: &str) -> u16 {
+    pub(crate) fn of(&mut self, name: &str) -> u16 {
         let place = self.find(name).unwrap_or_else(|| {
             let free = self.0.iter().position(Option::is_none);
             let place = free.unwrap_or(self.0.len());
@@ -24,15 +24,20 @@ impl Numbers {
         u16::try_from(place).unwrap_or(u16::MAX)
     }
 
+    /// The name of a number, where it has one.
+    pub(crate) fn name(&self, number: usize) -> Option<&str> {
+        self.0.get(number)?.as_deref()
+    }
+
     /// A name is used no more.
-    pub(super) fn free(&mut self, number: u16) {
+    pub(crate) fn free(&mut self, number: u16) {
         if let Some(room) = self.0.get_mut(usize::from(number)) {
             *room = None;
         }
     }
 
     /// How many names have numbers.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.iter().flatten().count()
     }
 }

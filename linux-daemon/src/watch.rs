@@ -19,6 +19,7 @@ use bufferbane_store::{Event, EventId, SeriesInfo, Severity};
 
 use crate::config::timeout_ns;
 use crate::episode::Loads;
+use crate::numbers::Numbers;
 use crate::recorder::Found;
 use role::role;
 pub(crate) use role::{is_far, is_far_at};
@@ -66,7 +67,7 @@ impl Known {
 /// One series as it is watched.
 struct Watched {
     place: u8,
-    interface: String,
+    line: u8,
     target: String,
     /// 4 or 6.
     family: u8,
@@ -77,11 +78,12 @@ struct Watched {
 pub(crate) struct Watcher {
     watch: Watch<Vec<SeriesState>, Vec<LineState>>,
     series: HashMap<SeriesIndex, Watched>,
-    lines: Vec<String>,
-    targets: Vec<String>,
+    /// Those that there was no room for; there may be later.
+    unwatched: BTreeMap<SeriesIndex, SeriesInfo>,
+    lines: Numbers,
+    targets: Numbers,
     /// What has been told and may change, by its number in the watch.
     told: BTreeMap<u32, Known>,
-    full: bool,
     loads: Loads,
     /// Lines that are surely no cables.
     mobile: BTreeSet<u8>,
@@ -103,10 +105,10 @@ impl Watcher {
                     .collect(),
             ),
             series: HashMap::new(),
-            lines: Vec::new(),
-            targets: Vec::new(),
+            unwatched: BTreeMap::new(),
+            lines: Numbers::default(),
+            targets: Numbers::default(),
             told: BTreeMap::new(),
-            full: false,
             loads: Loads::default(),
             mobile: BTreeSet::new(),
         }
@@ -119,43 +121,55 @@ impl Watcher {
             // What a service takes, or fails to do, is not what the line does.
             return;
         }
+        if !self.watch(now, index, info) {
+            if self.unwatched.is_empty() {
+                log::warn!("{}", unwatched(info));
+            }
+            self.unwatched.insert(index, info.clone());
+        }
+    }
+
+    /// Watches a series, if there is room.
+    fn watch(&mut self, now: Monotonic, index: SeriesIndex, info: &SeriesInfo) -> bool {
+        let Some(line) = self.line_of_series(now, &info.interface) else {
+            return false;
+        };
         let facts = SeriesFacts {
-            line: self.line(&info.interface),
-            target: u16::try_from(number(&mut self.targets, &info.target)).unwrap_or(u16::MAX),
+            line,
+            target: self.targets.of(&info.target),
             role: role(info),
             family: info.family,
             size: info.size,
             interval_ns: info.interval_ns,
             timeout_ns: timeout_ns(info.interval_ns),
         };
-        if info.interface_kind == "cellular" {
-            self.mobile.insert(facts.line);
-        }
         let Some(place) = self.watch.add_series(now, facts) else {
-            if !std::mem::replace(&mut self.full, true) {
-                log::warn!(
-                    "{} is recorded but not watched: there is room for {MAX_SERIES} series of \
-                     {MAX_LINES} interfaces",
-                    info.label()
-                );
-            }
-            return;
+            return false;
         };
+        if info.interface_kind == "cellular" {
+            self.mobile.insert(line);
+        }
         let watched = Watched {
             place,
-            interface: info.interface.clone(),
+            line,
             target: info.target.clone(),
             family: info.family,
             near: facts.role != Role::Far,
         };
         self.series.insert(index, watched);
+        true
+    }
+
+    /// The series that are recorded and not watched for want of room, and that in words.
+    pub(crate) fn unwatched(&self) -> impl Iterator<Item = (&SeriesInfo, String)> {
+        self.unwatched.values().map(|info| (info, unwatched(info)))
     }
 
     /// A series is no longer probed.
     pub(crate) fn remove(&mut self, now: Monotonic, index: SeriesIndex) {
+        self.unwatched.remove(&index);
         if let Some(w) = self.series.remove(&index) {
             self.watch.remove_series(now, w.place);
-            self.full = false;
         }
     }
 
@@ -178,26 +192,30 @@ impl Watcher {
 
     /// A throughput test loads an interface from `at` on.
     pub(crate) fn load_begins(&mut self, interface: &str, at: Monotonic) {
-        let line = self.line(interface);
-        self.watch.handle_test_begin(line, at);
+        if let Some(line) = self.line(interface) {
+            self.watch.handle_test_begin(line, at);
+        }
     }
 
     /// And no longer.
     pub(crate) fn load_ends(&mut self, interface: &str, at: Monotonic) {
-        let line = self.line(interface);
-        self.watch.handle_test_end(line, at);
+        if let Some(line) = self.line(interface) {
+            self.watch.handle_test_end(line, at);
+        }
     }
 
     /// A packet train is on its way through an interface from `at` on.
     pub(crate) fn train_begins(&mut self, interface: &str, at: Monotonic) {
-        let line = self.line(interface);
-        self.watch.handle_train_begin(line, at);
+        if let Some(line) = self.line(interface) {
+            self.watch.handle_train_begin(line, at);
+        }
     }
 
     /// And no longer.
     pub(crate) fn train_ends(&mut self, interface: &str, at: Monotonic) {
-        let line = self.line(interface);
-        self.watch.handle_train_end(line, at);
+        if let Some(line) = self.line(interface) {
+            self.watch.handle_train_end(line, at);
+        }
     }
 
     /// A packet train found a line to pass at `rate_bps`.
@@ -207,7 +225,9 @@ impl Watcher {
         found: &bufferbane_store::Capacity,
         rate_bps: u64,
     ) {
-        let line = self.line(&found.interface);
+        let Some(line) = self.line(&found.interface) else {
+            return;
+        };
         let found = Capacity {
             at,
             up: found.direction == bufferbane_store::Direction::Up,
@@ -222,7 +242,9 @@ impl Watcher {
     /// What an interface carried over a second; whether that is everybody's traffic, so that little of
     /// it is an idle line.
     pub(crate) fn load(&mut self, interface: &str, second: Second, everybody: bool) {
-        let line = self.line(interface);
+        let Some(line) = self.line(interface) else {
+            return;
+        };
         let load = Load {
             up_bps: second.up_bps,
             down_bps: second.down_bps,
@@ -237,7 +259,9 @@ impl Watcher {
     /// Whether so much over a second is load for an interface's line.
     #[cfg(test)]
     pub(crate) fn is_load(&mut self, interface: &str, second: Second) -> bool {
-        let line = self.line(interface);
+        let Some(line) = self.line(interface) else {
+            return false;
+        };
         let load = Load {
             up_bps: second.up_bps,
             down_bps: second.down_bps,
@@ -254,8 +278,8 @@ impl Watcher {
         others_bps: u64,
         speaks_for_ns: u64,
     ) {
-        let line = self.line(&found.interface);
-        let Some(rate_bps) = found.sustained_bps else {
+        let (Some(line), Some(rate_bps)) = (self.line(&found.interface), found.sustained_bps)
+        else {
             return;
         };
         let found = Capacity {
@@ -272,7 +296,9 @@ impl Watcher {
     /// What an interface was found to carry before this run, each with its local time, in the order of
     /// time.
     pub(crate) fn recall(&mut self, interface: &str, past: Vec<(Option<u64>, Found)>) {
-        let line = self.line(interface);
+        let Some(line) = self.line(interface) else {
+            return;
+        };
         let past = past.into_iter().filter_map(|(local_ns, before)| {
             let found = before.capacity;
             let by_train = found.method == bufferbane_store::Method::Train;
@@ -294,8 +320,26 @@ impl Watcher {
         self.watch.handle_past_capacities(line, past);
     }
 
-    fn line(&mut self, interface: &str) -> u8 {
-        u8::try_from(number(&mut self.lines, interface)).unwrap_or(u8::MAX)
+    /// The number of an interface's line, where it has one or there is one left.
+    fn line(&mut self, interface: &str) -> Option<u8> {
+        if self.lines.find(interface).is_none() && self.lines.count() >= MAX_LINES {
+            return None;
+        }
+        u8::try_from(self.lines.of(interface)).ok()
+    }
+
+    /// The same for one that is probed: where there is none left it gets that of one that is no longer.
+    fn line_of_series(&mut self, now: Monotonic, interface: &str) -> Option<u8> {
+        if let Some(line) = self.line(interface) {
+            return Some(line);
+        }
+        let used: BTreeSet<u8> = self.series.values().map(|w| w.line).collect();
+        let unused =
+            (0..MAX_LINES as u8).find(|n| !used.contains(n) && self.watch.remove_line(now, *n))?;
+        self.lines.free(unused.into());
+        self.loads.forget(unused);
+        self.mobile.remove(&unused);
+        self.line(interface)
     }
 
     /// Local time is monotonic time plus this, where the clock can be believed.
@@ -310,9 +354,16 @@ impl Watcher {
             let more = self.watch.handle_timeout(now);
             news.extend(std::iter::from_fn(|| self.watch.poll_notice()));
             if !more {
-                return news;
+                break;
             }
         }
+        let unwatched = std::mem::take(&mut self.unwatched);
+        for (index, info) in unwatched {
+            if !self.watch(now, index, &info) {
+                self.unwatched.insert(index, info);
+            }
+        }
+        news
     }
 
     /// What lines that may be cables have shown, with their interfaces.
@@ -320,7 +371,7 @@ impl Watcher {
         let records = std::iter::from_fn(|| self.watch.poll_record());
         records
             .filter(|r| !self.mobile.contains(&r.line))
-            .filter_map(|r| Some((self.lines.get(usize::from(r.line))?.clone(), r)))
+            .filter_map(|r| Some((self.lines.name(r.line.into())?.to_owned(), r)))
             .collect()
     }
 
@@ -343,10 +394,9 @@ impl Watcher {
         if matches!(notice.event.kind, Kind::Outage | Kind::MicroOutage) {
             return true;
         }
-        let line = self.lines.get(usize::from(notice.event.line));
         let far = self.series.values().filter(|w| !w.near);
         let of_line: BTreeSet<(&str, bool)> = far
-            .filter(|w| Some(&w.interface) == line)
+            .filter(|w| w.line == notice.event.line)
             .map(|w| (w.target.as_str(), notice.event.series.contains(w.place)))
             .collect();
         let all: BTreeSet<&str> = of_line.iter().map(|t| t.0).collect();
@@ -378,11 +428,13 @@ impl Watcher {
     }
 }
 
-fn number(names: &mut Vec<String>, name: &str) -> usize {
-    names.iter().position(|n| n == name).unwrap_or_else(|| {
-        names.push(name.to_owned());
-        names.len() - 1
-    })
+/// That a series is recorded only.
+fn unwatched(info: &SeriesInfo) -> String {
+    format!(
+        "{} is recorded but not watched, so that no trouble of it is told: there is room for {MAX_SERIES} series of \
+         {MAX_LINES} interfaces at a time",
+        info.label()
+    )
 }
 
 #[cfg(test)]

@@ -379,6 +379,16 @@ fn daemon(f: &mut Findings, socket: &Path) -> bool {
                     "",
                 );
             }
+            let events = status["events"].as_array().into_iter().flatten();
+            for e in events.filter(|e| e["kind"] == "not_watched" && e["ongoing"] == true) {
+                let text = e["text"].as_str().unwrap_or_default();
+                f.put(
+                    Verdict::Warn,
+                    "daemon",
+                    text,
+                    "name fewer targets or interfaces",
+                );
+            }
             reflectors(f, status);
             true
         }

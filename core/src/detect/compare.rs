@@ -5,7 +5,7 @@ use heapless::Vec;
 
 use super::chance::Rate;
 use super::edge::Edge;
-use super::event::{Finding, Kind, SeriesSet, Severity};
+use super::event::{Finding, Kind, SeriesSet, Severity, WELL_LINE};
 use super::ledger::Ledger;
 use super::series::Watched;
 use crate::time::Monotonic;
@@ -91,7 +91,7 @@ pub(crate) fn each_second(
             .number("well", well.into())
             .word("trouble", trouble.as_str());
         if let Some(other) = well_line {
-            f = f.number("well_line", other.into());
+            f = f.number(WELL_LINE, other.into());
         }
         if let Some((mine, theirs)) = share {
             f = f.ratio("loss", mine).ratio("loss_of_others", theirs);

@@ -159,6 +159,9 @@ pub enum Value {
 /// Figures by name.
 pub type Values = Vec<(&'static str, Value), 10>;
 
+/// The figure of an event that is held against another line: that line's number.
+pub const WELL_LINE: &str = "well_line";
+
 /// Sets a figure; one more than there is room for is left out.
 pub(crate) fn set(values: &mut Values, name: &'static str, value: Value) {
     match values.iter_mut().find(|(n, _)| *n == name) {

@@ -5,7 +5,9 @@ use heapless::{Deque, Vec};
 
 use super::MAX_SERIES;
 use super::edge::Edge;
-use super::event::{Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, set};
+use super::event::{
+    Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, Value, WELL_LINE, set,
+};
 use crate::time::Monotonic;
 
 /// Events that are open or may yet come back.
@@ -227,6 +229,19 @@ impl Ledger {
         });
     }
 
+    /// Forgets what a line that none of its series is left of has shown, so that another may have its number; `false`
+    /// where something that names it is yet to be told.
+    pub(crate) fn forget_line(&mut self, line: u8) -> bool {
+        let waits = |n: &Notice| n.event.line == line || is_well(&n.event, line);
+        let lasts =
+            |o: &Open| !o.active.is_empty() && (o.event.line == line || is_well(&o.event, line));
+        if self.notices.iter().any(waits) || self.open.iter().any(lasts) {
+            return false;
+        }
+        self.open.retain(|o| o.event.line != line);
+        true
+    }
+
     /// Ends what a series shows that is no longer probed.
     pub(crate) fn withdraw(&mut self, line: u8, series: u8, now: Monotonic) {
         for kind in Kind::ALL {
@@ -282,6 +297,12 @@ fn event_of(line: u8, series: SeriesSet, f: &Finding) -> Event {
         end: None,
         values: f.values.clone(),
     }
+}
+
+/// Whether an event holds its line against this one, which is well.
+fn is_well(event: &Event, line: u8) -> bool {
+    let mut values = event.values.iter();
+    values.any(|v| *v == (WELL_LINE, Value::Number(line.into())))
 }
 
 /// What two series that saw the same trouble know together of its direction.

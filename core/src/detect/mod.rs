@@ -52,7 +52,9 @@ pub mod verdict;
 
 use core::ops::DerefMut;
 
-pub use event::{Direction, Event, Kind, Notice, Phase, SeriesSet, Severity, Value, Values};
+pub use event::{
+    Direction, Event, Kind, Notice, Phase, SeriesSet, Severity, Value, Values, WELL_LINE,
+};
 pub use input::{Capacity, Load, LoadedWays, Probe, Role, SeriesFacts, Thresholds, clipped};
 
 use compare::each_second as compare;
@@ -158,6 +160,29 @@ where
                 l.cable.forget(place);
             }
         }
+    }
+
+    /// Makes room: a line that none of its series is left of is forgotten, and another may have its number; `false` where
+    /// it is in use, or something that names it is yet to be told or over ([`Watch::poll_notice`],
+    /// [`Watch::poll_record`]).
+    pub fn remove_line(&mut self, now: Monotonic, line: u8) -> bool {
+        let mut series = self.series.iter().filter_map(|s| s.0.as_ref());
+        if series.any(|s| s.line() == line) {
+            return false;
+        }
+        for (up, by_train) in [(true, false), (true, true), (false, false), (false, true)] {
+            self.ledger
+                .withdraw(line, capacity_witness(up, by_train), now);
+        }
+        let Some(state) = self.lines.get_mut(usize::from(line)) else {
+            return false;
+        };
+        let is_polled = state.0.as_ref().is_none_or(|l| l.cable.is_polled());
+        if !is_polled || !self.ledger.forget_line(line) {
+            return false;
+        }
+        state.0 = None;
+        true
     }
 
     /// What became of a probe.

@@ -17,7 +17,7 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * S;
 /// Events that no detector of the line tells.
-const FACTS: [&str; 11] = [
+const FACTS: [&str; 12] = [
     "store_full",
     "clock_step",
     "link_down",
@@ -28,6 +28,7 @@ const FACTS: [&str; 11] = [
     "reflector_lost",
     "reflector_back",
     "not_probed",
+    "not_watched",
     "tcp_lost",
 ];
 

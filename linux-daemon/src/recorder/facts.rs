@@ -1,5 +1,7 @@
 //! What becomes an event that no detector has to find: sessions, clocks, routes, troubles.
 
+use std::collections::BTreeMap;
+
 use bufferbane_core::clock::Change;
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::Monotonic;
@@ -14,6 +16,9 @@ use crate::status::SeriesStatus;
 /// Another number of hops and another smallest delay this near to each other are one change, ns: the
 /// delay tells when to some looks of five seconds.
 const SAME_ROUTE_NS: u64 = 60 * SECOND_NS;
+
+/// What the names of facts begin with that tell of series that are not watched.
+const UNWATCHED: &str = "not_watched ";
 
 impl Recorder {
     pub(super) fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
@@ -208,6 +213,38 @@ impl Recorder {
             self.open_events.insert(name, (id, event));
         }
         self.commit_soon = true;
+    }
+
+    /// Tells what is recorded and not watched, so that nobody takes its silence for calm.
+    pub(super) fn note_unwatched(&mut self, now: Monotonic) {
+        let facts: BTreeMap<String, Fact> = self
+            .watcher
+            .unwatched()
+            .map(|(info, text)| {
+                let fact = Fact {
+                    kind: "not_watched",
+                    severity: Severity::Info,
+                    interface: info.interface.clone(),
+                    target: Some(info.target.clone()),
+                    text,
+                };
+                (
+                    format!("{UNWATCHED}{} {}", info.interface, info.target),
+                    fact,
+                )
+            })
+            .collect();
+        let told = self.open_events.keys();
+        let over: Vec<String> = told
+            .filter(|name| name.starts_with(UNWATCHED) && !facts.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in over {
+            self.end_fact(now, &name);
+        }
+        for (name, fact) in facts {
+            self.fact(now, Some(name), fact, true);
+        }
     }
 
     pub(super) fn end_fact(&mut self, at: Monotonic, name: &str) {

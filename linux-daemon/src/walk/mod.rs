@@ -206,7 +206,16 @@ impl Walks {
             return true;
         }
         if self.lines.len() >= LINES {
-            return false;
+            // One that nothing leads through any more makes room.
+            let leads = |name: &String| self.targets.keys().any(|key| key.0 == *name);
+            let mut idle = self.lines.iter().filter(|(_, l)| l.out.is_none());
+            let Some(gone) = idle.find(|(name, _)| !leads(name)).map(|(n, _)| n.clone()) else {
+                log::warn!(
+                    "paths through {interface} are not walked: there is room for {LINES} interfaces at a time"
+                );
+                return false;
+            };
+            self.lines.remove(&gone);
         }
         match worker::start() {
             Ok(worker) => {

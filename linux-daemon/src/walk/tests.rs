@@ -125,6 +125,30 @@ fn a_way_that_is_another_after_a_restart_is_a_change() {
     assert_eq!(changed, [("oslo".to_owned(), 2), ("quad9".to_owned(), 2)]);
 }
 
+/// As with PPP, whose interface is called otherwise each time.
+#[test]
+fn an_interface_that_nothing_is_probed_through_makes_room_for_another() {
+    let mut lab = Lab::new();
+    let through = |n: usize| SeriesInfo {
+        interface: format!("ppp{n}"),
+        ..info(SeriesKind::Icmp, "quad9", "9.9.9.9")
+    };
+    let leads = |lab: &Lab, n: usize| lab.walks.lines.contains_key(&format!("ppp{n}"));
+    for n in 0..2 * LINES {
+        lab.walks.add(at(0), SeriesIndex(100), &through(n));
+        assert!(leads(&lab, n), "ppp{n}");
+        assert!(lab.walks.lines.contains_key("eth0"));
+        assert!(lab.walks.lines.len() <= LINES);
+    }
+    for n in 0..LINES {
+        lab.walks
+            .add(at(0), SeriesIndex(200 + n as u16), &through(n));
+    }
+    // Fifteen beside eth0.
+    let led = (0..LINES).filter(|n| leads(&lab, *n)).count();
+    assert_eq!(led, LINES - 1);
+}
+
 #[test]
 fn each_way_is_walked_in_turn_now_and_then() {
     let mut lab = Lab::new();

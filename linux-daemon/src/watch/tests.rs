@@ -1,4 +1,4 @@
-use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value};
+use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value, WELL_LINE};
 use bufferbane_core::sample::Status;
 use bufferbane_store::{Event, SeriesKind};
 
@@ -127,16 +127,12 @@ fn what_differs_is_told_with_its_figures() {
     let said =
         "3.2 % of the probes to far were lost, and 0.1 % of those to others at the same moments";
     assert_eq!(fault.text, said);
-    let differs = told(
-        Kind::InterfaceDiffers,
-        0,
-        &[("well_line", Value::Number(1))],
-    );
+    let differs = told(Kind::InterfaceDiffers, 0, &[(WELL_LINE, Value::Number(1))]);
     let said = "probes through eth0 took longer than usual, or varied more, while those through lte0 were well at \
                 the same moments";
     assert_eq!(differs.text, said);
     assert_eq!(differs.values["well_interface"], "lte0");
-    assert!(!differs.values.contains_key("well_line"));
+    assert!(!differs.values.contains_key(WELL_LINE));
     let six = told(Kind::FamilyDiffers, 1, &[("trouble", Value::Word("dead"))]);
     let said = "no probe over IPv6 was answered, while those over IPv4 were at the same moments";
     assert_eq!(
@@ -160,6 +156,85 @@ fn an_event_is_of_the_line_where_half_of_the_far_targets_show_it() {
     assert!(lossy(&[1, 2]) && lossy(&[1, 2, 3]));
     assert!(!lossy(&[1]) && !lossy(&[0, 3]));
     assert!(is_of_line(Kind::MicroOutage, &[2]));
+}
+
+/// A minute from `from_s` on of one target that is probed each tenth of a second, silent for the last half second of it,
+/// and ten seconds more: what is told.
+fn minute_with_an_outage(w: &mut Watcher, index: SeriesIndex, from_s: u64) -> Vec<Event> {
+    let mut told = Vec::new();
+    for n in 0..700u64 {
+        let at = Monotonic::from_nanos(from_s * S + n * S / 10);
+        let mut sample = Sample::lost(index, n, at, 64);
+        if !(595..600).contains(&n) {
+            sample.status = Status::Ok;
+            sample.rtt_ns = Some(20_000_000);
+        }
+        w.sample(&sample, None);
+        let news = w.news(at);
+        told.extend(news.iter().map(|notice| w.event(0, notice)));
+    }
+    told
+}
+
+fn through(interface: String) -> SeriesInfo {
+    SeriesInfo {
+        interface,
+        ..info("quad9", "9.9.9.9")
+    }
+}
+
+/// A default route that moves on, as with PPP, whose interfaces are called otherwise each time.
+#[test]
+fn interfaces_may_come_and_go_without_end_and_each_is_watched() {
+    let mut w = watcher(&[]);
+    for round in 0..3 * MAX_LINES as u64 {
+        let from_s = 100 * round;
+        let index = SeriesIndex(round as u16);
+        let name = format!("ppp{round}");
+        w.add(
+            Monotonic::from_nanos(from_s * S),
+            index,
+            &through(name.clone()),
+        );
+        let told = minute_with_an_outage(&mut w, index, from_s);
+        let told: Vec<(&str, &str)> = told
+            .iter()
+            .map(|e| (e.interface.as_str(), e.kind.as_str()))
+            .collect();
+        assert_eq!(told, [(name.as_str(), "micro_outage")]);
+        w.remove(Monotonic::from_nanos((from_s + 80) * S), index);
+    }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_told_and_watched_once_there_is() {
+    let all: Vec<SeriesInfo> = (0..=MAX_LINES).map(|n| through(format!("up{n}"))).collect();
+    let mut w = watcher(&all);
+    let unwatched = |w: &Watcher| -> Vec<String> {
+        let all = w.unwatched();
+        all.map(|(info, _)| info.interface.clone()).collect()
+    };
+    let last = format!("up{MAX_LINES}");
+    assert_eq!(unwatched(&w), [last.as_str()]);
+    w.news(Monotonic::from_nanos(S));
+    assert_eq!(unwatched(&w), [last.as_str()]);
+    // A line that still has something to tell keeps its name until that is told.
+    let index = SeriesIndex(0);
+    for n in 0..700u64 {
+        let at = Monotonic::from_nanos(n * S / 10);
+        w.sample(&Sample::lost(index, n, at, 64), None);
+    }
+    w.remove(Monotonic::from_nanos(70 * S), index);
+    let told: Vec<Event> = w
+        .news(Monotonic::from_nanos(80 * S))
+        .iter()
+        .map(|notice| w.event(0, notice))
+        .collect();
+    assert!(told.iter().all(|e| e.interface == "up0"), "{told:#?}");
+    assert_eq!(unwatched(&w), [] as [&str; 0]);
+    let told = minute_with_an_outage(&mut w, SeriesIndex(MAX_LINES as u16), 100);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].interface, last);
 }
 
 /// Five minutes of one target; for eight seconds of it a third is lost in runs and the rest slow, which is

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bufferbane_core::detect::{Direction, Event as Found, Kind, Notice, Severity, Value};
+use bufferbane_core::detect::{
+    Direction, Event as Found, Kind, Notice, Severity, Value, WELL_LINE,
+};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::Event;
 
@@ -15,10 +17,10 @@ impl Watcher {
         let mut targets: Vec<&str> = Vec::new();
         let (mut near, mut near_known) = (false, false);
         let mut families = BTreeSet::new();
-        let line = self.lines.get(usize::from(e.line));
+        let line = self.lines.name(e.line.into());
         for w in self.series.values() {
             let member = e.series.contains(w.place);
-            near_known |= w.near && Some(&w.interface) == line;
+            near_known |= w.near && w.line == e.line;
             near |= w.near && member;
             families.extend(member.then_some(w.family));
             if member && !targets.contains(&w.target.as_str()) {
@@ -33,21 +35,20 @@ impl Watcher {
         };
         let mut well_line = None;
         for (name, value) in &e.values {
-            if let ("well_line", Value::Number(n)) = (*name, *value) {
-                let line = usize::try_from(n).ok().and_then(|n| self.lines.get(n));
-                well_line = line.map(String::as_str);
+            if let (WELL_LINE, Value::Number(n)) = (*name, *value) {
+                well_line = usize::try_from(n).ok().and_then(|n| self.lines.name(n));
             }
         }
         let family = families.first().filter(|_| families.len() == 1).copied();
         let about = About {
             targets: &targets,
-            line: line.map_or("", String::as_str),
+            line: line.unwrap_or_default(),
             well_line,
             family,
         };
         let text = sentence(notice, &about);
         let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
-        event.interface = line.cloned().unwrap_or_default();
+        event.interface = line.unwrap_or_default().to_owned();
         if let [only] = targets[..] {
             event.target = Some(only.to_owned());
         }
@@ -57,7 +58,7 @@ impl Watcher {
             Direction::Both => bufferbane_store::Direction::Both,
         });
         event.end_ns = e.end.map(Monotonic::as_nanos);
-        for (name, value) in e.values.iter().filter(|(name, _)| *name != "well_line") {
+        for (name, value) in e.values.iter().filter(|(name, _)| *name != WELL_LINE) {
             let value = match *value {
                 Value::Number(n) => n.into(),
                 Value::Ratio(r) => r.into(),

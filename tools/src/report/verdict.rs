@@ -132,9 +132,19 @@ fn shortened(mut evidence: Vec<String>) -> Vec<String> {
     evidence
 }
 
-/// The series that say how the line is: what services answer is their own doing too.
+/// The series that say how the line is: what services answer is their own doing too, and where no detector looked,
+/// silence says nothing.
 fn of_the_line(report: &Report) -> impl Iterator<Item = &Series> {
-    report.series.iter().filter(|s| !s.of_service)
+    let series = report.series.iter();
+    series.filter(|s| !s.of_service && !report.events.iter().any(|e| is_unwatched(s, e)))
+}
+
+/// Whether an event says that a series was recorded only, and not watched.
+fn is_unwatched(s: &Series, e: &Event) -> bool {
+    e.kind == "not_watched"
+        && !s.of_service
+        && e.interface == s.interface
+        && e.target.as_deref() == Some(s.target.as_str())
 }
 
 /// How much of a report's time probes speak for, ns.
@@ -167,19 +177,24 @@ fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
 fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
     let asked_ns = report.to.0.abs_diff(report.from.0);
     let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
-    if of_the_line(report).any(lossy) {
+    if report.series.iter().any(|s| !s.of_service && lossy(s)) {
         return None;
     }
     let text = nothing_wrong(watched_ns(report), asked_ns)?;
-    let evidence = of_the_line(report)
-        .map(|s| {
+    let unwatched = report
+        .series
+        .iter()
+        .filter(|s| report.events.iter().any(|e| is_unwatched(s, e)));
+    let evidence = unwatched
+        .map(|s| format!("{} was not watched: nothing is said of it", s.name()))
+        .chain(of_the_line(report).map(|s| {
             format!(
                 "{}: {} of {} lost",
                 s.name(),
                 percent(s.lost, s.sent),
                 plural(s.sent, "probe", "probes")
             )
-        })
+        }))
         .collect();
     Some(Verdict {
         cause: Cause::Nothing.as_str(),

@@ -317,6 +317,11 @@ impl CableWatch {
         let _ = self.news.push_back((since, until, reading));
     }
 
+    /// Whether nothing waits to be polled.
+    pub(crate) fn is_polled(&self) -> bool {
+        self.news.is_empty()
+    }
+
     pub(crate) fn poll(&mut self, line: u8) -> Option<Record> {
         let (since, until, reading) = self.news.pop_front()?;
         Some(Record {

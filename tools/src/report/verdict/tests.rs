@@ -1,5 +1,6 @@
 //! What a verdict says, and of which events.
 
+use super::super::testing;
 use super::*;
 
 #[test]
@@ -10,6 +11,29 @@ fn what_was_not_watched_is_not_called_well() {
     assert!(part.contains("of the rest nothing is known"), "{part}");
     let whole = nothing_wrong(7 * DAY_NS - LEAST_NS, 7 * DAY_NS).unwrap();
     assert!(whole.starts_with("Nothing wrong was found in "), "{whole}");
+}
+
+/// Probes of a series that no detector heard are no proof that all is well.
+#[test]
+fn nothing_wrong_is_not_said_of_what_was_recorded_only() {
+    let well = |unwatched: &[&str]| {
+        let all = ["quad9", "oslo"].map(|target| testing::series(target, 100_000, 0));
+        let told = unwatched
+            .iter()
+            .map(|target| event("not_watched", Grade::Info, target));
+        verdicts(&testing::report(all.into(), told.collect()), &TimeZone::UTC)
+    };
+    let evidence = |v: &[Verdict]| v[0].evidence.join("; ");
+    assert!(evidence(&well(&[])).contains("oslo"));
+    let one = well(&["oslo"]);
+    assert_eq!(one[0].cause, "nothing_wrong");
+    let said = evidence(&one);
+    assert!(
+        said.contains("oslo was not watched") && !said.contains("oslo: "),
+        "{said}"
+    );
+    assert!(said.contains("quad9: "), "{said}");
+    assert!(well(&["oslo", "quad9"]).is_empty());
 }
 
 fn event(kind: &str, severity: Grade, target: &str) -> Event {

@@ -288,6 +288,23 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A number within `range`, whole or not.
+    #[must_use]
+    pub fn real(&self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        self.value(key, |v| {
+            let (low, high) = (range.start(), range.end());
+            let text = match (v.as_integer(), v.as_float()) {
+                (Some(n), _) if n.radix() == 10 => n.as_str(),
+                (_, Some(n)) => n.as_str(),
+                _ => return Err(wrong_type(v, "a number")),
+            };
+            text.parse()
+                .ok()
+                .filter(|n| range.contains(n))
+                .ok_or_else(|| format!("{text} is out of range; {low} to {high} is allowed"))
+        })
+    }
+
     /// Whole numbers within `range`, in a list.
     #[must_use]
     pub fn numbers(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Vec<u64>> {

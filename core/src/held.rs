@@ -87,6 +87,11 @@ impl Held {
         }
     }
 
+    /// Another limit from now on.
+    pub const fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
     /// The connection was lost.
     pub fn handle_drop(&mut self, drop: Drop) -> Option<Unstable> {
         if self.recent.is_full() {

@@ -65,6 +65,12 @@ impl AllAsked {
         }
     }
 
+    /// From where on trouble is told from now on.
+    pub(crate) const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.watch.set_limits(limits);
+    }
+
     /// From where on trouble is told.
     pub(crate) const fn limits(&self) -> &Limits {
         &self.limits

@@ -361,6 +361,12 @@ pub fn missing_interfaces(config: &Config) -> Vec<String> {
         .collect()
 }
 
+/// What is to be said of each program of a hook that cannot be run now.
+#[must_use]
+pub fn missing_programs(config: &Config) -> Vec<String> {
+    crate::alerts::missing_programs(&config.alerts)
+}
+
 pub(crate) fn read_family(s: &Section<'_>) -> FamilyChoice {
     s.choice(
         "family",

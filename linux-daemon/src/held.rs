@@ -121,6 +121,14 @@ impl Connections {
         }
     }
 
+    /// Another limit from now on.
+    pub(crate) fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+        for c in self.all.values_mut() {
+            c.held.set_limit(limit);
+        }
+    }
+
     /// Takes in what became of one. `is_asked`: its target is probed; one that is no longer may have a last word to
     /// say, but is shown no more.
     pub(crate) fn hear(&mut self, told: Told, is_asked: bool) -> Option<News> {

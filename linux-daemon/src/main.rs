@@ -60,6 +60,9 @@ fn main() -> ExitCode {
         for uplink in config::missing_interfaces(&loaded.config) {
             log::warn!("{}: interface.name: {uplink}", file.display());
         }
+        for program in config::missing_programs(&loaded.config) {
+            log::warn!("{}: alerts.hook.program: {program}", file.display());
+        }
         if without {
             println!(
                 "there is no {}: the defaults hold, and are right",

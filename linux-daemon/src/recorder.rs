@@ -357,6 +357,9 @@ impl Recorder {
             }
             Order::Settings(settings) => {
                 self.alerts.set(&settings.alerts);
+                self.watcher.set_thresholds(settings.alerts.thresholds);
+                self.held.set_limit(settings.alerts.held);
+                self.asked.set_limits(settings.alerts.services);
                 self.households.set(settings.sees_household.clone());
                 self.walks
                     .set(settings.uplinks.clone(), settings.close_looks);
@@ -470,6 +473,7 @@ impl Recorder {
                 Err(e) => log::error!("what came last could not be written: {e}"),
             }
         }
+        self.alerts.finish();
     }
 }
 

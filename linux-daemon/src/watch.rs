@@ -114,6 +114,11 @@ impl Watcher {
         }
     }
 
+    /// From where on trouble is told from now on.
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.watch.set_thresholds(thresholds);
+    }
+
     /// A series that is probed from now on.
     pub(crate) fn add(&mut self, now: Monotonic, index: SeriesIndex, info: &SeriesInfo) {
         self.remove(now, index);

@@ -174,10 +174,14 @@ pub struct Thresholds {
     pub jitter_ns: u64,
     /// The same for critical.
     pub jitter_critical_ns: u64,
+    /// Over this long, ns: what lasts shorter has to be as much of all of it.
+    pub jitter_over_ns: u64,
     /// `packet_loss` (warning): share.
     pub loss: f64,
     /// The same for critical.
     pub loss_critical: f64,
+    /// Over this long, ns, likewise.
+    pub loss_over_ns: u64,
     /// `loss_burst` (warning): losses in a row.
     pub burst: u32,
     /// The same for critical.
@@ -204,6 +208,8 @@ pub struct Thresholds {
     pub capacity_deep_for_ns: u64,
     /// `peak_hour_congestion`: days in a row.
     pub peak_days: u8,
+    /// The local hours that may be busy: the first, after the night's, and the one after the last, at most 24.
+    pub peak_hours: (u8, u8),
     /// The same trouble within this is the same event, ns.
     pub hold_down_ns: u64,
 }
@@ -218,8 +224,10 @@ impl Default for Thresholds {
             spike_for_ns: 5 * S,
             jitter_ns: 10 * MS,
             jitter_critical_ns: 30 * MS,
+            jitter_over_ns: 10 * S,
             loss: 0.01,
             loss_critical: 0.02,
+            loss_over_ns: 60 * S,
             burst: 3,
             burst_critical: 5,
             micro_outage_ns: 200 * MS,
@@ -233,6 +241,7 @@ impl Default for Thresholds {
             capacity_deep: 0.65,
             capacity_deep_for_ns: 6 * S,
             peak_days: 3,
+            peak_hours: (17, 24),
             hold_down_ns: 300 * S,
         }
     }

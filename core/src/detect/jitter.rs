@@ -9,7 +9,7 @@ use crate::time::Monotonic;
 
 /// Share of neighbours that may differ by more than the 95th percentile.
 const ABOVE: f64 = 0.05;
-const SHORTEST_S: u64 = 10;
+const S: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Before {
@@ -34,9 +34,9 @@ pub(crate) struct Jitter {
 }
 
 impl Jitter {
-    pub(crate) fn new(interval_ns: u64) -> Self {
+    pub(crate) fn new(t: &Thresholds, interval_ns: u64) -> Self {
         // One late probe differs from both of its neighbours.
-        let rate = RateWatch::new(ABOVE, 1.0, SHORTEST_S, interval_ns).hits_each(2.0);
+        let rate = RateWatch::new(ABOVE, 1.0, t.jitter_over_ns / S, interval_ns).hits_each(2.0);
         Self {
             interval_ns,
             before: None,
@@ -46,6 +46,13 @@ impl Jitter {
             down: 0,
             peak_ns: 0,
         }
+    }
+
+    /// Other thresholds from now on.
+    pub(crate) const fn set(&mut self, t: &Thresholds) {
+        let over_s = t.jitter_over_ns / S;
+        self.rate.set(ABOVE, 1.0, over_s);
+        self.worst.set(ABOVE, 1.0, over_s);
     }
 
     pub(crate) fn since(&self) -> Option<Edge> {
@@ -163,7 +170,7 @@ mod tests {
     fn what_becomes_worse_is_told_again() {
         const MS: u64 = 1_000_000;
         let t = Thresholds::default();
-        let mut jitter = Jitter::new(100 * MS);
+        let mut jitter = Jitter::new(&t, 100 * MS);
         let mut told = std::vec::Vec::new();
         for n in 0..18_000u64 {
             let sent = Monotonic::from_nanos(n * 100 * MS);
@@ -195,7 +202,7 @@ mod tests {
     fn the_share_is_that_above_the_threshold_that_is_told() {
         const MS: u64 = 1_000_000;
         let t = Thresholds::default();
-        let mut jitter = Jitter::new(100 * MS);
+        let mut jitter = Jitter::new(&t, 100 * MS);
         let mut now = Monotonic::ZERO;
         for n in 0..1200u64 {
             now = Monotonic::from_nanos(n * 100 * MS);

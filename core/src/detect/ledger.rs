@@ -78,6 +78,10 @@ impl Ledger {
         }
     }
 
+    pub(crate) const fn set_hold_down(&mut self, hold_down_ns: u64) {
+        self.hold_down_ns = hold_down_ns;
+    }
+
     pub(crate) const fn overflow(&self) -> u64 {
         self.overflow
     }

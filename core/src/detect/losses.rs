@@ -99,7 +99,7 @@ impl Losses {
             run: None,
             answered_before: false,
             waiting: Deque::new(),
-            rate: RateWatch::new(t.loss, t.loss_critical, 60, interval_ns),
+            rate: RateWatch::new(t.loss, t.loss_critical, t.loss_over_ns / S, interval_ns),
             up: 0,
             down: 0,
             recent: Deque::new(),
@@ -108,6 +108,11 @@ impl Losses {
             nearby: Nearby::new((5 * interval_ns).max(S / 4)),
             interval_ns,
         }
+    }
+
+    /// Other thresholds from now on.
+    pub(crate) const fn set(&mut self, t: &Thresholds) {
+        self.rate.set(t.loss, t.loss_critical, t.loss_over_ns / S);
     }
 
     /// Since when nothing has come back although it did before.

@@ -130,6 +130,15 @@ where
         }
     }
 
+    /// Other thresholds from now on; what has been told stays, and is over as they say.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+        self.ledger.set_hold_down(thresholds.hold_down_ns);
+        for s in self.series.iter_mut().filter_map(|s| s.0.as_mut()) {
+            s.set(&thresholds);
+        }
+    }
+
     /// A new series: its place, by which it is fed; `None` where there is no room.
     pub fn add_series(&mut self, now: Monotonic, facts: SeriesFacts) -> Option<u8> {
         let line = self

@@ -3,14 +3,13 @@
 
 use super::baseline::{DAYS, Sketch, median};
 use super::event::{Direction, Finding, Kind, Severity};
+use super::input::Thresholds;
 use crate::time::Monotonic;
 
 const MINUTE_NS: u64 = 60_000_000_000;
 const HOUR_NS: u64 = 60 * MINUTE_NS;
 /// Night, local hours.
 const NIGHT: core::ops::Range<usize> = 3..6;
-/// Evening.
-const EVENING: core::ops::Range<usize> = 17..24;
 /// An hour is busy at this many times the night's delay, and this much above it.
 const RATIO: f64 = 1.3;
 const ABOVE_NS: u32 = 5_000_000;
@@ -93,7 +92,7 @@ impl Peak {
         &mut self,
         now: Monotonic,
         local_ns: u64,
-        days: u8,
+        t: &Thresholds,
     ) -> Option<Result<Finding, Monotonic>> {
         let hour = local_ns / HOUR_NS;
         let ended = self.hour_at.replace(hour)?;
@@ -122,7 +121,7 @@ impl Peak {
             return None;
         }
         let midnight = now.saturating_sub(local_ns % HOUR_NS);
-        self.judge(ended / 24, midnight, days)
+        self.judge(ended / 24, midnight, t)
     }
 
     /// Whether the counters showed that the house was idle when the probes of a day were sent.
@@ -135,10 +134,11 @@ impl Peak {
         &mut self,
         today: u64,
         midnight: Monotonic,
-        days: u8,
+        t: &Thresholds,
     ) -> Option<Result<Finding, Monotonic>> {
-        let days = u64::from(days.clamp(1, DAYS as u8 - 1));
-        let busy_of = |day: u64| busy(&self.cells[(day % DAYS as u64) as usize]);
+        let days = u64::from(t.peak_days.clamp(1, DAYS as u8 - 1));
+        let evening = usize::from(t.peak_hours.0)..usize::from(t.peak_hours.1).min(24);
+        let busy_of = |day: u64| busy(&self.cells[(day % DAYS as u64) as usize], evening.clone());
         let last = busy_of(today);
         if let (Some(_), None) = (self.told, last) {
             self.told = None;
@@ -193,7 +193,7 @@ struct Evening {
     down_ns: u32,
 }
 
-fn busy(day: &[Hour; 24]) -> Option<Evening> {
+fn busy(day: &[Hour; 24], mut evening: core::ops::Range<usize>) -> Option<Evening> {
     let of = |hours: core::ops::Range<usize>, get: fn(&Hour) -> u32| {
         let mut values = [0; 24];
         let mut n = 0;
@@ -208,9 +208,9 @@ fn busy(day: &[Hour; 24]) -> Option<Evening> {
         h.rtt_ns >= night_ns.saturating_add(ABOVE_NS)
             && f64::from(h.rtt_ns) > RATIO * f64::from(night_ns)
     };
-    let mut hours = EVENING.filter(|h| is_busy(&day[*h]));
-    let first = hours.next()?;
-    let last = hours.next_back()?;
+    let is_busy = |h: &usize| is_busy(&day[*h]);
+    let first = evening.find(is_busy)?;
+    let last = evening.rfind(is_busy)?;
     let within = first..last + 1;
     let above =
         |get: fn(&Hour) -> u32| Some(of(within.clone(), get)?.saturating_sub(of(NIGHT, get)?));

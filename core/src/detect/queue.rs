@@ -93,6 +93,11 @@ impl Queues {
         }
     }
 
+    /// Other thresholds from now on.
+    pub(crate) const fn set(&mut self, t: &Thresholds) {
+        self.spike.set(t.spike_for_ns);
+    }
+
     /// Since when delay has been high without load.
     pub(crate) fn high_since(&self) -> Option<Monotonic> {
         self.spike.since().filter(|_| self.untold.is_none())

@@ -79,6 +79,11 @@ impl RateWatch {
         }
     }
 
+    /// Other thresholds from now on; trouble that is known stays until it is over.
+    pub(crate) const fn set(&mut self, threshold: f64, critical: f64, over_s: u64) {
+        (self.threshold, self.critical, self.over_s) = (threshold, critical, over_s);
+    }
+
     /// One thing that happens makes so many hits, which tell no more than one.
     pub(crate) const fn hits_each(mut self, hits: f64) -> Self {
         self.hits_each = hits;

@@ -48,7 +48,7 @@ impl Watched {
             settle: Settle::new(),
             losses: Losses::new(t, facts.interval_ns),
             queues: Queues::new(t, facts.interval_ns),
-            jitter: Jitter::new(facts.interval_ns),
+            jitter: Jitter::new(t, facts.interval_ns),
             periodic: Periodic::new(facts.interval_ns),
             routes: Routes::new(),
             peak: Peak::new(),
@@ -58,6 +58,13 @@ impl Watched {
             ended: [now.into(); 3],
             dead_before: false,
         }
+    }
+
+    /// Other thresholds from now on.
+    pub(crate) const fn set(&mut self, t: &Thresholds) {
+        self.losses.set(t);
+        self.queues.set(t);
+        self.jitter.set(t);
     }
 
     pub(crate) const fn facts(&self) -> &SeriesFacts {
@@ -220,7 +227,7 @@ impl Watched {
             tell(ledger, line, me, Kind::PeriodicLoss, told);
         }
         if let Some(local_ns) = local_ns
-            && let Some(told) = self.peak.each_second(now, local_ns, t.peak_days)
+            && let Some(told) = self.peak.each_second(now, local_ns, t)
         {
             tell(ledger, line, me, Kind::PeakHourCongestion, told);
         }

@@ -48,6 +48,11 @@ impl Sustained {
         }
     }
 
+    /// How long it has to last from now on.
+    pub(crate) const fn set(&mut self, for_ns: u64) {
+        self.for_ns = for_ns;
+    }
+
     pub(crate) const fn is_active(&self) -> bool {
         self.active
     }

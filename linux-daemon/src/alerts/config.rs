@@ -1,7 +1,8 @@
 //! `[alerts]`: from where on something is told, and to whom.
 
 use std::fmt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use bufferbane_config::{Section, parse_duration, suggestion};
 use bufferbane_core::detect::service::Limits;
@@ -10,6 +11,7 @@ use bufferbane_core::held::Limit;
 use bufferbane_store::Severity;
 
 use super::deliver::Endpoint;
+use super::thresholds::{self, percent};
 use crate::tls::Roots;
 use crate::url::Url;
 
@@ -79,10 +81,47 @@ pub struct AlertsConfig {
     pub(crate) hooks: Vec<HookConfig>,
 }
 
+/// What is to be said of each program of a hook that cannot be run now: it may come yet.
+pub(crate) fn missing_programs(config: &AlertsConfig) -> Vec<String> {
+    let programs = config.hooks.iter().filter_map(|h| match &h.to {
+        To::Program(p) => p.first(),
+        To::Endpoint(_) => None,
+    });
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    programs
+        .filter_map(|name| {
+            // A name without a slash is looked for as a shell does.
+            let places: Vec<PathBuf> = if name.contains('/') {
+                vec![name.into()]
+            } else {
+                std::env::split_paths(&path)
+                    .map(|dir| dir.join(name))
+                    .collect()
+            };
+            let modes = places.iter().filter_map(|p| std::fs::metadata(p).ok());
+            let files: Vec<u32> = modes
+                .filter(|m| m.is_file())
+                .map(|m| m.permissions().mode())
+                .collect();
+            match &files[..] {
+                [] => Some(format!(
+                    "\"{name}\" is not there now, so that nobody is told"
+                )),
+                modes if modes.iter().any(|mode| mode & 0o111 != 0) => None,
+                _ => Some(format!(
+                    "\"{name}\" may not be run; chmod +x makes it a program"
+                )),
+            }
+        })
+        .collect()
+}
+
 /// Reads the section; `base` is where files of certificates are looked for.
 pub(crate) fn read(s: &Section<'_>, base: &Path) -> AlertsConfig {
-    let mut config = AlertsConfig::default();
-    read_thresholds(s, &mut config.thresholds);
+    let mut config = AlertsConfig {
+        thresholds: thresholds::read(s),
+        ..AlertsConfig::default()
+    };
     if let Some(n) = s.number("tcp_unstable", 2..=Limit::MOST_DROPS.into()) {
         config.held.drops = n as u32;
     }
@@ -110,72 +149,6 @@ fn read_services(s: &Section<'_>, config: &mut AlertsConfig) {
     }
     limits.drops = config.held;
     limits.hold_down_ns = config.thresholds.hold_down_ns;
-}
-
-/// Where a threshold has a critical one beside it, both move together.
-fn read_thresholds(s: &Section<'_>, t: &mut Thresholds) {
-    let scaled = |default: u64, critical: u64, ns: u64| {
-        u64::try_from(u128::from(critical) * u128::from(ns) / u128::from(default))
-            .unwrap_or(critical)
-    };
-    let default = Thresholds::default();
-    if let Some(ns) = s.duration_ns("latency_spike", MS..=10 * S) {
-        t.spike_ns = ns;
-    }
-    if let Some(ns) = s.duration_ns("high_jitter", MS..=10 * S) {
-        t.jitter_ns = ns;
-        t.jitter_critical_ns = scaled(default.jitter_ns, default.jitter_critical_ns, ns);
-    }
-    if let Some(share) = s.parsed("packet_loss", |text| percent(text, 0.05, 50.0)) {
-        t.loss = share;
-        t.loss_critical = share * default.loss_critical / default.loss;
-    }
-    if let Some(n) = s.number("loss_burst", 2..=1000) {
-        t.burst = n as u32;
-        t.burst_critical =
-            (n * u64::from(default.burst_critical)).div_ceil(u64::from(default.burst)) as u32;
-    }
-    if let Some(ns) = s.duration_ns("micro_outage", 50 * MS..=10 * S) {
-        t.micro_outage_ns = ns;
-    }
-    if let Some(ns) = s.duration_ns("outage", S..=HOUR) {
-        t.outage_ns = ns;
-    }
-    if t.micro_outage_ns > t.outage_ns {
-        s.mistake("micro_outage", "is longer than what makes an outage");
-    }
-    if let Some(ns) = s.duration_ns("bufferbloat", 5 * MS..=10 * S) {
-        t.bloat_ns = ns;
-        t.bloat_critical_ns = scaled(default.bloat_ns, default.bloat_critical_ns, ns);
-    }
-    // One threshold each for what can be bad in two ways or directions.
-    let share = s.parsed("capacity", |text| percent(text, 5.0, 99.0));
-    if let Some(share) = share {
-        t.capacity = share;
-        t.capacity_critical = share * default.capacity_critical / default.capacity;
-    }
-    if let Some(ns) = s.duration_ns("differs_for", 10 * S..=HOUR) {
-        t.differ_for_ns = ns;
-    }
-    if let Some(days) = s.number("peak_hour_congestion", 2..=7) {
-        t.peak_days = days as u8;
-    }
-    if let Some(ns) = s.duration_ns("hold_down", 0..=24 * HOUR) {
-        t.hold_down_ns = ns;
-    }
-}
-
-/// A share that is written as a percentage, such as "1.5%".
-fn percent(text: &str, least: f64, most: f64) -> Result<f64, String> {
-    text.strip_suffix('%')
-        .and_then(|n| n.trim().parse::<f64>().ok())
-        .filter(|n| (least..=most).contains(n))
-        .map(|n| n / 100.0)
-        .ok_or_else(|| {
-            format!(
-                "\"{text}\" is not a percentage from {least}% to {most}%; write for example \"2%\""
-            )
-        })
 }
 
 fn read_hook(s: &Section<'_>, base: &Path) -> Option<HookConfig> {
@@ -268,11 +241,7 @@ mod tests {
              every = \"1m\"\n",
         )
         .unwrap();
-        let t = &a.thresholds;
-        assert_eq!((t.loss, t.loss_critical), (0.02, 0.04));
-        assert_eq!((t.bloat_ns, t.bloat_critical_ns), (50 * MS, 250 * MS));
-        assert_eq!((t.burst, t.burst_critical), (6, 10));
-        assert_eq!(t.spike_ns, Thresholds::default().spike_ns);
+        assert_eq!(a.thresholds.loss, 0.02);
         let held = Limit {
             drops: 3,
             within_ns: HOUR,
@@ -296,6 +265,31 @@ mod tests {
         assert_eq!(endpoint.every_ns, 60 * S);
         assert_eq!(endpoint.to.to_string(), "10.0.0.2:80");
         assert_eq!(parse("").unwrap(), AlertsConfig::default());
+    }
+
+    #[test]
+    fn programs_that_cannot_be_run_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        let plain = plain.display().to_string();
+        let text = |program: &str| format!("[[alerts.hook]]\nprogram = [\"{program}\", \"-x\"]\n");
+        let programs = [
+            "/bin/sh",
+            "sh",
+            "/nowhere/tell",
+            "nowhere-tell",
+            &plain,
+            "/tmp",
+        ];
+        let config = parse(&programs.map(text).concat()).unwrap();
+        let said = missing_programs(&config);
+        assert_eq!(said.len(), 4, "{said:?}");
+        let named = ["/nowhere/tell", "nowhere-tell", &plain, "/tmp"];
+        for (said, named) in said.iter().zip(named) {
+            assert!(said.starts_with(&format!("\"{named}\" ")), "{said}");
+        }
+        assert!(said[2].contains("chmod +x"));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! One hook: a thread that delivers alerts in the order they came, and tries again what failed.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bufferbane_linux_io::clock;
@@ -16,31 +18,65 @@ const WAITING: usize = 64;
 /// The first pause after a failure; each further one is twice as long, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// An alert that could not be delivered in so many tries (an hour, about) is given up.
+/// An alert that could not be delivered in so many tries (three quarters of an hour, about) is given up.
 const TRIES: u32 = 18;
+
+/// How often it is looked whether a hook has taken everything.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(super) struct Hook {
     config: HookConfig,
     queue: SyncSender<Alert>,
     debounce: Debounce,
+    /// Alerts that were handed over, and are neither delivered nor given up.
+    left: Arc<AtomicU64>,
     lost: u64,
+    untold: Untold,
+}
+
+/// Events whose begin did not come through, the latest.
+#[derive(Default)]
+struct Untold(VecDeque<u64>);
+
+impl Untold {
+    /// An alert is lost.
+    fn lose(&mut self, alert: &Alert) {
+        if alert.phase == News::Begin {
+            if self.0.len() >= WAITING {
+                self.0.pop_front();
+            }
+            self.0.push_back(alert.id);
+        }
+    }
+
+    /// An alert is to be delivered: an end says where nothing was heard before.
+    fn mark(&mut self, alert: &mut Alert) {
+        if let Some(n) = self.0.iter().position(|id| *id == alert.id) {
+            alert.begin_lost |= alert.phase == News::End;
+            self.0.remove(n);
+        }
+    }
 }
 
 impl Hook {
     pub(super) fn start(config: &HookConfig) -> Option<Self> {
         let (queue, alerts) = sync_channel(WAITING);
         let to = config.to.clone();
+        let left = Arc::<AtomicU64>::default();
+        let of_thread = Arc::clone(&left);
         std::thread::Builder::new()
             .name("hook".into())
-            .spawn(move || work(&to, &alerts, PAUSE))
+            .spawn(move || work(&to, &alerts, PAUSE, &of_thread))
             .map_err(|e| log::error!("{} gets no alerts: no thread for it: {e}", config.to))
             .ok()?;
         Some(Self {
             config: config.clone(),
             queue,
             debounce: Debounce::new(config.every_ns),
+            left,
             lost: 0,
+            untold: Untold::default(),
         })
     }
 
@@ -67,8 +103,35 @@ impl Hook {
         }
     }
 
-    fn queue(&mut self, alert: Alert) {
-        if self.queue.try_send(alert).is_err() {
+    /// Ends: what was handed over has until then to be delivered, and what is left is counted and lost.
+    pub(super) fn finish(self, until: Instant) {
+        let Self {
+            config,
+            queue,
+            left,
+            ..
+        } = self;
+        drop(queue);
+        while left.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        let left = left.load(Ordering::Acquire);
+        if left > 0 {
+            log::error!(
+                "{left} alerts for {} are lost: they were not delivered before the end",
+                config.to
+            );
+        }
+    }
+
+    fn queue(&mut self, mut alert: Alert) {
+        self.untold.mark(&mut alert);
+        self.left.fetch_add(1, Ordering::AcqRel);
+        if let Err(TrySendError::Full(alert) | TrySendError::Disconnected(alert)) =
+            self.queue.try_send(alert)
+        {
+            self.left.fetch_sub(1, Ordering::AcqRel);
+            self.untold.lose(&alert);
             self.lost += 1;
             log::error!(
                 "{} is behind: {} alerts could not be handed to it",
@@ -79,41 +142,58 @@ impl Hook {
     }
 }
 
-/// Delivers until the hook is gone.
-fn work(to: &To, alerts: &Receiver<Alert>, pause: Duration) {
+/// Delivers until the hook is gone, and what waits then with no further pauses.
+fn work(to: &To, alerts: &Receiver<Alert>, pause: Duration, left: &AtomicU64) {
     let mut waiting: VecDeque<Alert> = VecDeque::new();
+    let mut untold = Untold::default();
     loop {
-        if waiting.is_empty() {
-            match alerts.recv() {
-                Ok(alert) => waiting.push_back(alert),
+        let mut alert = match waiting.pop_front() {
+            Some(alert) => alert,
+            None => match alerts.recv() {
+                Ok(alert) => alert,
                 Err(_) => return,
-            }
-        }
-        let Some(alert) = waiting.pop_front() else {
-            continue;
+            },
         };
-        if !deliver_one(to, &alert, alerts, &mut waiting, pause) {
-            return;
+        untold.mark(&mut alert);
+        let mut lose = |alert: &Alert, why: &str| {
+            log::error!("the alert of {} to {to} is lost: {why}", alert.kind);
+            untold.lose(alert);
+            left.fetch_sub(1, Ordering::AcqRel);
+        };
+        let mut more = |until: Instant| {
+            loop {
+                let patience = until.saturating_duration_since(Instant::now());
+                match alerts.recv_timeout(patience) {
+                    Ok(next) if waiting.len() < WAITING => waiting.push_back(next),
+                    Ok(next) => lose(&next, "too many wait"),
+                    Err(RecvTimeoutError::Timeout) => return true,
+                    Err(RecvTimeoutError::Disconnected) => return false,
+                }
+            }
+        };
+        match deliver_one(to, &alert, pause, &mut more) {
+            Ok(()) => {
+                left.fetch_sub(1, Ordering::AcqRel);
+            }
+            Err(why) => lose(&alert, &why),
         }
     }
 }
 
-/// Delivers one alert, with pauses in which others may come; `false` once the hook is gone.
+/// Delivers one alert; `more` takes in others until then, and says whether there is a hook yet.
+///
+/// # Errors
+/// Why it is given up.
 fn deliver_one(
     to: &To,
     alert: &Alert,
-    alerts: &Receiver<Alert>,
-    waiting: &mut VecDeque<Alert>,
     mut pause: Duration,
-) -> bool {
-    let json = match serde_json::to_vec(alert) {
-        Ok(json) => json,
-        Err(e) => {
-            log::error!("an alert cannot be written as JSON: {e}");
-            return true;
-        }
-    };
-    for tries in 1..=TRIES {
+    more: &mut dyn FnMut(Instant) -> bool,
+) -> Result<(), String> {
+    let json = serde_json::to_vec(alert).map_err(|e| format!("it is no JSON: {e}"))?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
         let done = match to {
             To::Program(program) => deliver::run(program, &json),
             To::Endpoint(endpoint) => endpoint.post(&json),
@@ -122,28 +202,19 @@ fn deliver_one(
             if tries > 1 {
                 log::info!("the alert of {} is delivered, at try {tries}", alert.kind);
             }
-            return true;
+            return Ok(());
         };
         if tries == TRIES {
-            log::error!("the alert of {} is given up: {why}", alert.kind);
-            return true;
+            return Err(why);
         }
         if tries == 1 {
             log::warn!("the alert of {} is tried again: {why}", alert.kind);
         }
-        let until = Instant::now() + pause;
-        pause = (2 * pause).min(LONGEST_PAUSE);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match alerts.recv_timeout(left) {
-                Ok(next) if waiting.len() < WAITING => waiting.push_back(next),
-                Ok(next) => log::error!("the alert of {} is lost: too many wait", next.kind),
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return false,
-            }
+        if !more(Instant::now() + pause) {
+            return Err(format!("the hook ends, and {why}"));
         }
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
-    true
 }
 
 #[cfg(test)]
@@ -207,7 +278,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = endpoint(&listener);
         let (queue, alerts) = sync_channel(WAITING);
-        let hook = std::thread::spawn(move || work(&to, &alerts, Duration::from_millis(10)));
+        let left = AtomicU64::new(2);
+        let pause = Duration::from_millis(10);
+        let hook = std::thread::spawn(move || work(&to, &alerts, pause, &left));
         queue.send(example(News::Begin, 1)).unwrap();
         queue.send(example(News::End, 1)).unwrap();
         let refused = serve(&listener, "503 Service Unavailable");
@@ -244,6 +317,61 @@ mod tests {
         let [two, three] = [2.into(), 3.into()];
         let [begin, end] = ["begin".into(), "end".into()];
         assert_eq!(told, [(&two, &begin), (&two, &end), (&three, &begin)]);
+    }
+
+    /// What can be delivered is, and of the rest it is known that it is lost.
+    #[test]
+    fn at_the_end_each_alert_is_tried_once_more_without_pauses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = endpoint(&listener);
+        let (queue, alerts) = sync_channel(WAITING);
+        for id in 0..3 {
+            queue.send(example(News::Begin, id)).unwrap();
+        }
+        drop(queue);
+        let serving = std::thread::spawn(move || {
+            let answers = ["200 OK", "503 Service Unavailable", "200 OK"];
+            answers.map(|answer| serve(&listener, answer)["id"].as_u64())
+        });
+        let left = AtomicU64::new(3);
+        work(&to, &alerts, Duration::from_secs(3600), &left);
+        assert_eq!(left.load(Ordering::Acquire), 0);
+        assert_eq!(serving.join().unwrap(), [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_hook_that_takes_nothing_holds_up_no_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut hook = Hook::start(&everything_from(Severity::Warning, &listener)).unwrap();
+        hook.tell(&example(News::Begin, 1));
+        let left = Arc::clone(&hook.left);
+        hook.finish(Instant::now() + 2 * LOOK);
+        assert_eq!(left.load(Ordering::Acquire), 1);
+    }
+
+    #[test]
+    fn who_did_not_hear_of_a_begin_is_told_so_with_the_end() {
+        let mut untold = Untold::default();
+        let mut marked = |phase, id| {
+            let mut alert = example(phase, id);
+            untold.mark(&mut alert);
+            if phase == News::Begin {
+                untold.lose(&alert);
+            }
+            alert.begin_lost
+        };
+        assert!(!marked(News::Begin, 1) && !marked(News::Begin, 2));
+        assert!(!marked(News::End, 3) && marked(News::End, 1));
+        // It is worse, and that came through.
+        let mut worse = example(News::Begin, 2);
+        untold.mark(&mut worse);
+        let mut end = example(News::End, 2);
+        untold.mark(&mut end);
+        assert!(!worse.begin_lost && !end.begin_lost);
+        for id in 10..10 + 2 * WAITING as u64 {
+            untold.lose(&example(News::Begin, id));
+        }
+        assert_eq!(untold.0.len(), WAITING);
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod debounce;
 mod deliver;
 mod hook;
 mod journal;
+mod thresholds;
+
+use std::time::{Duration, Instant};
 
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::clock;
@@ -20,11 +23,15 @@ use bufferbane_store::{Direction, Event, EventId, Severity};
 use serde::Serialize;
 
 pub use config::AlertsConfig;
+pub(crate) use config::missing_programs;
 pub(crate) use config::read;
 use hook::Hook;
 use journal::Journal;
 
 use crate::watch::Known;
+
+/// How long hooks have when the daemon ends: well below what systemd gives a service to stop.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// What there is to say of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +61,8 @@ pub(crate) struct Alert {
     text: String,
     /// Alerts of the same kind at the same place that were held back since the last one, and are told no more.
     held_back: u64,
+    /// Whether the begin of this event, which is over, could not be delivered, so that this is the first word of it.
+    begin_lost: bool,
 }
 
 impl Alert {
@@ -78,6 +87,7 @@ impl Alert {
             values: event.values.clone(),
             text: event.text.clone(),
             held_back: 0,
+            begin_lost: false,
         }
     }
 
@@ -103,7 +113,6 @@ pub(crate) fn host_name() -> String {
 
 /// See the module.
 pub(crate) struct Alerts {
-    config: AlertsConfig,
     journal: Option<Journal>,
     hooks: Vec<Hook>,
 }
@@ -111,7 +120,6 @@ pub(crate) struct Alerts {
 impl Alerts {
     pub(crate) fn start(config: &AlertsConfig) -> Self {
         Self {
-            config: config.clone(),
             journal: Journal::of_this_service(),
             hooks: config.hooks.iter().filter_map(Hook::start).collect(),
         }
@@ -119,11 +127,8 @@ impl Alerts {
 
     /// Goes on with other settings; hooks that stay the same are not interrupted.
     pub(crate) fn set(&mut self, config: &AlertsConfig) {
-        let (old, new) = (&self.config, config);
-        if (old.thresholds, old.held, old.services) != (new.thresholds, new.held, new.services) {
-            log::warn!("other thresholds of [alerts] hold from the next start of the daemon");
-        }
         let mut before: Vec<Hook> = std::mem::take(&mut self.hooks);
+        // What a hook that goes was told it delivers by itself, or says that it cannot.
         self.hooks = config
             .hooks
             .iter()
@@ -132,7 +137,6 @@ impl Alerts {
                 None => Hook::start(h),
             })
             .collect();
-        self.config = config.clone();
     }
 
     /// Tells what is new of an event to all who want to know; `before` is what it was told as, `None` where it is new.
@@ -147,6 +151,14 @@ impl Alerts {
         }
         if !begins && !ends {
             log::debug!("{place}: {}", event.text);
+        }
+    }
+
+    /// Ends all hooks; those that are slow get a moment to take what they were told.
+    pub(crate) fn finish(self) {
+        let until = Instant::now() + LAST_MOMENT;
+        for hook in self.hooks {
+            hook.finish(until);
         }
     }
 

@@ -140,6 +140,7 @@ fn an_interface_that_nothing_is_probed_through_makes_room_for_another() {
         assert!(lab.walks.lines.contains_key("eth0"));
         assert!(lab.walks.lines.len() <= LINES);
     }
+    lab.walks.remove(SeriesIndex(100));
     for n in 0..LINES {
         lab.walks
             .add(at(0), SeriesIndex(200 + n as u16), &through(n));

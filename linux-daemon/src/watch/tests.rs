@@ -1,6 +1,8 @@
 use bufferbane_core::detect::{Event as Found, SeriesSet, Severity, Value, WELL_LINE};
 use bufferbane_core::sample::Status;
 use bufferbane_store::{Event, SeriesKind};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
 
 use super::*;
 
@@ -181,6 +183,64 @@ fn through(interface: String) -> SeriesInfo {
         interface,
         ..info("quad9", "9.9.9.9")
     }
+}
+
+/// What a reload of the configuration changes holds for what is probed already.
+#[test]
+fn other_thresholds_hold_at_once() {
+    let usual = Thresholds::default();
+    let told = |thresholds: Thresholds| {
+        let mut w = watcher(&[info("quad9", "9.9.9.9")]);
+        w.set_thresholds(thresholds);
+        let mut kinds: Vec<String> = Vec::new();
+        let mut random = ChaCha12Rng::from_seed([7; 32]);
+        for n in 0..6000u64 {
+            let at = Monotonic::from_nanos(n * S / 10);
+            let mut sample = Sample::lost(SeriesIndex(0), n, at, 64);
+            // From the third minute on three in a hundred are lost and one in ten is late; at the fourth all are slow
+            // for eight seconds.
+            let bad = n > 1800;
+            let chance = random.next_u32();
+            if !bad || chance % 33 != 0 {
+                sample.status = Status::Ok;
+                let late = if bad && chance % 10 == 1 {
+                    15_000_000
+                } else {
+                    0
+                };
+                let slow = if (2400..2480).contains(&n) {
+                    120_000_000
+                } else {
+                    0
+                };
+                sample.rtt_ns = Some(20_000_000 + late + slow);
+            }
+            w.sample(&sample, None);
+            kinds.extend(w.news(at).iter().map(|notice| w.event(0, notice).kind));
+        }
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    };
+    assert_eq!(told(usual), ["high_jitter", "latency_spike", "packet_loss"]);
+    let lossless = Thresholds {
+        loss: 0.1,
+        loss_critical: 0.2,
+        ..usual
+    };
+    assert_eq!(told(lossless), ["high_jitter", "latency_spike"]);
+    let patient = Thresholds {
+        spike_for_ns: 20 * S,
+        ..usual
+    };
+    assert_eq!(told(patient), ["high_jitter", "packet_loss"]);
+    let calm = Thresholds {
+        jitter_ns: 30_000_000,
+        jitter_critical_ns: 90_000_000,
+        spike_factor: 9.0,
+        ..usual
+    };
+    assert_eq!(told(calm), ["packet_loss"]);
 }
 
 /// A default route that moves on, as with PPP, whose interfaces are called otherwise each time.

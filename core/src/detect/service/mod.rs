@@ -198,6 +198,11 @@ where
         }
     }
 
+    /// Other limits from now on.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// A new service: its place, by which it is fed; `None` where there is no room.
     pub fn add(&mut self, facts: ServiceFacts) -> Option<u8> {
         let mut all = self.services.iter_mut().take(MAX_SERVICES).enumerate();

@@ -444,12 +444,20 @@ fn has_samples(
     series: SeriesId,
     segment: &Segment,
 ) -> Result<bool, StoreError> {
-    let oldest = tx
+    let sealed = tx
         .open_table(BLOCKS)?
         .range((series.0, segment.boot, 0)..=(series.0, segment.boot, u64::MAX))?
         .next()
         .transpose()?
         .map(|r| r.0.value().2);
+    // An hour that is over is rolled up even where its samples fill no block yet.
+    let oldest = match sealed {
+        Some(_) => sealed,
+        None => tail::read(tx, Wanted::Series(series, segment.boot))?
+            .iter()
+            .find_map(|p| p.samples.first())
+            .map(|s| s.sent.as_nanos()),
+    };
     let rollup = tx
         .open_table(MINUTES)?
         .range((series.0, segment.boot, 0)..=(series.0, segment.boot, u64::MAX))?

@@ -94,6 +94,29 @@ fn gaps_and_narrow_buckets_do_not_vanish_within_an_hour() {
 }
 
 #[test]
+fn an_hour_that_is_over_hides_no_sample_that_is_in_no_block_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let mut w = writer(&path);
+    let id = w.series(&info("a"));
+    // Ten minutes before the hour and one after it: fewer samples than a block holds.
+    for i in 3000..3660 {
+        w.record(id, sample(i, i * S, Some(1_000_000)));
+    }
+    w.commit().unwrap();
+    let r = Reader::open(&path).unwrap();
+    let rolled = r.rollups(Window::Minute, id, 1, 0..u64::MAX).unwrap();
+    assert_eq!(rolled.len(), 10);
+    let wall = |i: u64| START_WALL_NS + (i * S) as i64;
+    let buckets = r.buckets(id, wall(3000), wall(3660), 660).unwrap();
+    let sent: Vec<u64> = buckets.iter().map(|b| b.summary.sent).collect();
+    assert!(sent.iter().all(|n| *n == 1), "{sent:?}");
+    // Within a minute, too.
+    let inner = r.summary(id, wall(3330), wall(3350)).unwrap();
+    assert_eq!(inner.sent, 20);
+}
+
+#[test]
 fn a_router_that_boots_in_1970_misplaces_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");

@@ -104,14 +104,23 @@ impl Flags {
     /// `O`: our own socket dropped datagrams while it was in flight, so that its reply may have come
     /// and be lost to us: a loss of it says nothing of the way down.
     pub const OWN_DROPS: Self = Self(16);
+    /// `F`: the far end says that it dropped datagrams itself when this one was on its way, so that it may be
+    /// among them: a loss of it says nothing of the line.
+    pub const FAR_DROPS: Self = Self(32);
 
-    const LETTERS: [(Self, char); 5] = [
+    const LETTERS: [(Self, char); 6] = [
         (Self::REORDERED, 'R'),
         (Self::REORDERED_UP, 'U'),
         (Self::SENT_LATE, 'L'),
         (Self::DIRECTION_LATER, 'M'),
         (Self::OWN_DROPS, 'O'),
+        (Self::FAR_DROPS, 'F'),
     ];
+
+    /// Whether one of the facts of `other` holds.
+    const fn any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// The facts as their bits.
     #[must_use]
@@ -122,7 +131,7 @@ impl Flags {
     /// The facts with these bits; bits without a meaning are dropped.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 31)
+        Self(bits & 63)
     }
 
     /// Whether all facts of `other` hold.
@@ -218,6 +227,13 @@ impl Sample {
         }
     }
 
+    /// Whether it is lost and one of both ends may have dropped it, or its answer: that says nothing of the line.
+    #[must_use]
+    pub const fn may_be_dropped(&self) -> bool {
+        let ends = Flags::OWN_DROPS.with(Flags::FAR_DROPS);
+        matches!(self.status, Status::Lost) && self.flags.any_of(ends)
+    }
+
     /// Why the answer is not what was asked for: of a resolver that refuses, for example. How soon
     /// somebody fails says nothing about the line, so there is no round-trip time.
     #[must_use]
@@ -290,6 +306,6 @@ mod tests {
     fn flags_spell_their_letters_in_order() {
         let f = Flags::DIRECTION_LATER.with(Flags::REORDERED);
         assert!(f.letters().eq(['R', 'M']));
-        assert_eq!(Flags::from_bits(0xff).bits(), 31);
+        assert_eq!(Flags::from_bits(0xff).bits(), 63);
     }
 }

@@ -75,6 +75,7 @@ impl Reloader {
             log::warn!("{w}");
         }
         let fact = Fact {
+            values: Vec::new(),
             kind: "config_reload",
             severity: Severity::Info,
             interface: String::new(),

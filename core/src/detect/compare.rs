@@ -8,6 +8,7 @@ use super::edge::Edge;
 use super::event::{Finding, Kind, SeriesSet, Severity, WELL_LINE};
 use super::ledger::Ledger;
 use super::series::Watched;
+use super::verdict::Others;
 use crate::time::Monotonic;
 
 /// Standard deviations by which two loss rates have to be apart: they are compared every second.
@@ -46,6 +47,10 @@ impl Told {
         Self(None)
     }
 }
+
+/// Others that are well must have been probed for this long and so often since, to have shown it too.
+const LEAST_NS: u64 = 10 * S;
+const LEAST_PROBES: u64 = 10;
 
 type Group<'a> = Vec<(u8, &'a mut Watched), 64>;
 
@@ -244,6 +249,57 @@ fn apart(
     let (mine, theirs) = (sum(bad), sum(well));
     let shares = (trouble == Trouble::Loss).then(|| (mine.share(), theirs.share()));
     (mine.bounds(Z).0 > theirs.bounds(Z).1).then_some(shares)
+}
+
+/// How the other far targets of `line` are while `members` show a `trouble` now; `None` where none of them is far, or
+/// not any more.
+pub(crate) fn others(
+    line: u8,
+    now: Monotonic,
+    trouble: Trouble,
+    members: SeriesSet,
+    all: &mut Group<'_>,
+) -> Option<Others> {
+    let (mut bad, mut well) = (SeriesSet::default(), SeriesSet::default());
+    let mut showing = Vec::<u16, 64>::new();
+    let mut others = Vec::<u16, 64>::new();
+    let mut since: Option<Monotonic> = None;
+    let far = |line: u8| move |s: &&(u8, &mut Watched)| s.1.line() == line && s.1.is_far();
+    for (i, s) in all.iter().filter(far(line)) {
+        if members.contains(*i)
+            && let Some(from) = s.trouble_since(trouble)
+        {
+            bad.insert(*i);
+            since = Some(since.map_or(from.at, |at| at.min(from.at)));
+            if !showing.contains(&s.facts().target) {
+                let _ = showing.push(s.facts().target);
+            }
+        }
+    }
+    let since = since?;
+    for (i, s) in all.iter().filter(far(line)) {
+        let target = s.facts().target;
+        if showing.contains(&target) || !s.losses.is_alive() {
+            continue;
+        }
+        if !others.contains(&target) {
+            let _ = others.push(target);
+        }
+        let needed_ns = LEAST_NS.max(LEAST_PROBES.saturating_mul(s.facts().interval_ns));
+        if s.well_since() <= since && now.saturating_since(since) >= needed_ns {
+            well.insert(*i);
+        }
+    }
+    let alike = 2 * showing.len() >= showing.len() + others.len();
+    Some(if others.is_empty() && showing.len() == 1 {
+        Others::None
+    } else if !well.is_empty() && apart(now, since, trouble, bad, well, all).is_some() {
+        Others::Well
+    } else if alike {
+        Others::Alike
+    } else {
+        Others::Unknown
+    })
 }
 
 /// What the bad ones have in common that the well ones have not.

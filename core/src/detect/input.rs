@@ -47,6 +47,8 @@ pub struct Probe {
     pub status: Status,
     /// Whether it fell into a load test or train of our own: counts for bufferbloat only.
     pub in_test: bool,
+    /// Whether it is lost and one of both ends may have dropped it itself: it counts for nothing.
+    pub dropped: bool,
     /// TTL or hop limit of the request at the far end.
     pub ttl_up: Option<u8>,
     /// TTL or hop limit of the reply here.
@@ -71,6 +73,7 @@ impl Probe {
             sent: sample.sent,
             status: sample.status,
             in_test: false,
+            dropped: sample.may_be_dropped(),
             ttl_up: sample.ttl_up,
             ttl_down: sample.ttl_down,
             rtt_ns: sample.rtt_ns.map(clipped),

@@ -33,6 +33,11 @@ struct Open {
 }
 
 impl Open {
+    /// Whether it is the one of its line and kind that goes on now.
+    fn lasts(&self, line: u8, kind: Kind) -> bool {
+        self.event.line == line && self.event.kind == kind && !self.active.is_empty()
+    }
+
     /// Whether `f` is this trouble: that lasts, or `f` began before its end, or it is back where it was. `f` was found at
     /// `series`; `twins` are all series to the same target.
     fn takes(&self, series: u8, twins: SeriesSet, f: &Finding) -> bool {
@@ -219,6 +224,21 @@ impl Ledger {
             open.event.direction = direction;
             let (id, event) = (open.id, open.event.clone());
             self.tell(id, Phase::Update, event);
+        }
+    }
+
+    /// The series that show this trouble of a line now.
+    pub(crate) fn active(&self, line: u8, kind: Kind) -> SeriesSet {
+        let mut of_kind = self.open.iter();
+        let lasts = of_kind.find(|o| o.lasts(line, kind));
+        lasts.map_or_else(SeriesSet::default, |o| o.active)
+    }
+
+    /// Sets a figure of an event that lasts, to be told with what is next told of it.
+    pub(crate) fn note(&mut self, line: u8, kind: Kind, name: &'static str, value: Value) {
+        let mut of_kind = self.open.iter_mut();
+        if let Some(o) = of_kind.find(|o| o.lasts(line, kind)) {
+            set(&mut o.event.values, name, value);
         }
     }
 

@@ -20,8 +20,8 @@
 //! What keeps it honest: a rate is told only when the lower end of its 95 % interval is above the
 //! threshold ([`Thresholds`]); losses that an outage explains are not loss, runs that scattered loss
 //! explains are not bursts, delay that load explains is not a spike, another path's delay is not one
-//! either; our own tests count for bufferbloat only; and where load is not known, nothing is said of
-//! it.
+//! either; our own tests count for bufferbloat only; what one of both ends may have dropped itself counts
+//! for nothing; and where load is not known, nothing is said of it.
 
 mod baseline;
 pub mod cable;
@@ -57,7 +57,7 @@ pub use event::{
 };
 pub use input::{Capacity, Load, LoadedWays, Probe, Role, SeriesFacts, Thresholds, clipped};
 
-use compare::each_second as compare;
+use compare::{Trouble, each_second as compare, others};
 use heapless::Vec;
 use ledger::Ledger;
 use line::LineWatch;
@@ -73,6 +73,12 @@ pub const MAX_SERIES: usize = 64;
 pub const MAX_LINES: usize = 16;
 
 const S: u64 = 1_000_000_000;
+/// What may be of one far target and not of the line, and how such a target suffers.
+const OF_SOME: [(Kind, Trouble); 3] = [
+    (Kind::PacketLoss, Trouble::Loss),
+    (Kind::LatencySpike, Trouble::Slow),
+    (Kind::HighJitter, Trouble::Slow),
+];
 /// After a probe's time-out, this long is waited for its direction, ns.
 const DIRECTION_NS: u64 = S / 2;
 
@@ -391,7 +397,8 @@ where
         let Some(s) = watched(&mut self.series, place) else {
             return;
         };
-        let Some(mut probe) = s.settle.pop() else {
+        // Neither a loss nor none, where nobody knows that it is the line's.
+        let Some(mut probe) = s.settle.pop().filter(|p| !p.dropped) else {
             return;
         };
         let (far, facts) = (s.is_far(), *s.facts());
@@ -472,6 +479,28 @@ where
                 let (told, ledger) = (&mut l.told, &mut self.ledger);
                 compare(n as u8, now, t.differ_for_ns, told, &mut all, ledger);
             }
+        }
+        for (n, l) in self.lines.iter_mut().enumerate() {
+            let line = n as u8;
+            let Some(l) = &mut l.0 else { continue };
+            for (kind, trouble) in OF_SOME {
+                let members = self.ledger.active(line, kind);
+                let found = (!members.is_empty())
+                    .then(|| others(line, now, trouble, members, &mut all))
+                    .flatten();
+                if let Some(others) = found {
+                    let word = Value::Word(others.as_str());
+                    self.ledger.note(line, kind, "others", word);
+                }
+            }
+            let mut targets = Vec::<u16, MAX_SERIES>::new();
+            let of_line = all.iter().map(|(_, s)| &**s);
+            for s in of_line.filter(|s| s.line() == line && s.is_far() && s.losses.is_alive()) {
+                if !targets.contains(&s.facts().target) {
+                    let _ = targets.push(s.facts().target);
+                }
+            }
+            l.outages.far_targets = targets.len() as u8;
         }
         self.ledger.forget(now);
     }

@@ -58,7 +58,9 @@ struct Stretch {
     /// Targets, folded to 32 bits.
     targets: u32,
     /// Probes lost by the series that lost most.
-    longest: u32,
+    longest: u16,
+    /// How many targets might have answered.
+    of: u8,
 }
 
 /// A stretch that has ended.
@@ -94,6 +96,8 @@ pub(crate) struct Outages {
     telling: bool,
     last: Option<(Kind, Monotonic, Monotonic, u32, u32)>,
     pub(crate) nearby: Nearby,
+    /// How many targets beyond the access line answer, or did until just now.
+    pub(crate) far_targets: u8,
 }
 
 impl Outages {
@@ -107,6 +111,7 @@ impl Outages {
             telling: false,
             last: None,
             nearby: Nearby::new(BIN_NS),
+            far_targets: 0,
         }
     }
 
@@ -123,7 +128,7 @@ impl Outages {
         let run = &mut self.runs[usize::from(series & 63)];
         if !probe.answered() {
             *run = run.saturating_add(1);
-            let run = u32::from(*run);
+            let run = *run;
             if let Some((before, arrival)) = self.answered {
                 let s = self.now.get_or_insert(Stretch {
                     before,
@@ -137,6 +142,7 @@ impl Outages {
                     series: SeriesSet::default(),
                     targets: 0,
                     longest: 0,
+                    of: self.far_targets,
                 });
                 s.last = probe.sent;
                 s.probes += 1;
@@ -420,7 +426,8 @@ fn finding(kind: Kind, severity: Severity, s: &Stretch, start: Monotonic, out: &
         .direction(direction_of(s.up, s.down))
         .number("probes", u64::from(s.probes))
         .number("unsent", u64::from(s.unsent))
-        .number("targets", u64::from(s.targets.count_ones()))
+        .number("targets_lost", u64::from(s.targets.count_ones()))
+        .number("far_targets", s.of.max(s.targets.count_ones() as u8).into())
         .word("gateway", out.near.state(s.first, s.last))
 }
 
@@ -437,6 +444,7 @@ mod tests {
             sent,
             status: if answered { Status::Ok } else { Status::Lost },
             in_test: false,
+            dropped: false,
             ttl_up: None,
             ttl_down: None,
             rtt_ns: answered.then_some(20_000_000),

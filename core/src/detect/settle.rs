@@ -13,6 +13,7 @@ const EMPTY: Probe = Probe {
     sent: Monotonic::ZERO,
     status: Status::Lost,
     in_test: false,
+    dropped: false,
     ttl_up: None,
     ttl_down: None,
     rtt_ns: None,

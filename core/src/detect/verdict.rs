@@ -16,6 +16,11 @@ const S: u64 = 1_000_000_000;
 /// What services do so soon after the line's trouble, or before its begin is known, may be of that, ns.
 const AFTERMATH_NS: u64 = 10 * S;
 
+/// Confidence at most where one far target alone speaks for it, and there is no other to ask.
+const ALONE: f64 = 0.55;
+/// The same where others were not seen to be alike, nor to differ for as long as a routing fault has to.
+const UNSURE: f64 = 0.65;
+
 /// What is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -49,6 +54,8 @@ pub enum Cause {
     Resolver,
     /// A service that takes connections, while the line is well.
     Service,
+    /// This host itself, which dropped something or had no time.
+    ThisHost,
 }
 
 impl Cause {
@@ -71,7 +78,56 @@ impl Cause {
             Self::Mtu => "mtu",
             Self::Resolver => "resolver",
             Self::Service => "service",
+            Self::ThisHost => "this_host",
         }
+    }
+}
+
+/// What a fact is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Detectors found it.
+    Found(Kind),
+    /// This host did not keep up, and left out or dropped something itself.
+    OwnDrops,
+    /// A reflector dropped what was sent to it.
+    FarDrops,
+}
+
+/// How the other far targets of a line were when one or some of them were bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody has said so.
+    Untold,
+    /// There are none.
+    None,
+    /// It is not known, or not for sure.
+    Unknown,
+    /// At least half of all show the same.
+    Alike,
+    /// Surely well.
+    Well,
+}
+
+impl Others {
+    /// The word for it in an event; none for [`Others::Untold`].
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Untold => "",
+            Self::None => "none",
+            Self::Unknown => "unknown",
+            Self::Alike => "alike",
+            Self::Well => "well",
+        }
+    }
+
+    /// What an event's word says.
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        let all = [Self::None, Self::Unknown, Self::Alike, Self::Well];
+        let said = all.into_iter().find(|o| o.as_str() == word);
+        said.unwrap_or(Self::Untold)
     }
 }
 
@@ -79,7 +135,7 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fact {
     /// What.
-    pub kind: Kind,
+    pub sign: Sign,
     /// How bad.
     pub severity: Severity,
     /// Which way.
@@ -96,6 +152,28 @@ pub struct Fact {
     pub targets: u8,
     /// Whether the near gateway shows it too; `None` where there is none that answers.
     pub near: Option<bool>,
+    /// How the other far targets were.
+    pub others: Others,
+    /// Whether something is not known that its cause would have to be told by: what the household carried, say, in
+    /// evenings when the line is slow.
+    pub unsure: bool,
+    /// Who is to blame, where something else than this fact says so.
+    pub blame: Option<Cause>,
+}
+
+impl Fact {
+    /// What detectors found, where it is of theirs.
+    #[must_use]
+    pub const fn kind(&self) -> Option<Kind> {
+        match self.sign {
+            Sign::Found(kind) => Some(kind),
+            Sign::OwnDrops | Sign::FarDrops => None,
+        }
+    }
+
+    fn is_one_of(&self, kinds: &[Kind]) -> bool {
+        self.kind().is_some_and(|k| kinds.contains(&k))
+    }
 }
 
 /// One cause, with what speaks for it.
@@ -122,7 +200,7 @@ pub struct Judgement {
 /// Judges the facts: causes, worst first; [`Cause::Nothing`] alone where there are none.
 #[must_use]
 pub fn judge(facts: &[Fact], from_ns: u64, to_ns: u64) -> Vec<Judgement, MAX_CAUSES> {
-    let mut causes: Vec<(Judgement, u32), MAX_CAUSES> = Vec::new();
+    let mut causes: Vec<(Judgement, u32, f64), MAX_CAUSES> = Vec::new();
     for f in facts {
         let Some(cause) = cause_of(f, facts) else {
             continue;
@@ -130,8 +208,8 @@ pub fn judge(facts: &[Fact], from_ns: u64, to_ns: u64) -> Vec<Judgement, MAX_CAU
         let weight = weight_of(f);
         let known = causes
             .iter_mut()
-            .find(|(j, _)| j.cause == cause && j.line == f.line);
-        let Some((j, sure)) = known else {
+            .find(|(j, ..)| j.cause == cause && j.line == f.line);
+        let Some((j, sure, most)) = known else {
             let j = Judgement {
                 cause,
                 line: f.line,
@@ -142,7 +220,15 @@ pub fn judge(facts: &[Fact], from_ns: u64, to_ns: u64) -> Vec<Judgement, MAX_CAU
                 events: 1,
                 weight,
             };
-            let _ = causes.push((j, surety_of(f)));
+            let entry = (j, surety_of(f), most_of(cause, f));
+            if let Err(entry) = causes.push(entry) {
+                // What hurts least gives way.
+                let all = causes.iter_mut();
+                let least = all.min_by(|a, b| a.0.weight.total_cmp(&b.0.weight));
+                if let Some(least) = least.filter(|l| l.0.weight < entry.0.weight) {
+                    *least = entry;
+                }
+            }
             continue;
         };
         j.since_ns = j.since_ns.min(f.start_ns);
@@ -154,17 +240,18 @@ pub fn judge(facts: &[Fact], from_ns: u64, to_ns: u64) -> Vec<Judgement, MAX_CAU
         j.events += 1;
         j.weight += weight;
         *sure = (*sure).max(surety_of(f));
+        *most = most.max(most_of(cause, f));
     }
     let mut judged: Vec<Judgement, MAX_CAUSES> = causes
         .into_iter()
-        .map(|(mut j, sure)| {
+        .map(|(mut j, sure, most)| {
             // One event may be chance; three are a pattern.
             let often = match j.events {
                 1 => 0,
                 2 => 1,
                 _ => 2,
             };
-            j.confidence = (0.55 + 0.1 * f64::from(sure) + 0.05 * f64::from(often)).min(0.95);
+            j.confidence = (0.55 + 0.1 * f64::from(sure) + 0.05 * f64::from(often)).min(most);
             j
         })
         .collect();
@@ -200,33 +287,44 @@ fn overlaps(a: &Fact, b: &Fact) -> bool {
 pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     let within = |kinds: &[Kind]| {
         all.iter().find(|d| {
-            kinds.contains(&d.kind)
-                && overlaps(f, d)
-                && f.series.iter().all(|s| d.series.contains(s))
+            d.is_one_of(kinds) && overlaps(f, d) && f.series.iter().all(|s| d.series.contains(s))
         })
     };
+    let kind = match f.sign {
+        Sign::OwnDrops => return Some(Cause::ThisHost),
+        Sign::FarDrops => return Some(Cause::FarEnd),
+        Sign::Found(kind) => kind,
+    };
+    if f.blame.is_some() {
+        return f.blame;
+    }
     let special = [Kind::RoutingFault, Kind::FamilyDiffers, Kind::MtuBlackHole];
-    let owner = if special.contains(&f.kind) {
+    let owner = if special.contains(&kind) {
         Some(f)
     } else {
         within(&special)
     };
     if let Some(d) = owner {
-        return Some(match d.kind {
-            Kind::FamilyDiffers => Cause::Family,
-            Kind::MtuBlackHole => Cause::Mtu,
-            _ if d.targets > 1 => Cause::ProviderPath,
-            _ => Cause::FarEnd,
+        return Some(match d.kind() {
+            Some(Kind::FamilyDiffers) => Cause::Family,
+            Some(Kind::MtuBlackHole) => Cause::Mtu,
+            _ => elsewhere(d),
         });
     }
-    if f.kind.is_of_service() {
-        return service_of(f, all);
+    if kind.is_of_service() {
+        return service_of(kind, f, all);
     }
     let periodic = all
         .iter()
-        .any(|d| d.kind == Kind::PeriodicLoss && overlaps(f, d));
+        .any(|d| d.is_one_of(&[Kind::PeriodicLoss]) && overlaps(f, d));
     let in_house = f.near == Some(true);
-    Some(match f.kind {
+    // Losses in a row are part of the loss of their time.
+    let by_others = match kind {
+        Kind::LossBurst => within(&[Kind::PacketLoss]).unwrap_or(f),
+        _ => f,
+    };
+    let is_elsewhere = by_others.others == Others::Well;
+    Some(match kind {
         // Explains; is not a fault by itself.
         Kind::RouteChange => return None,
         Kind::InterfaceDiffers if in_house => Cause::InHouse,
@@ -236,6 +334,11 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
         Kind::PeakHourCongestion => Cause::EveningCongestion,
         Kind::UploadDegraded | Kind::DownloadDegraded => Cause::CapacityDown,
         _ if in_house => Cause::InHouse,
+        Kind::PacketLoss | Kind::LossBurst | Kind::LatencySpike | Kind::HighJitter
+            if is_elsewhere =>
+        {
+            elsewhere(f)
+        }
         Kind::PeriodicLoss => Cause::Periodic,
         Kind::MicroOutage | Kind::LossBurst if periodic => Cause::Periodic,
         Kind::MicroOutage | Kind::Outage => Cause::AccessOutages,
@@ -244,24 +347,51 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     })
 }
 
+/// What is bad at some of the far targets, while others are well.
+const fn elsewhere(f: &Fact) -> Cause {
+    if f.targets > 1 {
+        Cause::ProviderPath
+    } else {
+        Cause::FarEnd
+    }
+}
+
+/// How sure one can be of a cause at most where this fact speaks for it.
+fn most_of(cause: Cause, f: &Fact) -> f64 {
+    let of_line = matches!(
+        cause,
+        Cause::AccessLoss | Cause::AccessOutages | Cause::AccessDelay
+    );
+    let elsewhere = matches!(cause, Cause::FarEnd | Cause::ProviderPath);
+    match f.others {
+        _ if f.unsure => ALONE,
+        Others::None if of_line => ALONE,
+        Others::Unknown if of_line => UNSURE,
+        // No routing fault has said so.
+        Others::Well if elsewhere => UNSURE,
+        _ if cause == Cause::ThisHost => UNSURE,
+        _ => 0.95,
+    }
+}
+
 /// The cause of a service's trouble; `None` where it began while the line was so bad that this explains it: what a
 /// resolver does not answer where packets are lost now and then is no trouble of it to begin with, and what is one
 /// remains. A connection that is held is lost by silence, too.
-fn service_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
-    let least = match f.kind {
+fn service_of(kind: Kind, f: &Fact, all: &[Fact]) -> Option<Cause> {
+    let least = match kind {
         Kind::TcpUnstable => Explains::Silence,
         _ => Explains::All,
     };
     let explains = |d: &Fact| {
         d.line == f.line
-            && Explains::of(d.kind).is_some_and(|e| e >= least)
+            && d.kind().and_then(Explains::of).is_some_and(|e| e >= least)
             && (d.start_ns.saturating_sub(AFTERMATH_NS)..=d.end_ns.saturating_add(AFTERMATH_NS))
                 .contains(&f.start_ns)
     };
     if all.iter().any(explains) {
         return None;
     }
-    Some(match f.kind {
+    Some(match kind {
         Kind::TcpUnstable => Cause::Service,
         _ => Cause::Resolver,
     })
@@ -270,7 +400,11 @@ fn service_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
 /// Seconds of annoyance.
 fn weight_of(f: &Fact) -> f64 {
     let seconds = f.end_ns.saturating_sub(f.start_ns) as f64 / S as f64;
-    let (each, per_second) = match f.kind {
+    let Some(kind) = f.kind() else {
+        // What is lost to whoever counts is not lost to anybody else.
+        return 1.0 + 0.1 * seconds;
+    };
+    let (each, per_second) = match kind {
         Kind::Outage => (60.0, 10.0),
         Kind::MicroOutage => (20.0, 10.0),
         Kind::PacketLoss | Kind::Bufferbloat => (10.0, 1.0),
@@ -306,7 +440,7 @@ mod tests {
 
     fn fact(kind: Kind, from_s: u64, to_s: u64) -> Fact {
         Fact {
-            kind,
+            sign: Sign::Found(kind),
             severity: Severity::Warning,
             direction: None,
             line: 0,
@@ -315,7 +449,60 @@ mod tests {
             series: SeriesSet::default(),
             targets: 1,
             near: None,
+            others: Others::Untold,
+            unsure: false,
+            blame: None,
         }
+    }
+
+    #[test]
+    fn what_only_one_far_target_shows_is_not_told_as_the_line_s_for_sure() {
+        let confidence = |kind, others| {
+            let f = Fact {
+                severity: Severity::Critical,
+                near: Some(false),
+                others,
+                ..fact(kind, 100, 145)
+            };
+            let judged = judge(&[f], 0, 9000 * S);
+            (judged[0].cause, judged[0].confidence)
+        };
+        let loss = |others| confidence(Kind::PacketLoss, others);
+        assert_eq!(loss(Others::Well), (Cause::FarEnd, UNSURE));
+        assert_eq!(loss(Others::Unknown), (Cause::AccessLoss, UNSURE));
+        assert_eq!(loss(Others::None), (Cause::AccessLoss, ALONE));
+        assert_eq!(loss(Others::Alike), (Cause::AccessLoss, 0.75));
+        let dead = |others| confidence(Kind::Outage, others);
+        assert_eq!(dead(Others::None), (Cause::AccessOutages, ALONE));
+        assert_eq!(dead(Others::Untold), (Cause::AccessOutages, 0.75));
+    }
+
+    #[test]
+    fn some_far_targets_are_the_provider_s_and_losses_in_a_row_go_with_the_loss() {
+        let some = |kind, targets, others| Fact {
+            targets,
+            others,
+            series: SeriesSet::default(),
+            ..fact(kind, 100, 145)
+        };
+        let loss = some(Kind::PacketLoss, 2, Others::Well);
+        let burst = some(Kind::LossBurst, 1, Others::Unknown);
+        assert_eq!(cause_of(&loss, &[]), Some(Cause::ProviderPath));
+        assert_eq!(cause_of(&burst, &[]), Some(Cause::AccessLoss));
+        assert_eq!(cause_of(&burst, &[loss, burst]), Some(Cause::FarEnd));
+    }
+
+    #[test]
+    fn of_more_causes_than_there_is_room_for_the_lightest_is_left_out() {
+        let facts: std::vec::Vec<Fact> = (0..20)
+            .map(|n| Fact {
+                line: n as u8,
+                ..fact(Kind::PacketLoss, 1000 * n, 1000 * n + 10 + n)
+            })
+            .collect();
+        let judged = judge(&facts, 0, 20_000 * S);
+        let lines: std::vec::Vec<u8> = judged.iter().map(|j| j.line).collect();
+        assert_eq!(lines, (4..20).rev().collect::<std::vec::Vec<u8>>());
     }
 
     /// Whatever else the day had.

@@ -364,6 +364,19 @@ where
         }
     }
 
+    /// The far end has dropped datagrams itself that were sent between `from` and `to`: what is unanswered of
+    /// those may be among them.
+    pub fn on_far_drops(&mut self, from: Monotonic, to: Monotonic) {
+        for seq in self.head..self.next {
+            if let Some(slot) = self.slot_mut(seq)
+                && matches!(slot.state, State::Waiting | State::Ended(Status::Lost))
+                && (from..=to).contains(&slot.tx.at)
+            {
+                slot.flags = slot.flags.with(Flags::FAR_DROPS);
+            }
+        }
+    }
+
     /// When [`Flight::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
@@ -504,7 +517,9 @@ where
         }
     }
 
-    fn sent_at(&self, seq: u64) -> Option<Monotonic> {
+    /// When request `seq` was sent, as long as it is remembered.
+    #[must_use]
+    pub fn sent_at(&self, seq: u64) -> Option<Monotonic> {
         self.slot(seq)
             .map(|s| s.tx.at)
             .or_else(|| self.losses.sent_at(seq))

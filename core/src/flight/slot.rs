@@ -70,10 +70,12 @@ impl Default for Slot {
 
 impl Heard {
     /// How a loss ends of which this was heard. What arrived at the far end was lost on the way down
-    /// only where we did not drop its reply ourselves.
+    /// only where neither end dropped its reply, and what did not was lost on the way up only where
+    /// the far end did not drop it.
     pub(super) const fn status(self, flags: Flags) -> Status {
         match self {
             Self::Nothing => Status::Lost,
+            _ if flags.contains(Flags::FAR_DROPS) => Status::Lost,
             Self::Received if flags.contains(Flags::OWN_DROPS) => Status::Lost,
             Self::Received => Status::LostDown,
             Self::NotReceived => Status::LostUp,

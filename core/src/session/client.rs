@@ -62,7 +62,8 @@ pub enum SessionEvent {
     RemoteRestarted,
     /// It sees us at another address than before, or for the first time.
     AddressSeen(SocketAddr),
-    /// Its socket dropped this many datagrams: losses around now are not the line's.
+    /// It dropped this many datagrams itself: losses around now are not the line's, see
+    /// [`Flags::FAR_DROPS`](crate::sample::Flags).
     RemoteDrops(u32),
     /// What it says of its wall clock, for the first time or because that has changed. Delays are of
     /// its monotonic clock, which is never set; they need neither to be right.
@@ -95,7 +96,8 @@ pub struct Client<S, L> {
     /// Whether the reflector sees another address than when it gave us our keys, so that it sends nothing there that is
     /// longer than what came from there.
     has_moved: bool,
-    remote_drops: Option<u32>,
+    /// How many datagrams the reflector had dropped itself, and when the probe was sent whose echo said so.
+    remote_drops: Option<(u32, Monotonic)>,
     /// Whether the reflector's wall clock is disciplined, and its epoch.
     remote_clock: Option<(bool, u32)>,
     events: Deque<SessionEvent, 8>,

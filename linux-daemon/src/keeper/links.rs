@@ -89,6 +89,7 @@ impl Keeper {
         for (kind, interface, text) in news {
             log::info!("{text}");
             self.order(Order::Moment(Fact {
+                values: Vec::new(),
                 kind,
                 severity: Severity::Info,
                 interface: interface.clone(),
@@ -115,6 +116,7 @@ impl Keeper {
         for (name, up) in news {
             let down = format!("link_down {name}");
             let fact = |kind, severity, text: String| Fact {
+                values: Vec::new(),
                 kind,
                 severity,
                 interface: name.clone(),

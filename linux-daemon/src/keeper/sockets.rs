@@ -79,6 +79,7 @@ impl Keeper {
             _ => self.tell(Command::Close(id, errno)),
         }
         let fact = Fact {
+            values: Vec::new(),
             kind: "not_probed",
             severity,
             interface: w.interface.clone(),

@@ -54,6 +54,7 @@ impl Recorder {
         let text = text(target, datagrams);
         log::warn!("{interface}: {text}");
         let fact = Fact {
+            values: vec![("packets", datagrams.into())],
             kind: "samples_dropped",
             severity: Severity::Warning,
             interface: interface.to_owned(),
@@ -74,6 +75,9 @@ impl Recorder {
             {
                 dropping.told = dropping.datagrams;
                 event.text = text(&dropping.target, dropping.datagrams);
+                event
+                    .values
+                    .insert("packets".into(), dropping.datagrams.into());
                 note(&self.status, &self.meters, *id, event);
                 writer.update_event(*id, event.clone());
             }
@@ -145,5 +149,6 @@ mod tests {
             "{}",
             event.text
         );
+        assert_eq!(event.values["packets"], 9600);
     }
 }

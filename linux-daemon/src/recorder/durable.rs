@@ -55,6 +55,7 @@ impl Recorder {
                 self.commit_at = now.saturating_add(FULL_RETRY_NS);
                 if e.is_full() {
                     let fact = Fact {
+                        values: Vec::new(),
                         kind: "store_full",
                         severity: Severity::Critical,
                         interface: String::new(),

@@ -27,6 +27,7 @@ impl Recorder {
         };
         let name = format!("reflector_lost {interface} {target}");
         let fact = |kind, severity, text: String| Fact {
+            values: Vec::new(),
             kind,
             severity,
             interface: interface.clone(),
@@ -58,12 +59,11 @@ impl Recorder {
             SessionEvent::RemoteRestarted => {
                 let text = format!("{target} was restarted: losses across it have no direction");
                 log::info!("{interface}: {text}");
-                self.fact(
-                    at,
-                    None,
-                    fact("reflector_back", Severity::Info, text),
-                    false,
-                );
+                let fact = Fact {
+                    values: vec![("restarted", true.into())],
+                    ..fact("reflector_back", Severity::Info, text)
+                };
+                self.fact(at, None, fact, false);
             }
             SessionEvent::AddressSeen(address) => {
                 let before = self.addresses.insert(unit, address);
@@ -128,6 +128,7 @@ impl Recorder {
         };
         log::info!("{text}");
         let fact = Fact {
+            values: Vec::new(),
             kind,
             severity: Severity::Info,
             interface: info.interface.clone(),
@@ -172,6 +173,7 @@ impl Recorder {
         let text = format!("the clock was set by {:.3} s", step_ns as f64 / 1e9);
         log::info!("{text}");
         let fact = Fact {
+            values: Vec::new(),
             kind: "clock_step",
             severity: Severity::Info,
             interface: String::new(),
@@ -196,6 +198,8 @@ impl Recorder {
         let mut event = Event::new(fact.kind, fact.severity, writer.boot(), at, fact.text);
         event.interface = fact.interface;
         event.target = fact.target;
+        let values = fact.values.into_iter();
+        event.values.extend(values.map(|(n, v)| (n.to_owned(), v)));
         if !lasts {
             event.end_ns = Some(event.start_ns);
         }
@@ -222,6 +226,7 @@ impl Recorder {
             .unwatched()
             .map(|(info, text)| {
                 let fact = Fact {
+                    values: Vec::new(),
                     kind: "not_watched",
                     severity: Severity::Info,
                     interface: info.interface.clone(),

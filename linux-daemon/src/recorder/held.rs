@@ -36,6 +36,7 @@ impl Recorder {
         match news {
             News::Lost(loss) => {
                 let fact = Fact {
+                    values: Vec::new(),
                     kind: "tcp_lost",
                     severity: Severity::Info,
                     interface: interface.clone(),

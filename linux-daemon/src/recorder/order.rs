@@ -59,4 +59,6 @@ pub(crate) struct Fact {
     pub(crate) interface: String,
     pub(crate) target: Option<String>,
     pub(crate) text: String,
+    /// Figures by name.
+    pub(crate) values: Vec<(&'static str, serde_json::Value)>,
 }

@@ -115,6 +115,7 @@ impl Recorder {
         }
         if dropped > 0 {
             let fact = Fact {
+                values: vec![("samples", dropped.into())],
                 kind: "samples_dropped",
                 severity: Severity::Warning,
                 interface: String::new(),

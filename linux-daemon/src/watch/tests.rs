@@ -92,6 +92,19 @@ fn an_outage_of_the_line_is_told_with_the_gateway_well() {
     assert!(event.text.contains("0.50 s"), "{}", event.text);
 }
 
+/// With one far target, nobody knows whether others are well.
+#[test]
+fn silence_of_the_only_far_target_is_not_told_as_that_of_all() {
+    let watcher = watcher(&[info("gateway", "192.168.1.1"), info("quad9", "9.9.9.9")]);
+    let told = |far| {
+        let values = [("far_targets", Value::Number(far))];
+        let notice = notice(&watcher, Kind::Outage, &[1], &values);
+        watcher.event(1, &notice).text
+    };
+    assert_eq!(told(1), "no answer from quad9, the only far target");
+    assert_eq!(told(2), "no answer from anywhere");
+}
+
 /// Large packets vanish over IPv4, IPv6 or both.
 #[test]
 fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {

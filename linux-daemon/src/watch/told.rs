@@ -165,10 +165,16 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
             "loss or delay to {whom} comes back every {:.2} s{way}",
             number("period_ns") as f64 / 1e9
         ),
-        Kind::MicroOutage | Kind::Outage => match lasted_s {
-            Some(s) => format!("no answer from anywhere for {s:.2} s"),
-            None => "no answer from anywhere".to_owned(),
-        },
+        Kind::MicroOutage | Kind::Outage => {
+            let from = match number("far_targets") {
+                1 => format!("{whom}, the only far target"),
+                _ => "anywhere".to_owned(),
+            };
+            match lasted_s {
+                Some(s) => format!("no answer from {from} for {s:.2} s"),
+                None => format!("no answer from {from}"),
+            }
+        }
         Kind::Bufferbloat => format!(
             "delay rose from {:.0} to {:.0} ms{way} under load",
             ms("idle_ns"),

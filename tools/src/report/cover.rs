@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::model::{Event, Grade, Report, Series};
 use super::outages::{self, Outages, joined};
 use super::plug::{LINK_DOWN, ends_in_house, unplugged};
-use super::verdict::{names_of, own_cause};
+use super::verdict::{is_far_end_s, names_of, own_cause};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -107,11 +107,13 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     }))
 }
 
-/// The interruptions of an interface that are not of the house's own making, counted again without the others: what
-/// comes of a cable that was pulled in the house is nobody else's.
+/// The interruptions of an interface that are not of the house's own making, nor of the far end's that was asked alone,
+/// counted again without the others: what comes of a cable that was pulled in the house is nobody else's.
 fn interruptions(report: &Report, interface: &str, zone: &TimeZone) -> Option<Outages> {
     let is_joined_here = ends_in_house(report, interface);
-    let is_own = |e: &Event| (is_joined_here && e.kind == LINK_DOWN) || unplugged(report, e);
+    let is_own = |e: &Event| {
+        (is_joined_here && e.kind == LINK_DOWN) || unplugged(report, e) || is_far_end_s(report, e)
+    };
     let of_one = report.events.iter().filter(|e| e.interface == interface);
     let foreign = of_one.filter(|e| !is_own(e));
     outages::count(foreign, report.from, report.to, zone).pop()

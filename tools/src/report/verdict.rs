@@ -1,6 +1,8 @@
 //! The verdict: what is at fault, how sure that is, and what speaks for it, in plain words.
 
-use bufferbane_core::detect::verdict::{Cause, Fact, Judgement, judge};
+mod blame;
+
+use bufferbane_core::detect::verdict::{Cause, Fact, Judgement, Others, Sign, judge};
 use bufferbane_core::detect::{Direction, Kind, SeriesSet, Severity};
 use bufferbane_store::{Direction as Way, Severity as Grade};
 
@@ -10,6 +12,8 @@ use super::model::{Event, Report, Series, Time, Verdict};
 use super::plug::{LINK_DOWN, is_down_in, unplugged};
 use crate::show::{clean, percent, plural, stretch};
 use crate::when;
+pub(super) use blame::is_far_end_s;
+use blame::{blame, is_of_only_one, is_silence_of_one, own_drops, sign};
 
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
@@ -29,8 +33,13 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
     let (mut lines, mut targets) = (Vec::new(), Vec::new());
     let mut facts = Vec::new();
     let mut told = Vec::new();
-    for event in &report.events {
-        if let Some(mut fact) = fact(event, report.to, &mut lines, &mut targets) {
+    let own = own_drops(report);
+    for event in report.events.iter().chain(&own) {
+        let Some(sign) = sign(report, event) else {
+            continue;
+        };
+        if let Some(mut fact) = fact(sign, event, report.to, &mut lines, &mut targets) {
+            fact.blame = blame(report, event);
             // A plug that is pulled, or a radio that is off, is in the house.
             if unplugged(report, event) {
                 fact.near = Some(true);
@@ -117,7 +126,8 @@ fn cause_of(fact: &Fact, all: &[Fact]) -> Option<Cause> {
 
 /// The cause that an event speaks for by itself.
 pub(super) fn own_cause(e: &Event, to: Time) -> Option<Cause> {
-    cause_of(&fact(e, to, &mut Vec::new(), &mut Vec::new())?, &[])
+    let sign = Sign::Found(kind_of(e)?);
+    cause_of(&fact(sign, e, to, &mut Vec::new(), &mut Vec::new())?, &[])
 }
 
 fn shortened(mut evidence: Vec<String>) -> Vec<String> {
@@ -216,10 +226,16 @@ fn number(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 /// An event as evidence; `None` where it says nothing of the line nor of a service that is to blame.
-fn fact(e: &Event, to: Time, lines: &mut Vec<String>, targets: &mut Vec<String>) -> Option<Fact> {
-    let kind = Kind::ALL.into_iter().find(|k| k.as_str() == e.kind)?;
+fn fact(
+    sign: Sign,
+    e: &Event,
+    to: Time,
+    lines: &mut Vec<String>,
+    targets: &mut Vec<String>,
+) -> Option<Fact> {
+    let is_of_service = matches!(sign, Sign::Found(kind) if kind.is_of_service());
     // A timer that ends connections, and what the line explains, is no service's fault.
-    if kind.is_of_service() && e.severity == Grade::Info {
+    if is_of_service && e.severity == Grade::Info {
         return None;
     }
     let mut series = SeriesSet::default();
@@ -229,7 +245,7 @@ fn fact(e: &Event, to: Time, lines: &mut Vec<String>, targets: &mut Vec<String>)
         series.insert(u8::try_from(n.min(63)).unwrap_or(63));
     }
     Some(Fact {
-        kind,
+        sign,
         severity: match e.severity {
             Grade::Info => Severity::Info,
             Grade::Warning => Severity::Warning,
@@ -246,7 +262,33 @@ fn fact(e: &Event, to: Time, lines: &mut Vec<String>, targets: &mut Vec<String>)
         series,
         targets: u8::try_from(names.len()).unwrap_or(u8::MAX),
         near: e.values.get("near").and_then(serde_json::Value::as_bool),
+        others: others_of(e),
+        unsure: sign == Sign::Found(Kind::PeakHourCongestion) && !was_idle(e),
+        blame: None,
     })
+}
+
+/// Whether it is known that the household did not use the line at that time.
+fn was_idle(e: &Event) -> bool {
+    e.values.get("load").and_then(|v| v.as_str()) == Some("idle")
+}
+
+/// How the far targets that an event does not name were.
+fn others_of(e: &Event) -> Others {
+    let figure = |name: &str| e.values.get(name);
+    match figure("far_targets").and_then(serde_json::Value::as_u64) {
+        Some(1) => return Others::None,
+        // The others may have been asked before and after it only.
+        Some(_) if figure("targets_lost") == Some(&1.into()) => return Others::Unknown,
+        _ => {}
+    }
+    let word = figure("others").and_then(|v| v.as_str());
+    word.map_or(Others::Untold, Others::from_word)
+}
+
+/// What detectors called it, where it is of theirs.
+fn kind_of(e: &Event) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|k| k.as_str() == e.kind)
 }
 
 const fn direction_of(d: Option<Direction>) -> Option<Way> {
@@ -268,6 +310,8 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
     };
     let names = distinct(events.iter().flat_map(|e| names_of(e)));
     let whom = listed(&names);
+    let are_all = |is: fn(&Event) -> bool| !events.is_empty() && events.iter().all(|e| is(e));
+    let is_of_one = are_all(is_of_only_one);
     let what = match j.cause {
         Cause::Nothing => "nothing is wrong".to_owned(),
         Cause::InHouse
@@ -283,14 +327,28 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         Cause::Bufferbloat => format!(
             "a buffer fills{way} when the line is used, and everything waits behind it"
         ),
+        Cause::AccessLoss if is_of_one => format!(
+            "packets to {whom}, the only far target, are lost{way}, on the access line or beyond it"
+        ),
         Cause::AccessLoss => format!("the access line loses packets{way}"),
         Cause::Periodic => format!(
             "something disturbs the line{way} at a fixed period: interference, or a failing amplifier"
+        ),
+        Cause::AccessOutages if is_of_one => format!(
+            "nothing came from {whom}, the only far target, {}: the access line was dead, or {whom} was",
+            match j.events {
+                1 => "once".to_owned(),
+                n => plural(n.into(), "time", "times"),
+            }
         ),
         Cause::AccessOutages if j.events == 1 => format!("the access line went dead{way} once"),
         Cause::AccessOutages => format!(
             "the access line goes dead{way} now and then, {} in all",
             plural(j.events.into(), "time", "times")
+        ),
+        Cause::EveningCongestion if !events.iter().any(|e| was_idle(e)) => format!(
+            "the line is slow{way} in the evening: too many share it, or the household itself uses it then, which this \
+             host does not see"
         ),
         Cause::EveningCongestion => format!(
             "the line is congested{way} in the evening: too many share it"
@@ -299,6 +357,13 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         Cause::AccessDelay => format!("the access line delays packets{way}"),
         Cause::ProviderPath => format!(
             "some destinations ({whom}) are reached badly and others well: the provider's network or its peering"
+        ),
+        Cause::FarEnd if events.iter().any(|e| e.kind == "samples_dropped") => format!(
+            "{whom} dropped packets itself, as it is overloaded or allows less than is sent: the line is not to blame"
+        ),
+        Cause::FarEnd if are_all(is_silence_of_one) => format!(
+            "{whom}, the only far target, was restarted, or did not answer while the way to it was whole: the line is \
+             not to blame"
         ),
         Cause::FarEnd => format!(
             "{whom} alone is reached badly, and all others well: the line is not to blame"
@@ -310,6 +375,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
             "connections to {whom} are refused, lost or slow to open while the line is well: the trouble is at \
              that end, and for whoever runs it to mend"
         ),
+        Cause::ThisHost => "it did not keep up, and dropped packets or left probes out itself: what looks like loss then \
+                            may be its own doing"
+            .to_owned(),
     };
     let sure = match j.confidence {
         c if c >= 0.85 => "almost surely",
@@ -324,7 +392,11 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         [] => String::new(),
         _ => format!(", while {} was well at the same moments", listed(&others)),
     };
-    format!("On {interface}, {sure}: {what}{beside}.")
+    let on = match interface {
+        "" => format!("In this host, {sure}"),
+        _ => format!("On {interface}, {sure}"),
+    };
+    format!("{on}: {what}{beside}.")
 }
 
 /// Whether it says that nothing came through at all.

@@ -262,7 +262,7 @@ impl Run {
             down_ns += 10 * MS + self.chance_ns(60 * MS);
         }
         let mut ttl_down = 57;
-        let mut in_test = false;
+        let (mut in_test, mut refused) = (false, false);
         let mut lost: Option<(Status, Option<usize>)> = None;
         let (mut base_longer_ns, mut jittered) = (0, None);
         let mut delayed = Vec::new();
@@ -329,6 +329,12 @@ impl Run {
                         lost = Some((Status::LostDown, e.makes));
                     }
                 }
+                What::Refused { share } if within(e, at_ns) => {
+                    if lost.is_none() && self.chance() < share {
+                        lost = Some((Status::Lost, None));
+                    }
+                    refused = true;
+                }
                 What::Cut { up, down, unsent } => {
                     if unsent && within(e, at_ns) {
                         lost = Some((Status::Unsent, e.makes));
@@ -349,6 +355,7 @@ impl Run {
             sent: Monotonic::from_nanos(at_ns),
             status: Status::Lost,
             in_test,
+            dropped: false,
             ttl_up: None,
             ttl_down: None,
             rtt_ns: None,
@@ -357,6 +364,7 @@ impl Run {
             raw_up_ns: None,
             raw_down_ns: None,
         };
+        p.dropped = refused && lost.is_some();
         self.note_truth(i, at_ns, rtt_ns, &delayed, jittered, lost);
         match lost {
             Some((Status::Unsent, _)) => {

@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 43] = [
+pub const ALL: [(&str, Make); 46] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -53,6 +53,9 @@ pub const ALL: [(&str, Make); 43] = [
         elsewhere::reflectors_lossy_in_turn,
     ),
     ("reflector_lossy", elsewhere::reflector_lossy),
+    ("target_lossy_short", elsewhere::target_lossy_short),
+    ("target_slow_short", elsewhere::target_slow_short),
+    ("reflector_refuses", elsewhere::reflector_refuses),
     ("provider_path", elsewhere::provider_path),
     ("wifi_bad", elsewhere::wifi_bad),
     ("wifi_jitter", elsewhere::wifi_jitter),

@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 use bufferbane_core::detect::cable::Record;
 pub use bufferbane_core::detect::verdict::Cause;
-use bufferbane_core::detect::verdict::{Fact, Judgement};
+use bufferbane_core::detect::verdict::{Fact, Judgement, Others, Sign};
 use bufferbane_core::detect::{
-    Capacity, Direction, Event, Kind, LineState, Phase, Role, SeriesState, Thresholds, Watch,
-    verdict,
+    Capacity, Direction, Event, Kind, LineState, Phase, Role, SeriesState, Thresholds, Value,
+    Watch, verdict,
 };
 use bufferbane_core::time::Monotonic;
 use rand_chacha::ChaCha8Rng;
@@ -136,7 +136,7 @@ pub fn judge_by_day(
             targets.sort_unstable();
             targets.dedup();
             Fact {
-                kind: e.kind,
+                sign: Sign::Found(e.kind),
                 severity: e.severity,
                 direction: e.direction,
                 line: e.line,
@@ -145,6 +145,9 @@ pub fn judge_by_day(
                 series: e.series,
                 targets: targets.len() as u8,
                 near: Some(near.iter().any(|n| e.series.contains(*n as u8))),
+                others: others_of(e),
+                unsure: false,
+                blame: None,
             }
         })
         .collect();
@@ -155,6 +158,14 @@ pub fn judge_by_day(
         pairs: paired(&run, events),
         verdicts,
         probes,
+    }
+}
+
+fn others_of(e: &Event) -> Others {
+    let told = e.values.iter().find(|(name, _)| *name == "others");
+    match told {
+        Some((_, Value::Word(word))) => Others::from_word(word),
+        _ => Others::Untold,
     }
 }
 

@@ -29,6 +29,11 @@ pub enum What {
         /// Downward.
         down: f64,
     },
+    /// The far end itself refuses this share of them and says so; whatever is lost meanwhile may be of those.
+    Refused {
+        /// Chance of each.
+        share: f64,
+    },
     /// All are lost.
     Cut {
         /// What is on its way up.

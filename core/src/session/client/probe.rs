@@ -16,6 +16,10 @@ use crate::time::Monotonic;
 use crate::wire::header::Kind;
 use crate::wire::probe::{Probe, Reply, WANT_NOTHING};
 
+/// What the reflector dropped may have been sent this much before the probe whose echo told of fewer drops, and after
+/// the one whose echo tells of it, ns: datagrams overtake each other, and that an echo could not be sent is known late.
+const APART_NS: u64 = 50_000_000;
+
 /// The present keys, or those before.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -166,7 +170,7 @@ where
             }
         }
         if freshness == Freshness::Newest {
-            self.take_present(&reply);
+            self.take_present(now, &reply);
         }
         // One that has come before is told, too: as a duplicate it says something of the line.
         let index = usize::from(reply.stream.get());
@@ -175,7 +179,7 @@ where
     }
 
     /// What an echo says of the reflector and of our address as they are now.
-    fn take_present(&mut self, reply: &Reply) {
+    fn take_present(&mut self, now: Monotonic, reply: &Reply) {
         let address = address_from_bytes(reply.address, reply.port.get());
         let before = self.address.replace(address);
         if before != Some(address) {
@@ -194,9 +198,13 @@ where
             });
         }
         let drops = reply.socket_drops.get();
-        let before = self.remote_drops.replace(drops);
+        let stream = self.streams.get(usize::from(reply.stream.get()));
+        let sent = stream.and_then(|s| s.flight.sent_at(reply.seq.get()));
+        let as_of = sent.unwrap_or(now);
+        let before = self.remote_drops.replace((drops, as_of));
         // Among the first count there may be drops of the probes before it.
-        let rise = drops.wrapping_sub(before.unwrap_or(0));
+        let (count, since) = before.unwrap_or((0, Monotonic::ZERO));
+        let rise = drops.wrapping_sub(count);
         if rise == 0 || rise >= u32::MAX / 2 {
             return;
         }
@@ -205,6 +213,11 @@ where
         }
         for s in &mut self.streams {
             s.believe_from = s.flight.next_seq();
+            let (from, to) = (
+                since.saturating_sub(APART_NS),
+                as_of.saturating_add(APART_NS),
+            );
+            s.flight.on_far_drops(from, to);
         }
     }
 }

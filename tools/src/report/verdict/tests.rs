@@ -57,7 +57,9 @@ fn event(kind: &str, severity: Grade, target: &str) -> Event {
 fn what_the_line_or_a_timer_explains_is_no_services_fault() {
     let is_fact = |kind: &str, severity| {
         let event = event(kind, severity, "quad9");
-        fact(&event, Time(9), &mut Vec::new(), &mut Vec::new()).is_some()
+        let sign = kind_of(&event).map(Sign::Found);
+        sign.and_then(|s| fact(s, &event, Time(9), &mut Vec::new(), &mut Vec::new()))
+            .is_some()
     };
     assert!(is_fact("dns_failing", Grade::Critical) && is_fact("tcp_unstable", Grade::Warning));
     assert!(!is_fact("dns_slow", Grade::Info) && !is_fact("tcp_unstable", Grade::Info));
@@ -170,4 +172,115 @@ fn every_cause_has_words_and_a_long_list_is_cut() {
     let cut = shortened((0..9).map(|n| n.to_string()).collect());
     assert_eq!(cut.len(), MOST_NAMED + 1);
     assert_eq!(cut[MOST_NAMED], "and 4\u{a0}events more");
+}
+
+use super::super::testing::{event as told, report as day, series as to};
+
+/// Causes, the worst first, and the first sentence.
+fn judged(report: &Report) -> (Vec<&'static str>, String) {
+    let all = verdicts(report, &TimeZone::UTC);
+    let text = all.first().map_or_else(String::new, |v| v.text.clone());
+    let causes = all.iter().map(|v| v.cause);
+    (causes.collect(), text.replace('\u{a0}', " "))
+}
+
+fn with(mut e: Event, name: &str, value: impl Into<serde_json::Value>) -> Event {
+    e.values.insert(name.into(), value.into());
+    e
+}
+
+#[test]
+fn what_a_reflector_drops_itself_is_not_lost_by_the_line() {
+    let loss = told("packet_loss", &["vienna"], 1000, Some(1045));
+    let drops = |packets: u64| {
+        let mut e = told("samples_dropped", &["vienna"], 998, Some(1044));
+        (e.severity, e.values) = (Grade::Warning, Default::default());
+        with(e, "packets", packets)
+    };
+    let of = |events| judged(&day(vec![to("vienna", 20_000, 200)], events));
+    let (causes, text) = of(vec![loss.clone(), drops(211)]);
+    assert_eq!(causes, [Cause::FarEnd.as_str()]);
+    assert!(text.contains("vienna dropped packets itself"), "{text}");
+    // A packet now and then explains nothing, and is no trouble.
+    assert_eq!(of(vec![loss, drops(4)]).0, [Cause::AccessLoss.as_str()]);
+    assert_eq!(of(vec![drops(4)]).0, [Cause::Nothing.as_str()]);
+}
+
+#[test]
+fn the_only_far_target_that_was_restarted_leaves_the_line_well() {
+    let outage = with(
+        told("outage", &["vienna"], 1000, Some(1026)),
+        "far_targets",
+        1,
+    );
+    let back = told("reflector_back", &["vienna"], 1026, Some(1026));
+    let of = |events| judged(&day(vec![to("vienna", 20_000, 200)], events));
+    let (causes, text) = of(vec![outage.clone(), back.clone()]);
+    assert_eq!(causes, [Cause::AccessOutages.as_str()]);
+    assert!(
+        text.starts_with(
+            "On eth0, likely: nothing came from vienna, the only far target, once: the access line was dead, or vienna was"
+        ),
+        "{text}"
+    );
+    let restarted = with(back, "restarted", true);
+    let (causes, text) = of(vec![outage.clone(), restarted.clone()]);
+    assert_eq!(causes, [Cause::FarEnd.as_str()]);
+    assert!(text.contains("the line is not to blame"), "{text}");
+    // Others were silent too.
+    let all = with(outage, "far_targets", 3);
+    assert_eq!(of(vec![all, restarted]).0, [Cause::AccessOutages.as_str()]);
+}
+
+#[test]
+fn a_slow_evening_is_the_provider_s_only_where_the_house_was_idle() {
+    let evening = |load: &str| {
+        let e = told("peak_hour_congestion", &["vienna"], 1000, Some(70_000));
+        let report = day(vec![to("vienna", 20_000, 0)], vec![with(e, "load", load)]);
+        let v = verdicts(&report, &TimeZone::UTC);
+        (v[0].confidence, v[0].text.clone())
+    };
+    let (known, text) = evening("idle");
+    assert!(
+        text.contains("congested in the evening: too many share it"),
+        "{text}"
+    );
+    let (unknown, text) = evening("unknown");
+    assert!(unknown < known && unknown <= 0.55, "{unknown} {known}");
+    assert!(
+        text.contains("or the household itself uses it then"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_this_host_dropped_is_neither_the_line_s_nor_nothing() {
+    let loss = told("packet_loss", &["vienna"], 1000, Some(1045));
+    let mut drops = told("samples_dropped", &[], 1050, Some(1050));
+    drops.interface = String::new();
+    drops.severity = Grade::Warning;
+    let drops = with(drops, "samples", 100);
+    let of = |events| judged(&day(vec![to("vienna", 20_000, 100)], events));
+    let (causes, text) = of(vec![loss.clone(), drops.clone()]);
+    assert_eq!(causes[0], Cause::ThisHost.as_str());
+    assert!(!causes.contains(&Cause::AccessLoss.as_str()), "{causes:?}");
+    assert!(text.contains("its own doing"), "{text}");
+    let (causes, text) = of(vec![drops]);
+    assert_eq!(causes, [Cause::ThisHost.as_str()]);
+    assert!(
+        text.starts_with("In this host, likely: it did not keep up"),
+        "{text}"
+    );
+    // With a direction the far end has counted it.
+    let mut up = loss;
+    up.direction = Some(Way::Up);
+    assert_eq!(of(vec![up]).0, [Cause::AccessLoss.as_str()]);
+    let mut report = day(vec![to("vienna", 1_728_000, 0)], Vec::new());
+    report.health.own_trouble = vec![super::super::model::Gap::new(0, 60_000_000_000)];
+    let mut causes = |skipped| {
+        report.health.skipped_slots = Some(skipped);
+        judged(&report).0
+    };
+    assert_eq!(causes(5), [Cause::Nothing.as_str()]);
+    assert_eq!(causes(200), [Cause::ThisHost.as_str()]);
 }

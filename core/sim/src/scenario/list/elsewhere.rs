@@ -66,6 +66,43 @@ pub(super) fn reflector_lossy(rng: &mut ChaCha8Rng) -> Scenario {
     s
 }
 
+/// One far target for a moment: too short for a routing fault, and not the line's all the same.
+pub(super) fn target_lossy_short(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    s.cause = Cause::FarEnd;
+    let e = s.expect(Kind::PacketLoss, Some(Direction::Up), Edges::Touched);
+    let what = What::Loss {
+        up: 0.25,
+        down: 0.0,
+    };
+    let from = while_of(rng, 9).0;
+    s.effect((from, from + 45 * S), what, |f| f.target == VIENNA, Some(e));
+    s
+}
+
+/// Likewise its delay.
+pub(super) fn target_slow_short(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    s.cause = Cause::FarEnd;
+    let e = s.expect(Kind::LatencySpike, Some(Direction::Down), Edges::Touched);
+    let what = What::Delay {
+        up_ns: 0,
+        down_ns: 120 * MS,
+        wobble_ns: 8 * MS,
+    };
+    let from = while_of(rng, 8).0;
+    s.effect((from, from + 40 * S), what, |f| f.target == VIENNA, Some(e));
+    s
+}
+
+/// A reflector that allows less than is sent says so: nothing of that is the line's.
+pub(super) fn reflector_refuses(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(two_reflectors());
+    let what = What::Refused { share: 0.25 };
+    s.effect(while_of(rng, 9), what, |f| f.target == VIENNA, None);
+    s
+}
+
 pub(super) fn provider_path(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(two_reflectors());
     s.cause = Cause::ProviderPath;

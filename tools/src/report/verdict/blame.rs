@@ -1,0 +1,159 @@
+//! Who is to blame for an event, where something else than the event says so.
+
+use bufferbane_core::detect::Kind;
+use bufferbane_core::detect::verdict::{Cause, Sign};
+use bufferbane_store::{PathEnd, Severity};
+use serde_json::Value;
+
+use super::super::model::{Event, Report, Series};
+use super::{is_outage, kind_of, names_of};
+
+/// What a host did not count, or a reflector did not answer, of what was sent: less than this share is no trouble.
+const SHARE: f64 = 0.01;
+/// Fewer than this are none either.
+const LEAST: u64 = 3;
+/// What a host tells of its own drops is of about this long, ns.
+const MINUTE_NS: u64 = 60_000_000_000;
+/// Edges of what one program does to another are known by this, ns: a session is found again that much later.
+const GRAIN_NS: i64 = 5_000_000_000;
+/// The kind of the event of drops, and of that which says that a reflector is there again.
+const DROPPED: &str = "samples_dropped";
+const BACK: &str = "reflector_back";
+
+/// What an event is to a verdict; `None` where it says nothing of what is at fault.
+pub(super) fn sign(report: &Report, e: &Event) -> Option<Sign> {
+    if e.kind != DROPPED {
+        return kind_of(e).map(Sign::Found);
+    }
+    let figure = |name: &str| e.values.get(name).and_then(Value::as_u64);
+    let probed = |s: &&Series| match &e.target {
+        Some(target) => s.interface == e.interface && s.target == *target,
+        None => true,
+    };
+    let lasted_ns = e.duration_ns().unwrap_or(0).max(MINUTE_NS);
+    let all = report.series.iter().filter(probed);
+    let sent: u64 = all.map(|s| lasted_ns / s.interval_ns.max(1)).sum();
+    let (sign, dropped) = match &e.target {
+        Some(_) => (Sign::FarDrops, figure("packets")?),
+        None => (Sign::OwnDrops, figure("samples")?),
+    };
+    is_much(dropped, sent).then_some(sign)
+}
+
+fn is_much(dropped: u64, of: u64) -> bool {
+    dropped >= LEAST && dropped as f64 >= SHARE * of as f64
+}
+
+/// What this host did to its own measuring, as events like those of reflectors: for the minutes in which it did so.
+pub(super) fn own_drops(report: &Report) -> Vec<Event> {
+    let h = &report.health;
+    let stretches = &h.own_trouble;
+    let lasted_ns: u64 = stretches.iter().map(|t| t.duration_ns).sum();
+    let slots = report
+        .series
+        .iter()
+        .map(|s| lasted_ns / s.interval_ns.max(1))
+        .sum();
+    let [sockets, slots_left] = [h.socket_drops, h.skipped_slots].map(|n| n.unwrap_or(0));
+    if !is_much(sockets.saturating_add(slots_left), slots) {
+        return Vec::new();
+    }
+    let text = format!(
+        "in such minutes this host's sockets dropped {sockets} datagrams, and {slots_left} probes were never sent"
+    );
+    let event = |t: &super::super::model::Gap| {
+        let mut values = serde_json::Map::new();
+        // It is known to be much.
+        values.insert("samples".into(), u64::MAX.into());
+        Event {
+            id: u64::MAX,
+            kind: DROPPED.into(),
+            severity: Severity::Warning,
+            interface: String::new(),
+            target: None,
+            direction: None,
+            start: Some(t.from),
+            end: Some(t.to),
+            values,
+            text: text.clone(),
+            seen: Vec::new(),
+            trains: Vec::new(),
+        }
+    };
+    stretches.iter().map(event).collect()
+}
+
+/// Who is to blame for an event, by what else is known; `None` where the event speaks for itself.
+pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
+    if is_far_end_s(report, e) {
+        return Some(Cause::FarEnd);
+    }
+    let is_loss = e.direction.is_none() && is_of_loss(e);
+    let mut drops = report.events.iter().filter(|d| {
+        d.kind == DROPPED && d.target.is_none() && sign(report, d) == Some(Sign::OwnDrops)
+    });
+    // A minute of its own trouble is told at its end.
+    let is_own = |d: &Event| {
+        let (start, to) = (d.start.map_or(0, |t| t.0), end_of(d, report));
+        let from = start.saturating_sub_unsigned(MINUTE_NS);
+        e.start.is_some_and(|at| (from..=to).contains(&at.0)) && end_of(e, report) <= to + GRAIN_NS
+    };
+    (is_loss && drops.any(is_own)).then_some(Cause::ThisHost)
+}
+
+fn end_of(e: &Event, report: &Report) -> i64 {
+    e.end.unwrap_or(report.to).0
+}
+
+fn is_of_loss(e: &Event) -> bool {
+    let kinds = [
+        Kind::PacketLoss,
+        Kind::LossBurst,
+        Kind::PeriodicLoss,
+        Kind::RoutingFault,
+    ];
+    is_outage(e) || kind_of(e).is_some_and(|k| kinds.contains(&k))
+}
+
+/// Whether what was lost or silent was so by the doing of the one far end that it names: that dropped packets itself,
+/// or was the only one to ask, and was restarted or could be reached all the same.
+pub(in super::super) fn is_far_end_s(report: &Report, e: &Event) -> bool {
+    let [target] = names_of(e)[..] else {
+        return false;
+    };
+    let Some(start) = e.start else { return false };
+    let (from, to) = (start.0 - GRAIN_NS, end_of(e, report) + GRAIN_NS);
+    let beside = report
+        .events
+        .iter()
+        .filter(|d| d.interface == e.interface && d.target.as_deref() == Some(target));
+    let says_so = |d: &Event| {
+        let Some(at) = d.start else { return false };
+        if sign(report, d) == Some(Sign::FarDrops) {
+            let span = at.0 - GRAIN_NS..=end_of(d, report) + GRAIN_NS;
+            return is_of_loss(e) && span.contains(&start.0) && span.contains(&end_of(e, report));
+        }
+        let restarted = d.kind == BACK && d.values.get("restarted") == Some(&true.into());
+        restarted && is_silence_of_one(e) && (from..=to).contains(&at.0)
+    };
+    let mut ways = report.events.iter().flat_map(|d| &d.seen).chain(&e.seen);
+    let was_whole = |s: &super::super::paths::Seen| {
+        // What was sent before it fell silent may still arrive.
+        let silent = start.0..=end_of(e, report).saturating_sub_unsigned(s.took_ns);
+        s.way.interface == e.interface
+            && s.way.target == target
+            && s.way.end == PathEnd::Target
+            && silent.contains(&s.at.0)
+    };
+    beside.into_iter().any(says_so) || is_silence_of_one(e) && ways.any(was_whole)
+}
+
+/// Whether it says that nothing came from the only far target there was.
+pub(super) fn is_silence_of_one(e: &Event) -> bool {
+    is_outage(e) && is_of_only_one(e)
+}
+
+/// Whether there was no other far target to ask.
+pub(super) fn is_of_only_one(e: &Event) -> bool {
+    super::others_of(e) == super::Others::None
+}

@@ -12,7 +12,7 @@ use bufferbane_core::load::datagrams::pace::Pace;
 use bufferbane_core::load::datagrams::tally::Tally;
 use bufferbane_core::load::datagrams::{LoadKeys, handle_of, open_datagram, write};
 use bufferbane_core::load::guest::{Grant, Guest, Wish};
-use bufferbane_core::load::host::{Asker, Host, HostLimits, TestHandle};
+use bufferbane_core::load::host::{Asker, Host, HostLimits, MAX_TESTS, Room, TestHandle};
 use bufferbane_core::packet::RecvMeta;
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
@@ -180,10 +180,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         offer: Some(OFFER),
     };
     let mut guest = Guest::new(wish, 1, now);
-    let mut host = Host::new(HostLimits {
+    let limits = HostLimits {
         concurrent: 2,
         streams: 0,
-    });
+    };
+    let room = std::iter::repeat_with(Room::default).take(MAX_TESTS);
+    let mut host = Host::new(limits, room.collect::<Vec<_>>());
     let mut flows: Flows<bool> = Flows::new();
     let mut tests: BTreeMap<TestHandle, Truth> = BTreeMap::new();
     let mut near: Option<Near> = None;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use bufferbane_core::flight::{LossSlot, Slot};
 use bufferbane_core::load::guest::{Guest, Wish};
-use bufferbane_core::load::host::{Asker, Host, HostLimits};
+use bufferbane_core::load::host::{Asker, Host, HostLimits, MAX_TESTS, Room};
 use bufferbane_core::load::write_token;
 use bufferbane_core::packet::{RecvMeta, SendOutcome, SendToken};
 use bufferbane_core::sample::{Observation, SeriesIndex, Status};
@@ -183,10 +183,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         offer: None,
     };
     let mut guest = Guest::new(wish, 7, now);
-    let mut host = Host::new(HostLimits {
+    let limits = HostLimits {
         concurrent: 2,
         streams: 4,
-    });
+    };
+    let room = std::iter::repeat_with(Room::default).take(MAX_TESTS);
+    let mut host = Host::new(limits, room.collect::<Vec<_>>());
     let mut records = [Record::default(), Record::default()];
     let mut trains = Trains {
         host: TrainHost::new(&mut records[..]),

@@ -25,17 +25,22 @@ use crate::cipher::Ring;
 use crate::config::{Client, Config, MAX_LISTEN};
 use crate::mail::Mail;
 use crate::stamp::{MAX_STAMP_LISTEN, StampAnswers};
-use crate::stats::{KeyCounts, Snapshot};
+use crate::stats::{Filled, KeyCounts, Listed, Snapshot};
 use answering::Answering;
 pub(crate) use answering::Responder;
 
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
 const ROUND_NS: u64 = 500_000_000;
 
+/// Sessions that are listed without a pause for echoes, and those of one client more.
+const LISTED_AT_ONCE: usize = 256;
+
 /// What other threads ask of it.
 pub(crate) enum Command {
     /// To fill this in and hand it back.
     Fill(Box<Snapshot>),
+    /// To list the sessions of the client with this number and those after it, in this room.
+    List(usize, Listed),
     /// Other keys and limits.
     Keys(Box<[KeyEntry]>, Vec<Allowance>),
     /// To end.
@@ -70,7 +75,7 @@ pub(crate) struct Echo {
     started: Monotonic,
     clock: ClockFacts,
     commands: Receiver<Command>,
-    snapshots: SyncSender<Box<Snapshot>>,
+    filled: SyncSender<Filled>,
     alive: Arc<AtomicU64>,
 }
 
@@ -79,7 +84,7 @@ impl Echo {
     pub(crate) fn start(
         config: &Config,
         commands: Receiver<Command>,
-        snapshots: SyncSender<Box<Snapshot>>,
+        filled: SyncSender<Filled>,
         alive: Arc<AtomicU64>,
         mail: Mail,
         clients: Vec<Allowance>,
@@ -119,7 +124,7 @@ impl Echo {
             started: clock::now(),
             clock: ClockFacts::default(),
             commands,
-            snapshots,
+            filled,
             alive,
         };
         Ok((echo, started))
@@ -173,7 +178,11 @@ impl Echo {
                         Command::Fill(mut snapshot) => {
                             self.fill(&mut snapshot);
                             // Whoever asked may have gone.
-                            let _ = self.snapshots.try_send(snapshot);
+                            let _ = self.filled.try_send(Filled::Counts(snapshot));
+                        }
+                        Command::List(first, mut listed) => {
+                            self.list(first, &mut listed);
+                            let _ = self.filled.try_send(Filled::Sessions(listed));
                         }
                     }
                 }
@@ -223,9 +232,31 @@ impl Echo {
             .take(s.keys.capacity()),
         );
         s.session_count = a.responder.sessions(now).count();
-        s.sessions.clear();
-        s.sessions
-            .extend(a.responder.sessions(now).take(s.sessions.capacity()));
+    }
+
+    /// The sessions of client `first` and of those after it, until there are enough for one answer: echoes wait
+    /// meanwhile.
+    fn list(&self, first: usize, listed: &mut Listed) {
+        let responder = &self.answering.responder;
+        let now = clock::now();
+        listed.now_ns = now.as_nanos();
+        listed.sessions.clear();
+        let last = responder.keys().last().map_or(0, |k| usize::from(k.client));
+        listed.clients = first..first;
+        loop {
+            let client = listed.clients.end;
+            let keys = responder.keys().iter().enumerate();
+            let of_client = keys.filter(|(_, k)| usize::from(k.client) == client);
+            let sessions = of_client.flat_map(|(key, _)| responder.sessions_of(now, key));
+            // No more than there was room made for.
+            let room = listed.sessions.capacity() - listed.sessions.len();
+            let rows = sessions.take(room).map(|facts| (client, facts));
+            listed.sessions.extend(rows);
+            listed.clients.end += 1;
+            if listed.sessions.len() >= LISTED_AT_ONCE || client >= last {
+                return;
+            }
+        }
     }
 }
 

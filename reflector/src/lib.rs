@@ -45,7 +45,7 @@ use config::Config;
 use echo::{Command, Echo, Started};
 use fixed::Fixed;
 use mail::Mail;
-use stats::Snapshot;
+use stats::{Filled, Listed, Snapshot};
 use streams::{Streams, TestCounts};
 
 pub use stats::to_text;
@@ -56,7 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A reflector that runs on a thread of its own; it ends when this is dropped.
 pub struct Running {
     commands: SyncSender<Command>,
-    snapshots: Receiver<Box<Snapshot>>,
+    filled: Receiver<Filled>,
     waker: Waker,
     thread: Option<JoinHandle<Result<(), String>>>,
     streams: Option<StreamsThread>,
@@ -94,7 +94,7 @@ impl Running {
     /// One line that says what failed and what helps: no io_uring, a port that is taken.
     pub fn start(config: &Config) -> Result<Self, String> {
         let (commands, to_do) = sync_channel(4);
-        let (filled, snapshots) = sync_channel(4);
+        let (fill, filled) = sync_channel(4);
         let mut days = Days::default();
         let (streams, mail) = start_streams(config, &mut days)?;
         let clients = days.allowances(&config.clients);
@@ -104,8 +104,7 @@ impl Running {
         let thread = std::thread::Builder::new()
             .name("echo".into())
             .spawn(move || {
-                let started =
-                    Echo::start(&thread_config, to_do, filled, thread_alive, mail, clients);
+                let started = Echo::start(&thread_config, to_do, fill, thread_alive, mail, clients);
                 // What this thread goes on with is the responder's keys, which can be replaced.
                 drop(thread_config);
                 wipe_stack();
@@ -130,7 +129,7 @@ impl Running {
         streams.tell(begin);
         Ok(Self {
             commands,
-            snapshots,
+            filled,
             waker: started.waker,
             thread: Some(thread),
             streams: Some(streams),
@@ -175,8 +174,9 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck.
     pub fn status(&mut self) -> Result<Value, String> {
-        let snapshot = self.snapshot(self.fixed.sessions())?;
-        serde_json::to_value(self.told(&snapshot)).map_err(|e| e.to_string())
+        let snapshot = self.snapshot()?;
+        let list = |client| self.listed(client);
+        serde_json::to_value(self.told(&snapshot, &list)).map_err(|e| e.to_string())
     }
 
     /// Writes the same to `out`, with `"ok": true` in it and without holding all of it in memory.
@@ -184,8 +184,9 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck, or `out` takes no more.
     pub fn write_status(&mut self, out: &mut impl Write) -> Result<(), String> {
-        let snapshot = self.snapshot(self.fixed.sessions())?;
-        let mut told = self.told(&snapshot);
+        let snapshot = self.snapshot()?;
+        let list = |client| self.listed(client);
+        let mut told = self.told(&snapshot, &list);
         told.totals.insert("ok".into(), true.into());
         serde_json::to_writer(out, &told).map_err(|e| e.to_string())
     }
@@ -195,15 +196,15 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck.
     pub fn status_line(&mut self) -> Result<String, String> {
-        let s = self.snapshot(0)?;
+        let s = self.snapshot()?;
         Ok(format!(
             "{} sessions, {} echoes, {} datagrams lost by the socket",
             s.session_count, s.answered, s.socket_drops
         ))
     }
 
-    fn told<'a>(&'a self, snapshot: &'a Snapshot) -> stats::Status<'a> {
-        let mut told = stats::Status::new(snapshot, &self.clients, &self.listen);
+    fn told<'a>(&'a self, snapshot: &'a Snapshot, list: &'a stats::List<'a>) -> stats::Status<'a> {
+        let mut told = stats::Status::new(snapshot, &self.clients, &self.listen, list);
         if let Some(streams) = &self.streams
             && let Ok(counts) = streams.counts.lock()
         {
@@ -213,13 +214,30 @@ impl Running {
         told
     }
 
-    /// The echo thread's counts, with up to `sessions` of its sessions.
-    fn snapshot(&mut self, sessions: usize) -> Result<Box<Snapshot>, String> {
+    /// The echo thread's counts.
+    fn snapshot(&self) -> Result<Box<Snapshot>, String> {
+        let room = Snapshot::with_room(2 * self.clients.len());
+        match self.ask(Command::Fill(Box::new(room)))? {
+            Filled::Counts(snapshot) => Ok(snapshot),
+            Filled::Sessions(_) => Err("the echo thread answers what was not asked".to_owned()),
+        }
+    }
+
+    /// The sessions of client `first` and of some after it.
+    fn listed(&self, first: usize) -> Result<Listed, String> {
+        // Of the room for all only what is filled takes up memory.
+        let room = Listed::with_room(self.fixed.sessions());
+        match self.ask(Command::List(first, room))? {
+            Filled::Sessions(listed) => Ok(listed),
+            Filled::Counts(_) => Err("the echo thread answers what was not asked".to_owned()),
+        }
+    }
+
+    fn ask(&self, question: Command) -> Result<Filled, String> {
         // An answer that came too late for an earlier question.
-        while self.snapshots.try_recv().is_ok() {}
-        let room = Snapshot::with_room(2 * self.clients.len(), sessions);
-        self.command(Command::Fill(Box::new(room)))?;
-        self.snapshots
+        while self.filled.try_recv().is_ok() {}
+        self.command(question)?;
+        self.filled
             .recv_timeout(PATIENCE)
             .map_err(|_| "the echo thread does not answer".to_owned())
     }

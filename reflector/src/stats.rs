@@ -1,11 +1,13 @@
 //! What the reflector says about itself.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use bufferbane_core::drop_reason::DropCounters;
 use bufferbane_core::session::reflector::SessionFacts;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_linux_io::EngineCounters;
+use serde::ser::{Error, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -49,14 +51,43 @@ pub(crate) struct Snapshot {
     pub(crate) clock_epoch: u32,
     /// For each key.
     pub(crate) keys: Vec<KeyCounts>,
-    /// How many sessions there are, and as many of them as there is room for.
+    /// How many sessions there are.
     pub(crate) session_count: usize,
-    pub(crate) sessions: Vec<SessionFacts>,
 }
 
+/// What the echo thread hands back.
+pub(crate) enum Filled {
+    Counts(Box<Snapshot>),
+    Sessions(Listed),
+}
+
+/// The sessions of some clients at one moment, in room made beforehand. All of them at once would take as much
+/// memory again as a tenth of what they are, and hold up echoes while they are copied.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) now_ns: u64,
+    /// Whose they are: clients that follow one another, each with all of its sessions.
+    pub(crate) clients: Range<usize>,
+    /// Client and session.
+    pub(crate) sessions: Vec<(usize, SessionFacts)>,
+}
+
+impl Listed {
+    /// With room for that many.
+    pub(crate) fn with_room(sessions: usize) -> Self {
+        Self {
+            sessions: Vec::with_capacity(sessions),
+            ..Self::default()
+        }
+    }
+}
+
+/// Lists the sessions of the client with a number and of some after it.
+pub(crate) type List<'a> = dyn Fn(usize) -> Result<Listed, String> + 'a;
+
 impl Snapshot {
-    /// With room for that many keys and sessions.
-    pub(crate) fn with_room(keys: usize, sessions: usize) -> Self {
+    /// With room for that many keys.
+    pub(crate) fn with_room(keys: usize) -> Self {
         Self {
             now_ns: 0,
             started_ns: 0,
@@ -74,18 +105,24 @@ impl Snapshot {
             clock_epoch: 0,
             keys: Vec::with_capacity(keys),
             session_count: 0,
-            sessions: Vec::with_capacity(sessions),
         }
     }
 }
 
-/// The statistics as an object of JSON. Durations are ns, counts are since the start. Sessions are written
-/// out one by one: a tree of thousands would take more memory than the sessions themselves.
+/// The statistics as an object of JSON. Durations are ns, counts are since the start. Sessions are asked for
+/// as they are written: a tree of thousands would take more memory than the sessions themselves.
 #[derive(Serialize)]
 pub(crate) struct Status<'a> {
     #[serde(flatten)]
     pub(crate) totals: Map<String, Value>,
-    clients: Vec<ClientStatus<'a>>,
+    clients: Clients<'a>,
+}
+
+/// One after the other.
+struct Clients<'a> {
+    of: &'a Snapshot,
+    names: &'a [String],
+    list: &'a List<'a>,
 }
 
 #[derive(Serialize)]
@@ -100,7 +137,7 @@ struct ClientStatus<'a> {
 
 /// The sessions of one client.
 struct Sessions<'a> {
-    of: &'a Snapshot,
+    of: &'a Listed,
     client: usize,
 }
 
@@ -113,19 +150,39 @@ struct SessionStatus {
 }
 
 impl<'a> Status<'a> {
-    pub(crate) fn new(s: &'a Snapshot, clients: &'a [String], listen: &[SocketAddr]) -> Self {
-        let clients = clients.iter().enumerate();
+    pub(crate) fn new(
+        s: &'a Snapshot,
+        clients: &'a [String],
+        listen: &[SocketAddr],
+        list: &'a List<'a>,
+    ) -> Self {
         Self {
             totals: totals_json(s, listen),
-            clients: clients
-                .map(|(index, name)| ClientStatus::new(s, index, name))
-                .collect(),
+            clients: Clients {
+                of: s,
+                names: clients,
+                list,
+            },
         }
     }
 }
 
+impl Serialize for Clients<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut clients = serializer.serialize_seq(Some(self.names.len()))?;
+        let mut listed = Listed::default();
+        for (index, name) in self.names.iter().enumerate() {
+            if !listed.clients.contains(&index) {
+                listed = (self.list)(index).map_err(S::Error::custom)?;
+            }
+            clients.serialize_element(&ClientStatus::new(self.of, &listed, index, name))?;
+        }
+        clients.end()
+    }
+}
+
 impl<'a> ClientStatus<'a> {
-    fn new(s: &'a Snapshot, index: usize, name: &'a str) -> Self {
+    fn new(s: &Snapshot, listed: &'a Listed, index: usize, name: &'a str) -> Self {
         let keys = || s.keys.iter().filter(|k| usize::from(k.client) == index);
         let mut drops = Map::new();
         for (reason, n) in keys().flat_map(|k| k.drops.iter()).filter(|(_, n)| *n > 0) {
@@ -139,7 +196,7 @@ impl<'a> ClientStatus<'a> {
             streams_displaced: keys().map(|k| k.records_displaced).sum(),
             drops,
             sessions: Sessions {
-                of: s,
+                of: listed,
                 client: index,
             },
         }
@@ -149,17 +206,14 @@ impl<'a> ClientStatus<'a> {
 impl Serialize for Sessions<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let s = self.of;
-        let of_client = |f: &&SessionFacts| {
-            let key = s.keys.get(usize::from(f.key));
-            key.is_some_and(|k| usize::from(k.client) == self.client)
-        };
-        let told = |f: &SessionFacts| SessionStatus {
+        let told = |(_, f): &(usize, SessionFacts)| SessionStatus {
             address: f.address,
             age_ns: s.now_ns.saturating_sub(f.since.as_nanos()),
             idle_ns: s.now_ns.saturating_sub(f.used.as_nanos()),
             packets: f.packets,
         };
-        serializer.collect_seq(s.sessions.iter().filter(of_client).map(told))
+        let of_client = s.sessions.iter().filter(|(c, _)| *c == self.client);
+        serializer.collect_seq(of_client.map(told))
     }
 }
 
@@ -349,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_clients_figures_are_those_of_all_its_keys() {
-        let mut s = Snapshot::with_room(3, 1);
+        let mut s = Snapshot::with_room(3);
         s.now_ns = 10_000_000_000;
         let mut drops = DropCounters::default();
         drops.count(DropReason::Replay);
@@ -365,17 +419,29 @@ mod tests {
             counts(1, 7, 0, DropCounters::default()),
             counts(0, 2, 3, drops),
         ];
-        s.sessions.push(SessionFacts {
+        let session = SessionFacts {
             key: 2,
             address: ([192, 0, 2, 1], 5).into(),
             since: Monotonic::from_nanos(1_000_000_000),
             used: Monotonic::from_nanos(9_000_000_000),
             packets: 2,
-        });
+        };
+        // One client at a time.
+        let list = |first: usize| {
+            Ok(Listed {
+                now_ns: 10_000_000_000,
+                clients: first..first + 1,
+                sessions: if first == 0 {
+                    vec![(0, session)]
+                } else {
+                    vec![]
+                },
+            })
+        };
         s.residence.add(5000);
         let names = ["home".to_owned(), "office".to_owned()];
         let at = [([127, 0, 0, 1], 9876).into()];
-        let v = serde_json::to_value(Status::new(&s, &names, &at)).unwrap();
+        let v = serde_json::to_value(Status::new(&s, &names, &at, &list)).unwrap();
         assert_eq!(v["clients"][0]["answered"], 7);
         assert_eq!(v["clients"][0]["sessions_displaced"], 4);
         assert_eq!(v["clients"][0]["streams_displaced"], 40);

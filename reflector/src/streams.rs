@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bufferbane_core::drop_reason::DropCounters;
-use bufferbane_core::load::host::{Host, HostLimits};
+use bufferbane_core::load::host::{Host, HostLimits, MAX_TESTS, Room};
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::tcp::TcpListening;
 use bufferbane_linux_io::{Bulk, StreamId, Waker, clock};
@@ -90,8 +90,7 @@ pub(crate) struct Streams {
     bulk: Bulk,
     /// Whether there is something to send: many a reflector never has a test.
     filled: bool,
-    /// Large, and this is handed over by value.
-    host: Box<Host>,
+    host: Host<Box<[Room]>>,
     ends: Ends,
     echo: Option<Waker>,
     clients: Vec<Allowance>,
@@ -112,10 +111,11 @@ impl Streams {
     ) -> Result<Self, String> {
         let rng = crate::random()?;
         let bulk = Bulk::new(STREAMS, |_| ()).map_err(|e| e.to_string())?;
+        let room = std::iter::repeat_with(Room::default).take(MAX_TESTS);
         Ok(Self {
             bulk,
             filled: false,
-            host: Box::new(Host::new(limits)),
+            host: Host::new(limits, room.collect()),
             ends,
             echo: None,
             clients,

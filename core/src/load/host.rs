@@ -2,6 +2,8 @@
 
 mod test;
 
+use core::ops::DerefMut;
+
 use heapless::Vec;
 use rand_core::Rng;
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
@@ -97,11 +99,16 @@ pub struct SenderFacts {
     pub cwnd_bytes: u32,
 }
 
-/// All tests of a reflector.
+/// Room for one test.
+#[derive(Debug, Default)]
+pub struct Room(Option<Test>);
+
+/// All tests of a reflector. The caller lends the room, [`MAX_TESTS`] or fewer: a test is large, and of room that
+/// is not needed hardly anything is written.
 #[derive(Debug)]
-pub struct Host {
+pub struct Host<T> {
     limits: HostLimits,
-    tests: Vec<Test, MAX_TESTS>,
+    tests: T,
     /// Who waits, the longest first.
     waiting: Vec<Waiting, MAX_TESTS>,
     next_handle: u32,
@@ -115,13 +122,14 @@ struct Waiting {
     asked: Monotonic,
 }
 
-impl Host {
-    /// Without tests.
+impl<T: DerefMut<Target = [Room]>> Host<T> {
+    /// Without tests; what was in the room is forgotten.
     #[must_use]
-    pub const fn new(limits: HostLimits) -> Self {
+    pub fn new(limits: HostLimits, mut room: T) -> Self {
+        room.iter_mut().for_each(|place| place.0 = None);
         Self {
             limits,
-            tests: Vec::new(),
+            tests: room,
             waiting: Vec::new(),
             next_handle: 1,
         }
@@ -138,9 +146,22 @@ impl Host {
         order.op == OP_OPEN && self.find(client, order.test.get()).is_none()
     }
 
+    fn tests(&self) -> impl Iterator<Item = &Test> + Clone {
+        self.tests.iter().filter_map(|place| place.0.as_ref())
+    }
+
+    fn tests_mut(&mut self) -> impl Iterator<Item = &mut Test> {
+        self.tests.iter_mut().filter_map(|place| place.0.as_mut())
+    }
+
+    fn running_now(&self) -> impl Iterator<Item = &Test> + Clone {
+        self.tests().filter(|t| t.ended.is_none())
+    }
+
     fn find(&self, client: u16, name: u64) -> Option<usize> {
-        let mut tests = self.tests.iter();
-        tests.position(|t| t.client == client && t.name == name)
+        let is_it = |t: &Test| t.client == client && t.name == name;
+        let mut places = self.tests.iter();
+        places.position(|place| place.0.as_ref().is_some_and(is_it))
     }
 
     /// Answers an order.
@@ -157,6 +178,7 @@ impl Host {
         self.handle_timeout(now);
         let mut report = empty_report(order);
         let known = self.find(asker.client, order.test.get());
+        let known = known.and_then(|index| self.tests[index].0.as_mut());
         match (order.op, known) {
             (OP_OPEN, None) => match self.open(now, asker, order, rng) {
                 Ok(test) => test.fill(now, asker.port, &mut report),
@@ -167,8 +189,7 @@ impl Host {
                 }
             },
             (OP_POLL | OP_LOAD | OP_STOP, None) => report.state = TestState::Unknown as u8,
-            (OP_OPEN | OP_POLL | OP_LOAD | OP_STOP, Some(index)) => {
-                let test = &mut self.tests[index];
+            (OP_OPEN | OP_POLL | OP_LOAD | OP_STOP, Some(test)) => {
                 if let Some(figures) = &asker.figures {
                     test.count(now, figures);
                 }
@@ -210,41 +231,44 @@ impl Host {
             return Err(refuse(EndReason::DailyBytes));
         }
         let busy = |wait_ms| (TestState::Busy, EndReason::None, wait_ms);
-        let running = self.tests.iter().filter(|t| t.ended.is_none());
         // One of a client at a time: together two would have twice its rate, and twice what is left to it.
-        let has_one = running.clone().any(|t| t.client == asker.client);
-        let free = usize::from(self.limits.concurrent).saturating_sub(running.clone().count());
+        let has_one = self.running_now().any(|t| t.client == asker.client);
+        let free = usize::from(self.limits.concurrent).saturating_sub(self.running_tests());
         if has_one || free <= self.ahead_of(asker.client) {
-            let soonest = running.map(|t| t.last_end().saturating_since(now)).min();
+            let ends = self.running_now().map(Test::last_end);
+            let soonest = ends.map(|end| end.saturating_since(now)).min();
             let ms = u32::try_from(soonest.unwrap_or(0) / 1_000_000).unwrap_or(u32::MAX);
             self.wait(now, asker.client);
             return Err(busy(ms.clamp(100, LONGEST_WAIT_MS)));
         }
-        if self.tests.is_full() {
+        let free = self.tests.iter().position(|place| place.0.is_none());
+        let index = match free {
+            Some(index) => index,
             // What ended first is asked about least.
-            let ended = self.tests.iter().enumerate();
-            let oldest = ended
-                .filter_map(|(i, t)| t.ended.filter(|_| t.told).map(|(at, _)| (at, i)))
-                .min();
-            let (_, index) = oldest.ok_or(busy(1000))?;
-            self.tests.swap_remove(index);
-        }
+            None => {
+                let places = self.tests.iter().enumerate();
+                let ended = places.filter_map(|(i, place)| {
+                    let test = place.0.as_ref().filter(|t| t.told)?;
+                    test.ended.map(|(at, _)| (at, i))
+                });
+                let (_, index) = ended.min().ok_or(busy(1000))?;
+                index
+            }
+        };
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
         let handle = TestHandle(self.next_handle);
         self.next_handle = self.next_handle.wrapping_add(1);
         let test = Test::new(handle, Secret::new(secret), asker, order, now);
         self.waiting.retain(|w| w.client != asker.client);
-        // There is room: it was made above.
-        let _ = self.tests.push(test);
-        self.tests.last_mut().ok_or(busy(1000))
+        Ok(self.tests[index].0.insert(test))
     }
 
     /// How many have waited longer than this client and can have a test now. Without a turn, whoever asks again as
     /// soon as its own test is over would have every test.
     fn ahead_of(&self, client: u16) -> usize {
         let longer = self.waiting.iter().take_while(|w| w.client != client);
-        let running = self.tests.iter().filter(|t| t.ended.is_none());
+        let running = self.running_now();
         longer
             .filter(|w| !running.clone().any(|t| t.client == w.client))
             .count()
@@ -264,9 +288,7 @@ impl Host {
     /// TCP streams, or there is none.
     #[must_use]
     pub fn flow(&self, test: TestHandle) -> Option<FlowPlan> {
-        let mut tests = self.tests.iter();
-        let t = tests.find(|t| t.handle == test && t.ended.is_none())?;
-        t.flow()
+        self.running_now().find(|t| t.handle == test)?.flow()
     }
 
     /// A TCP stream began with these bytes: whether it belongs to a test.
@@ -280,11 +302,7 @@ impl Host {
         token: &[u8; TOKEN_LEN],
     ) -> Result<Admitted, DropReason> {
         let handle = TestHandle(token_handle(token)?);
-        let test = self
-            .tests
-            .iter_mut()
-            .find(|t| t.handle == handle && t.ended.is_none())
-            .ok_or(DropReason::UnknownSession)?;
+        let test = self.running(handle).ok_or(DropReason::UnknownSession)?;
         test.admit(now, token)
     }
 
@@ -325,38 +343,36 @@ impl Host {
 
     /// Ends what has lasted too long or whose client is silent, and forgets what ended long ago.
     pub fn handle_timeout(&mut self, now: Monotonic) {
-        for t in &mut self.tests {
-            t.handle_timeout(now);
-        }
+        self.tests_mut().for_each(|t| t.handle_timeout(now));
         self.waiting
             .retain(|w| now.saturating_since(w.asked) < TURN_NS);
-        self.tests.retain(|t| {
-            !t.told
-                || t.ended
-                    .is_none_or(|(at, _)| now.saturating_since(at) < REMEMBER_NS)
-        });
+        let is_old = |t: &mut Test| {
+            let ended = t.ended.filter(|_| t.told);
+            ended.is_some_and(|(at, _)| now.saturating_since(at) >= REMEMBER_NS)
+        };
+        for place in self.tests.iter_mut() {
+            place.0.take_if(is_old);
+        }
     }
 
     /// Ends every test, and forgets who waits.
     pub fn end_all(&mut self, now: Monotonic) {
         self.waiting.clear();
-        self.tests
-            .iter_mut()
-            .for_each(|t| t.end(now, EndReason::None));
+        self.tests_mut().for_each(|t| t.end(now, EndReason::None));
     }
 
     /// When [`Host::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        let running = self.tests.iter().filter(|t| t.ended.is_none());
-        running.map(Test::poll_timeout).min()
+        self.running_now().map(Test::poll_timeout).min()
     }
 
     /// A test that has ended since this was last asked: its streams are to be closed. With it, whose
     /// it was and how many bytes it moved.
     pub fn poll_ended(&mut self) -> Option<(TestHandle, u16, u64)> {
-        let ended = self.tests.iter_mut();
-        let t = ended.into_iter().find(|t| t.ended.is_some() && !t.told)?;
+        // In the order of granting.
+        let ended = self.tests_mut().filter(|t| t.ended.is_some() && !t.told);
+        let t = ended.min_by_key(|t| t.handle)?;
         t.told = true;
         Some((t.handle, t.client, t.moved()))
     }
@@ -364,11 +380,11 @@ impl Host {
     /// How many tests run.
     #[must_use]
     pub fn running_tests(&self) -> usize {
-        self.tests.iter().filter(|t| t.ended.is_none()).count()
+        self.running_now().count()
     }
 
     fn running(&mut self, handle: TestHandle) -> Option<&mut Test> {
-        let mut tests = self.tests.iter_mut();
+        let mut tests = self.tests_mut();
         tests.find(|t| t.handle == handle && t.ended.is_none())
     }
 }

@@ -89,7 +89,7 @@ pub fn open_token(secret: &Secret, mut token: [u8; TOKEN_LEN]) -> Result<u8, Dro
 
 #[cfg(test)]
 #[path = "tests.rs"]
-mod negotiation;
+pub(crate) mod negotiation;
 
 #[cfg(test)]
 mod tests {

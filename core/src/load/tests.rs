@@ -11,7 +11,7 @@ use std::vec::Vec;
 use super::arrivals::Segments;
 use super::datagrams::flows::Figures;
 use super::guest::{Guest, GuestState, Wish};
-use super::host::{Asker, Host, HostLimits, SILENCE_NS};
+use super::host::{Asker, Host, HostLimits, MAX_TESTS, Room, SILENCE_NS};
 use super::{MAX_STREAMS, write_token};
 use crate::drop_reason::DropReason;
 use crate::stamp::Subnet;
@@ -23,6 +23,13 @@ const LIMITS: HostLimits = HostLimits {
     concurrent: 1,
     streams: 16,
 };
+
+pub(crate) type TestHost = Host<Vec<Room>>;
+
+pub(crate) fn host_with(limits: HostLimits) -> TestHost {
+    let room = core::iter::repeat_with(Room::default);
+    Host::new(limits, room.take(MAX_TESTS).collect())
+}
 
 fn wish(up: u8, down: u8) -> Wish {
     let mut congestion = [0; 16];
@@ -56,7 +63,7 @@ const fn at(ms: u64) -> Monotonic {
 }
 
 /// Lets the guest ask until it has an answer.
-fn ask(guest: &mut Guest, host: &mut Host, who: &Asker, now: Monotonic) {
+fn ask(guest: &mut Guest, host: &mut TestHost, who: &Asker, now: Monotonic) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     while let Some(order) = guest.poll_order(now) {
         let report = host.handle_order(now, who, &order, &mut rng).unwrap();
@@ -67,7 +74,7 @@ fn ask(guest: &mut Guest, host: &mut Host, who: &Asker, now: Monotonic) {
 #[test]
 fn addresses_for_tcp_are_announced_within_bounds() {
     let announced = |address: &str, prefix| {
-        let mut host = Host::new(LIMITS);
+        let mut host = host_with(LIMITS);
         let subnet = Subnet {
             address: address.parse().unwrap(),
             prefix,
@@ -99,7 +106,7 @@ fn addresses_for_tcp_are_announced_within_bounds() {
 
 #[test]
 fn what_a_reflectors_host_dropped_itself_is_known_while_it_says_so() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(0, 1), 1, at(0));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let most = u64::from(u32::MAX);
@@ -124,7 +131,7 @@ fn what_a_reflectors_host_dropped_itself_is_known_while_it_says_so() {
 
 #[test]
 fn more_than_a_minute_does_not_count() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let long = Wish {
         time_ms: u32::MAX,
         ..wish(1, 0)
@@ -147,7 +154,7 @@ fn more_than_a_minute_does_not_count() {
 
 #[test]
 fn tokens_are_good_once_and_for_their_test_only() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(1, 1), 5, at(0));
     ask(&mut guest, &mut host, &asker(3), at(0));
     let grant = guest.grant().unwrap().clone();
@@ -174,7 +181,7 @@ fn tokens_are_good_once_and_for_their_test_only() {
 
 #[test]
 fn a_client_that_vanishes_frees_everything() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(1, 0), 5, at(0));
     ask(&mut guest, &mut host, &asker(0), at(0));
     let until = host.poll_timeout().unwrap();
@@ -191,7 +198,7 @@ fn a_client_that_vanishes_frees_everything() {
 
 #[test]
 fn an_order_that_was_overtaken_neither_ends_a_test_nor_keeps_it() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(1, 0), 5, at(0));
     ask(&mut guest, &mut host, &asker(0), at(0));
     let mut overtaken = guest.poll_order(at(300)).unwrap();
@@ -212,7 +219,7 @@ fn an_order_that_was_overtaken_neither_ends_a_test_nor_keeps_it() {
 fn limits_are_kept_and_said() {
     let refused = |limits, wish, who: &Asker| {
         let mut guest = Guest::new(wish, 5, at(0));
-        ask(&mut guest, &mut Host::new(limits), who, at(0));
+        ask(&mut guest, &mut host_with(limits), who, at(0));
         guest.state()
     };
     let off = HostLimits {
@@ -257,7 +264,7 @@ fn limits_are_kept_and_said() {
 
 #[test]
 fn a_test_ends_when_its_bytes_or_its_time_are_used_up() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(1, 0), 5, at(0));
     let who = Asker {
         bytes_left: Some(1000),
@@ -295,7 +302,7 @@ fn a_test_ends_when_its_bytes_or_its_time_are_used_up() {
 
 #[test]
 fn bins_stay_open_while_a_stream_waits_behind_a_hole() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(1, 0), 5, at(0));
     ask(&mut guest, &mut host, &asker(0), at(0));
     let grant = guest.grant().unwrap().clone();
@@ -336,7 +343,7 @@ fn bins_stay_open_while_a_stream_waits_behind_a_hole() {
 #[test]
 fn only_an_answer_from_after_the_load_completes_the_figures() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let granted = |host: &mut Host| {
+    let granted = |host: &mut TestHost| {
         let mut guest = Guest::new(wish(0, 1), 5, at(0));
         ask(&mut guest, host, &asker(0), at(0));
         guest.load(at(10), true);
@@ -344,7 +351,7 @@ fn only_an_answer_from_after_the_load_completes_the_figures() {
         guest
     };
     // The last order is never answered.
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = granted(&mut host);
     guest.load(at(1000), false);
     guest.stop(at(1000));
@@ -352,7 +359,7 @@ fn only_an_answer_from_after_the_load_completes_the_figures() {
     guest.handle_timeout(at(6000));
     assert!(matches!(guest.state(), GuestState::Ended(_)) && !guest.is_complete());
     // The reflector ends the test while there is load, and says so when that has ended here.
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = granted(&mut host);
     let order = guest.poll_order(at(260)).unwrap();
     let later = at(260 + 2 * SILENCE_NS / MS);
@@ -362,7 +369,7 @@ fn only_an_answer_from_after_the_load_completes_the_figures() {
     assert_eq!(guest.state(), GuestState::Ended(EndReason::Silence));
     assert!(!guest.is_complete());
     // As it should be.
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = granted(&mut host);
     guest.load(at(1000), false);
     ask(&mut guest, &mut host, &asker(0), at(1000));
@@ -374,7 +381,7 @@ fn only_an_answer_from_after_the_load_completes_the_figures() {
 
 #[test]
 fn figures_are_not_complete_where_the_reflector_stopped_counting_by_itself() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut guest = Guest::new(wish(0, 1), 5, at(0));
     ask(&mut guest, &mut host, &asker(0), at(0));
     guest.stop(at(1000));
@@ -407,7 +414,7 @@ proptest! {
     #[test]
     fn every_bin_arrives_once(seed: u64, loss in 0u32..60, seconds in 1u64..20) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut host = Host::new(LIMITS);
+        let mut host = host_with(LIMITS);
         let mut guest = Guest::new(Wish { time_ms: 20_000, ..wish(1, 1) }, seed, at(0));
         let who = asker(0);
         let mut way: Vec<(u64, crate::wire::load::Report)> = Vec::new();

@@ -59,11 +59,35 @@ impl Pace {
 
     /// Takes one token if there is one: of `burst` at once, and one more each `interval_ns`.
     pub(super) fn take(&mut self, now_ns: u64, interval_ns: u64, burst: u32) -> bool {
-        let full_at_ns = self.full_at_ns.max(now_ns).saturating_add(interval_ns);
-        let has = full_at_ns - now_ns <= interval_ns.saturating_mul(u64::from(burst));
+        let longest_ns = interval_ns.saturating_mul(u64::from(burst));
+        let until_full_ns = self.full_at_ns.saturating_sub(now_ns);
+        // It is never longer than that, unless the clock was set back.
+        let until_full_ns = Some(until_full_ns).filter(|ns| *ns <= longest_ns);
+        let until_full_ns = until_full_ns.unwrap_or(0).saturating_add(interval_ns);
+        let has = until_full_ns <= longest_ns;
         if has {
-            self.full_at_ns = full_at_ns;
+            self.full_at_ns = now_ns.saturating_add(until_full_ns);
         }
         has
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_lets_a_burst_pass_and_then_one_each_interval_also_after_the_clock_was_set_back() {
+        let mut pace = Pace::FULL;
+        let mut taken = |from_ns: u64, until_ns: u64| {
+            let times = from_ns..until_ns;
+            times.filter(|now_ns| pace.take(*now_ns, 10, 5)).count()
+        };
+        assert_eq!(taken(1_000, 1_040), 5 + 3);
+        assert_eq!(taken(1_040, 1_100), 6);
+        assert_eq!(taken(5_000, 5_010), 5);
+        // An hour back: whatever was taken before, it is no reason to wait for an hour.
+        assert_eq!(taken(100, 140), 5 + 3);
+        assert!(!pace.take(140, 10, 0), "none is none");
     }
 }

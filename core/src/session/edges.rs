@@ -346,6 +346,8 @@ fn sessions_of_a_key_and_of_all_end_at_their_numbers() {
     let mut third = b.client(2, 1);
     b.connect(&mut third, 30).unwrap();
     assert_eq!(b.reflector.sessions(b.now).count(), 1);
+    let of_each = [0, 1, 2, 3].map(|key| b.reflector.sessions_of(b.now, key).count());
+    assert_eq!(of_each, [0, 0, 1, 0]);
 }
 
 #[test]

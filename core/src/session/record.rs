@@ -13,6 +13,8 @@ const WORDS: usize = RECEIVE_RECORD_BITS / 64;
 #[derive(Clone, Copy, Debug, FromZeros)]
 pub struct StreamRecord {
     pub(super) in_use: bool,
+    /// Whose clocks the times in `tx_ns` are of; [`ClockSource::None`] where there is no such echo.
+    tx_clocks: [ClockSource; 2],
     /// The place of the session that the latest probe came in.
     pub(super) session: u16,
     /// Of a place that was given back: the next such place.
@@ -28,16 +30,16 @@ pub struct StreamRecord {
     /// The probe after the highest received.
     next: u64,
     words: [u64; WORDS],
-    /// The last two echoes whose transmit time is known, newest first.
-    pub(super) tx: [Departure; 2],
+    /// The last two echoes whose transmit time is known, newest first, and when they left.
+    tx_seqs: [u64; 2],
+    tx_ns: [u64; 2],
 }
 
 /// When an echo left.
-#[derive(Clone, Copy, Debug, FromZeros)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Departure {
     pub(super) seq: u64,
     pub(super) at_ns: u64,
-    /// `None` where there is no such echo.
     pub(super) clock: ClockSource,
 }
 
@@ -102,18 +104,27 @@ impl StreamRecord {
 
     /// The echo of probe `seq` left at `tx_ns`.
     pub(super) fn transmitted(&mut self, seq: u64, tx_ns: u64, clock: ClockSource) {
-        let newest = self.tx[0];
         if tx_ns < self.stamps_from_ns {
             return;
         }
-        if seq < self.next && (newest.clock == ClockSource::None || newest.seq != seq) {
-            let left = Departure {
-                seq,
-                at_ns: tx_ns,
-                clock,
-            };
-            self.tx = [left, newest];
+        let is_newest = self.tx_clocks[0] != ClockSource::None && self.tx_seqs[0] == seq;
+        if seq < self.next && !is_newest {
+            self.tx_seqs = [seq, self.tx_seqs[0]];
+            self.tx_ns = [tx_ns, self.tx_ns[0]];
+            self.tx_clocks = [clock, self.tx_clocks[0]];
         }
+    }
+
+    /// The last two echoes whose transmit time is known, newest first; `None` where there is no such echo.
+    pub(super) fn departures(&self) -> [Option<Departure>; 2] {
+        [0, 1].map(|i| {
+            let left = Departure {
+                seq: self.tx_seqs[i],
+                at_ns: self.tx_ns[i],
+                clock: self.tx_clocks[i],
+            };
+            (left.clock != ClockSource::None).then_some(left)
+        })
     }
 
     const fn word(seq: u64) -> usize {

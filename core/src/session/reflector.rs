@@ -12,7 +12,7 @@ mod trains;
 pub use keys::KeyEntry;
 use keys::SourceHash;
 pub use orders::OrderFrom;
-use places::Places;
+use places::{Places, chain};
 pub use session::{Session, SessionFacts};
 pub use streams::RECORDS_PER_SESSION;
 pub use trains::TrainFrom;
@@ -154,17 +154,18 @@ where
 
     /// The sessions there are at `now`.
     pub fn sessions(&self, now: Monotonic) -> impl Iterator<Item = SessionFacts> + '_ {
-        let now_ns = now.as_nanos();
-        self.sessions[..usize::from(self.places.sessions.fresh)]
-            .iter()
-            .filter(move |s| s.in_use && !s.is_idle(now_ns))
-            .map(|s| SessionFacts {
-                key: s.key,
-                address: s.address(),
-                since: Monotonic::from_nanos(s.since_ns),
-                used: Monotonic::from_nanos(s.used_ns),
-                packets: s.packets,
-            })
+        let used = &self.sessions[..usize::from(self.places.sessions.fresh)];
+        used.iter().filter_map(move |s| s.facts(now))
+    }
+
+    /// Those of them that the key with this index has. Costs nothing for others' sessions.
+    pub fn sessions_of(
+        &self,
+        now: Monotonic,
+        key: usize,
+    ) -> impl Iterator<Item = SessionFacts> + '_ {
+        let first = self.keys.get(key).map_or(NONE, |k| k.first);
+        chain(&self.sessions, first).filter_map(move |index| self.sessions[index].facts(now))
     }
 
     /// A datagram arrived. What is to be sent back is written into `out`; `request` is opened in

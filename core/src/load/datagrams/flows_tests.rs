@@ -9,7 +9,8 @@ use zerocopy::byteorder::network_endian::U32;
 use super::*;
 use crate::limits::{MAX_LOAD_BPS, MAX_LOAD_PPS};
 use crate::load::guest::{Guest, GuestState, Wish};
-use crate::load::host::{Asker, Host, HostLimits};
+use crate::load::host::{Asker, HostLimits};
+use crate::load::negotiation::{TestHost, host_with};
 use crate::wire::load::{EndReason, MIN_LOAD_SIZE, OP_POLL};
 
 const FROM: OrderFrom = OrderFrom {
@@ -56,7 +57,7 @@ fn wish(offer: Offer) -> Wish {
 /// A client, and the reflector's two parts.
 struct Place {
     guest: Guest,
-    host: Host,
+    host: TestHost,
     flows: Flows<char>,
 }
 
@@ -68,7 +69,7 @@ impl Place {
     fn with(wish: Wish) -> Self {
         let mut place = Self {
             guest: Guest::new(wish, 5, at(0)),
-            host: Host::new(HostLimits {
+            host: host_with(HostLimits {
                 concurrent: 1,
                 streams: 1,
             }),
@@ -406,7 +407,7 @@ fn what_a_client_may_not_have_is_refused_before_it_begins() {
         let mut guest = Guest::new(wish, 5, at(0));
         let order = guest.poll_order(at(0)).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let report = Host::new(limits).handle_order(at(0), &who, &order, &mut rng);
+        let report = host_with(limits).handle_order(at(0), &who, &order, &mut rng);
         guest.handle_report(at(0), &report.unwrap()).unwrap();
         match guest.state() {
             GuestState::Granted => None,

@@ -12,7 +12,7 @@ const OFFER: Offer = Offer {
 
 #[test]
 fn a_second_client_waits_for_its_turn() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let (mut a, mut b) = (
         Guest::new(wish(1, 0), 1, at(0)),
         Guest::new(wish(0, 1), 1, at(0)),
@@ -37,7 +37,7 @@ fn a_second_client_waits_for_its_turn() {
 
 #[test]
 fn whoever_waits_has_a_turn_before_one_that_just_had_its_own() {
-    let mut host = Host::new(LIMITS);
+    let mut host = host_with(LIMITS);
     let mut greedy = Guest::new(wish(1, 0), 1, at(0));
     ask(&mut greedy, &mut host, &asker(0), at(0));
     let mut waiting = [1, 2].map(|client| (client, Guest::new(wish(1, 0), 1, at(0))));
@@ -98,7 +98,7 @@ fn whoever_waits_has_a_turn_before_one_that_just_had_its_own() {
 #[test]
 fn a_test_whose_load_never_begins_holds_its_place_for_seconds_only() {
     for offer in [None, Some(OFFER)] {
-        let mut host = Host::new(LIMITS);
+        let mut host = host_with(LIMITS);
         let long = Wish {
             time_ms: 60_000,
             offer,
@@ -122,7 +122,7 @@ fn a_test_whose_load_never_begins_holds_its_place_for_seconds_only() {
 
 #[test]
 fn tests_at_a_time_end_at_their_number_and_a_client_has_one() {
-    let mut host = Host::new(HostLimits {
+    let mut host = super::host_with(HostLimits {
         concurrent: 2,
         ..LIMITS
     });

@@ -288,6 +288,29 @@ fn a_join_that_comes_again_when_its_session_has_given_way_brings_no_keys_back() 
 }
 
 #[test]
+fn the_welcome_to_a_join_that_comes_again_is_as_good_as_the_one_that_was_lost() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
+    let mut others: Vec<TestClient> = (0..2).map(|_| b.client(0, 1)).collect();
+    let mut client = b.client(0, 1);
+    b.connect(&mut others[0], 2).unwrap();
+    let hello = b.next(&mut client);
+    let mut challenge = b.ask(1, &hello).unwrap();
+    let (meta, now) = (b.meta(9876), b.now);
+    client.handle_reply(now, &meta, &mut challenge).unwrap();
+    let join = b.next(&mut client);
+    b.ask(1, &join).unwrap();
+    b.connect(&mut others[1], 3).unwrap();
+    b.wait(300);
+    let mut welcome = b.ask(1, &join).unwrap();
+    let (meta, now) = (b.meta(9876), b.now);
+    client.handle_reply(now, &meta, &mut welcome).unwrap();
+    assert_eq!(b.reflector.sessions(b.now).count(), 3);
+    let probe = b.next(&mut client);
+    let mut echo = b.ask(1, &probe).unwrap();
+    client.handle_reply(now, &meta, &mut echo).unwrap();
+}
+
+#[test]
 fn two_clients_with_one_key_are_two_clients() {
     let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 100);
     let (mut one, mut two) = (b.client(0, 1), b.client(0, 1));

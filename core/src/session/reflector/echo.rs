@@ -11,7 +11,7 @@ use crate::limits::MIN_PROBE_SIZE;
 use crate::packet::{RecvMeta, SendToken};
 use crate::session::address_bytes;
 use crate::session::record::StreamRecord;
-use crate::time::{ClockSource, Monotonic};
+use crate::time::Monotonic;
 use crate::wire::header::Kind;
 use crate::wire::probe::{NO_RECORD, Probe, Reply, WANT_NOTHING};
 
@@ -59,8 +59,8 @@ where
         let mut tx_ns = [U64::ZERO; 2];
         let mut tx_back = [U16::ZERO; 2];
         let mut clocks = meta.at.clock as u8;
-        for (i, left) in stream.tx.iter().enumerate() {
-            if left.clock != ClockSource::None
+        for (i, left) in stream.departures().into_iter().enumerate() {
+            if let Some(left) = left
                 && let Some(back) = seq.checked_sub(left.seq)
                 && let Ok(back) = u16::try_from(back)
             {

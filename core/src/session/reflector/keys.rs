@@ -7,7 +7,7 @@ use super::{NONE, Reflector, Session};
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::seal::{PresharedKey, Secret};
 use crate::session::address_bytes;
-use crate::session::budget::{Budget, Pace};
+use crate::session::budget::Pace;
 use crate::session::record::StreamRecord;
 
 /// From one challenge to the next for a key and source, ns.
@@ -201,10 +201,7 @@ where
         for s in self.sessions[..used].iter_mut().filter(|s| s.in_use) {
             let old = self.keys.get(usize::from(s.key)).map(|k| &k.key);
             match keys.iter().position(|k| Some(&k.key) == old) {
-                Some(i) => {
-                    s.key = i as u16;
-                    s.budget = Budget::new(keys[i].max_pps, keys[i].max_pps);
-                }
+                Some(i) => s.key = i as u16,
                 None => (s.in_use, s.key) = (false, NONE),
             }
         }

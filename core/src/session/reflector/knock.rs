@@ -95,18 +95,33 @@ where
         if age_ns > CHALLENGE_LIFE_NS || !bool::from(mac.ct_eq(&join.cookie.mac)) {
             return Err(DropReason::Challenge);
         }
-        let index = self.session_for(now, key, &join, rng)?;
+        let index = self.session_for(now, key, &join)?;
+        let server_random = self.server_random(index, &join.client_random);
         let session = &mut self.sessions[index];
         session.set_address(meta.from);
         session.moved = false;
         let body = Welcome {
             client_random: join.client_random,
-            server_random: session.server_random,
+            server_random,
             boot: U64::new(self.boot),
             session: U32::new(session.number(index)),
             reserved: U32::ZERO,
         };
         self.seal_knock(Kind::Welcome, key, body.as_bytes(), out, rng)
+    }
+
+    /// The reflector's random value for the session in place `index`, which this client random made. It is not
+    /// kept: a secret of this run gives it again, and another to each other session, for no two have both their number
+    /// and the time of their beginning in common.
+    pub(super) fn server_random(&self, index: usize, client_random: &[u8; 32]) -> [u8; 32] {
+        let session = &self.sessions[index];
+        let mut bound = [0; 32];
+        bound[..8].copy_from_slice(&session.since_ns.to_be_bytes());
+        bound[8..12].copy_from_slice(&session.number(index).to_be_bytes());
+        let derived = self
+            .cookie_secret
+            .derive(&[client_random, &bound], b"server random");
+        *derived.reveal()
     }
 
     fn cookie_mac(

@@ -6,11 +6,8 @@
 
 use core::ops::DerefMut;
 
-use rand_core::Rng;
-
 use super::{KeyEntry, NONE, Reflector, Session};
 use crate::drop_reason::DropReason;
-use crate::session::budget::Budget;
 use crate::session::record::StreamRecord;
 use crate::time::Monotonic;
 use crate::wire::knock::Join;
@@ -66,6 +63,11 @@ impl Places {
     }
 }
 
+/// What is kept of a client random: those of one key are told apart by it.
+fn begin(client_random: &[u8; 32]) -> [u8; 8] {
+    [0, 1, 2, 3, 4, 5, 6, 7].map(|i| client_random[i])
+}
+
 /// The sessions of a chain.
 pub(super) fn chain(sessions: &[Session], first: u16) -> impl Iterator<Item = usize> {
     let at = |place: u16| sessions.get(usize::from(place)).map(|_| place);
@@ -87,7 +89,6 @@ where
         now: Monotonic,
         key: u16,
         join: &Join,
-        rng: &mut impl Rng,
     ) -> Result<usize, DropReason> {
         let now_ns = now.as_nanos();
         let entry = &self.keys[usize::from(key)];
@@ -95,7 +96,7 @@ where
         for index in chain(&self.sessions, entry.first) {
             let s = &self.sessions[index];
             // The welcome was lost and the knock repeated, or it is a replay: the same session.
-            if s.client_random == join.client_random {
+            if s.made_for == begin(&join.client_random) {
                 return Ok(index);
             }
             count += 1;
@@ -130,24 +131,21 @@ where
         if self.sessions[index].instance != instance {
             self.release_streams(index);
         }
-        let entry = &self.keys[usize::from(key)];
-        let mut server_random = [0; 32];
-        rng.fill_bytes(&mut server_random);
         let place = &mut self.sessions[index];
         *place = Session {
             in_use: true,
             key,
             next: place.next,
             instance,
-            client_random: join.client_random,
-            server_random,
-            keys: entry.key.session_keys(&join.client_random, &server_random),
-            budget: Budget::new(entry.max_pps, entry.max_pps),
+            made_for: begin(&join.client_random),
             since_ns: now_ns,
             used_ns: now_ns,
             streams,
             ..Session::vacant(place.generation.wrapping_add(1))
         };
+        let server_random = self.server_random(index, &join.client_random);
+        let secret = &self.keys[usize::from(key)].key;
+        self.sessions[index].keys = secret.session_keys(&join.client_random, &server_random);
         Ok(index)
     }
 

@@ -8,12 +8,15 @@ use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 use super::{IDLE_NS, KeyEntry, NONE, Reflector, STREAMS_PER_SESSION, TEST_IDLE_NS};
 use crate::drop_reason::DropReason;
 use crate::seal::{ReplayWindow, SessionCipher, SessionKeys};
-use crate::session::budget::{Budget, Pace};
+use crate::session::budget::Pace;
 use crate::session::record::StreamRecord;
 use crate::session::sealed::{open_message, seal_message, session_header};
 use crate::session::{address_bytes, address_from_bytes};
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
+
+/// Over which a key's packets per second are counted, ns.
+const SECOND_NS: u32 = 1_000_000_000;
 
 /// Room for one session, which may be zeroed memory.
 #[derive(Clone, Debug, FromZeros)]
@@ -27,12 +30,12 @@ pub struct Session {
     /// The next session of the key, or the next free place.
     pub(super) next: u16,
     pub(super) instance: u64,
-    pub(super) client_random: [u8; 32],
-    pub(super) server_random: [u8; 32],
+    /// The begin of the client random that it was made for: tells whether a join is the same one again.
+    pub(super) made_for: [u8; 8],
     pub(super) keys: SessionKeys,
     pub(super) replay: ReplayWindow,
     pub(super) next_counter: u64,
-    pub(super) budget: Budget,
+    pub(super) probes: Pace,
     pub(super) orders: Pace,
     /// As it stands on the wire.
     pub(super) address: [u8; 16],
@@ -84,6 +87,18 @@ impl Session {
     pub(super) const fn is_idle(&self, now_ns: u64) -> bool {
         let long_ns = if self.ordered { TEST_IDLE_NS } else { IDLE_NS };
         now_ns.saturating_sub(self.used_ns) >= long_ns
+    }
+
+    /// What it looks like from outside; `None` where there is none at `now`.
+    pub(super) fn facts(&self, now: Monotonic) -> Option<SessionFacts> {
+        let is_there = self.in_use && !self.is_idle(now.as_nanos());
+        is_there.then(|| SessionFacts {
+            key: self.key,
+            address: self.address(),
+            since: Monotonic::from_nanos(self.since_ns),
+            used: Monotonic::from_nanos(self.used_ns),
+            packets: self.packets,
+        })
     }
 
     /// Where the client is now.
@@ -159,7 +174,9 @@ where
         // stays where it was takes the direction of no loss.
         let passed_over = core::mem::take(&mut session.passed_over) && session.address() != from;
         session.moved |= session.address() != from;
-        let within = session.budget.take(now_ns);
+        let max_pps = self.keys[usize::from(session.key)].max_pps;
+        let apart_ns = u64::from(SECOND_NS / max_pps.max(1));
+        let within = session.probes.take(now_ns, apart_ns, max_pps);
         if within {
             session.used_ns = now_ns;
             session.packets += 1;

@@ -4,7 +4,8 @@ use core::net::SocketAddr;
 
 use super::*;
 use crate::load::guest::{Guest, Wish};
-use crate::load::host::{Asker, Host, HostLimits};
+use crate::load::host::{Asker, HostLimits};
+use crate::load::negotiation::host_with;
 use crate::wire::load::ORDER_LEN;
 
 const ADDRESS: [u8; 4] = [192, 0, 2, 7];
@@ -33,24 +34,25 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
     );
     w.run_until(500);
     let now = Monotonic::from_nanos(500 * MS);
+    let there = now.saturating_add(OFFSET);
     let sealed = w.client.write_order(&order).unwrap();
     let m = meta(1, ADDRESS, 1000);
     let (from, opened) = w
         .reflector
-        .open_order(now, &m, &mut sealed.clone())
+        .open_order(there, &m, &mut sealed.clone())
         .unwrap();
     assert_eq!((from.client, opened.test.get()), (0, 7));
     // Such a session is not kept for long once its client is silent.
-    let after = |ms: u64| w.reflector.sessions(now.saturating_add(ms * MS)).count();
+    let after = |ms: u64| w.reflector.sessions(there.saturating_add(ms * MS)).count();
     assert_eq!((after(9_000), after(10_000)), (1, 0));
-    let again = w.reflector.open_order(now, &m, &mut sealed.clone());
+    let again = w.reflector.open_order(there, &m, &mut sealed.clone());
     assert_eq!(again.unwrap_err(), DropReason::Replay);
     for at in 0..ORDER_LEN {
         let mut bad = sealed;
         bad[at] ^= 0x10;
-        assert!(w.reflector.open_order(now, &m, &mut bad).is_err());
+        assert!(w.reflector.open_order(there, &m, &mut bad).is_err());
     }
-    let mut host = Host::new(HostLimits {
+    let mut host = host_with(HostLimits {
         concurrent: 1,
         streams: 8,
     });

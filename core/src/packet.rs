@@ -35,13 +35,14 @@ pub struct SendToken {
 }
 
 impl SendToken {
-    /// The probe's number in its stream; 0 for a knock.
+    /// The probe's number in its stream; 0 for a knock, or a check of the session.
     #[must_use]
     pub const fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// The stream of its client that the datagram belongs to; `None` for a knock.
+    /// The stream of its client that the datagram belongs to; `None` for a knock, or a check of
+    /// the session.
     #[must_use]
     pub const fn stream(&self) -> Option<u16> {
         if self.stream == u16::MAX {

@@ -38,6 +38,42 @@ fn a_quiet_line_is_exact_to_the_nanosecond() {
     assert!(v.sent > 35_990);
 }
 
+/// Whatever the interval, also where the line loses some packets.
+#[test]
+fn a_restarted_reflector_is_found_within_three_seconds_of_the_next_probe() {
+    for (interval_ns, loss_ppm) in [S, 5 * S, 30 * S]
+        .into_iter()
+        .flat_map(|i| [(i, 0), (i, 3_000)])
+    {
+        for seed in 0..20 {
+            let restart_ns = 10 * interval_ns + seed * interval_ns / 20;
+            let link = LinkPlan {
+                loss_ppm,
+                ..LinkPlan::default()
+            };
+            let plan = Plan {
+                interval_ns,
+                up: link.clone(),
+                down: link,
+                restarts: vec![restart_ns],
+                ..Plan::default()
+            };
+            let mut w = World::new(plan, seed);
+            w.run_until(restart_ns);
+            let before = w.truth.len();
+            w.events.clear();
+            let mut now_ns = restart_ns;
+            while w.truth.len() == before {
+                now_ns += MS;
+                w.run_until(now_ns);
+            }
+            w.run_until(w.truth[before].left_ns + 3 * S);
+            let is_found = w.events.contains(&SessionEvent::RemoteRestarted);
+            assert!(is_found, "{interval_ns} {loss_ppm} {seed}: {:?}", w.events);
+        }
+    }
+}
+
 #[test]
 fn two_worlds_of_one_seed_are_the_same() {
     let plan = Plan {

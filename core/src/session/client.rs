@@ -42,12 +42,15 @@ const OVERLAP_NS: u64 = 10_000_000_000;
 /// Keys are this old before another address is a reason for new ones, ns.
 const MOVED_APART_NS: u64 = 10_000_000_000;
 /// Without an echo for this long while probes go out, the reflector counts as lost and is knocked
-/// at, ns; at slow rates after three intervals, and it is knocked at before: see [`Unanswered`].
+/// at, ns; at slow rates it counts as lost after three intervals, and is knocked at before: see [`Unanswered`].
 const SILENCE_NS: u64 = 1_000_000_000;
 /// How long a reflector may take to answer for the first time before it counts as lost, ns.
 const FIRST_PATIENCE_NS: u64 = 3_000_000_000;
-/// [`SendToken::stream`] of knocks: nobody waits for their stamps.
-const KNOCK: u16 = u16::MAX;
+/// Knocks and checks: nobody waits for their stamps.
+const OF_NO_STREAM: SendToken = SendToken {
+    stream: u16::MAX,
+    seq: 0,
+};
 
 /// Something that happened to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +196,8 @@ where
         self.session.is_some() && !self.silent
     }
 
-    /// The next datagram, if one is due: a knock, or a probe whose deadline has come.
+    /// The next datagram, if one is due: a knock, a probe whose deadline has come, or a check whether the session is
+    /// still there.
     pub fn poll_transmit(
         &mut self,
         now: Monotonic,
@@ -202,13 +206,7 @@ where
     ) -> Option<(usize, SendToken)> {
         if !matches!(self.knock, Knock::Idle) && now >= self.knock_at {
             let len = self.write_knock(now, rng, out)?;
-            return Some((
-                len,
-                SendToken {
-                    stream: KNOCK,
-                    seq: 0,
-                },
-            ));
+            return Some((len, OF_NO_STREAM));
         }
         for index in 0..self.streams.len() {
             let deadline = self.streams[index].slots.deadline();
@@ -222,6 +220,12 @@ where
             {
                 return Some(sent);
             }
+        }
+        // A probe that left just now is as good.
+        if matches!(self.knock, Knock::Idle)
+            && self.unanswered.check_from().is_some_and(|at| now >= at)
+        {
+            return Some((self.write_check(now, out)?, OF_NO_STREAM));
         }
         None
     }
@@ -279,7 +283,7 @@ where
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let knock = match self.knock {
-            Knock::Idle => self.session.as_ref().and(self.unanswered.knock_from()),
+            Knock::Idle => self.session.as_ref().and(self.unanswered.poll_timeout()),
             Knock::Hello { .. } | Knock::Join { .. } => Some(self.knock_at),
         };
         let streams = self.streams.iter().flat_map(|s| {

@@ -53,7 +53,7 @@ pub struct ClockFacts {
 pub struct Answer {
     /// Bytes of `out` to send to where the request came from.
     pub len: usize,
-    /// To be returned with the echo's transmit stamp; `None` for knocks.
+    /// To be returned with the echo's transmit stamp; `None` for knocks, and for checks of a session.
     pub token: Option<SendToken>,
 }
 

@@ -11,6 +11,9 @@ pub const OVERHEAD: usize = SessionHeader::LEN + TAG_LEN;
 
 /// [`Probe::want`] of a client that asks for no part of the receive record.
 pub const WANT_NOTHING: u64 = u64::MAX;
+/// [`Probe::stream`] of one that is of no stream: it only asks whether its session is there. It has no number,
+/// leaves no trace in any record, and its echo tells of none.
+pub const NO_STREAM: u16 = u16::MAX;
 /// [`Reply::record_back`] where the asked-for part is not known.
 pub const NO_RECORD: u32 = u32::MAX;
 
@@ -18,7 +21,7 @@ pub const NO_RECORD: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Probe {
-    /// The client's number of the stream.
+    /// The client's number of the stream, or [`NO_STREAM`].
     pub stream: U16,
     /// Zero.
     pub flags: U16,

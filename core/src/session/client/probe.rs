@@ -8,13 +8,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::{Client, Knock, REKEY_NS, REKEY_PACKETS, SessionEvent, Unanswered};
 use crate::drop_reason::DropReason;
 use crate::flight::{LossSlot, Slot};
+use crate::limits::MIN_PROBE_SIZE;
 use crate::packet::{RecvMeta, SendToken};
 use crate::seal::{Portable, ReplayWindow, SessionKeys};
 use crate::session::address_from_bytes;
 use crate::session::sealed::{open_message, seal_message, session_header};
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
-use crate::wire::probe::{Probe, Reply, WANT_NOTHING};
+use crate::wire::probe::{NO_STREAM, Probe, Reply, WANT_NOTHING};
 
 /// What the reflector dropped may have been sent this much before the probe whose echo told of fewer drops, and after
 /// the one whose echo tells of it, ns: datagrams overtake each other, and that an echo could not be sent is known late.
@@ -120,6 +121,26 @@ where
         ))
     }
 
+    /// Writes and seals a check whether the session is still there; `None` where there is none.
+    pub(super) fn write_check(&mut self, now: Monotonic, out: &mut [u8]) -> Option<usize> {
+        let session = self.session.as_mut()?;
+        let out = out.get_mut(..MIN_PROBE_SIZE)?;
+        let check = Probe {
+            stream: U16::new(NO_STREAM),
+            flags: U16::ZERO,
+            reserved: U32::ZERO,
+            seq: U64::ZERO,
+            sent_ns: U64::new(now.as_nanos()),
+            earlier_seq: U64::ZERO,
+            earlier_tx_ns: U64::ZERO,
+            want: U64::new(WANT_NOTHING),
+        };
+        let sealed = session.seal(Kind::Probe, check.as_bytes(), out);
+        debug_assert!(sealed.is_ok(), "a check has room for header and tag");
+        self.unanswered.probed(now);
+        Some(out.len())
+    }
+
     /// Opens what the reflector sealed under the present keys or those before, in place, and notes that
     /// it is there unless that has come before.
     pub(super) fn open_in_session<B: FromBytes + KnownLayout + Immutable>(
@@ -171,6 +192,9 @@ where
         }
         if freshness == Freshness::Newest {
             self.take_present(now, &reply);
+        }
+        if reply.stream.get() == NO_STREAM {
+            return Ok(());
         }
         // One that has come before is told, too: as a duplicate it says something of the line.
         let index = usize::from(reply.stream.get());

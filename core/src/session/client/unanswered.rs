@@ -1,9 +1,9 @@
 //! Which probes have gone unanswered in a row, and when that is reason enough to knock.
 //!
 //! A reflector that was restarted knows no session any more, and only a knock finds that out. Fast
-//! streams notice its silence within a second. Slow ones would need as many intervals for it, but one
+//! streams notice its silence within a second. Of slow ones the next probe may be an hour away, but one
 //! missing echo is no reason: each knock that succeeds costs the reflector another session, and lines
-//! lose packets. So it takes two.
+//! lose packets. So it takes two, and where no second probe is due, a check is sent: a probe of no stream.
 
 use super::SILENCE_NS;
 use super::knock::FIRST_RETRY_NS;
@@ -21,7 +21,7 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
-    /// A probe leaves.
+    /// A probe leaves, or a check.
     pub(super) fn probed(&mut self, now: Monotonic) {
         let Some(first) = self.first else {
             self.first = Some(now);
@@ -30,6 +30,18 @@ impl Unanswered {
         if self.second.is_none() && now.saturating_since(first) >= APART_NS {
             self.second = Some(now);
         }
+    }
+
+    /// From when on to check whether the session is there, should nothing be heard and no other probe leave until
+    /// then.
+    pub(super) fn check_from(&self) -> Option<Monotonic> {
+        let first = self.first.filter(|_| self.second.is_none())?;
+        Some(first.saturating_add(SILENCE_NS))
+    }
+
+    /// When there is something to do, a check or a knock.
+    pub(super) fn poll_timeout(&self) -> Option<Monotonic> {
+        self.check_from().or(self.knock_from())
     }
 
     /// From when on to knock, should nothing be heard until then: when the first has waited for as long

@@ -1,6 +1,7 @@
 //! When a reflector counts as lost, and how it is found again.
 
 use super::*;
+use crate::limits::MIN_PROBE_SIZE;
 use crate::wire::header::{Kind, Prefix};
 
 #[test]
@@ -58,16 +59,16 @@ fn slow(interval_ms: u64) -> World {
 }
 
 #[test]
-fn a_slow_stream_finds_a_restarted_reflector_by_two_probes_without_an_echo() {
-    for (interval_ms, within_ms) in [(1_000, 3_000), (10_000, 21_000)] {
+fn a_slow_stream_finds_a_restarted_reflector_by_its_next_probe() {
+    for interval_ms in [1_000, 5_000, 30_000] {
         let mut w = slow(interval_ms);
         // Right after an echo: the longest that it can take.
-        let gone_ms = 6 * interval_ms + 31;
-        w.run_until(gone_ms);
+        w.run_until(6 * interval_ms + 31);
         assert!(w.client.is_answering());
         w.events.clear();
         w.reflector = reflector(77, 4);
-        w.run_until(gone_ms + within_ms);
+        // The probe, the check a second later, 0.3 s without an answer, and two knocks.
+        w.run_until(7 * interval_ms + 1_300 + 2 * 30 + 10);
         assert!(
             w.events.contains(&SessionEvent::RemoteRestarted),
             "{interval_ms}: {:?}",
@@ -80,8 +81,8 @@ fn a_slow_stream_finds_a_restarted_reflector_by_two_probes_without_an_echo() {
 }
 
 #[test]
-fn a_single_lost_probe_of_a_slow_stream_costs_no_knock() {
-    for interval_ms in [500, 1_000, 10_000] {
+fn a_single_lost_probe_of_a_slow_stream_costs_a_check_and_no_knock() {
+    for (interval_ms, checks) in [(500, 0), (1_000, 0), (10_000, 1), (30_000, 1)] {
         let sent = |loses: Fate| {
             let mut w = slow(interval_ms);
             w.run_until(3_000);
@@ -90,9 +91,35 @@ fn a_single_lost_probe_of_a_slow_stream_costs_no_knock() {
             assert!(w.client.is_answering());
             (w.up_bytes, w.samples.len())
         };
-        let lost: Fate = |ms| ((19_900..20_100).contains(&ms), false);
-        assert_eq!(sent(lost), sent(|_| (false, false)), "{interval_ms}");
+        let (bytes, probes) = sent(|_| (false, false));
+        // Up, and on the way back.
+        for lost in [
+            (|ms| ((29_900..30_100).contains(&ms), false)) as Fate,
+            |ms| (false, (29_900..30_100).contains(&ms)),
+        ] {
+            let expected = (bytes + checks * MIN_PROBE_SIZE, probes);
+            assert_eq!(sent(lost), expected, "{interval_ms}");
+        }
     }
+}
+
+#[test]
+fn a_check_is_in_no_record_and_its_echo_is_no_sample() {
+    let mut w = slow(30_000);
+    w.fate = |ms| (false, (30_000..30_100).contains(&ms));
+    w.run_until(50_000);
+    let checked: Vec<_> = w.samples.iter().map(|s| (s.seq, s.status)).collect();
+    assert_eq!(
+        w.reflector.answered(),
+        2 + 1 + 1,
+        "knocks, a probe, a check"
+    );
+    assert_eq!(w.reflector.records_of_test(), 1);
+    assert!(checked.iter().all(|(seq, _)| *seq <= 1), "{checked:?}");
+    // The reflector had the probe, and says so with the next one's echo: the check was not counted with it.
+    w.run_until(95_000);
+    assert_eq!(w.samples[0].status, Status::LostDown, "{:?}", w.samples);
+    assert!(w.client.is_answering() && !w.events.contains(&SessionEvent::Lost));
 }
 
 #[test]

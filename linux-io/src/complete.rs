@@ -38,29 +38,13 @@ impl Engine {
         match tag.op {
             Op::Receive => self.receive_completed(socket, completion, now_ns, handler),
             Op::ErrorPoll => self.error_poll_completed(socket, completion, handler),
-            Op::QuietSend => {
-                if completion.result() >= 0 {
-                    return Ok(0);
-                }
-                let errno = -completion.result();
-                if is_refused_together(errno)
-                    && let Some(open) = self.sockets.get_mut(socket)
-                    && open.usual.told() != 0
-                {
-                    open.usual.forbid();
-                }
-                Ok(self.send_failed(socket, tag.key, errno, handler))
-            }
-            Op::JoinedSend => {
+            Op::QuietSend | Op::UsualSend | Op::JoinedSend => {
                 let errno = -completion.result();
                 if errno <= 0 {
                     return Ok(0);
                 }
-                if is_refused_together(errno)
-                    && let Some(open) = self.sockets.get_mut(socket)
-                {
-                    open.joins = false;
-                    open.usual.forbid();
+                if let Some(open) = self.sockets.get_mut(socket) {
+                    open.learn_refusal(tag.op, errno);
                 }
                 Ok(self.send_failed(socket, tag.key, errno, handler))
             }
@@ -397,12 +381,6 @@ fn kernel_stamp(timeline: &mut Timeline, wall_ns: i64, now_ns: u64) -> Option<St
         at: clock::from_raw(at),
         clock: ClockSource::Kernel,
     })
-}
-
-/// Whether several datagrams in one send are refused with this where each alone may not be: a card
-/// without checksums, IPsec, or a way that would have to fragment them.
-const fn is_refused_together(errno: i32) -> bool {
-    matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE)
 }
 
 /// Whether a send may have failed with this because of an ICMP message about an earlier datagram.

@@ -318,12 +318,12 @@ fn entry(slot: &mut SendSlot, payload: *const u8, index: u16, quiet: bool) -> sq
             .build()
     };
     if quiet {
-        let op = if slot.is_joined() {
-            Op::JoinedSend
-        } else {
-            Op::QuietSend
-        };
-        let tag = Tag::new(op, slot.socket, slot.socket_generation, slot.key);
+        let tag = Tag::new(
+            slot.quiet_op(),
+            slot.socket,
+            slot.socket_generation,
+            slot.key,
+        );
         entry
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(tag.pack())

@@ -8,6 +8,7 @@
 use crate::cmsg;
 use crate::outbox::Transmit;
 use crate::sockaddr::RawAddr;
+use crate::tag::Op;
 
 /// Largest payload that can be sent, bytes.
 pub const MAX_PAYLOAD: usize = 1536;
@@ -79,6 +80,18 @@ impl SendSlot {
             }
         } else if usual != 0 && self.len > usual {
             self.control.segment(0);
+        }
+    }
+
+    /// As what it is sent where only its failure is told: whether `UDP_SEGMENT` may be why.
+    pub(crate) const fn quiet_op(&self) -> Op {
+        if self.is_joined() {
+            Op::JoinedSend
+        } else if self.usual != 0 && self.len <= self.usual as usize {
+            Op::UsualSend
+        } else {
+            // A longer one says that it is to stay whole.
+            Op::QuietSend
         }
     }
 
@@ -286,6 +299,24 @@ mod tests {
         s.release(b);
         assert!(s.get(b, generation).is_none());
         assert_eq!(s.peek().unwrap().0, b);
+    }
+
+    #[test]
+    fn only_sends_that_the_option_is_for_may_fail_for_it() {
+        let mut slot = SendSlot::new();
+        for (usual, segment, len, op) in [
+            (0, 100, 100, Op::QuietSend),
+            (0, 100, 250, Op::JoinedSend),
+            (172, 172, 172, Op::UsualSend),
+            (172, 100, 100, Op::UsualSend),
+            (172, 173, 173, Op::QuietSend),
+            (172, 1452, 1452, Op::QuietSend),
+            (172, 172, 344, Op::JoinedSend),
+            (172, 100, 250, Op::JoinedSend),
+        ] {
+            (slot.usual, slot.segment, slot.len) = (usual, segment, len);
+            assert_eq!(slot.quiet_op(), op, "{usual} {segment} {len}");
+        }
     }
 
     #[test]

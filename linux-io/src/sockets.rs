@@ -86,6 +86,19 @@ impl Open {
         }
     }
 
+    /// A send was refused with `errno`. Several datagrams in one are for reasons that each alone may not be: a card
+    /// without checksums, IPsec, or a way that would have to fragment them; and so is one that the socket's option
+    /// is for, as the first of several.
+    pub(crate) const fn learn_refusal(&mut self, op: Op, errno: i32) {
+        let is_together = matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE);
+        if is_together && matches!(op, Op::UsualSend | Op::JoinedSend) {
+            self.usual.forbid();
+        }
+        if is_together && matches!(op, Op::JoinedSend) {
+            self.joins = false;
+        }
+    }
+
     pub(crate) fn fd(&self) -> RawFd {
         self.socket.socket.as_raw_fd()
     }
@@ -290,4 +303,35 @@ pub(crate) fn open(socket: ProbeSocket, features: Features) -> io::Result<Open> 
         address: Some(socket.local_addr().ip()).filter(|ip| !ip.is_unspecified()),
         socket,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_option_was_for_ends_it() {
+        let socket = ProbeSocket::udp(crate::Family::V4)
+            .bind(([127, 0, 0, 1], 0).into())
+            .join_sends(true)
+            .build();
+        let mut open = open(socket.unwrap(), Features::ALL).unwrap();
+        assert!(open.joins);
+        for _ in 0..100 {
+            open.usual.begun();
+            open.usual.joined(172);
+        }
+        open.tell_usual();
+        assert_eq!((open.usual.told(), open.usual.to_tell()), (172, None));
+        for errno in [libc::EIO, libc::EINVAL, libc::EMSGSIZE] {
+            open.learn_refusal(Op::QuietSend, errno);
+        }
+        open.learn_refusal(Op::UsualSend, libc::ENETUNREACH);
+        open.learn_refusal(Op::JoinedSend, libc::ENOBUFS);
+        assert_eq!((open.joins, open.usual.to_tell()), (true, None));
+        open.learn_refusal(Op::UsualSend, libc::EINVAL);
+        assert_eq!((open.joins, open.usual.to_tell()), (true, Some(0)));
+        open.learn_refusal(Op::JoinedSend, libc::EIO);
+        assert!(!open.joins);
+    }
 }

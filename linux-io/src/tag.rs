@@ -30,6 +30,9 @@ pub(crate) enum Op {
     StreamNote = 12,
     /// As [`Op::QuietSend`], of several datagrams; the key is the first one's.
     JoinedSend = 13,
+    /// As [`Op::QuietSend`], of one datagram that the kernel looks at as the first of several: that the socket's option
+    /// would take apart if it were longer.
+    UsualSend = 14,
 }
 
 /// An operation, its place in a table, that place's generation, and 32 bits of the operation's own.
@@ -78,6 +81,7 @@ impl Tag {
             11 => Op::StreamReceive,
             12 => Op::StreamNote,
             13 => Op::JoinedSend,
+            14 => Op::UsualSend,
             _ => return None,
         };
         Some(Self {
@@ -96,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_survive_packing(op in 1u64..=13, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
+        fn tags_survive_packing(op in 1u64..=14, index in any::<u16>(), generation in 0..GENERATIONS, key in any::<u32>()) {
             let op = Tag::unpack(op << 60).unwrap().op;
             let tag = Tag::new(op, index, generation, key);
             prop_assert_eq!(Tag::unpack(tag.pack()), Some(tag));

@@ -26,6 +26,7 @@ struct Sent {
     /// What had been dropped at the last order before the load.
     before: Option<Leaving>,
     is_loaded: bool,
+    is_over: bool,
     /// When the kernel was asked last, and what came of it.
     asked: Monotonic,
     dropped: Option<u64>,
@@ -48,19 +49,19 @@ impl SentTests {
         op: u8,
         route: Route,
     ) -> Option<u64> {
+        if !self.tests.contains_key(&test) && self.tests.len() >= MAX_TESTS {
+            self.forget_one();
+        }
         if self.netlink.is_none() {
             self.netlink = Netlink::open().ok();
         }
         let netlink = self.netlink.as_mut()?;
-        if !self.tests.contains_key(&test) && self.tests.len() >= MAX_TESTS {
-            // The oldest.
-            self.tests.pop_first();
-        }
         let sent = self.tests.entry(test).or_insert_with(|| Sent {
             route,
             interface: interface(netlink, route),
             before: None,
             is_loaded: false,
+            is_over: false,
             asked: Monotonic::ZERO,
             dropped: None,
         });
@@ -81,6 +82,22 @@ impl SentTests {
             sent.before = leaving;
         }
         sent.dropped
+    }
+
+    /// A test is over: it is asked about for its last figures at most.
+    pub(super) fn end(&mut self, test: TestHandle) {
+        if let Some(sent) = self.tests.get_mut(&test) {
+            sent.is_over = true;
+        }
+    }
+
+    /// Makes room: what is over goes first, then the one that nobody has asked about for longest.
+    fn forget_one(&mut self) {
+        let tests = self.tests.iter();
+        let oldest = tests.min_by_key(|(test, sent)| (!sent.is_over, sent.asked, **test));
+        if let Some(test) = oldest.map(|(test, _)| *test) {
+            self.tests.remove(&test);
+        }
     }
 }
 
@@ -133,13 +150,32 @@ mod tests {
             from: Some([192, 0, 2, 2].into()),
         };
         assert_eq!(tests.ordered(late, first, OP_POLL, nowhere), None);
-        // However many there are, few are remembered, and the oldest is forgotten.
-        for test in 3..100 {
-            tests.ordered(late, TestHandle(test), OP_OPEN, local);
+    }
+
+    #[test]
+    fn however_many_there_are_few_are_remembered_and_those_that_run() {
+        let mut tests = SentTests::default();
+        let local = Route {
+            to: [127, 0, 0, 1].into(),
+            from: None,
+        };
+        let at = |s: u64| Monotonic::from_nanos(s * 1_000_000_000);
+        // The first one has the smallest handle, and goes on; of the others all but the second end at once.
+        let (first, second) = (TestHandle(1), TestHandle(2));
+        for test in 1..100 {
+            tests.ordered(at(test.into()), TestHandle(test), OP_OPEN, local);
+            if test > 2 {
+                tests.end(TestHandle(test));
+            }
         }
         assert_eq!(tests.tests.len(), MAX_TESTS);
-        let latest = TestHandle(99);
-        assert_eq!(tests.ordered(late, latest, OP_LOAD, local), Some(0));
-        assert_eq!(tests.ordered(late, first, OP_POLL, local), None);
+        assert!(tests.tests.contains_key(&TestHandle(99)));
+        assert_eq!(tests.ordered(at(100), first, OP_LOAD, local), Some(0));
+        // Where none is over, the one that was asked about longest ago gives way: of these, the second.
+        for test in 100..99 + MAX_TESTS as u32 {
+            tests.ordered(at(test.into()), TestHandle(test), OP_OPEN, local);
+        }
+        assert!(tests.tests.contains_key(&first) && !tests.tests.contains_key(&second));
+        assert_eq!(tests.ordered(at(200), first, OP_POLL, local), Some(0));
     }
 }

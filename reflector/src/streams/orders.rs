@@ -142,6 +142,7 @@ impl Streams {
         while let Some((test, client, bytes)) = self.host.poll_ended() {
             match self.granted.end(test) {
                 Some(Load::Datagrams) => {
+                    self.sent.end(test);
                     // Gone only when everything ends.
                     let _ = self.ends.news.send(News::Ends(test));
                     if let Some(waker) = &self.echo {

@@ -8,15 +8,14 @@
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use zeroize::Zeroizing;
 
-/// The longest key file, bytes, with room for remarks.
-const MOST_BYTES: usize = 4096;
+use crate::secretfile::{self, MOST_BYTES};
 
 const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
@@ -26,39 +25,9 @@ const CHECKSUM: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// What is wrong and what to do: it is not there, others may read it, or it is damaged.
 pub fn read(path: &Path) -> Result<PresharedKey, String> {
     let name = path.display();
-    let mut file = File::open(path).map_err(|e| {
-        format!("key file {name}: {e}; make one with bbtool keygen, or mend the path")
-    })?;
-    let meta = file
-        .metadata()
-        .map_err(|e| format!("key file {name}: {e}"))?;
-    if !meta.is_file() {
-        return Err(format!("key file {name}: not a file"));
-    }
-    if meta.mode() & 0o007 != 0 {
-        return Err(format!(
-            "key file {name}: every user may read it (mode {:03o}); chmod 600 {name}",
-            meta.mode() & 0o777
-        ));
-    }
-    // It never grows: what it would be moved from could not be wiped.
-    let mut bytes = Zeroizing::new([0; MOST_BYTES]);
-    let mut len = 0;
-    loop {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(format!("key file {name}: {e}")),
-        }
-    }
-    if len == bytes.len() {
-        return Err(format!(
-            "key file {name}: it is {MOST_BYTES} bytes long or longer, which no key file is"
-        ));
-    }
-    let text = std::str::from_utf8(&bytes[..len])
-        .map_err(|e| format!("key file {name}: it is not text: {e}"))?;
+    let mut room = Zeroizing::new([0; MOST_BYTES]);
+    let missing = "make one with bbtool keygen, or mend the path";
+    let text = secretfile::read(path, missing, &mut room)?;
     parse(text).map_err(|e| format!("key file {name}: {e}"))
 }
 
@@ -77,7 +46,7 @@ pub fn write_new(path: &Path, key: &PresharedKey) -> std::io::Result<()> {
 }
 
 pub(crate) fn format(key: &PresharedKey) -> Zeroizing<String> {
-    // Written into room that is there from the first: see `read`.
+    // Written into room that is there from the first: see `secretfile`.
     let mut text = Zeroizing::new(String::with_capacity(MOST_BYTES));
     text.push_str("# Bufferbane key; keep it secret: it lets its holder use the reflector.\nid = ");
     push_hex(&mut text, &key.id.0);
@@ -145,7 +114,7 @@ fn unhex(text: &str, out: &mut [u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_key_file_is_the_one_of_the_vectors() {

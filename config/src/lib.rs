@@ -11,6 +11,7 @@ pub mod keyfile;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
+mod secretfile;
 pub mod stampkey;
 mod value;
 

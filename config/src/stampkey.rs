@@ -1,12 +1,11 @@
 //! Keys of STAMP's authenticated mode: a file with hexadecimal digits, as other programs have it.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bufferbane_core::wire::stamp::{Key, MAX_KEY, MIN_KEY};
 use zeroize::Zeroizing;
+
+use crate::secretfile::{self, MOST_BYTES};
 
 /// Reads the key in the file at `path`: 32 to 128 hexadecimal digits, spaces and lines between them
 /// as one likes. `openssl rand -hex 32` makes one.
@@ -14,21 +13,13 @@ use zeroize::Zeroizing;
 /// # Errors
 /// What is wrong and what to do: it is not there, others may read it, or it is no key.
 pub fn read(path: &Path) -> Result<Key, String> {
-    let name = path.display();
-    let said = |e: &dyn std::fmt::Display| format!("key file {name}: {e}");
-    let mut file = File::open(path).map_err(|e| said(&e))?;
-    let mode = file.metadata().map_err(|e| said(&e))?.mode();
-    if mode & 0o007 != 0 {
-        return Err(format!(
-            "key file {name}: every user may read it (mode {:03o}); chmod 600 {name}",
-            mode & 0o777
-        ));
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(|e| said(&e))?;
-    parse(&text).ok_or_else(|| {
+    let mut room = Zeroizing::new([0; MOST_BYTES]);
+    let missing = "openssl rand -hex 32 makes a key";
+    let text = secretfile::read(path, missing, &mut room)?;
+    parse(text).ok_or_else(|| {
         format!(
-            "key file {name}: holds no {} to {} hexadecimal digits; openssl rand -hex 32 makes a key",
+            "key file {}: holds no {} to {} hexadecimal digits; openssl rand -hex 32 makes a key",
+            path.display(),
             2 * MIN_KEY,
             2 * MAX_KEY
         )
@@ -36,18 +27,16 @@ pub fn read(path: &Path) -> Result<Key, String> {
 }
 
 pub(crate) fn parse(text: &str) -> Option<Key> {
-    let mut digits = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY));
+    let mut bytes = Zeroizing::new([0u8; MAX_KEY]);
+    let mut count = 0;
     for c in text.chars().filter(|c| !c.is_whitespace()) {
-        if digits.len() == 2 * MAX_KEY {
-            return None;
-        }
-        digits.push(c.to_digit(16)? as u8);
+        let byte = bytes.get_mut(count / 2)?;
+        *byte = *byte << 4 | c.to_digit(16)? as u8;
+        count += 1;
     }
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let bytes: Zeroizing<Vec<u8>> = Zeroizing::new(pairs.iter().map(|[a, b]| a << 4 | b).collect());
-    Key::new(&bytes)
+    // Two digits are a byte.
+    let whole = count.is_multiple_of(2);
+    Key::new(&bytes[..count / 2]).filter(|_| whole)
 }
 
 #[cfg(test)]
@@ -76,7 +65,14 @@ mod tests {
         assert!(read(&file).unwrap_err().contains("chmod 600"));
         mode(0o600);
         assert_eq!(read(&file).unwrap().reveal(), [0xab; 32]);
-        std::fs::write(&file, "no key").unwrap();
-        assert!(read(&file).unwrap_err().contains("openssl rand"));
+        let refused = |text: String| {
+            std::fs::write(&file, text).unwrap();
+            read(&file).unwrap_err()
+        };
+        assert!(refused("no key".into()).contains("openssl rand"));
+        assert!(refused("ab".repeat(32) + &" ".repeat(4096)).contains("4096 bytes long"));
+        let missing = read(&dir.path().join("none")).unwrap_err();
+        assert!(missing.contains("openssl rand"), "{missing}");
+        assert!(read(dir.path()).unwrap_err().contains("not a file"));
     }
 }

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bufferbane_core::seal::wipe_stack;
 use bufferbane_linux_io::netlink::Watch;
 use bufferbane_linux_io::support;
 use bufferbane_store::OpenError;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
+use zeroize::Zeroizing;
 
 use crate::ask;
 use crate::config::Config;
@@ -104,10 +106,10 @@ impl Daemon {
         let (returned_in, returned_out) = rtrb::RingBuffer::new(COMMANDS);
         let (report_in, report_out) = rtrb::RingBuffer::new(REPORTS);
         let random = || -> Result<ChaCha12Rng, StartError> {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed)
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *seed)
                 .map_err(|e| StartError::System("random numbers".into(), e.into()))?;
-            Ok(ChaCha12Rng::from_seed(seed))
+            Ok(ChaCha12Rng::from_seed(*seed))
         };
 
         let meters: Arc<Mutex<Meters>> = Arc::default();
@@ -164,16 +166,15 @@ impl Daemon {
             .map_err(|e| StartError::System("netlink".into(), e))?;
         let keeper = spawn("keeper", move || keeper.run(watch))?;
 
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|e| StartError::System("random numbers".into(), e.into()))?;
         let load_ends = load::Ends {
             paths,
             orders: orders.clone(),
             status: status.clone(),
         };
-        let load = Load::start((&config).into(), load_ends, seed)
+        let load = Load::start((&config).into(), load_ends, random()?)
             .map_err(|e| StartError::System("thread load".into(), e))?;
+        // Where the seeds were.
+        wipe_stack();
         let tests = load.tests().clone();
 
         let source = Source {

@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use bufferbane_core::seal::PresharedKey;
 use bufferbane_core::stamp::Subnet;
 use bufferbane_store::LoadTest;
+use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::recorder::Order;
@@ -241,10 +242,10 @@ pub(crate) struct Ends {
 }
 
 impl Load {
-    pub(crate) fn start(settings: Settings, ends: Ends, seed: [u8; 32]) -> std::io::Result<Self> {
+    pub(crate) fn start(settings: Settings, ends: Ends, rng: ChaCha12Rng) -> std::io::Result<Self> {
         let (sender, requests) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut worker = Worker::new(settings, ends, requests, stop.clone(), seed);
+        let mut worker = Worker::new(settings, ends, requests, stop.clone(), rng);
         let thread = std::thread::Builder::new()
             .name("load".into())
             .spawn(move || worker.run())?;

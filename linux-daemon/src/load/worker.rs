@@ -12,7 +12,6 @@ use bufferbane_linux_io::netlink::Netlink;
 use bufferbane_linux_io::{clock, host};
 use bufferbane_store::{LoadTest, TestWay, Trust};
 use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
 
 use super::budget::{self, Made, Now, Spent};
 use super::fail_over::{first_that_can, stand_ins};
@@ -54,9 +53,8 @@ impl Worker {
         ends: Ends,
         requests: Receiver<Request>,
         stop: Arc<AtomicBool>,
-        seed: [u8; 32],
+        mut rng: ChaCha12Rng,
     ) -> Self {
-        let mut rng = ChaCha12Rng::from_seed(seed);
         Self {
             schedule: Schedule::new(&settings.throughput, &mut rng),
             settings,

@@ -18,6 +18,8 @@ use super::session::Session;
 const BATCH: usize = 64;
 /// Most bytes in one call that sends.
 const MOST_BYTES: usize = 65_000;
+/// So many datagrams may follow each other without a pause because the load was late.
+const MOST_LATE: u64 = 4;
 /// Without an echo for this long, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(20);
 /// One echo in so many is opened.
@@ -68,6 +70,8 @@ pub(in super::super) struct Outcome {
     pub(in super::super) echoes: u64,
     pub(in super::super) lost: u64,
     pub(in super::super) wall_ns: u64,
+    /// Datagrams that were not sent because the load stood still when it was their time.
+    pub(in super::super) skipped: u64,
     /// Of the thread that made the load.
     pub(in super::super) cpu_ns: u64,
 }
@@ -145,7 +149,8 @@ impl Load {
         self.drive(time, None)
     }
 
-    /// Sends one datagram every `period_ns`, whatever comes back.
+    /// Sends one datagram every `period_ns`, whatever comes back. What it missed while it stood still is left out: in
+    /// one go it would be another load.
     pub(in super::super) fn run_paced(
         &mut self,
         time: Duration,
@@ -196,7 +201,10 @@ impl Load {
                     _ => 0,
                 },
                 Some(period_ns) => {
-                    (elapsed.as_nanos() as u64 / period_ns).saturating_sub(sent) as usize
+                    let due = elapsed.as_nanos() as u64 / period_ns;
+                    let late = due.saturating_sub(sent + outcome.skipped);
+                    outcome.skipped += late.saturating_sub(MOST_LATE);
+                    late.min(1) as usize
                 }
             };
             if wanted > 0 {

@@ -14,9 +14,10 @@ use argh::FromArgs;
 use bufferbane_core::limits::{MAX_DATAGRAM, MIN_PROBE_SIZE};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use serde_json::Value;
 
 use self::answer::{Answerer, KINDS, Kind};
-use self::load::{Load, Shape, connected, stay_on};
+use self::load::{Load, Outcome, Shape, connected, stay_on};
 use self::session::Session;
 use super::setup::{Bench, Reflecting, key_number};
 use super::{Fail, median, within};
@@ -72,6 +73,12 @@ const SHAPES: [(&str, Shape); 3] = [
         },
     ),
 ];
+/// Half load, as a share of a CPU.
+const HALF: f64 = 0.5;
+/// What is near enough to it.
+const HALF_ABOUT: std::ops::RangeInclusive<f64> = 0.45..=0.55;
+/// How often the rate is brought nearer to half load before it is measured.
+const LOOKS: usize = 4;
 /// Sessions of the memory test: so many keys, and so many sessions of each, which is what a key may
 /// have challenges for at once.
 const MANY_KEYS: usize = 200;
@@ -226,7 +233,11 @@ fn of_shape(options: Options, shape: Shape) -> Result<Vec<[Round; KINDS]>, Fail>
     Ok(rounds)
 }
 
-/// How long a probe stays in the reflector at half of what it can do.
+/// How long a probe stays in the reflector when it has half as much to do as it could.
+///
+/// Probes come one by one here, evenly, as those of many clients do. Who has all it can do finds several at each
+/// look and answers them together, which costs less each: half of those are more than half the work. So what it could
+/// do is asked of this load: how many of them a second of its CPU is enough for.
 fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
     let shape = Shape {
         clients: CLIENTS,
@@ -234,21 +245,52 @@ fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
         window: 2,
     };
     let keys: Vec<_> = (0..CLIENTS).map(key_number).collect();
-    let answerer = Answerer::start(Kind::Ours, CLIENTS)?;
-    let mut load = Load::new(
-        answerer.at,
-        Kind::Ours.speech(),
-        shape,
-        options.size as usize,
-        &keys,
-    )?;
-    let period_ns = (2e9 / capacity.max(1.0)) as u64;
-    let time = Duration::from_millis(options.round_ms * options.rounds);
-    load.prepare((time.as_nanos() as u64 / period_ns) as usize * 2);
-    let before_ns = answerer.cpu_ns()?;
-    let outcome = load.run_paced(time, period_ns)?;
-    let busy = (answerer.cpu_ns()? - before_ns) as f64 / outcome.wall_ns as f64;
-    let status = answerer.bench.status("reflector.sock")?;
+    let time = Duration::from_millis(options.round_ms);
+    let half = |per_cpu_second: f64| (HALF * per_cpu_second).max(1.0);
+    let mut rate = half(capacity);
+    for round in 0..=LOOKS {
+        // The last one has all the time, and nothing else in its figures.
+        let is_last = round == LOOKS;
+        let answerer = Answerer::start(Kind::Ours, CLIENTS)?;
+        let speech = Kind::Ours.speech();
+        let mut load = Load::new(answerer.at, speech, shape, options.size as usize, &keys)?;
+        let time = time * if is_last { options.rounds as u32 } else { 1 };
+        let period_ns = (1e9 / rate) as u64;
+        load.prepare((time.as_nanos() as u64 / period_ns) as usize * 2);
+        let before_ns = answerer.cpu_ns()?;
+        let outcome = load.run_paced(time, period_ns)?;
+        let cpu_ns = (answerer.cpu_ns()? - before_ns).max(1) as f64;
+        if outcome.echoes == 0 {
+            return Err(Fail::Failed("nothing was echoed".into()));
+        }
+        let per_cpu_second = outcome.echoes as f64 / cpu_ns * 1e9;
+        if !is_last {
+            rate = half(per_cpu_second);
+            continue;
+        }
+        let second = outcome.echoes as f64 / outcome.wall_ns as f64 * 1e9;
+        let busy = cpu_ns / outcome.wall_ns as f64;
+        let is_half = if HALF_ABOUT.contains(&busy) {
+            "so this is"
+        } else {
+            "so this is not"
+        };
+        println!(
+            "\nresidence at half load, {CLIENTS} clients, one by one: {second:.0} echoes/s of the {per_cpu_second:.0} that a \
+             CPU second is enough for, busy {busy:.2}, {is_half} half; the load skipped {} and was busy {:.2}",
+            outcome.skipped,
+            outcome.cpu_ns as f64 / outcome.wall_ns as f64
+        );
+        tell_residence(&answerer.bench.status("reflector.sock")?, &outcome)?;
+        println!(
+            "  {} opened and found right",
+            load.opened().div_ceil(load::OPENED)
+        );
+    }
+    Ok(())
+}
+
+fn tell_residence(status: &Value, outcome: &Outcome) -> Result<(), Fail> {
     let residence = &status["residence_ns"];
     let micros = |key: &str| {
         residence[key]
@@ -259,15 +301,12 @@ fn residence(options: Options, capacity: f64) -> Result<(), Fail> {
             })
     };
     println!(
-        "\nresidence at half of that, {CLIENTS} clients, {:.0} echoes/s, busy {busy:.2}: p50 {:.1} µs, p99 {:.1} µs, \
-         max {:.1} µs, by the kernel's stamps of {:.0} % of the echoes; {} lost, {} opened and found right",
-        outcome.echoes as f64 / outcome.wall_ns as f64 * 1e9,
+        "  p50 {:.1} µs, p99 {:.1} µs, max {:.1} µs, by the kernel's stamps of {:.0} % of the echoes; {} lost",
         micros("p50")?,
         micros("p99")?,
         micros("max")?,
         residence["count"].as_f64().unwrap_or(0.0) / outcome.echoes.max(1) as f64 * 100.0,
         outcome.lost,
-        load.opened().div_ceil(load::OPENED),
     );
     Ok(())
 }

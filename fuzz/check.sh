@@ -22,6 +22,8 @@ for target in "${targets[@]}"; do
     [[ " ${all[*]} " == *" $target "* ]] || { echo "there is no target $target" >&2; usage; }
 done
 seconds=$((seconds / ${#targets[@]}))
+# Of no time libFuzzer thinks that there is no end.
+((seconds > 0)) || seconds=1
 
 export CARGO_TARGET_DIR=$PWD/target
 fuzz() { cargo fuzz run -s none "$@"; }

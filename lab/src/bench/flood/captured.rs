@@ -1,6 +1,6 @@
 //! What a stranger on the way might have written down: the datagrams of a client that is served.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bufferbane_core::flight::{LossSlot, Slot};
@@ -27,24 +27,26 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// Has a client inside `ns` be served by the reflector at `host`, which has to know the second of
+    /// Has a client inside `ns` be served by the reflector at `reflector`, which has to know the second of
     /// the benchmarks' keys ([`key_number`]).
     ///
     /// # Errors
     /// Where it is not served.
-    pub fn from(ns: &Namespace, host: &'static str, port: u16) -> Result<Self, Fail> {
+    pub fn from(ns: &Namespace, reflector: SocketAddr) -> Result<Self, Fail> {
         let failed = |e: std::io::Error| Fail::of("a client to be captured", e);
-        ns.inside(move || serve(host, port))
+        ns.inside(move || serve(reflector))
             .and_then(|served| served)
             .map_err(failed)
     }
 }
 
-fn serve(host: &str, port: u16) -> std::io::Result<Captured> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
-    socket.connect((host, port))?;
+fn serve(to: SocketAddr) -> std::io::Result<Captured> {
+    let own = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(own)?;
+    socket.connect(to)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    // Of each family another client: what one said would be taken for a replay from the other.
+    let mut rng = ChaCha8Rng::seed_from_u64(99 + u64::from(to.is_ipv6()));
     let mut now = Monotonic::ZERO;
     let mut client: Client<Vec<Slot>, Vec<LossSlot>> = Client::new(key_number(1), now, &mut rng);
     let config = StreamConfig {

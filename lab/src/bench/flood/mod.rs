@@ -18,9 +18,11 @@ use argh::FromArgs;
 pub use captured::Captured;
 pub use source::{Flood, Kind};
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bufferbane_core::sample::Status;
+use bufferbane_linux_io::Family;
 use bufferbane_store::{Filter, Reader, SeriesKind};
 
 use super::child::Program;
@@ -44,18 +46,18 @@ pub struct Options {
     /// how long each flood takes at each rate, 2 to 120 (default: 5)
     #[argh(option, default = "5")]
     pub seconds: u64,
+    /// version of IP, 4 or 6 (default: 4)
+    #[argh(option, default = "4")]
+    pub family: u64,
 }
 
 /// The reflector runs here, and the flood there.
 const REFLECTOR_CPU: usize = 0;
 const FLOOD_CPU: usize = 1;
-/// Where the reflector is to the client.
-const SERVER: &str = "10.99.0.1";
-/// And to the stranger.
-pub const NEAR: &str = "10.65.0.1";
-const STRANGER: &str = "10.65.0.2";
-/// Sources that the stranger makes up; what is sent to them comes to the stranger.
-const MADE_UP: &str = "10.66.0.0/16";
+/// The stranger's addresses.
+const STRANGER: [&str; 2] = ["10.65.0.2", "fd65::2"];
+/// Sources that it makes up; what is sent to them comes to it.
+const MADE_UP: [&str; 2] = ["10.66.0.0/16", "fd66::/64"];
 const PORT: u16 = 9876;
 const INTERVAL_NS: i64 = 50_000_000;
 /// Where nothing has passed the line for this long nothing is on its way: an answer reaches it 10 ms after
@@ -102,6 +104,14 @@ struct Phase {
 /// What could not be done, and what the client was told that is not so.
 pub fn run(options: Options) -> Result<(), Fail> {
     within("--seconds", options.seconds, 2..=120)?;
+    let family = match options.family {
+        4 => Family::V4,
+        6 => Family::V6,
+        other => {
+            let why = format!("--family {other} is no version of IP; 4 or 6 is allowed");
+            return Err(Fail::Usage(why));
+        }
+    };
     crate::netns::possible().map_err(Fail::Failed)?;
     let failed = |e: std::io::Error| Fail::of("the floods' namespaces", e);
     let [up, down] = line(0);
@@ -109,7 +119,8 @@ pub fn run(options: Options) -> Result<(), Fail> {
     let stranger = Namespace::new("stranger").map_err(failed)?;
     join(&home.server, &stranger).map_err(failed)?;
     let bench = Bench::new()?;
-    let at = ([0, 0, 0, 0], PORT).into();
+    let server = SocketAddr::new(server(family), PORT);
+    let at = SocketAddr::new(any(family), PORT);
     let two = Reflecting {
         clients: 2,
         sessions_each: 4,
@@ -118,11 +129,11 @@ pub fn run(options: Options) -> Result<(), Fail> {
     let reflector = bench.reflector_for(at, two, Some(&home.server), Some(REFLECTOR_CPU))?;
     let text = format!(
         "target = []\n[http]\nlisten = \"\"\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"server\"\n\
-         address = \"{SERVER}:{PORT}\"\nkey_file = \"{}\"\ninterval = \"50ms\"\nsize = {PROBE_BYTES}\n",
+         address = \"{server}\"\nkey_file = \"{}\"\ninterval = \"50ms\"\nsize = {PROBE_BYTES}\n",
         bench.path("0.key").display()
     );
     let daemon = bench.daemon(&text, Some(&home.client))?;
-    let captured = Captured::from(&home.client, SERVER, PORT)?;
+    let captured = Captured::from(&home.client, server)?;
     wait_until(|| counts(&bench).is_ok_and(|c| c.answered > 40));
 
     println!(
@@ -142,6 +153,7 @@ pub fn run(options: Options) -> Result<(), Fail> {
     let mut phases = Vec::new();
     for kind in Kind::ALL {
         let lab = Lab {
+            to: SocketAddr::new(near(family), PORT),
             stranger: &stranger,
             bench: &bench,
             captured: &captured,
@@ -181,15 +193,51 @@ fn line(loss_ppm: u32) -> [Direction; 2] {
     })
 }
 
-/// Connects a stranger to the server, which routes all sources that the stranger makes up to it.
+/// Where the reflector is to its client, which is the first of a home's servers.
+#[must_use]
+pub const fn server(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// Where it is to the stranger.
+#[must_use]
+pub const fn near(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 65, 0, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd65, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+const fn any(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// Connects a stranger to the server, which routes all sources that the stranger makes up to it, over IPv4
+/// and IPv6.
 ///
 /// # Errors
 /// What could not be made.
 pub fn join(server: &Namespace, stranger: &Namespace) -> std::io::Result<()> {
     server.cable("strange", stranger, "eth0")?;
-    server.ip(&["addr", "add", &format!("{NEAR}/24"), "dev", "strange"])?;
-    stranger.ip(&["addr", "add", &format!("{STRANGER}/24"), "dev", "eth0"])?;
-    server.ip(&["route", "add", MADE_UP, "via", STRANGER])
+    for (i, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+        // Nobody else is on this cable, so IPv6 need not look for a second owner first.
+        let (length, fresh): (u8, &[&str]) = match family {
+            Family::V4 => (24, &[]),
+            Family::V6 => (64, &["nodad"]),
+        };
+        let near = format!("{}/{length}", near(family));
+        server.ip(&[&["addr", "add", &near, "dev", "strange"], fresh].concat())?;
+        let far = format!("{}/{length}", STRANGER[i]);
+        stranger.ip(&[&["addr", "add", &far, "dev", "eth0"], fresh].concat())?;
+        server.ip(&["route", "add", MADE_UP[i], "via", STRANGER[i]])?;
+    }
+    Ok(())
 }
 
 fn counts(bench: &Bench) -> Result<Counts, Fail> {
@@ -208,6 +256,7 @@ fn counts(bench: &Bench) -> Result<Counts, Fail> {
 }
 
 struct Lab<'a> {
+    to: SocketAddr,
     stranger: &'a Namespace,
     bench: &'a Bench,
     captured: &'a Captured,
@@ -224,7 +273,7 @@ impl Lab<'_> {
     ) -> Result<Phase, Fail> {
         let flood = Flood {
             kind,
-            to: (NEAR.parse().map_err(|e| Fail::of("an address", e))?, PORT),
+            to: self.to,
             rate,
             time,
             cpu: FLOOD_CPU,
@@ -302,7 +351,8 @@ fn wall_ns() -> i64 {
 /// The exchanges from the first request on that reaches the line at `from_ns` or later and when nothing is
 /// on its way, and when that request does. What the reflector's socket dropped before has no answer, which
 /// would be taken for that of the next.
-fn exchanges_from_quiet(log: &[Passage], from_ns: i64) -> Option<(i64, Vec<Exchange>)> {
+#[must_use]
+pub fn exchanges_from_quiet(log: &[Passage], from_ns: i64) -> Option<(i64, Vec<Exchange>)> {
     let is_quiet = |at_ns: i64| {
         let before = at_ns - QUIET_NS..at_ns;
         !log.iter().any(|p| before.contains(&p.arrival_ns))

@@ -1,6 +1,6 @@
 //! The floods: datagrams made beforehand, sent in batches.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,11 @@ use super::captured::Captured;
 const BATCH: usize = 64;
 /// Different datagrams of a flood.
 const DIFFERENT: usize = 1024;
-const UDP_AND_IP: usize = 28;
+const UDP: usize = 8;
+const UDP_PROTOCOL: u8 = 17;
+const HOPS: u8 = 64;
+/// Of a rate, so much may be made up for when the flood was held up: one part in so many of a second's datagrams.
+const BEHIND: u64 = 50;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +66,8 @@ pub struct Flood {
     /// Of what.
     pub kind: Kind,
     /// The reflector's address and port.
-    pub to: (Ipv4Addr, u16),
-    /// Datagrams per second; `None` is as many as can be.
+    pub to: SocketAddr,
+    /// Datagrams per second, never more for longer than a moment; `None` is as many as can be.
     pub rate: Option<u64>,
     /// For how long.
     pub time: Duration,
@@ -84,7 +88,8 @@ impl Flood {
         let socket = self.socket().map_err(failed)?;
         let mut datagrams = self.datagrams();
         let begun = Instant::now();
-        let (mut sent, mut next) = (0u64, 0);
+        // What could not be sent for longer than a moment is not made up for.
+        let (mut sent, mut forgone, mut next) = (0u64, 0u64, 0);
         loop {
             let elapsed = begun.elapsed();
             if elapsed >= self.time {
@@ -94,7 +99,9 @@ impl Flood {
                 None => BATCH,
                 Some(rate) => {
                     let due = (elapsed.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-                    (due.saturating_sub(sent) as usize).min(BATCH)
+                    let behind = due.saturating_sub(sent + forgone);
+                    forgone += behind.saturating_sub((rate / BEHIND).max(BATCH as u64));
+                    (behind as usize).min(BATCH)
                 }
             };
             if due == 0 {
@@ -108,18 +115,16 @@ impl Flood {
     }
 
     fn socket(&self) -> std::io::Result<Socket> {
-        let to = SocketAddr::V4(SocketAddrV4::new(self.to.0, self.to.1));
-        let socket = if self.kind == Kind::Spoofed {
-            // IPPROTO_RAW: whoever sends writes the IP header.
-            Socket::new(
-                Domain::IPV4,
-                Type::RAW,
-                Some(Protocol::from(libc::IPPROTO_RAW)),
-            )?
-        } else {
-            Socket::new(Domain::IPV4, Type::DGRAM, None)?
-        };
-        socket.connect(&to.into())?;
+        let domain = Domain::for_address(self.to);
+        if self.kind == Kind::Spoofed {
+            // IPPROTO_RAW: whoever sends writes the IP header. A port would be taken for a protocol.
+            let raw = Some(Protocol::from(libc::IPPROTO_RAW));
+            let socket = Socket::new(domain, Type::RAW, raw)?;
+            socket.connect(&SocketAddr::new(self.to.ip(), 0).into())?;
+            return Ok(socket);
+        }
+        let socket = Socket::new(domain, Type::DGRAM, None)?;
+        socket.connect(&self.to.into())?;
         Ok(socket)
     }
 
@@ -135,8 +140,9 @@ impl Flood {
             Kind::BadTag => {
                 let mut probe = self.captured.probe.clone();
                 if n.is_multiple_of(2) {
-                    // The first session there was: that of the client which is served meanwhile.
-                    probe[8..12].copy_from_slice(&1u32.to_be_bytes());
+                    // The first sessions there were, one of them that of the client which is served meanwhile.
+                    let session = 1 + (n / 2 % 4) as u32;
+                    probe[8..12].copy_from_slice(&session.to_be_bytes());
                 }
                 probe[12..20].copy_from_slice(&rng.next_u64().to_be_bytes());
                 probe
@@ -160,20 +166,59 @@ impl Flood {
 
     /// `payload` in a packet from an address that is made up.
     fn with_made_up_source(&self, n: usize, payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0; UDP_AND_IP];
-        packet.extend_from_slice(payload);
-        let len = packet.len() as u16;
-        // Version and header length, total length, TTL, UDP; the kernel adds the checksum.
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&len.to_be_bytes());
-        packet[8] = 64;
-        packet[9] = 17;
-        packet[12..16].copy_from_slice(&[10, 66, (n >> 8) as u8, n as u8]);
-        packet[16..20].copy_from_slice(&self.to.0.octets());
-        packet[20..22].copy_from_slice(&(10_000 + n as u16).to_be_bytes());
-        packet[22..24].copy_from_slice(&self.to.1.to_be_bytes());
-        packet[24..26].copy_from_slice(&(len - 20).to_be_bytes());
+        let [high, low] = (n as u16).to_be_bytes();
+        let mut udp = vec![0; UDP];
+        udp.extend_from_slice(payload);
+        let len = udp.len() as u16;
+        udp[0..2].copy_from_slice(&(10_000 + n as u16).to_be_bytes());
+        udp[2..4].copy_from_slice(&self.to.port().to_be_bytes());
+        udp[4..6].copy_from_slice(&len.to_be_bytes());
+        let mut packet = match self.to.ip() {
+            IpAddr::V4(to) => {
+                let mut header = vec![0; 20];
+                // Version and header length; the kernel adds the checksum, and UDP needs none.
+                header[0] = 0x45;
+                header[2..4].copy_from_slice(&(20 + len).to_be_bytes());
+                header[8..10].copy_from_slice(&[HOPS, UDP_PROTOCOL]);
+                header[12..16].copy_from_slice(&Ipv4Addr::new(10, 66, high, low).octets());
+                header[16..20].copy_from_slice(&to.octets());
+                header
+            }
+            IpAddr::V6(to) => {
+                let from = Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, n as u16);
+                let sum = checksum(&from, &to, &udp);
+                udp[6..8].copy_from_slice(&sum.to_be_bytes());
+                let mut header = vec![0; 40];
+                header[0] = 0x60;
+                header[4..6].copy_from_slice(&len.to_be_bytes());
+                header[6..8].copy_from_slice(&[UDP_PROTOCOL, HOPS]);
+                header[8..24].copy_from_slice(&from.octets());
+                header[24..40].copy_from_slice(&to.octets());
+                header
+            }
+        };
+        packet.append(&mut udp);
         packet
+    }
+}
+
+/// UDP's checksum over IPv6 (RFC 8200, section 8.1) of a datagram whose own is zero still.
+fn checksum(from: &Ipv6Addr, to: &Ipv6Addr, udp: &[u8]) -> u16 {
+    let pseudo = [u16::from(UDP_PROTOCOL), udp.len() as u16];
+    let pairs = udp.chunks(2).map(|pair| {
+        let low = pair.get(1).copied().unwrap_or(0);
+        u16::from_be_bytes([pair[0], low])
+    });
+    let addresses = from.segments().into_iter().chain(to.segments());
+    let words = addresses.chain(pseudo).chain(pairs);
+    let mut sum: u32 = words.map(u32::from).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    match !(sum as u16) {
+        // Zero would say that there is none.
+        0 => 0xffff,
+        sum => sum,
     }
 }
 
@@ -207,5 +252,23 @@ fn send(socket: &Socket, datagrams: &mut [Vec<u8>]) -> std::io::Result<u64> {
             e if e.kind() == std::io::ErrorKind::ConnectionRefused => Ok(0),
             e => Err(e),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_what_receivers_expect() {
+        let [from, to]: [Ipv6Addr; 2] = ["fd66::1", "fd65::1"].map(|a| a.parse().unwrap());
+        for len in [0, 1, 128, 129] {
+            let mut udp: Vec<u8> = (0..UDP + len).map(|b| b as u8).collect();
+            udp[6..8].fill(0);
+            let sum = checksum(&from, &to, &udp);
+            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            // With its checksum in place a datagram sums up to all ones, which is said as its complement is.
+            assert_eq!(checksum(&from, &to, &udp), 0xffff, "{len}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Somebody else's iperf3 through the router that the daemon runs on: each upload and download is told as
-//! what it is, and so are delay and loss without any load; that the line carries the household's traffic is
-//! found out, and nothing is said while all is quiet.
+//! what it is, and so are delay and loss without any load, and neighbours' upload, which is not the household's;
+//! that the line carries the household's traffic is found out, and nothing is said while all is quiet.
 
 use std::time::Duration;
 
@@ -29,9 +29,11 @@ fn loads_by_others_are_told_as_what_they_are() {
         rest();
     }
     for cause in [Cause::SlowWithoutLoad, Cause::LossWithoutLoad] {
-        episodes.push(house.trouble(cause, Duration::from_secs(10)));
+        episodes.push(house.trouble(cause, Duration::from_secs(8)));
         rest();
     }
+    episodes.push(house.congest(6, 4).expect("iperf3"));
+    rest();
     let recorded = services.stop().expect("both ran to their ends");
 
     let carried = house.carried().expect("a whole log");

@@ -1,11 +1,14 @@
-//! A house with a router, on which the daemon runs, and somebody else in it.
+//! A house with a router, on which the daemon runs, somebody else in it, and neighbours on the same segment.
 //!
 //! ```text
-//! pc eth0 ── home0  client (the router)  wan0 ── emulated line ── lan0  server: reflector, iperf3
+//! pc eth0 ── home0  client (the router)  wan0 ──┐
+//!                                            segment ── emulated line ── lan0  server: reflector, iperf3
+//!                            neighbour eth0 ────┘
 //! ```
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use bufferbane_linux_io::clock;
@@ -15,7 +18,7 @@ use super::super::Fail;
 use super::super::child::{Program, installed};
 use super::super::setup::wait_until;
 use super::judge::{Cause, Episode};
-use crate::home::Home;
+use crate::home::{Home, Layout};
 use crate::link::{Bin, Direction, Record, Way};
 use crate::netns::Namespace;
 
@@ -45,6 +48,7 @@ pub struct House {
     // Ended before its namespace goes.
     _iperf3: Program,
     pc: Namespace,
+    neighbour: Namespace,
     /// The router, the line and what is behind it.
     pub home: Home,
     dir: TempDir,
@@ -67,7 +71,7 @@ impl House {
     /// # Errors
     /// What could not be made.
     pub fn new() -> Result<Self, Fail> {
-        let (home, pc) = Self::build().map_err(|e| Fail::of("a house", e))?;
+        let (home, pc, neighbour) = Self::build().map_err(|e| Fail::of("a house", e))?;
         // Of what fills the line the log has the sums.
         home.links[0].record(Record::Probes);
         let dir = tempfile::Builder::new()
@@ -88,50 +92,82 @@ impl House {
         Ok(Self {
             _iperf3: iperf3,
             pc,
+            neighbour,
             home,
             dir,
         })
     }
 
-    fn build() -> io::Result<(Home, Namespace)> {
-        let [up, down] = &PLAN;
-        let home = Home::new(1, up, down, 11)?;
-        let pc = Namespace::new("pc")?;
-        let router = &home.client;
-        pc.cable("eth0", router, "home0")?;
-        pc.ip(&["addr", "add", "192.168.1.2/24", "dev", "eth0"])?;
-        router.ip(&["addr", "add", "192.168.1.1/24", "dev", "home0"])?;
+    fn build() -> io::Result<(Home, Namespace, Namespace)> {
+        let home = Home::build(&Layout {
+            uplinks: 1,
+            gateways: true,
+            plan: PLAN,
+            seed: 11,
+        })?;
+        let [pc, neighbour] = [Namespace::new("pc")?, Namespace::new("neighbour")?];
+        let (router, segment) = (&home.client, &home.gateways[0]);
+        for (host, at, near, network) in [
+            (&pc, router, "home0", "192.168.1"),
+            (&neighbour, segment, "next0", "192.168.2"),
+        ] {
+            host.cable("eth0", at, near)?;
+            host.ip(&["addr", "add", &format!("{network}.2/24"), "dev", "eth0"])?;
+            let gateway = format!("{network}.1");
+            at.ip(&["addr", "add", &format!("{gateway}/24"), "dev", near])?;
+            host.ip(&["route", "add", "default", "via", &gateway])?;
+            let back = ["route", "add", &format!("{network}.0/24"), "via"];
+            home.server.ip(&[&back[..], &["10.78.0.1"]].concat())?;
+        }
         router.forward()?;
-        pc.ip(&["route", "add", "default", "via", "192.168.1.1"])?;
-        let back = ["route", "add", "192.168.1.0/24", "via", "10.77.0.1"];
-        home.server.ip(&back)?;
-        Ok((home, pc))
+        segment.ip(&["route", "add", "192.168.1.0/24", "via", "10.77.0.1"])?;
+        Ok((home, pc, neighbour))
     }
 
-    /// Somebody loads the line one way, for so many seconds, with cubic as most senders have it.
+    /// Somebody in the house loads the line one way, for so many seconds, with cubic as most senders have it.
     ///
     /// # Errors
     /// Where iperf3 did not run to its end.
     pub fn load(&self, way: Way, seconds: u64, streams: u32) -> Result<Episode, Fail> {
-        let (time, streams) = (seconds.to_string(), streams.to_string());
-        let mut args = vec!["-c", IPERF3, "-t", &time, "-P", &streams, "-C", "cubic"];
         let cause = match way {
             Way::Up => Cause::Upload,
-            Way::Down => {
-                args.push("-R");
-                Cause::Download
-            }
+            Way::Down => Cause::Download,
         };
+        let during = self.iperf3(&self.pc, way, seconds, streams)?;
+        Ok(Episode { cause, during })
+    }
+
+    /// Neighbours load it upward, where a segment is narrow, and nobody in the house does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn congest(&self, seconds: u64, streams: u32) -> Result<Episode, Fail> {
+        let during = self.iperf3(&self.neighbour, Way::Up, seconds, streams)?;
+        Ok(Episode {
+            cause: Cause::Neighbours,
+            during,
+        })
+    }
+
+    fn iperf3(
+        &self,
+        host: &Namespace,
+        way: Way,
+        seconds: u64,
+        streams: u32,
+    ) -> Result<Range<i64>, Fail> {
+        let (time, streams) = (seconds.to_string(), streams.to_string());
+        let mut args = vec!["-c", IPERF3, "-t", &time, "-P", &streams, "-C", "cubic"];
+        if way == Way::Down {
+            args.push("-R");
+        }
         let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
         let path = installed("iperf3", "iperf3")?;
         let begin_ns = clock::wall_now();
         let log = self.dir.path().join("client.log");
-        let client = Program::start(&path, &args, Some(&self.pc), None, &log)?;
+        let client = Program::start(&path, &args, Some(host), None, &log)?;
         client.wait(Duration::from_secs(seconds) + AFTERMATH)?;
-        Ok(Episode {
-            cause,
-            during: begin_ns..clock::wall_now(),
-        })
+        Ok(begin_ns..clock::wall_now())
     }
 
     /// The line is slow, or loses packets upward, although nobody uses it.

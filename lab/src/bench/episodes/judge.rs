@@ -22,16 +22,19 @@ pub enum Cause {
     SlowWithoutLoad,
     /// It lost packets, and nobody used it.
     LossWithoutLoad,
+    /// Neighbours filled it, and nobody in the house used it.
+    Neighbours,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Nothing,
         Self::Upload,
         Self::Download,
         Self::SlowWithoutLoad,
         Self::LossWithoutLoad,
+        Self::Neighbours,
     ];
 
     /// A few words.
@@ -43,6 +46,7 @@ impl Cause {
             Self::Download => "download",
             Self::SlowWithoutLoad => "delay without load",
             Self::LossWithoutLoad => "loss without load",
+            Self::Neighbours => "load by neighbours",
         }
     }
 
@@ -63,7 +67,9 @@ impl Cause {
                 };
                 (kind, class, told.direction) == ("bufferbloat", "self_inflicted_queue", Some(way))
             }
-            Self::SlowWithoutLoad => (kind, class) == ("latency_spike", "delay_on_idle_line"),
+            Self::SlowWithoutLoad | Self::Neighbours => {
+                (kind, class) == ("latency_spike", "delay_on_idle_line")
+            }
             Self::LossWithoutLoad => {
                 matches!(kind, "packet_loss" | "loss_burst") && class == "loss_without_load"
             }
@@ -236,14 +242,15 @@ impl Told {
         }
     }
 
-    /// Whether this may be said of an episode, too: a load makes losses and jitter, and whatever has no
-    /// class says nothing of its cause.
+    /// Whether this may be said of an episode, too: a load makes losses and jitter, whoever's it is, and
+    /// whatever has no class says nothing of its cause.
     fn may_be(&self, cause: Cause) -> bool {
         let classes: &[&str] = match cause {
             Cause::Nothing => &[""],
             Cause::Upload | Cause::Download => &["", "self_inflicted_queue", "loss_under_load"],
             Cause::SlowWithoutLoad => &["", "delay_on_idle_line"],
             Cause::LossWithoutLoad => &["", "loss_without_load"],
+            Cause::Neighbours => &["", "delay_on_idle_line", "loss_without_load"],
         };
         let other_way = self.kind == "bufferbloat" && !cause.is_told_by(self);
         classes.contains(&self.class.as_str()) && !other_way
@@ -285,6 +292,7 @@ mod tests {
             episode(Cause::Upload, 20, 30),
             episode(Cause::SlowWithoutLoad, 40, 50),
             episode(Cause::LossWithoutLoad, 60, 70),
+            episode(Cause::Neighbours, 80, 90),
         ];
         Judgement::of_events(told, &episodes).wrong.len()
     }
@@ -297,9 +305,11 @@ mod tests {
             told(23, "packet_loss", "loss_under_load", Up),
             told(41, "latency_spike", "delay_on_idle_line", Up),
             told(61, "packet_loss", "loss_without_load", Up),
+            told(81, "latency_spike", "delay_on_idle_line", Up),
+            told(83, "packet_loss", "loss_without_load", Up),
         ];
         assert_eq!(wrong(&right), 0);
-        for i in [0, 2, 3] {
+        for i in [0, 2, 3, 4] {
             let mut missing = right.to_vec();
             missing.remove(i);
             assert_eq!(wrong(&missing), 1, "{i}");
@@ -313,6 +323,9 @@ mod tests {
             (bloat(35, Up), 1),
             (told(25, "packet_loss", "loss_without_load", Up), 1),
             (told(5, "high_jitter", "delay_on_idle_line", Up), 1),
+            // As the household's own.
+            (bloat(85, Up), 2),
+            (told(85, "packet_loss", "loss_under_load", Up), 1),
         ] {
             let all = [&right[..], std::slice::from_ref(&more)].concat();
             assert_eq!(wrong(&all), mistakes, "{more:?}");

@@ -2,8 +2,8 @@
 //! without any.
 //!
 //! Somebody else in the house fills the line with iperf3 again and again; in between the line is idle,
-//! and then it is slow and then it loses packets without any load. Of each episode the daemon has to say
-//! what it was, which way, and nothing else.
+//! and then it is slow and then it loses packets without any load, and then neighbours fill it who share it
+//! with the house. Of each episode the daemon has to say what it was, which way, and nothing else.
 
 pub mod house;
 pub mod judge;
@@ -21,8 +21,8 @@ use super::{Fail, within};
 use crate::link::Way;
 
 /// What the daemon on a router tells of the household's own traffic: uploads and downloads by Debian's
-/// iperf3 from a host behind it, delay and loss without any, and a line that is idle and well. Fails where
-/// one episode is not told as what it was. Needs root or user namespaces, and iperf3.
+/// iperf3 from a host behind it, delay and loss without any, neighbours' loads, and a line that is idle and
+/// well. Fails where one episode is not told as what it was. Needs root or user namespaces, and iperf3.
 #[derive(Clone, Copy, Debug, FromArgs)]
 #[argh(
     subcommand,
@@ -48,6 +48,8 @@ pub struct Options {
 const REST: Duration = Duration::from_secs(7);
 /// Delay or loss without load lasts this long.
 const QUIET_TROUBLE: Duration = Duration::from_secs(15);
+/// Neighbours load the line for so long, seconds.
+const NEIGHBOURS_S: u64 = 8;
 
 /// Runs it and prints the result.
 ///
@@ -85,6 +87,8 @@ pub fn run(options: Options) -> Result<(), Fail> {
         episodes.push(house.trouble(cause, QUIET_TROUBLE));
         std::thread::sleep(REST);
     }
+    episodes.push(house.congest(NEIGHBOURS_S, 4)?);
+    std::thread::sleep(REST);
     episodes.push(house.pass(idle));
     daemon.stop();
     reflector.stop();

@@ -171,6 +171,55 @@ fn line() -> Line {
     line
 }
 
+/// What quick echoes found stands beside the event, the same in each format.
+#[test]
+fn every_format_tells_the_close_look_of_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("s.redb");
+    line().write(&store);
+    let said = Said::of(&store);
+    let events = said.json["events"].as_array().unwrap();
+    let looks = events.iter().filter_map(|e| e["close_looks"].as_array());
+    let looks: Vec<&Value> = looks.flatten().collect();
+    let [gateway, far] = looks[..] else {
+        panic!("{looks:?}");
+    };
+    assert_eq!(gateway["target"], "gateway");
+    assert_eq!(far["halves"].as_array().unwrap().len(), 20);
+    let figure = |of: &Value, name: &str| of[name].as_u64().unwrap();
+    let ms = |of: &Value, name: &str| figure(of, name) as f64 / 1e6;
+    let (sent, answered) = (figure(far, "sent"), figure(far, "answered"));
+    let sums = |i: usize| {
+        let halves = far["halves"].as_array().unwrap().iter();
+        halves.map(|h| h[i].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((sums(0), sums(1)), (sent, answered));
+    let listed = printed(&store, &[&["events"], &ALL[..], &["--utc"]].concat());
+    for text in [&said.text, &said.markdown, &said.page, &listed] {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let words = words.join(" ").replace('\u{a0}', " ");
+        let (_, told) = words
+            .split_once("quick echoes: gateway answered all ")
+            .unwrap();
+        let told = &told[..told.find(" (median 400 µs, the slowest 900 µs)").unwrap() + 200];
+        assert!(
+            told.starts_with(&figure(gateway, "sent").to_string()),
+            "{told}"
+        );
+        let of_far = format!(
+            "vienna left {} of {sent} unanswered, in one silence of ",
+            sent - answered
+        );
+        let (_, silence) = told.split_once(&of_far).unwrap();
+        holds(
+            "silence",
+            silence.split(" s from").next().unwrap(),
+            ms(far, "silence_ns") / 1e3,
+            0.0,
+        );
+    }
+}
+
 #[test]
 fn every_format_says_what_the_samples_come_to() {
     let dir = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         names.interface(&e.interface);
         e.target.iter().for_each(|t| names.target(t));
         e.seen.iter().for_each(|s| names.target(&s.way.target));
+        e.close_looks.iter().for_each(|l| names.target(&l.target));
     }
     for k in &report.paths {
         names.interface(&k.way.interface);
@@ -60,6 +61,11 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         e.target = e.target.as_deref().map(|t| names.of_target(t));
         e.values.values_mut().for_each(|v| names.scrub_value(v));
         e.seen.iter_mut().for_each(|s| names.hide(&mut s.way));
+        for l in &mut e.close_looks {
+            l.interface = names.of_interface(&l.interface);
+            l.target = names.of_target(&l.target);
+            l.address = names.scrub(&l.address);
+        }
     }
     report.paths.iter_mut().for_each(|k| names.hide(&mut k.way));
     for p in &mut report.path_mtu {

@@ -12,7 +12,7 @@ use super::model::{
     Clock, Event, Gap, Grade, Jitter, LossRuns as Runs, Report, RunClass, SCHEMA, Series, Spread,
     Stamps, Time, Timestamps,
 };
-use super::{cable, cover, health, lines, outages, paths, sizes, trains};
+use super::{cable, cover, echoes, health, lines, outages, paths, sizes, trains};
 use crate::args::Selection;
 use crate::chart::Tested;
 use crate::fail::Fail;
@@ -386,10 +386,12 @@ pub(crate) fn events(
             text: e.text,
             seen: Vec::new(),
             trains: Vec::new(),
+            close_looks: Vec::new(),
         })
         .collect();
     paths::put_to(&mut events, reader, range)?;
     trains::put_to(&mut events, reader, range)?;
+    echoes::put_to(&mut events, reader, range)?;
     events.sort_by_key(|e| (e.start, e.id));
     Ok(events)
 }

@@ -5,6 +5,7 @@ mod build;
 mod cable;
 mod compare;
 mod cover;
+mod echoes;
 mod explore;
 mod health;
 mod hours;

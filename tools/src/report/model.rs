@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::cable::Cable;
 use super::compare::Change;
+use super::echoes::CloseLook;
 use super::outages::Outages;
 use super::paths::{KnownWay, Seen};
 use super::sizes::PathMtu;
@@ -421,6 +422,8 @@ pub(crate) struct Event {
     pub(crate) seen: Vec<Seen>,
     /// What packet trains said that were sent because of it.
     pub(crate) trains: Vec<Train>,
+    /// What quick echoes found that were sent because of it.
+    pub(crate) close_looks: Vec<CloseLook>,
 }
 
 impl Event {

@@ -130,6 +130,7 @@ mod tests {
             text: String::new(),
             seen: Vec::new(),
             trains: Vec::new(),
+            close_looks: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use bufferbane_store::{KnownPath, Look, Path, PathEnd, Reader, StoreError};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::echoes;
 use super::model::{Event, Report, Time};
 use super::sizes;
 use super::trains::{self, Train};
@@ -218,7 +219,7 @@ pub(super) fn put_to(
 
 /// What was seen for an event, a sentence each, in order: `at 14:30:02, beginning: the way to quad9 ended
 /// after hop 2 of 7, 10.0.0.1 (the provider's first router)`. Packet trains of one direction, within, before or
-/// after the event, are one sentence: there may be hundreds.
+/// after the event, are one sentence: there may be hundreds. So are close looks that began together.
 pub(crate) fn looks(event: &Event, zone: &TimeZone) -> Vec<String> {
     let time = |at: Time| {
         let same_day = event
@@ -244,6 +245,10 @@ pub(crate) fn looks(event: &Event, zone: &TimeZone) -> Vec<String> {
         let (own, others): (Vec<&Train>, Vec<&Train>) = left.iter().copied().partition(alike);
         all.extend(trains::found(&own, time).map(|said| (first.at, said)));
         left = others;
+    }
+    for own in event.close_looks.chunk_by(|a, b| a.at == b.at) {
+        let hosts: Vec<_> = own.iter().collect();
+        all.push((own[0].at, echoes::found(&hosts, time)));
     }
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(one).collect()
@@ -463,6 +468,7 @@ mod tests {
                 sustained_bps: None,
                 confidence: 0.9,
             }],
+            close_looks: Vec::new(),
         };
         event.seen[4].other_from = Some(3);
         assert_eq!(

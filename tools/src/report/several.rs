@@ -238,5 +238,7 @@ fn rename(report: &mut Report, label: &str) {
         name(&mut e.interface);
         let seen = e.seen.iter_mut();
         seen.for_each(|s| name(&mut s.way.interface));
+        let close = e.close_looks.iter_mut();
+        close.for_each(|l| name(&mut l.interface));
     }
 }

@@ -124,5 +124,6 @@ pub(super) fn event(kind: &str, targets: &[&str], from_s: i64, to_s: Option<i64>
         text: String::new(),
         seen: Vec::new(),
         trains: Vec::new(),
+        close_looks: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bufferbane_core::household::Minute;
+use bufferbane_core::look::{BINS, Bin, Found, Rtt, Silence};
 use bufferbane_core::sample::{Flags, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store as walked;
@@ -169,7 +170,7 @@ impl Line {
         }
     }
 
-    /// The way to the first target, and where it ended two seconds after an event began.
+    /// The way to the first target, where it ended two seconds after an event began, and a close look a second later.
     fn write_paths(&self, w: &mut Writer, begin: u64, event: EventId) {
         let (interface, target, _) = &self.series[0];
         let path = |hops: &[[u8; 4]], end| walked::Path {
@@ -202,6 +203,41 @@ impl Line {
             path: path(&hops[..2], walked::PathEnd::Silence),
         };
         w.escalation(at(self.outage_ns.start + 2 * S), look);
+        let begun = at(self.outage_ns.start + 3 * S);
+        let well = Found {
+            sent: 200,
+            answered: 200,
+            rtt: Some(Rtt {
+                min_ns: 300_000,
+                median_ns: 400_000,
+                p95_ns: 500_000,
+                max_ns: 900_000,
+            }),
+            bins: [Bin {
+                sent: 10,
+                answered: 10,
+            }; BINS],
+            ..Found::default()
+        };
+        let mut cut = Found {
+            answered: 60,
+            runs: 1,
+            silence: Some(Silence {
+                from: begun,
+                lasted_ns: 7 * S,
+            }),
+            ..well
+        };
+        cut.bins[..14].fill(Bin {
+            sent: 10,
+            answered: 0,
+        });
+        for (name, address, found) in [("gateway", hops[0], well), (target, hops[2], cut)] {
+            let place = (interface.clone(), name.to_owned(), address.into());
+            let mut echoes = walked::Echoes::new(place, begun, &found);
+            echoes.events.push(event);
+            w.echoes(begun, echoes);
+        }
     }
 
     /// What the first uplink carried, and what it was found able to carry both ways.

@@ -78,6 +78,7 @@ pub(super) fn own_drops(report: &Report) -> Vec<Event> {
             text: text.clone(),
             seen: Vec::new(),
             trains: Vec::new(),
+            close_looks: Vec::new(),
         }
     };
     stretches.iter().map(event).collect()

@@ -49,6 +49,7 @@ fn event(kind: &str, severity: Grade, target: &str) -> Event {
         values: Default::default(),
         seen: Vec::new(),
         trains: Vec::new(),
+        close_looks: Vec::new(),
         text: String::new(),
     }
 }

@@ -213,6 +213,7 @@ mod tests {
             values: Default::default(),
             seen: Vec::new(),
             trains: Vec::new(),
+            close_looks: Vec::new(),
             text: String::new(),
         };
         let events = [

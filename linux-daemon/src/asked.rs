@@ -101,6 +101,7 @@ impl AllAsked {
             target: self.targets.of(&info.target),
             host: self.hosts.of(&host_of(&info.address)),
             asks,
+            over_tcp: is_over_tcp(&info.address),
             interval_ns: info.interval_ns,
             timeout_ns: timeout_ns(info.interval_ns),
         };
@@ -248,6 +249,11 @@ impl AllAsked {
         }
         u8::try_from(self.lines.of(interface)).unwrap_or(u8::MAX)
     }
+}
+
+/// Whether it is `9.9.9.9:53/tcp`.
+pub(crate) fn is_over_tcp(address: &str) -> bool {
+    address.ends_with("/tcp")
 }
 
 /// Of `9.9.9.9:53/udp` the host.

@@ -172,6 +172,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
             target: n as u16,
             host: n as u16,
             asks: service.asks,
+            over_tcp: false,
             interval_ns: service.interval_s * S,
             timeout_ns: 6 * S,
         });

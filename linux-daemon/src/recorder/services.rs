@@ -1,12 +1,14 @@
 //! What services answer: their troubles, as events and in words.
 
-use bufferbane_core::detect::service::{Limits, News, Trouble};
+use bufferbane_core::detect::service::{Evidence, Limits, News, Trouble};
 use bufferbane_core::detect::{self, Phase};
+use bufferbane_core::failure::Failure;
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
 use super::{Recorder, note};
+use crate::asked::is_over_tcp;
 use crate::watch::Known;
 
 impl Recorder {
@@ -74,6 +76,12 @@ fn event(boot: u32, info: &SeriesInfo, news: &News, limits: &Limits) -> Event {
         _ if news.explained => Severity::Info,
         detect::Severity::Info => Severity::Info,
         detect::Severity::Warning => Severity::Warning,
+        // Whoever is told that an answer was cut asks again over TCP.
+        detect::Severity::Critical
+            if cuts(&news.evidence) && news.evidence.other_way != Some(false) =>
+        {
+            Severity::Warning
+        }
         detect::Severity::Critical => Severity::Critical,
     };
     let text = sentence(info, news);
@@ -118,28 +126,64 @@ fn event(boot: u32, info: &SeriesInfo, news: &News, limits: &Limits) -> Event {
     if let Some(only) = e.only {
         set("only_this", only.into());
     }
+    if e.other_way == Some(true) {
+        set("well_over", ways(info).1.to_lowercase().into());
+    }
     if news.explained {
         set("explained_by", "line".into());
     }
     event
 }
 
+/// Whether most answers were cut to fit into a datagram (TC).
+fn cuts(e: &Evidence) -> bool {
+    e.failure == Some(Failure::TRUNCATED) && 2 * e.failures > e.bad
+}
+
+/// Over what a resolver is asked, and the other one.
+fn ways(info: &SeriesInfo) -> (&'static str, &'static str) {
+    match is_over_tcp(&info.address) {
+        true => ("TCP", "UDP"),
+        false => ("UDP", "TCP"),
+    }
+}
+
+/// A resolver, by its name.
+fn resolver(target: &str) -> String {
+    match target.contains("resolver") {
+        true => format!("the {target}"),
+        false => format!("the resolver {target}"),
+    }
+}
+
 /// What is wrong, for people.
 fn sentence(info: &SeriesInfo, news: &News) -> String {
     let (e, target) = (&news.evidence, &info.target);
-    let why = match e.failure {
-        // Where it refuses, and where it is silent, whichever is more.
-        Some(why) if 2 * e.silent <= e.bad => format!("{why}, most often"),
-        _ => "no answer, most often".to_owned(),
+    // Where it refuses, and where it is silent, whichever is more.
+    let (why, times) = match e.failure {
+        Some(why) if 2 * e.silent <= e.bad => (why.to_string(), e.failures),
+        _ => ("no answer".to_owned(), e.silent),
+    };
+    let why = match times >= e.bad {
+        true => why,
+        false => format!("{why}, most often"),
+    };
+    let (over, other) = ways(info);
+    let beside = match e.other_way {
+        Some(true) => format!(" over {over}, and answered over {other} at the same moments"),
+        _ => String::new(),
     };
     let ms = |ns: Option<u64>| ns.unwrap_or(0) / 1_000_000;
     let what = match news.trouble {
         Trouble::DnsFailing => format!(
-            "the resolver {target} failed {} of {} times ({why})",
-            e.bad, e.asked
+            "{} failed {} of {} times ({why}){beside}",
+            resolver(target),
+            e.bad,
+            e.asked
         ),
         Trouble::DnsSlow => format!(
-            "the resolver {target} is slow: half of its answers take {} ms or longer",
+            "{} is slow: half of its answers take {} ms or longer",
+            resolver(target),
             ms(e.median_ns)
         ),
         Trouble::TcpFailing => format!(
@@ -239,8 +283,10 @@ mod tests {
             bad: 20,
             silent: 15,
             failure: Some(Failure::dns(2)),
+            failures: 5,
             median_ns: Some(250_000_000),
             only: Some(true),
+            other_way: None,
         };
         let mut news = News {
             place: 0,
@@ -271,13 +317,68 @@ mod tests {
         );
         (news.trouble, news.explained) = (Trouble::TcpFailing, false);
         news.evidence.failure = Some(Failure::errno(111));
-        news.evidence.silent = 0;
+        (news.evidence.silent, news.evidence.failures) = (0, 15);
         let refused = told(&news);
         assert_eq!(refused.values["errno"], 111);
         assert!(
             refused.text.ends_with("(connection refused, most often)"),
             "{}",
             refused.text
+        );
+        news.evidence.failures = 20;
+        let always = told(&news).text;
+        assert!(always.ends_with("(connection refused)"), "{always}");
+    }
+
+    #[test]
+    fn a_resolver_that_only_cuts_its_answers_keeps_nobody_from_a_name() {
+        let evidence = Evidence {
+            asked: 6,
+            bad: 6,
+            failure: Some(Failure::TRUNCATED),
+            failures: 6,
+            other_way: Some(true),
+            ..Evidence::default()
+        };
+        let mut news = News {
+            place: 0,
+            trouble: Trouble::DnsFailing,
+            phase: Phase::Begin,
+            severity: detect::Severity::Critical,
+            since: Monotonic::ZERO,
+            end: None,
+            explained: false,
+            evidence,
+        };
+        let info = SeriesInfo {
+            target: "resolver".into(),
+            ..resolver()
+        };
+        let told = |news: &News| event(1, &info, news, &Limits::default());
+        let cut = told(&news);
+        assert_eq!(
+            cut.text,
+            "the resolver failed 6 of 6 times (truncated) over UDP, and answered over TCP at the same moments"
+        );
+        assert_eq!(
+            (cut.severity, &cut.values["well_over"]),
+            (Severity::Warning, &"tcp".into())
+        );
+        // Where TCP is of no help, or nobody answers over UDP.
+        news.evidence.other_way = Some(false);
+        let no_way = told(&news);
+        assert_eq!(no_way.severity, Severity::Critical);
+        assert!(!no_way.values.contains_key("well_over"));
+        (news.evidence.failure, news.evidence.failures) = (None, 0);
+        (news.evidence.silent, news.evidence.other_way) = (6, Some(true));
+        let silent = told(&news);
+        assert_eq!(silent.severity, Severity::Critical);
+        assert!(
+            silent
+                .text
+                .contains("6 of 6 times (no answer) over UDP, and"),
+            "{}",
+            silent.text
         );
     }
 }

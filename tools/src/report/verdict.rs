@@ -370,11 +370,8 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         ),
         Cause::Family => family(events),
         Cause::Mtu => format!("large packets to {whom} vanish on the way while small ones pass"),
-        Cause::Resolver => resolver(&names, events),
-        Cause::Service => format!(
-            "connections to {whom} are refused, lost or slow to open while the line is well: the trouble is at \
-             that end, and for whoever runs it to mend"
-        ),
+        Cause::Resolver => services::resolver(&names, events),
+        Cause::Service => services::connections(&whom, events),
         Cause::ThisHost => "it did not keep up, and dropped packets or left probes out itself: what looks like loss then \
                             may be its own doing"
             .to_owned(),
@@ -458,35 +455,6 @@ fn distinct_families(events: &[&Event]) -> Vec<u64> {
     all
 }
 
-/// What is wrong with resolvers, and what to do: another one helps where others were well at each of their troubles.
-fn resolver(names: &[String], events: &[&Event]) -> String {
-    let is = |kind: Kind| events.iter().any(|e| e.kind == kind.as_str());
-    let many = names.len() > 1;
-    let does = match (is(Kind::DnsFailing), is(Kind::DnsSlow)) {
-        (true, false) if many => "fail, and names are not found",
-        (true, false) => "fails, and names are not found",
-        (false, true) if many => "are slow, and all that begins with a name waits for them",
-        (false, true) => "is slow, and all that begins with a name waits for it",
-        _ if many => "fail or are slow, and names are found late or not at all",
-        _ => "fails or is slow, and names are found late or not at all",
-    };
-    let only = |e: &&Event| {
-        e.values
-            .get("only_this")
-            .and_then(serde_json::Value::as_bool)
-    };
-    let advice = if events.iter().any(|e| only(e) == Some(false)) {
-        "others are not well either at the same moments, so another one may not help; restart the router, and ask the \
-         provider, who may answer in their place"
-    } else {
-        "ask another resolver (set it in the router, or on this host)"
-    };
-    let s = if many { "s" } else { "" };
-    format!(
-        "while the line is well, the resolver{s} {} {does}: {advice}",
-        listed(names)
-    )
-}
-
+mod services;
 #[cfg(test)]
 mod tests;

@@ -432,7 +432,9 @@ impl Asked {
         took_ns.sort_unstable();
         e.median_ns = took_ns.get(took_ns.len() / 2).map(|ns| u64::from(*ns));
         let most = reasons.iter().max_by_key(|(_, n)| *n);
-        e.failure = most.and_then(|(code, _)| Failure::from_code(*code));
+        if let Some((code, n)) = most {
+            (e.failure, e.failures) = (Failure::from_code(*code), *n);
+        }
         e
     }
 

@@ -67,6 +67,8 @@ pub struct ServiceFacts {
     pub host: u16,
     /// What it is asked.
     pub asks: Asks,
+    /// Whether a resolver is asked over TCP, and not over UDP.
+    pub over_tcp: bool,
     /// Length of a slot, ns.
     pub interval_ns: u64,
     /// When a question is given up, ns.
@@ -131,10 +133,15 @@ pub struct Evidence {
     pub silent: u32,
     /// The most frequent reason of those that failed with one.
     pub failure: Option<Failure>,
+    /// How many failed with that.
+    pub failures: u32,
     /// Median of what answers took, ns.
     pub median_ns: Option<u64>,
     /// Whether all other services of the kind, on this line at these moments, were well; `None` where there is none.
     pub only: Option<bool>,
+    /// Whether the same resolver was well when it was asked over the other one of UDP and TCP at these moments; `None`
+    /// where it was not asked so.
+    pub other_way: Option<bool>,
 }
 
 /// Something to tell.
@@ -280,7 +287,12 @@ where
             };
             let stretch = change.stretch(now);
             let mut evidence = asked.evidence(trouble, stretch, &self.limits);
-            evidence.only = self.only(place, facts, stretch, &evidence);
+            let is_other = |o: &ServiceFacts| o.target != facts.target && o.host != facts.host;
+            let is_other_way = |o: &ServiceFacts| {
+                facts.asks == Asks::Dns && o.host == facts.host && o.over_tcp != facts.over_tcp
+            };
+            evidence.only = self.are_well(place, &is_other, stretch, &evidence);
+            evidence.other_way = self.are_well(place, &is_other_way, stretch, &evidence);
             let news = News {
                 place: place as u8,
                 trouble,
@@ -296,18 +308,19 @@ where
         }
     }
 
-    /// Whether the others were well while this one was not.
-    fn only(
+    /// Whether `others` of the kind, on the line of the one at `place`, were all well while that one was not.
+    fn are_well(
         &self,
         place: usize,
-        facts: ServiceFacts,
+        others: &dyn Fn(&ServiceFacts) -> bool,
         stretch: Stretch,
         evidence: &Evidence,
     ) -> Option<bool> {
+        let facts = self.services.get(place)?.0.as_ref()?.facts;
         let others = self.services.iter().enumerate().filter_map(|(n, s)| {
             let o = s.0.as_ref().filter(|_| n != place)?;
-            let is_other = o.facts.target != facts.target && o.facts.host != facts.host;
-            (is_other && o.facts.line == facts.line && o.facts.asks == facts.asks).then_some(o)
+            let is_like = o.facts.line == facts.line && o.facts.asks == facts.asks;
+            (is_like && others(&o.facts)).then_some(o)
         });
         let counts = others.map(|o| o.bad_of(stretch, &self.limits));
         // One whose share of bad answers is half as high is not well either.

@@ -23,6 +23,7 @@ fn watch(services: usize, asks: Asks) -> Services<Vec<ServiceState>> {
             target: n as u16,
             host: n as u16,
             asks,
+            over_tcp: false,
             interval_ns: 10 * S,
             timeout_ns: 6 * S,
         };
@@ -295,7 +296,28 @@ fn what_the_same_host_answers_is_not_another() {
     }
     let told = feed(&mut w, 1000, &[SERVFAIL; 12]);
     assert!(told.iter().all(|n| n.evidence.only.is_none()), "{told:?}");
+    assert!(told.iter().all(|n| n.evidence.other_way.is_none()));
     assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn a_resolver_that_fails_over_udp_alone_is_told_so() {
+    let cut = End::Failed(Failure::TRUNCATED);
+    for (over_tcp, other_way) in [(WELL, Some(true)), (SERVFAIL, Some(false))] {
+        let mut w = watch(2, Asks::Dns);
+        let facts = &mut w.services[1].0.as_mut().expect("it is there").facts;
+        (facts.host, facts.over_tcp) = (0, true);
+        for n in 0..20 {
+            let sent = at(1001 + 10 * n);
+            let end = over_tcp;
+            w.handle_answer(1, Answer { sent, end });
+        }
+        let told = feed(&mut w, 1000, &[cut; 12]);
+        let mine = told.iter().find(|n| n.place == 0).expect("it is told");
+        let e = mine.evidence;
+        assert_eq!((e.only, e.other_way), (None, other_way));
+        assert_eq!((e.failure, e.failures), (Some(Failure::TRUNCATED), e.bad));
+    }
 }
 
 /// What is told late finds its place; and trouble that no answer shows any more ends.

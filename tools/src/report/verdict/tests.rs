@@ -132,6 +132,66 @@ fn a_verdict_names_who_is_bad_and_who_is_well() {
 }
 
 #[test]
+fn a_resolver_is_not_blamed_for_more_than_it_does() {
+    let with = |values: &[(&str, serde_json::Value)]| {
+        let mut e = event("dns_failing", Grade::Critical, "resolver");
+        let values = values.iter().map(|(n, v)| ((*n).to_owned(), v.clone()));
+        e.values.extend(values);
+        e
+    };
+    let says = |told: &[&Event]| said(Cause::Resolver, 1, told);
+    let failed = [("failed", 6.into()), ("silent", 0.into())];
+    let cut = [&failed[..], &[("reason", "truncated".into())]].concat();
+    let tcp = ("well_over", serde_json::Value::from("tcp"));
+    let cut_only = with(&cut);
+    let one = says(&[&cut_only]);
+    assert!(
+        one.contains("the resolver cuts answers short over UDP"),
+        "{one}"
+    );
+    assert!(!one.contains("not found") && !one.contains("where an answer came"));
+    let known = with(&[&cut[..], std::slice::from_ref(&tcp)].concat());
+    assert!(says(&[&known]).contains("over TCP, where an answer came: names take longer"));
+    let dropped = with(&[("failed", 6.into()), ("silent", 6.into()), tcp]);
+    let two = says(&[&dropped]);
+    assert!(
+        two.contains("the resolver answers over TCP and not over UDP"),
+        "{two}"
+    );
+    // Where one of them is more than that.
+    let plain = with(&failed);
+    assert!(says(&[&dropped, &plain]).contains("fails, and names are not found"));
+}
+
+#[test]
+fn a_connection_that_something_on_the_way_forgets_is_not_that_end_s_fault() {
+    let with = |values: &[(&str, serde_json::Value)]| {
+        let mut e = event("tcp_unstable", Grade::Warning, "shell");
+        let values = values.iter().map(|(n, v)| ((*n).to_owned(), v.clone()));
+        e.values.extend(values);
+        e
+    };
+    let says = |told: &[&Event]| said(Cause::Service, 1, told);
+    let forgotten = with(&[("drops", 2.into()), ("errno", nix::libc::ETIMEDOUT.into())]);
+    let one = says(&[&forgotten]);
+    assert!(
+        one.contains("new ones open, without a word: a NAT or a firewall on the way"),
+        "{one}"
+    );
+    let reset = with(&[("drops", 2.into()), ("errno", nix::libc::ECONNRESET.into())]);
+    assert!(says(&[&reset, &forgotten]).contains("by that end, or by something on the way"));
+    let refused = with(&[("failed", 6.into())]);
+    let slow = with(&[("slow", 6.into())]);
+    assert!(says(&[&refused]).contains("connections to shell do not open while the line is well"));
+    assert!(says(&[&slow]).contains("open slowly while"));
+    let all = says(&[&refused, &slow, &forgotten]);
+    assert!(
+        all.contains("do not open, or open slowly, and those that are held are lost"),
+        "{all}"
+    );
+}
+
+#[test]
 fn a_router_that_is_restarted_in_an_outage_leaves_it_the_provider_s() {
     use super::super::testing::{event, report, series};
     let causes = |down_s: (i64, i64)| {

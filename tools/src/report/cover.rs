@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::model::{Event, Grade, Report, Series};
 use super::outages::{self, Outages, joined};
 use super::plug::{LINK_DOWN, ends_in_house, unplugged};
-use super::verdict::{is_far_end_s, names_of, own_cause};
+use super::verdict::{is_far_end_s, names_of, own_cause, tunnel};
 use crate::show::{count, delay, percent, plural, stretch};
 use crate::when;
 
@@ -31,6 +31,10 @@ pub(crate) fn paragraphs(report: &Report, zone: &TimeZone) -> Vec<String> {
 }
 
 fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String> {
+    // Its far end is the provider's only by chance.
+    if tunnel::is_one(report, interface) {
+        return None;
+    }
     // What became of questions to services is not the line's doing alone, and no word against it.
     let own = || {
         let all = report.series.iter();
@@ -65,9 +69,10 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     }
     if far.sent > 0 && far.lost as f64 / far.sent as f64 >= LOSS {
         let mut text = format!(
-            "Of {} packets to {} {} were lost ({})",
+            "Of {} packets to {}{} {} were lost ({})",
             count(far.sent),
             far.target,
+            over(far, report),
             count(far.lost),
             percent(far.lost, far.sent)
         );
@@ -79,6 +84,7 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
             ));
         }
         found.push(text + ".");
+        found.extend(vanished(far, report, zone));
     }
     for g in report
         .grades
@@ -105,6 +111,38 @@ fn paragraph(report: &Report, interface: &str, zone: &TimeZone) -> Option<String
     } else {
         ", apart from the gaps listed in the report:"
     }))
+}
+
+/// Over which family a far end was probed, where others of its interface were over the other one.
+fn over(far: &Series, report: &Report) -> &'static str {
+    let is_other = |s: &Series| s.interface == far.interface && s.family != far.family;
+    match far.family {
+        _ if !report.series.iter().any(is_other) => "",
+        6 => " over IPv6",
+        _ => " over IPv4",
+    }
+}
+
+/// What is to be said where large packets to a far end vanished: its losses are no others'.
+fn vanished(far: &Series, report: &Report, zone: &TimeZone) -> Option<String> {
+    let of_it = |e: &&Event| {
+        let family = e.values.get("family").and_then(serde_json::Value::as_u64);
+        e.kind == Kind::MtuBlackHole.as_str()
+            && e.interface == far.interface
+            && names_of(e).contains(&far.target.as_str())
+            && family.is_none_or(|f| f == u64::from(far.family))
+    };
+    let first = report.events.iter().filter(of_it).min_by_key(|e| e.start)?;
+    let passes = report.events.iter().filter(of_it);
+    let passes = passes
+        .filter_map(|e| e.values.get("passes_bytes")?.as_u64())
+        .min();
+    let large = passes.map_or_else(String::new, |n| format!(" of more than {} bytes", count(n)));
+    Some(format!(
+        "From {} on large packets{large} to it vanished without a word, while small ones passed: a router on the way drops \
+         them and does not say so (ICMP \"packet too big\"), so that connections stall.",
+        when::civil(first.start?.0, zone)
+    ))
 }
 
 /// The interruptions of an interface that are not of the house's own making, nor of the far end's that was asked alone,
@@ -259,6 +297,38 @@ mod tests {
         assert!(said("wired", &[real.clone(), down.clone()]).contains("interrupted once"));
         let two = said("ppp", &all);
         assert!(two.contains("interrupted 2 times"), "{two}");
+    }
+
+    #[test]
+    fn what_is_complained_of_has_its_size_and_its_family() {
+        let far = |family: u8, lost: u64| {
+            let mut s = series("vienna", 1_092_000, lost);
+            (s.size, s.family) = (0, family);
+            s
+        };
+        let four = || far(4, 264_000);
+        let mut hole = event("mtu_black_hole", &["vienna"], 3600, Some(7200));
+        hole.values.insert("passes_bytes".into(), 1400.into());
+        let said = |series: Vec<Series>, events: &[Event]| {
+            let r = report(series, events.to_vec());
+            paragraphs(&r, &TimeZone::UTC)
+                .join(" ")
+                .replace('\u{a0}', " ")
+        };
+        let plain = said(vec![four()], &[]);
+        assert!(plain.contains("packets to vienna 264"), "{plain}");
+        assert!(!plain.contains("IPv") && !plain.contains("large packets"));
+        let both = said(vec![four(), far(6, 0)], std::slice::from_ref(&hole));
+        assert!(both.contains("packets to vienna over IPv4 264"), "{both}");
+        assert!(
+            both.contains(
+                "From 1970-01-01 01:00:00 on large packets of more than 1 400 bytes to it vanished"
+            ),
+            "{both}"
+        );
+        // Of the other family.
+        hole.values.insert("family".into(), 6.into());
+        assert!(!said(vec![four()], &[hole]).contains("vanished"));
     }
 
     fn seen(is_directed: bool, sent: u64, lost: u64) -> Seen {

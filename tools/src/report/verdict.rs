@@ -78,14 +78,24 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
         }
         events.sort_by_key(|e| std::cmp::Reverse(e.weight()));
         let evidence = events.iter().map(|e| told_of(e, zone)).collect();
+        let is_tunnels = tunnel::is_its(report, j, &interface);
+        let text = if is_tunnels {
+            tunnel::sentence(report, j, &interface)
+        } else {
+            sentence(j, &clean(&interface), &events)
+        };
         verdicts.push(Verdict {
-            cause: j.cause.as_str(),
+            cause: if is_tunnels {
+                tunnel::CAUSE
+            } else {
+                j.cause.as_str()
+            },
             interface: interface.clone(),
             direction: direction_of(j.direction),
             confidence: (j.confidence * 100.0).round() / 100.0,
             since: Time(j.since_ns.cast_signed()),
             until: Time(j.until_ns.cast_signed()),
-            text: sentence(j, &clean(&interface), &events),
+            text,
             evidence: shortened(evidence),
         });
     }
@@ -302,12 +312,7 @@ const fn direction_of(d: Option<Direction>) -> Option<Way> {
 
 /// What is at fault, for people, by the `events` that speak for it, the worst first.
 fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
-    let way = match j.direction {
-        Some(Direction::Up) => " upstream",
-        Some(Direction::Down) => " downstream",
-        Some(Direction::Both) => " in both directions",
-        None => "",
-    };
+    let way = way(j);
     let names = distinct(events.iter().flat_map(|e| names_of(e)));
     let whom = listed(&names);
     let are_all = |is: fn(&Event) -> bool| !events.is_empty() && events.iter().all(|e| is(e));
@@ -376,11 +381,7 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
                             may be its own doing"
             .to_owned(),
     };
-    let sure = match j.confidence {
-        c if c >= 0.85 => "almost surely",
-        c if c >= 0.7 => "very likely",
-        _ => "likely",
-    };
+    let sure = sure(j);
     let others = events
         .iter()
         .filter_map(|e| e.values.get("well_interface")?.as_str());
@@ -394,6 +395,23 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         _ => format!("On {interface}, {sure}"),
     };
     format!("{on}: {what}{beside}.")
+}
+
+const fn way(j: &Judgement) -> &'static str {
+    match j.direction {
+        Some(Direction::Up) => " upstream",
+        Some(Direction::Down) => " downstream",
+        Some(Direction::Both) => " in both directions",
+        None => "",
+    }
+}
+
+const fn sure(j: &Judgement) -> &'static str {
+    match j.confidence {
+        c if c >= 0.85 => "almost surely",
+        c if c >= 0.7 => "very likely",
+        _ => "likely",
+    }
 }
 
 /// Whether it says that nothing came through at all.
@@ -455,6 +473,5 @@ fn distinct_families(events: &[&Event]) -> Vec<u64> {
     all
 }
 
-mod services;
 #[cfg(test)]
 mod tests;

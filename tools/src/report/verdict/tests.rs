@@ -210,6 +210,48 @@ fn a_router_that_is_restarted_in_an_outage_leaves_it_the_provider_s() {
 }
 
 #[test]
+fn what_a_tunnel_does_by_itself_is_not_the_line_s() {
+    use super::super::testing::{event, report, series};
+    let judged = |kind: &str, also: Option<&str>| {
+        let mut own = series("vienna", 1000, 100);
+        own.interface_kind = kind.into();
+        let mut line = series("vienna", 1000, 0);
+        line.interface = "wan0".into();
+        let mut events = vec![event("outage", &["vienna"], 3600, Some(3660))];
+        events.extend(also.map(|kind| {
+            let mut e = event(kind, &["vienna"], 3590, Some(3650));
+            e.interface = "wan0".into();
+            e
+        }));
+        let r = report(vec![own, line], events);
+        let complaints = super::super::cover::paragraphs(&r, &TimeZone::UTC);
+        let all = verdicts(&r, &TimeZone::UTC);
+        let v = all.iter().find(|v| v.interface == "eth0").unwrap();
+        let about = complaints.iter().any(|c| c.contains("(eth0)"));
+        (v.cause, v.text.replace('\u{a0}', " "), about)
+    };
+    let well = judged("tunnel", None);
+    assert_eq!((well.0, well.2), ("tunnel", false));
+    assert!(
+        well.1.ends_with(
+            "the tunnel went dead once: its far end, or the way there; wan0 had no such trouble meanwhile."
+        ),
+        "{}",
+        well.1
+    );
+    let bad = judged("tunnel", Some("outage"));
+    assert!(
+        bad.1
+            .ends_with("wan0 had trouble meanwhile, and it may run over that."),
+        "{}",
+        bad.1
+    );
+    let wired = judged("wired", None);
+    assert_eq!((wired.0, wired.2), ("access_outages", true));
+    assert!(!wired.1.contains("tunnel"), "{}", wired.1);
+}
+
+#[test]
 fn one_outage_is_no_habit_of_the_line() {
     let said = |events| words(Cause::AccessOutages, events);
     let one = "On eth0, almost surely: the access line went dead once.";

@@ -79,6 +79,15 @@ impl Failure {
         }
     }
 
+    /// Whether it is that a server's certificate is not accepted.
+    #[must_use]
+    pub const fn is_of_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::CERTIFICATE | Self::EXPIRED | Self::NOT_YET | Self::OTHER_NAME
+        )
+    }
+
     /// A server of HTTP answered with this status code (RFC 9110 section 15), 100 to 599; others become
     /// [`Failure::MALFORMED`].
     #[must_use]

@@ -47,7 +47,7 @@ mod url;
 mod walk;
 mod watch;
 
-pub use alerts::AlertsConfig;
+pub use alerts::{AlertsConfig, CRITICAL};
 pub use radio::Radio;
 pub use remote::RemoteConfig;
 pub use service::{Daemon, StartError};

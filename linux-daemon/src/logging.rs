@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use bufferbaned::CRITICAL;
+
 struct Log {
     journal: bool,
 }
@@ -16,6 +18,7 @@ impl log::Log for Log {
             return;
         }
         let (priority, word) = match record.level() {
+            log::Level::Error if record.target() == CRITICAL => (3, "critical: "),
             log::Level::Error => (3, "error: "),
             log::Level::Warn => (4, "warning: "),
             log::Level::Info => (6, ""),

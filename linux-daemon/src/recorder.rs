@@ -1,5 +1,6 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
+mod certificates;
 mod drops;
 mod durable;
 mod facts;
@@ -295,6 +296,7 @@ impl Recorder {
             }
             Order::Forget(index) => {
                 self.live.remove(&index);
+                self.certificate_no_more(clock::now(), index);
                 self.floors.forget(index);
                 self.households.remove(index);
                 self.watcher.remove(clock::now(), index);
@@ -425,6 +427,7 @@ impl Recorder {
                 self.watcher.sample(&sample, learned.queueing);
                 self.asked.sample(&sample);
                 self.note_live(&sample, learned.queueing);
+                self.note_certificate(&sample);
             }
             Observation::Revised(_) => {
                 writer.revise(*id, sample);

@@ -225,12 +225,13 @@ fn interfaces(f: &mut Findings) {
             "without one only interfaces that are configured by name are probed",
         );
     } else {
-        let mut names: Vec<&str> = routes
-            .iter()
-            .filter_map(|r| interfaces.iter().find(|i| i.index == r.interface))
-            .map(|i| i.name.as_str())
-            .collect();
-        names.dedup();
+        // IPv4 and IPv6 have routes of their own, through the same interfaces more often than not.
+        let mut names: Vec<&str> = Vec::new();
+        for r in &routes {
+            let of_it = interfaces.iter().find(|i| i.index == r.interface);
+            let name = of_it.map(|i| i.name.as_str());
+            names.extend(name.filter(|n| !names.contains(n)));
+        }
         f.ok("default route", names.join(", "));
     }
     for i in interfaces.iter().filter(|i| i.up) {

@@ -19,7 +19,7 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * S;
 /// Events that no detector of the line tells.
-const FACTS: [&str; 12] = [
+const FACTS: [&str; 13] = [
     "store_full",
     "clock_step",
     "link_down",
@@ -32,6 +32,7 @@ const FACTS: [&str; 12] = [
     "not_probed",
     "not_watched",
     "tcp_lost",
+    "certificate_bad",
 ];
 
 /// To whom alerts go.

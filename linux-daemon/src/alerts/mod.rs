@@ -33,6 +33,9 @@ use crate::watch::Known;
 /// How long hooks have when the daemon ends: well below what systemd gives a service to stop.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
+/// The target of log records that tell of a critical event, which is no error of the daemon.
+pub const CRITICAL: &str = "critical";
+
 /// What there is to say of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -144,7 +147,12 @@ impl Alerts {
         let place = [&event.interface, event.kind.as_str()].join(" ");
         let (begins, ends) = news(before, event);
         if begins && !self.tell(News::Begin, id, event) {
-            log::warn!("{place}: {}", event.text);
+            let text = &event.text;
+            match event.severity {
+                Severity::Info => log::info!("{place}: {text}"),
+                Severity::Warning => log::warn!("{place}: {text}"),
+                Severity::Critical => log::error!(target: CRITICAL, "{place}: {text}"),
+            }
         }
         if ends && !self.tell(News::End, id, event) {
             log::info!("{place} is over: {}", event.text);

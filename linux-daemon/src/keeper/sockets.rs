@@ -84,7 +84,7 @@ impl Keeper {
             severity,
             interface: w.interface.clone(),
             target: Some(w.target.clone()),
-            text: format!("{}: {why}", w.name()),
+            text: why,
         };
         self.end_trouble(w);
         self.order(Order::Begin(trouble_name(w), fact));

@@ -105,6 +105,21 @@ fn silence_of_the_only_far_target_is_not_told_as_that_of_all() {
     assert_eq!(told(2), "no answer from anywhere");
 }
 
+#[test]
+fn a_burst_of_losses_is_told_with_how_many_they_were() {
+    let watcher = watcher(&[info("quad9", "9.9.9.9"), info("cloudflare", "1.1.1.1")]);
+    let lost = [("lost", Value::Number(7))];
+    let told = |members: &[u16]| {
+        let notice = notice(&watcher, Kind::LossBurst, members, &lost);
+        watcher.event(1, &notice).text
+    };
+    assert_eq!(told(&[0]), "7 probes to quad9 were lost in a row");
+    assert_eq!(
+        told(&[0, 1]),
+        "probes to cloudflare, quad9 were lost in a row, 7 to one of them"
+    );
+}
+
 /// Large packets vanish over IPv4, IPv6 or both.
 #[test]
 fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {

@@ -160,7 +160,16 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
             within(number("within_ns")),
             100.0 * ratio("at_least")
         ),
-        Kind::LossBurst => format!("probes to {whom} were lost in a row{way}"),
+        Kind::LossBurst => match about.targets {
+            [_] => format!(
+                "{} probes to {whom} were lost in a row{way}",
+                number("lost")
+            ),
+            _ => format!(
+                "probes to {whom} were lost in a row{way}, {} to one of them",
+                number("lost")
+            ),
+        },
         Kind::PeriodicLoss => format!(
             "loss or delay to {whom} comes back every {:.2} s{way}",
             number("period_ns") as f64 / 1e9

@@ -145,16 +145,40 @@ fn lanes(material: &Material) -> Vec<Lane<'_>> {
 /// How often and how long, at three lengths.
 fn figures(lane: &Lane<'_>, material: &Material) -> [String; 3] {
     let lengths = lane.events.iter().filter_map(|e| extent(e, material.range));
-    let (mut longest, mut total) = (0, 0);
-    for (from, to) in lengths {
-        let length = to.abs_diff(from);
-        longest = longest.max(length);
-        total += length;
-    }
+    let (longest, total) = lengths_of(lengths);
     let n = plural(lane.events.len() as u64, "time", "times");
     if longest == 0 {
         return [n.clone(), n.clone(), n];
     }
     let short = format!("{n} · longest {}", stretch(longest));
     [format!("{short} · {} in all", stretch(total)), short, n]
+}
+
+/// The longest of spans that are in the order of their begins, and how long they last in all: what several have in common
+/// counts once.
+fn lengths_of(spans: impl Iterator<Item = (i64, i64)>) -> (u64, u64) {
+    let (mut longest, mut total, mut until) = (0, 0, i64::MIN);
+    for (from, to) in spans {
+        longest = longest.max(to.abs_diff(from));
+        let new_from = from.max(until);
+        if to > new_from {
+            total += to.abs_diff(new_from);
+        }
+        until = until.max(to);
+    }
+    (longest, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_events_have_in_common_counts_once() {
+        assert_eq!(lengths_of([].into_iter()), (0, 0));
+        let apart = [(0, 10), (20, 25)];
+        assert_eq!(lengths_of(apart.into_iter()), (10, 15));
+        let over_each_other = [(0, 10), (4, 6), (5, 15), (15, 16), (30, 31)];
+        assert_eq!(lengths_of(over_each_other.into_iter()), (10, 17));
+    }
 }

@@ -223,6 +223,15 @@ fn now_text(event: &Value, zone: &TimeZone) -> String {
     format!("now: {}{told}: {}\n", words.join(" "), text(&event["text"]))
 }
 
+/// Whether it is a step of a page that is asked for: what it fails with the page fails with, too.
+fn is_step(s: &Value, all: &Value) -> bool {
+    let mut all = all.as_array().into_iter().flatten();
+    s["kind"] != "http"
+        && all.any(|p| {
+            p["kind"] == "http" && p["interface"] == s["interface"] && p["target"] == s["target"]
+        })
+}
+
 fn status_text(status: &Value, zone: &TimeZone) -> String {
     let store = &status["store"];
     let full = if store["full"].as_bool() == Some(true) {
@@ -308,6 +317,9 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
     out.push('\n');
     out.push_str(&table(&headings, &rows, 4));
     for s in status["series"].as_array().into_iter().flatten() {
+        if is_step(s, &status["series"]) {
+            continue;
+        }
         let failures = s["failures"].as_object().into_iter().flatten();
         let failures: Vec<String> = failures
             .map(|(why, n)| format!("{} {}", count(number(n)), clean(why)))
@@ -339,7 +351,9 @@ mod tests {
                 "last_second": {"sent": 20, "received": 19, "lost": 1, "unsent": 0, "rtt_ns": 23_400_000},
                 "total": {"sent": 144_000, "received": 143_900, "lost": 100, "unsent": 0, "rtt_ns": null},
                 "failures": {"SERVFAIL": 12, "other": 1},
-            }],
+            },
+            {"interface": "eth0", "target": "shop", "kind": "tls", "failures": {"certificate expired": 3}},
+            {"interface": "eth0", "target": "shop", "kind": "http", "failures": {"certificate expired": 3}}],
             "store": {"path": "/x", "file_bytes": 5_000_000, "full": true},
             "troubles": ["wlan0: no such interface"],
             "events": [
@@ -408,6 +422,7 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}:\n{said}");
         }
+        assert_eq!(said.matches("certificate expired").count(), 1, "{said}");
         assert!(!said.contains("outage"), "that is over:\n{said}");
         assert!(!said.contains("not_probed"), "that was told:\n{said}");
         assert!(status_text(&json!({}), &TimeZone::UTC).contains("bufferbaned –"));

@@ -108,7 +108,8 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
             escape(&verdict)
         ),
     );
-    // What speaks for the first verdict stands below it, and the others for themselves, as it does.
+    // What speaks for the first verdict stands below it, and the others for themselves, as it does. The figures are
+    // apart from both: they speak for none.
     let (evidence, others) =
         reasons.split_at(report.verdicts.first().map_or(0, |v| v.evidence.len()));
     for reason in evidence {
@@ -118,7 +119,7 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
     for other in others {
         push(page, format_args!("<strong>{}</strong>\n", escape(other)));
     }
-    page.push_str("<ul>\n");
+    page.push_str("<p class=\"note\">What was measured:</p>\n<ul>\n");
     for fact in words::facts(report, zone) {
         push(page, format_args!("<li>{}</li>\n", escape(&fact)));
     }
@@ -402,7 +403,7 @@ fn gaps(page: &mut String, report: &Report, zone: &TimeZone) {
             table.row(
                 "",
                 &[
-                    escape(&s.name()),
+                    escape(&s.full_name()),
                     when::civil(g.from.0, zone),
                     when::civil(g.to.0, zone),
                     stretch(g.duration_ns),

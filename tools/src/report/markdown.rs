@@ -65,7 +65,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
         .map(|(s, g)| {
             format!(
                 "- {}: {} to {} ({})\n",
-                escape(&s.name()),
+                escape(&s.full_name()),
                 when::civil(g.from.0, zone),
                 when::civil(g.to.0, zone),
                 stretch(g.duration_ns)
@@ -136,7 +136,7 @@ pub(crate) fn render(report: &Report, zone: &TimeZone) -> String {
     for s in &report.series {
         out.push_str(&format!(
             "- {}: stamped as {}\n",
-            escape(&s.name()),
+            escape(&s.full_name()),
             words::stamps_of(s)
         ));
     }

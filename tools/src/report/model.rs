@@ -209,6 +209,11 @@ impl Series {
         crate::show::clean(&format!("{} → {}", self.interface, self.target))
     }
 
+    /// The same where a target is probed in more than one way: `eth0 → vienna (udp4)`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{} ({}{})", self.name(), self.kind, self.family)
+    }
+
     /// How it was probed: `udp4, 128 B every 50 ms`.
     pub(crate) fn probing(&self) -> String {
         let size = match self.size {

@@ -212,7 +212,10 @@ fn series_details(report: &Report, zone: &TimeZone) -> String {
     for s in &report.series {
         let details = details(s, zone);
         if !details.is_empty() {
-            out.push_str(&wrap(&format!("{}: {}", s.name(), details.join("; ")), 2));
+            out.push_str(&wrap(
+                &format!("{}: {}", s.full_name(), details.join("; ")),
+                2,
+            ));
         }
     }
     if out.is_empty() {

@@ -1,6 +1,8 @@
 //! The verdict: what is at fault, how sure that is, and what speaks for it, in plain words.
 
 mod blame;
+mod services;
+pub(super) mod tunnel;
 
 use bufferbane_core::detect::verdict::{Cause, Fact, Judgement, Others, Sign, judge};
 use bufferbane_core::detect::{Direction, Kind, SeriesSet, Severity};

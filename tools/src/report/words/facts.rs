@@ -27,7 +27,7 @@ pub(crate) fn facts(report: &Report, zone: &TimeZone) -> Vec<String> {
             "Longest run of losses: {} in a row within {}, {}.",
             plural(s.loss_runs.longest, "probe", "probes"),
             stretch(s.loss_runs.longest_ns),
-            s.name()
+            s.full_name()
         ));
     }
     let unsent: u64 = series.iter().map(|s| s.unsent).sum();
@@ -73,10 +73,16 @@ fn measured(report: &Report) -> String {
     )
 }
 
-/// What services did not answer, which may be their own doing and not the line's.
+/// What services did not answer, which may be their own doing and not the line's. A page that fails does so at one of its
+/// steps and as a whole, which is one question.
 fn unanswered(series: &[Series]) -> Option<String> {
+    let is_step = |s: &Series| {
+        let is_page =
+            |p: &Series| p.kind == "http" && p.interface == s.interface && p.target == s.target;
+        s.kind != "http" && series.iter().any(is_page)
+    };
     let (mut sent, mut lost, mut failed) = (0, 0, 0);
-    for s in series.iter().filter(|s| s.of_service) {
+    for s in series.iter().filter(|s| s.of_service && !is_step(s)) {
         sent += s.sent;
         lost += s.lost;
         failed += s.failures.values().sum::<u64>();
@@ -116,8 +122,13 @@ fn losses(series: &[&Series]) -> String {
     let (sent, lost) = series
         .iter()
         .fold((0, 0), |(s, l), x| (s + x.sent, l + x.lost));
-    if lost == 0 {
-        return "Every probe was answered.".into();
+    match (lost, sent) {
+        (0, 0) => return "No probe could be sent.".into(),
+        (0, _) if series.iter().any(|s| s.unsent > 0) => {
+            return "Every probe that could be sent was answered.".into();
+        }
+        (0, _) => return "Every probe was answered.".into(),
+        _ => {}
     }
     let mut text = format!(
         "{} lost ({}).",
@@ -145,4 +156,43 @@ fn losses(series: &[&Series]) -> String {
         text.push('.');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::series;
+    use super::*;
+
+    #[test]
+    fn a_page_that_fails_is_one_question() {
+        let step = |kind: &'static str, target: &str, failed: u64| {
+            let mut s = series(target, 10, 0);
+            (s.kind, s.of_service) = (kind, true);
+            s.failures.insert("certificate expired".into(), failed);
+            s
+        };
+        let all = [
+            step("tcp", "shop", 0),
+            step("tls", "shop", 10),
+            step("http", "shop", 10),
+            step("tcp", "shell", 1),
+        ];
+        let said = unanswered(&all).unwrap().replace('\u{a0}', " ");
+        assert_eq!(
+            said,
+            "Of 20 questions to services 11 (55.0 %) were answered with a failure."
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_sent_was_not_answered() {
+        let said = |sent, unsent| {
+            let mut s = series("six", sent, 0);
+            s.unsent = unsent;
+            losses(&[&s])
+        };
+        assert_eq!(said(10, 0), "Every probe was answered.");
+        assert_eq!(said(10, 5), "Every probe that could be sent was answered.");
+        assert_eq!(said(0, 5), "No probe could be sent.");
+    }
 }

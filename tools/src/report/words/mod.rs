@@ -4,6 +4,7 @@ mod facts;
 mod own;
 mod series;
 
+use bufferbane_store::Severity;
 use jiff::tz::TimeZone;
 
 pub(crate) use facts::facts;
@@ -20,11 +21,31 @@ use crate::when;
 /// The first verdict, or why there is none, and a line for each of the others and for what speaks for
 /// the first.
 pub(crate) fn verdict(report: &Report) -> (String, Vec<String>) {
+    let mut also: Vec<String> = Vec::new();
+    // A server's certificate is no doing of the line, of which verdicts are.
+    for e in report.events.iter().filter(|e| e.kind == "certificate_bad") {
+        let line = format!("Also: {}", e.text);
+        if !also.contains(&line) {
+            also.push(line);
+        }
+    }
     let Some((first, others)) = report.verdicts.split_first() else {
-        return (no_verdict(verdict::watched_ns(report)), Vec::new());
+        let mut said = no_verdict(verdict::watched_ns(report));
+        let is_grave = |e: &&Event| e.severity > Severity::Info;
+        match report.events.iter().filter(is_grave).count() as u64 {
+            0 => {}
+            n => {
+                let warnings = plural(n, "warning", "warnings");
+                said.push_str(&format!(
+                    " {warnings} among the events say what was seen so far."
+                ));
+            }
+        }
+        return (said, also);
     };
     let mut lines = first.evidence.clone();
     lines.extend(others.iter().map(|v| format!("Also: {}", v.text)));
+    lines.extend(also);
     (first.text.clone(), lines)
 }
 
@@ -183,9 +204,8 @@ pub(crate) fn load_tests(report: &Report, zone: &TimeZone) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use bufferbane_store::Severity;
-
     use super::super::model::Time;
+    use super::super::testing;
     use super::*;
 
     #[test]
@@ -197,6 +217,20 @@ mod tests {
              well."
         );
         assert!(plain(verdict::LEAST_NS).contains("no cause"));
+        let warned = testing::event("not_probed", &["six"], 10, None);
+        let told = |events| {
+            let r = testing::report(vec![testing::series("four", 20, 0)], events);
+            verdict(&r).0.replace('\u{a0}', " ")
+        };
+        assert!(
+            told(vec![warned]).ends_with(" 1 warning among the events say what was seen so far.")
+        );
+        assert!(told(Vec::new()).ends_with("to call a line well."));
+        let mut expired = testing::event("certificate_bad", &["shop"], 10, None);
+        expired.text = "shop: certificate expired".into();
+        let events = vec![expired.clone(), expired];
+        let r = testing::report(vec![testing::series("four", 20, 0)], events);
+        assert_eq!(verdict(&r).1, ["Also: shop: certificate expired"]);
     }
 
     #[test]

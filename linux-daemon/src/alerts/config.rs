@@ -294,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_that_a_hook_may_name_is_documented() {
+        let page = include_str!("../../../docs/events.md");
+        for kind in Kind::ALL.iter().map(|k| k.as_str()).chain(FACTS) {
+            let is_there = page.contains(&format!("`{kind}`"));
+            assert!(is_there, "docs/events.md says nothing of {kind}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let said = parse(
             "[alerts]\npacket_loss = \"2\"\nlatency_spik = \"5ms\"\n[[alerts.hook]]\n\

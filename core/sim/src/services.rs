@@ -4,12 +4,15 @@
 //! Two hosts are pinged beside them, so that the line's own detectors tell what it did; what they tell is what the
 //! services' detector hears of the line.
 
+use std::collections::BTreeMap;
+
 use bufferbane_core::detect::service::{
     Answer, Asks, End, Explains, Limits, LineTrouble, News, ServiceFacts, ServiceState, Services,
     Trouble, Why,
 };
+use bufferbane_core::detect::verdict::{self, Cause, Fact};
 use bufferbane_core::detect::{
-    LineState, Phase, Probe, Role, SeriesFacts, SeriesState, Thresholds, Watch,
+    Event, LineState, Phase, Probe, Role, SeriesFacts, SeriesSet, SeriesState, Thresholds, Watch,
 };
 use bufferbane_core::failure::Failure;
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
@@ -139,6 +142,52 @@ fn ping(random: &mut Random, line: Option<Does>, sent: Monotonic, seq: u64) -> P
 /// Lets a plan run: what was told, in the order of its being told for the first time.
 #[must_use]
 pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
+    run_and_hear(plan, seed).0
+}
+
+/// The same, and what people would be told first to be at fault.
+#[must_use]
+pub fn judge(plan: &Plan, seed: u64) -> (Vec<Told>, Cause) {
+    let (told, line) = run_and_hear(plan, seed);
+    let (begin_ns, end_ns) = (1000 * S, (1000 + plan.seconds) * S);
+    let end = |end: Option<Monotonic>| end.map_or(end_ns, Monotonic::as_nanos);
+    let mut facts: Vec<Fact> = line
+        .iter()
+        .map(|e| Fact {
+            kind: e.kind,
+            severity: e.severity,
+            direction: e.direction,
+            line: e.line,
+            start_ns: e.start.as_nanos(),
+            end_ns: end(e.end),
+            series: e.series,
+            targets: e.series.len() as u8,
+            near: None,
+        })
+        .collect();
+    // What the line explains is told as information only.
+    for t in told.iter().filter(|t| !t.news.explained) {
+        // None of the line's.
+        let mut series = SeriesSet::default();
+        series.insert(32 + t.news.place);
+        facts.push(Fact {
+            kind: t.news.trouble.kind(),
+            severity: t.news.severity,
+            direction: None,
+            line: 0,
+            start_ns: t.news.since.as_nanos(),
+            end_ns: end(t.news.end),
+            series,
+            targets: 1,
+            near: None,
+        });
+    }
+    let first = verdict::judge(&facts, begin_ns, end_ns).into_iter().next();
+    (told, first.map_or(Cause::Nothing, |j| j.cause))
+}
+
+/// What was told of services, and of the line.
+fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
     let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
     let begin = Monotonic::from_nanos(1000 * S);
     let room = |n| (0..n).map(|_| SeriesState::default()).collect::<Vec<_>>();
@@ -178,6 +227,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
         });
     }
     let mut told: Vec<Told> = Vec::new();
+    let mut of_line: BTreeMap<u32, Event> = BTreeMap::new();
     for s in 0..plan.seconds {
         let line = now(&plan.line, s);
         let second = begin.saturating_add(s * S);
@@ -209,6 +259,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
                     };
                     services.handle_line(at, trouble);
                 }
+                of_line.insert(notice.id, notice.event);
             }
             if !more {
                 break;
@@ -227,7 +278,7 @@ pub fn run(plan: &Plan, seed: u64) -> Vec<Told> {
             }
         }
     }
-    told
+    (told, of_line.into_values().collect())
 }
 
 /// When a trouble began and ended, seconds since the plan's begin.

@@ -162,3 +162,77 @@ fn a_server_that_is_slow_to_open_is_told_and_one_that_refuses_too() {
         t.news.evidence.failure == Some(Failure::errno(111))
     });
 }
+
+/// As of the line's events: precision and recall, edges, and the first verdict. Edges of services are those of answers, which
+/// come every ten seconds, and some of which are good by chance: to two of them where all are bad, to a minute where a
+/// name that was asked for elsewhere hides or shows it.
+#[test]
+fn what_services_do_is_told_as_well_as_what_lines_do() {
+    use bufferbane_sim::scenario::Cause;
+
+    let at = |does| spell(1200, 2000, does);
+    let slow = at(Does::Slow(350 * MS));
+    let fails = at(Does::Fails(1000, Failure::dns(2)));
+    let opens_late = at(Does::Slow(800 * MS));
+    let refuses = at(Does::Fails(1000, Failure::errno(111)));
+    let dead = spell(1200, 1500, Does::Silent(1000));
+    let tcp = |spell| asked(Asks::Tcp, &[spell]);
+    let well = || vec![resolver(&[]), asked(Asks::Tcp, &[])];
+    let beside = |bad| {
+        let mut services = well();
+        services.insert(0, bad);
+        services
+    };
+    let cases = [
+        (
+            plan(beside(resolver(&[slow])), &[]),
+            Some((Trouble::DnsSlow, slow, 60)),
+            Cause::Resolver,
+        ),
+        (
+            plan(beside(resolver(&[fails])), &[]),
+            Some((Trouble::DnsFailing, fails, 20)),
+            Cause::Resolver,
+        ),
+        (
+            plan(beside(tcp(opens_late)), &[]),
+            Some((Trouble::TcpSlow, opens_late, 20)),
+            Cause::Service,
+        ),
+        (
+            plan(beside(tcp(refuses)), &[]),
+            Some((Trouble::TcpFailing, refuses, 20)),
+            Cause::Service,
+        ),
+        (plan(well(), &[]), None, Cause::Nothing),
+        (plan(well(), &[dead]), None, Cause::AccessOutages),
+    ];
+    let (mut right, mut missed, mut wrong, mut off) = (0, 0, 0, 0);
+    for (n, (plan, expected, cause)) in cases.iter().enumerate() {
+        for seed in 601..609 {
+            let (told, first) = bufferbane_sim::services::judge(plan, seed);
+            assert_eq!(first, *cause, "case {n}, seed {seed}: {told:#?}");
+            let of = |t: &Told| {
+                expected.is_some_and(|(trouble, ..)| t.news.place == 0 && t.news.trouble == trouble)
+            };
+            wrong += told.iter().filter(|t| !of(t)).count();
+            let Some((trouble, spell, within_s)) = expected else {
+                continue;
+            };
+            let found: Vec<&Told> = told.iter().filter(|t| of(t)).collect();
+            missed += usize::from(found.is_empty());
+            right += usize::from(!found.is_empty());
+            wrong += found.len().saturating_sub(1);
+            let is_right = |t: &&Told| is(t, *trouble, spell, *within_s);
+            off += usize::from(found.first().is_some_and(|t| !is_right(t)));
+        }
+    }
+    let all = right + missed;
+    assert_eq!(all, 32);
+    let said =
+        format!("{right} right, {missed} missed, {wrong} false, {off} with edges that are off");
+    assert!(
+        100 * right >= 97 * all && 100 * wrong <= 3 * right && 100 * off <= 3 * right,
+        "{said}"
+    );
+}

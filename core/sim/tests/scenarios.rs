@@ -101,3 +101,59 @@ fn what_was_not_expected_counts_as_wrong() {
     let table = table::run(&[("x", outage_that_nobody_expects)], 101..102, None, false);
     assert!(!table.good);
 }
+
+/// Nor would one that takes any direction where none is to be named.
+#[test]
+fn a_direction_that_may_not_be_named_counts_as_wrong() {
+    fn loss_that_has_no_direction(
+        rng: &mut rand_chacha::ChaCha8Rng,
+    ) -> bufferbane_sim::scenario::spec::Scenario {
+        let make = list::ALL.iter().find(|(n, _)| *n == "loss_up").unwrap().1;
+        let mut s = make(rng);
+        for e in &mut s.expected {
+            e.direction = None;
+        }
+        s
+    }
+    let outcome = judge(loss_that_has_no_direction, 101, None);
+    let right: Vec<_> = outcome.pairs.iter().map(|p| p.direction_right()).collect();
+    assert_eq!(right, [Some(false)]);
+    let table = table::run(&[("x", loss_that_has_no_direction)], 101..102, None, false);
+    assert!(!table.good);
+}
+
+/// What has to be told of the other side, too: of those that are well, and of the other direction.
+#[test]
+fn what_differs_and_what_carries_less_is_told_with_the_figures_of_both() {
+    let told = |name: &str, kind: Kind| {
+        let make = list::ALL.iter().find(|(n, _)| *n == name).unwrap().1;
+        let pairs = judge(make, 101, None).pairs.into_iter();
+        let mut told = pairs.filter_map(|p| p.told);
+        told.find(|e| e.kind == kind).unwrap().values
+    };
+    let number = |values: &[(&str, Value)], name: &str| {
+        let found = values.iter().find(|(n, _)| *n == name);
+        match found.unwrap_or_else(|| panic!("no {name} in {values:?}")).1 {
+            Value::Number(n) => n as f64,
+            Value::Ratio(r) => r,
+            Value::Word(w) => panic!("{w}"),
+        }
+    };
+    let path = told("provider_path", Kind::RoutingFault);
+    // 120 ms more, and up to 8 ms.
+    assert!(
+        (100e6..140e6).contains(&number(&path, "excess_ns")),
+        "{path:?}"
+    );
+    assert!(number(&path, "excess_of_others_ns") < 10e6, "{path:?}");
+    let wifi = told("wifi_jitter", Kind::InterfaceDiffers);
+    let (varied, of_others) = (number(&wifi, "varied"), number(&wifi, "varied_of_others"));
+    assert!(varied > 0.2 && of_others < 0.02, "{wifi:?}");
+    let up = told("capacity_down", Kind::UploadDegraded);
+    for name in ["other_bps", "other_baseline_bps"] {
+        assert!(
+            (360e6..440e6).contains(&number(&up, name)),
+            "{name}: {up:?}"
+        );
+    }
+}

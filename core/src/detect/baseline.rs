@@ -93,6 +93,15 @@ impl Sketch {
     pub(crate) fn median(&self) -> Option<u32> {
         median(&self.kept[..self.len()])
     }
+
+    /// What this share of the values is below, 0 to 1.
+    pub(crate) fn quantile(&self, share: f64) -> Option<u32> {
+        let mut sorted = self.kept;
+        let sorted = sorted.get_mut(..self.len())?;
+        sorted.sort_unstable();
+        let n = (share.clamp(0.0, 1.0) * sorted.len() as f64) as usize;
+        sorted.get(n).or(sorted.last()).copied()
+    }
 }
 
 /// The median of at most [`KEPT`] values.
@@ -107,14 +116,14 @@ pub(crate) fn median(values: &[u32]) -> Option<u32> {
 
 /// The median of the last so many values that are there.
 #[derive(Clone, Debug)]
-struct Recent<const N: usize> {
+pub(crate) struct Recent<const N: usize> {
     values: [u32; N],
     next: usize,
     len: usize,
 }
 
 impl<const N: usize> Recent<N> {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             values: [0; N],
             next: 0,
@@ -122,13 +131,13 @@ impl<const N: usize> Recent<N> {
         }
     }
 
-    fn add(&mut self, value: u32) {
+    pub(crate) fn add(&mut self, value: u32) {
         self.values[self.next] = value;
         self.next = (self.next + 1) % N;
         self.len = (self.len + 1).min(N);
     }
 
-    fn median(&self) -> Option<u32> {
+    pub(crate) fn median(&self) -> Option<u32> {
         median(&self.values[..self.len])
     }
 }

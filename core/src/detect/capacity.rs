@@ -13,6 +13,8 @@ const KEPT: usize = 32;
 const ENOUGH: usize = 4;
 /// What has been low for this long, and as often as makes a baseline, is how things are now, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
+/// What was measured longer ago is not told beside what is measured now, ns.
+const LATEST_NS: u64 = 24 * HOUR_NS;
 /// So many trains in a row, each of which says that the line is low, are told at once: unlike what is
 /// read off a household's traffic, each is a measurement by itself.
 const TRAINS: u8 = 3;
@@ -44,6 +46,8 @@ pub(crate) struct CapacityWatch {
     hour_best: [u32; 4],
     hour_len: usize,
     by_hour: Week,
+    /// What was measured last, by when.
+    latest: Option<(Monotonic, u32)>,
     low: Option<Low>,
     lowest: u32,
     told: bool,
@@ -71,6 +75,7 @@ impl CapacityWatch {
             hour_best: [0; 4],
             hour_len: 0,
             by_hour: Week::new(),
+            latest: None,
             low: None,
             lowest: u32::MAX,
             told: false,
@@ -111,6 +116,7 @@ impl CapacityWatch {
             // As much as ever: others had their part of it.
             return None;
         }
+        self.latest = Some((at, rate));
         if local_ns.is_some() {
             // Low or not: an hour that is slow every day is slow in its own baseline.
             self.hour_best[self.hour_len % self.hour_best.len()] = rate;
@@ -170,6 +176,18 @@ impl CapacityWatch {
             .word("baseline", if of_hour { "hour" } else { "recent" })))
     }
 
+    /// What it carried when it was last measured, within a day before `now`, and what is normal for it, bit/s.
+    pub(crate) fn figures(
+        &self,
+        now: Monotonic,
+        local_ns: Option<u64>,
+    ) -> Option<(u64, Option<u64>)> {
+        let (at, rate) = self.latest?;
+        let bps = |kbps: u32| u64::from(kbps) * 1000;
+        let base = self.baseline(local_ns).map(|(b, _)| bps(b));
+        (now.saturating_since(at) <= LATEST_NS).then_some((bps(rate), base))
+    }
+
     /// Once a second: ends what nobody can say any longer.
     pub(crate) fn each_second(&mut self, now: Monotonic, up: bool) -> Option<(Kind, Monotonic)> {
         if now < self.low?.until {
@@ -187,6 +205,8 @@ impl CapacityWatch {
     /// What was low before is to be seen again before it is told.
     pub(crate) fn end_past(&mut self) {
         let _ = self.over(true);
+        // That was by another clock.
+        self.latest = None;
         self.row = self.row.map(|_| 0);
     }
 

@@ -75,7 +75,7 @@ pub(crate) fn each_second(
             since,
             well,
             well_line,
-            share,
+            figures,
         },
     )) = found
     {
@@ -98,9 +98,16 @@ pub(crate) fn each_second(
         if let Some(other) = well_line {
             f = f.number(WELL_LINE, other.into());
         }
-        if let Some((mine, theirs)) = share {
-            f = f.ratio("loss", mine).ratio("loss_of_others", theirs);
-        }
+        f = match figures {
+            Figures::None => f,
+            Figures::Loss(mine, theirs) => f.ratio("loss", mine).ratio("loss_of_others", theirs),
+            Figures::Varied(mine, theirs) => {
+                f.ratio("varied", mine).ratio("varied_of_others", theirs)
+            }
+            Figures::Excess(mine, theirs) => f
+                .number("excess_ns", mine.into())
+                .number("excess_of_others_ns", theirs.into()),
+        };
         for b in bad.iter() {
             ledger.raise(line, b, f.clone());
         }
@@ -139,7 +146,20 @@ struct Found {
     well: u32,
     /// The line that is well, where this one as a whole is not.
     well_line: Option<u8>,
-    share: Option<(f64, f64)>,
+    figures: Figures,
+}
+
+/// What shows that some are bad and others well: of those, and of these.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Figures {
+    /// That nothing comes back says it.
+    None,
+    /// Shares of losses.
+    Loss(f64, f64),
+    /// Shares of neighbouring probes that differ much.
+    Varied(f64, f64),
+    /// By how much delay is above what is normal at most, ns.
+    Excess(u32, u32),
 }
 
 fn find(
@@ -166,14 +186,14 @@ fn find(
     let since = since?;
     if !near_bad && !well.is_empty() {
         let kind = kind_of(line, bad, well, all)?;
-        let share = apart(now, since.at, trouble, bad, well, all)?;
+        let figures = apart(now, since.at, trouble, bad, well, all)?;
         return Some(Found {
             kind,
             bad,
             since,
             well: well.len(),
             well_line: None,
-            share,
+            figures,
         });
     }
     // The line as a whole: is another one well?
@@ -195,19 +215,18 @@ fn find(
     for (i, _) in all.iter().filter(|(_, s)| s.line() == other && s.is_far()) {
         well.insert(*i);
     }
-    let share = apart(now, since.at, trouble, bad, well, all)?;
+    let figures = apart(now, since.at, trouble, bad, well, all)?;
     Some(Found {
         kind: Kind::InterfaceDiffers,
         bad,
         since,
         well: well.len(),
         well_line: Some(other),
-        share,
+        figures,
     })
 }
 
-/// Whether what is bad and what is well are surely apart: `Some`, with both rates where loss is what
-/// differs.
+/// Whether what is bad and what is well are surely apart: `Some`, with the figures of both.
 fn apart(
     now: Monotonic,
     since: Monotonic,
@@ -215,7 +234,7 @@ fn apart(
     bad: SeriesSet,
     well: SeriesSet,
     all: &mut Group<'_>,
-) -> Option<Option<(f64, f64)>> {
+) -> Option<Figures> {
     // Delay that stands is seen at once; loss and jitter are rates.
     let rates = trouble == Trouble::Loss
         || (trouble == Trouble::Slow
@@ -223,8 +242,16 @@ fn apart(
                 .iter()
                 .filter(|(i, _)| bad.contains(*i))
                 .all(|(_, s)| s.is_jittery()));
+    if trouble == Trouble::Dead {
+        return Some(Figures::None);
+    }
     if !rates {
-        return Some(None);
+        let most = |set: SeriesSet| {
+            let members = all.iter().filter(|(i, _)| set.contains(*i));
+            members.filter_map(|(_, s)| s.excess_ns()).max()
+        };
+        let both = most(bad).zip(most(well));
+        return Some(both.map_or(Figures::None, |(b, w)| Figures::Excess(b, w)));
     }
     // Only what both went through: rates over the time since the one began and the others are well.
     // That a rate is low again is known sooner of a fast series than of a slow one.
@@ -247,8 +274,12 @@ fn apart(
         sum
     };
     let (mine, theirs) = (sum(bad), sum(well));
-    let shares = (trouble == Trouble::Loss).then(|| (mine.share(), theirs.share()));
-    (mine.bounds(Z).0 > theirs.bounds(Z).1).then_some(shares)
+    let figures = if trouble == Trouble::Loss {
+        Figures::Loss(mine.share(), theirs.share())
+    } else {
+        Figures::Varied(mine.share(), theirs.share())
+    };
+    (mine.bounds(Z).0 > theirs.bounds(Z).1).then_some(figures)
 }
 
 /// How the other far targets of `line` are while `members` show a `trouble` now; `None` where none of them is far, or

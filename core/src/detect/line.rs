@@ -127,7 +127,21 @@ impl LineWatch {
         t: &Thresholds,
     ) -> Option<Result<super::event::Finding, (super::event::Kind, Monotonic)>> {
         self.measured(c);
-        self.capacity_watch(c).step(c, local_ns, t)
+        let other = Capacity { up: !c.up, ..*c };
+        let other = self.capacity_watch(&other).figures(c.at, local_ns);
+        let told = self.capacity_watch(c).step(c, local_ns, t)?;
+        Some(told.map(|mut f| {
+            let (bps, base_bps) = other.unzip();
+            for (name, bps) in [
+                ("other_bps", bps),
+                ("other_baseline_bps", base_bps.flatten()),
+            ] {
+                if let Some(bps) = bps {
+                    f = f.number(name, bps);
+                }
+            }
+            f
+        }))
     }
 
     /// A measured capacity of before: see [`CapacityWatch::learn`].

@@ -1,6 +1,6 @@
 //! `latency_spike` and `bufferbloat`: delay that stands above its baseline, without and with load.
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Recent};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Load, LoadedWays, Probe, Thresholds};
 use super::periodic::{Cluster, Periodic};
@@ -50,6 +50,9 @@ impl Busy {
     }
 }
 
+/// So many RTTs tell what delay is like now.
+const RECENT: usize = 16;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Queues {
@@ -68,6 +71,8 @@ pub(crate) struct Queues {
     jittery: bool,
     /// The spike that lasts and has not been told yet, and how high it is, ns.
     untold: Option<(Finding, u32)>,
+    /// The latest RTTs that were not of a test, ns.
+    recent: Recent<RECENT>,
 }
 
 impl Queues {
@@ -90,12 +95,19 @@ impl Queues {
             apart_ns: gap_ns,
             jittery: false,
             untold: None,
+            recent: Recent::new(),
         }
     }
 
     /// Other thresholds from now on.
     pub(crate) const fn set(&mut self, t: &Thresholds) {
         self.spike.set(t.spike_for_ns);
+    }
+
+    /// How much longer the latest probes took than is normal, ns.
+    pub(crate) fn excess_ns(&self) -> Option<u32> {
+        let (now, normal) = (self.recent.median()?, self.baseline.level_ns()?);
+        Some(now.saturating_sub(normal))
     }
 
     /// Since when delay has been high without load.
@@ -111,6 +123,7 @@ impl Queues {
     /// Begins anew on another path; whether a spike was being told.
     pub(crate) fn restart(&mut self) -> bool {
         self.baseline.restart();
+        self.recent = Recent::new();
         self.spike.stop() && self.untold.take().is_none()
     }
 
@@ -132,6 +145,9 @@ impl Queues {
         let at = probe.sent;
         let queues = probe.queue_up_ns.zip(probe.queue_down_ns);
         let loaded = probe.in_test || load.explains(way);
+        if !probe.in_test {
+            self.recent.add(rtt_ns);
+        }
         let base = self.baseline.level_ns();
         let excess = base.map_or(0, |b| rtt_ns.saturating_sub(b));
         let high = base.is_some_and(|b| {

@@ -121,6 +121,11 @@ impl Watched {
         self.jitter.since().is_some() && self.queues.high_since().is_none()
     }
 
+    /// How much longer its latest probes took than is normal, ns.
+    pub(crate) fn excess_ns(&self) -> Option<u32> {
+        self.queues.excess_ns()
+    }
+
     /// The share of losses, or of large differences of delay, over the last `seconds`.
     pub(crate) fn rate(
         &mut self,

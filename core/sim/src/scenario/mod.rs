@@ -55,8 +55,7 @@ impl Pair {
     #[must_use]
     pub fn direction_right(&self) -> Option<bool> {
         let (e, t) = (self.expected?, self.told.as_ref()?);
-        // Comparisons have no direction of their own.
-        Some(e.direction.is_none() || e.direction == t.direction)
+        Some(e.direction == t.direction)
     }
 
     /// How far begin and end are off, ns, where both are there.

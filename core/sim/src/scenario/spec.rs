@@ -118,7 +118,7 @@ pub struct Expected {
     pub kind: Kind,
     /// Where.
     pub line: u8,
-    /// Which way.
+    /// Which way; `None` where no direction may be named: of comparisons, and where nothing came through at all.
     pub direction: Option<Direction>,
     /// How its edges are known.
     pub edges: Edges,

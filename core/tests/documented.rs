@@ -1,8 +1,10 @@
 //! docs/events.md has every word that is told.
 
-/// What a word is written as in the sources: `Self::FarEnd => "far_end"`.
-fn words(source: &str) -> Vec<&str> {
-    let arms = source.lines().filter_map(|line| {
+/// What a word is written as in the sources, within this implementation: `Self::FarEnd => "far_end"`.
+fn words<'a>(source: &'a str, implementation: &str) -> Vec<&'a str> {
+    let (_, own) = source.split_once(implementation).unwrap_or_default();
+    let own = own.split_once("\n}").map_or(own, |(own, _)| own);
+    let arms = own.lines().filter_map(|line| {
         let (variant, word) = line.trim().split_once(" => \"")?;
         variant.starts_with("Self::").then_some(word)
     });
@@ -13,11 +15,15 @@ fn words(source: &str) -> Vec<&str> {
 fn every_kind_of_event_cause_and_finding_is_documented() {
     let page = include_str!("../../docs/events.md");
     for (what, source, least) in [
-        ("kind", include_str!("../src/detect/event.rs"), 19),
-        ("cause", include_str!("../src/detect/verdict.rs"), 15),
-        ("finding", include_str!("../src/detect/cable/judge.rs"), 8),
+        ("Kind", include_str!("../src/detect/event.rs"), 19),
+        ("Cause", include_str!("../src/detect/verdict.rs"), 16),
+        (
+            "FindingKind",
+            include_str!("../src/detect/cable/judge.rs"),
+            8,
+        ),
     ] {
-        let words = words(source);
+        let words = words(source, &format!("impl {what} {{"));
         assert!(words.len() >= least, "{what}: {words:?}");
         for word in words {
             assert!(

@@ -1,5 +1,6 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
+mod again;
 mod certificates;
 mod drops;
 mod durable;
@@ -9,6 +10,7 @@ mod held;
 mod order;
 mod past;
 mod paths;
+mod routes;
 mod services;
 mod shown;
 mod sizes;
@@ -105,8 +107,8 @@ pub(crate) struct Recorder {
     sizes: Sizes,
     /// Sizes that vanish, as detectors tell, while they do.
     told_holes: HashMap<EventId, Event>,
-    /// The latest change of the way, by interface and target.
-    routes: HashMap<(String, String), (EventId, Event)>,
+    routes: routes::Routes,
+    again: again::Again,
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
@@ -157,7 +159,8 @@ impl Recorder {
             walks: Walks::new(now, settings.uplinks.clone(), settings.close_looks),
             sizes: Sizes::new(now, settings.uplinks.clone()),
             told_holes: HashMap::new(),
-            routes: HashMap::new(),
+            routes: routes::Routes::default(),
+            again: again::Again::default(),
             held: Connections::new(settings.alerts.held),
             asked: AllAsked::new(now, settings.alerts.services),
             service_events: HashMap::new(),
@@ -350,7 +353,7 @@ impl Recorder {
             }
             Order::Test(test, speaks_for_ns) => self.test(*test, speaks_for_ns),
             Order::Rerouted => {
-                self.walks.rerouted(clock::now(), None);
+                self.walks.rerouted(clock::now());
                 self.sizes.rerouted(clock::now());
             }
             Order::Commit(answer) => {

@@ -3,11 +3,11 @@
 
 use heapless::{Deque, Vec};
 
-use super::MAX_SERIES;
 use super::edge::Edge;
 use super::event::{
     Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, Value, WELL_LINE, set,
 };
+use super::{MAX_LINES, MAX_SERIES};
 use crate::time::Monotonic;
 
 /// Events that are open or may yet come back.
@@ -16,6 +16,12 @@ const OPEN: usize = 64;
 const NOTICES: usize = 48;
 /// Room for notices that one step needs at most.
 pub(super) const STEP: usize = 24;
+const S: u64 = 1_000_000_000;
+/// What targets of a line show of a change of the way comes within this time, ns: each is seen with its next probe.
+const ONE_CHANGE_NS: u64 = 60 * S;
+/// So many changes of ways are told in a day for each line: what comes then is counted in the last of them.
+const CHANGES: usize = 4;
+const DAY_NS: u64 = 86_400 * S;
 
 #[derive(Clone, Debug)]
 struct Open {
@@ -29,6 +35,8 @@ struct Open {
     ended: Edge,
     /// What speaks for up and for down.
     weights: (u64, u64),
+    /// Whether more of its kind are counted in it, however much later they come that day.
+    is_last: bool,
     event: Event,
 }
 
@@ -52,6 +60,12 @@ impl Open {
             }
             // One target may be reached by several series.
             Kind::RoutingFault => self.members.iter().any(|m| twins.contains(m)),
+            // Of all that lie behind it, or one too many.
+            Kind::RouteChange => {
+                self.members.contains(series)
+                    || f.start <= self.ended.at.saturating_add(ONE_CHANGE_NS)
+                    || self.is_last
+            }
             _ => self.members.contains(series),
         };
         !self.active.is_empty() || began_before_its_end() || is_back()
@@ -66,6 +80,8 @@ pub(crate) struct Ledger {
     /// The target of each series.
     targets: [u16; MAX_SERIES],
     open: Vec<Open, OPEN>,
+    /// When changes of ways were told of each line, of the last day.
+    changes: [Deque<Monotonic, CHANGES>; MAX_LINES],
     notices: Deque<Notice, NOTICES>,
     /// Events that there was no room for.
     overflow: u64,
@@ -78,6 +94,7 @@ impl Ledger {
             next_id: 0,
             targets: [0; MAX_SERIES],
             open: Vec::new(),
+            changes: [const { Deque::new() }; MAX_LINES],
             notices: Deque::new(),
             overflow: 0,
         }
@@ -122,11 +139,15 @@ impl Ledger {
     }
 
     /// One that waits and is no begin is brought up to date instead: under heavy loss an event ends and
-    /// goes on more often within a step than there is room for.
+    /// goes on more often within a step than there is room for. Nor is a moment told in two halves.
     fn tell(&mut self, id: u32, phase: Phase, event: Event) {
         let mut waiting = self.notices.iter_mut();
-        if let Some(n) = waiting.find(|n| n.id == id && n.phase != Phase::Begin) {
-            (n.phase, n.event) = (phase, event);
+        let is_moment = event.kind == Kind::RouteChange;
+        if let Some(n) = waiting.find(|n| n.id == id && (n.phase != Phase::Begin || is_moment)) {
+            if n.phase != Phase::Begin {
+                n.phase = phase;
+            }
+            n.event = event;
             return;
         }
         if self.notices.push_back(Notice { id, phase, event }).is_err() {
@@ -166,8 +187,12 @@ impl Ledger {
         e.series.insert(series);
         open.active.insert(series);
         open.members.insert(series);
+        let changes = changes(e) + 1;
         for (name, value) in &f.values {
             set(&mut e.values, name, *value);
+        }
+        if f.kind == Kind::RouteChange {
+            set(&mut e.values, CHANGED, Value::Number(changes));
         }
         let news = before.end.is_some()
             || before.start != e.start
@@ -200,7 +225,7 @@ impl Ledger {
     pub(crate) fn happened(&mut self, line: u8, series: u8, f: Finding, end: Monotonic) {
         let kind = f.kind;
         // Each outage has edges of its own and is told by itself.
-        if matches!(kind, Kind::MicroOutage | Kind::RouteChange) {
+        if kind == Kind::MicroOutage {
             let mut members = SeriesSet::default();
             members.insert(series);
             let mut event = event_of(line, members, &f);
@@ -246,6 +271,7 @@ impl Ledger {
     pub(crate) fn forget(&mut self, now: Monotonic) {
         let hold_ns = self.hold_down_ns;
         self.open.retain(|o| {
+            let hold_ns = if o.is_last { DAY_NS } else { hold_ns };
             !o.active.is_empty()
                 || o.event
                     .end
@@ -263,6 +289,9 @@ impl Ledger {
             return false;
         }
         self.open.retain(|o| o.event.line != line);
+        if let Some(changes) = self.changes.get_mut(usize::from(line)) {
+            changes.clear();
+        }
         true
     }
 
@@ -289,6 +318,21 @@ impl Ledger {
         }
     }
 
+    /// Whether a change of ways that is told at `at` is the last of its line for a day.
+    fn is_last_of_day(&mut self, line: u8, at: Monotonic) -> bool {
+        let Some(told) = self.changes.get_mut(usize::from(line)) else {
+            return false;
+        };
+        while told
+            .front()
+            .is_some_and(|t| at.saturating_since(*t) >= DAY_NS)
+        {
+            told.pop_front();
+        }
+        let _ = told.push_back(at);
+        told.is_full()
+    }
+
     fn begin(&mut self, active: SeriesSet, event: Event, f: &Finding) {
         let id = self.next_id;
         self.next_id += 1;
@@ -297,8 +341,10 @@ impl Ledger {
             self.overflow += 1;
             return;
         }
+        let is_last = f.kind == Kind::RouteChange && self.is_last_of_day(event.line, f.start);
         let _ = self.open.push(Open {
             id,
+            is_last,
             members: active,
             active,
             start: f.edge(),
@@ -307,6 +353,16 @@ impl Ledger {
             event: event.clone(),
         });
         self.tell(id, Phase::Begin, event);
+    }
+}
+
+/// How often the way has changed, as an event of it says.
+const CHANGED: &str = "changes";
+
+fn changes(e: &Event) -> u64 {
+    match e.values.iter().find(|(name, _)| *name == CHANGED) {
+        Some((_, Value::Number(n))) => *n,
+        _ => 1,
     }
 }
 
@@ -372,8 +428,6 @@ mod tests {
             [(Phase::Begin, None), (Phase::End, Some(at(9950)))]
         );
     }
-
-    const S: u64 = 1_000_000_000;
 
     /// Lets a kind of trouble last for each of these series and times in seconds; series 2 and 3 have one target. Gives
     /// begin, end and series of each event in the end.
@@ -471,5 +525,68 @@ mod tests {
         }
         assert_eq!((begins, ledger.overflow()), (3 * OPEN, 0));
         assert!(ledger.may_change(3 * OPEN as u32 - 1) && !ledger.may_change(0));
+    }
+
+    /// Lets the ways to these series change at these seconds; gives begin, end, series and count of each event.
+    fn routes(changes: &[(u64, u8)]) -> vec::Vec<(u64, u64, vec::Vec<u8>, u64)> {
+        let mut ledger = Ledger::new(300 * S);
+        let mut told = std::collections::BTreeMap::new();
+        for (s, series) in changes {
+            let at = Monotonic::from_nanos(s * S);
+            ledger.forget(at.saturating_add(5 * S));
+            let f = Finding::new(Kind::RouteChange, Severity::Info, at);
+            ledger.happened(0, *series, f, at);
+            while let Some(n) = ledger.poll() {
+                // A moment has its end from the begin on.
+                assert!(n.event.end.is_some(), "{n:?}");
+                assert_eq!(n.phase == Phase::Begin, !told.contains_key(&n.id));
+                told.insert(n.id, n.event);
+            }
+        }
+        assert_eq!(ledger.overflow(), 0);
+        let seconds = |t: Monotonic| t.as_nanos() / S;
+        told.into_values()
+            .map(|e| {
+                let end = e.end.map_or(0, seconds);
+                let times = super::changes(&e);
+                (seconds(e.start), end, e.series.iter().collect(), times)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_change_of_many_ways_is_one_event_and_so_is_a_way_that_flaps() {
+        // Three targets at once, each of which is seen a moment later.
+        let once = routes(&[(100, 1), (101, 2), (130, 3)]);
+        assert_eq!(once, [(100, 130, vec![1, 2, 3], 3)]);
+        // Each is told by itself where they are apart.
+        let apart = routes(&[(100, 1), (200, 2), (550, 1)]);
+        assert_eq!(
+            apart,
+            [
+                (100, 100, vec![1], 1),
+                (200, 200, vec![2], 1),
+                (550, 550, vec![1], 1)
+            ]
+        );
+        // Ten ways that change every five seconds for an hour.
+        let mut flaps = vec::Vec::new();
+        for s in (100..3700).step_by(5) {
+            flaps.extend((1..=10).map(|series| (s, series)));
+        }
+        let flaps = routes(&flaps);
+        assert_eq!(flaps, [(100, 3695, (1..=10).collect(), 7200)]);
+    }
+
+    #[test]
+    fn four_changes_of_ways_are_told_in_a_day_and_more_are_counted() {
+        // Every ten minutes for two days, of two targets in turn.
+        let all: vec::Vec<(u64, u8)> = (0..288).map(|n| (600 * n, 1 + n as u8 % 2)).collect();
+        let told = routes(&all);
+        let counts: vec::Vec<u64> = told.iter().map(|t| t.3).collect();
+        assert_eq!(counts.iter().sum::<u64>(), 288);
+        assert!(told.len() <= 9, "{told:?}");
+        assert_eq!(counts[..3], [1, 1, 1]);
+        assert!(counts[3] > 100, "{told:?}");
     }
 }

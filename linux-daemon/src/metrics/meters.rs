@@ -230,14 +230,14 @@ impl Meters {
         let place = (event.interface.clone(), event.kind.clone());
         if id.0 >= self.next_event {
             self.next_event = id.0 + 1;
-            let events = self.events.entry(place.clone()).or_default();
-            events.begun += 1;
-            if event.end_ns.is_none() {
-                events.open += 1;
-                self.open.insert(id.0, place);
+            self.events.entry(place.clone()).or_default().begun += 1;
+        }
+        if event.end_ns.is_none() {
+            // It may be back.
+            if self.open.insert(id.0, place.clone()).is_none() {
+                self.events.entry(place).or_default().open += 1;
             }
-        } else if event.end_ns.is_some()
-            && let Some(place) = self.open.remove(&id.0)
+        } else if let Some(place) = self.open.remove(&id.0)
             && let Some(events) = self.events.get_mut(&place)
         {
             events.open -= 1;

@@ -232,7 +232,7 @@ fn interfaces_and_events_are_counted_through_their_changes() {
         String::new(),
     );
     event.interface = "wan".into();
-    // Two begin, one of which changes, and ends; another was a moment's.
+    // Two begin, one of which changes, and ends; the other ends, and is back; another was a moment's.
     m.event(EventId(40), &event);
     m.event(EventId(41), &event);
     m.event(EventId(40), &event);
@@ -240,6 +240,8 @@ fn interfaces_and_events_are_counted_through_their_changes() {
     over.end_ns = Some(5);
     m.event(EventId(40), &over);
     m.event(EventId(40), &over);
+    m.event(EventId(41), &over);
+    m.event(EventId(41), &event);
     over.interface.clear();
     over.kind = "config_reload".into();
     m.event(EventId(42), &over);

@@ -9,13 +9,9 @@ use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
 use super::trust;
-use super::{Fact, Recorder, SECOND_NS, note, paths};
+use super::{Fact, Recorder, note, paths};
 use crate::alerts::News;
 use crate::status::SeriesStatus;
-
-/// Another number of hops and another smallest delay this near to each other are one change, ns: the
-/// delay tells when to some looks of five seconds.
-const SAME_ROUTE_NS: u64 = 60 * SECOND_NS;
 
 /// What the names of facts begin with that tell of series that are not watched.
 const UNWATCHED: &str = "not_watched ";
@@ -144,24 +140,17 @@ impl Recorder {
         &mut self,
         info: &SeriesInfo,
         from: Monotonic,
-        (up_ns, down_ns): (i64, i64),
+        floors_ns: (i64, i64),
         text: &str,
     ) -> bool {
-        let key = (info.interface.clone(), info.target.clone());
-        let (Some(writer), Some((id, event))) = (&mut self.writer, self.routes.get_mut(&key))
-        else {
+        let way = (info.interface.as_str(), info.target.as_str());
+        let known = self.routes.floors(way, from.as_nanos(), floors_ns, text);
+        let (Some(writer), Some((id, event))) = (&mut self.writer, known) else {
             return false;
         };
-        if event.start_ns.abs_diff(from.as_nanos()) > SAME_ROUTE_NS {
-            return false;
-        }
-        event.values.insert("floor_up_ns".into(), up_ns.into());
-        event.values.insert("floor_down_ns".into(), down_ns.into());
-        if !event.text.contains("the smallest delay") {
-            event.text = format!("{}; {text}", event.text);
-        }
         log::info!("{text}");
-        writer.update_event(*id, event.clone());
+        note(&self.status, &self.meters, id, &event);
+        writer.update_event(id, event);
         true
     }
 
@@ -206,12 +195,27 @@ impl Recorder {
         if fact.kind == "link_down" {
             self.households.radios().explain(&mut event, None);
         }
-        let id = writer.event(event.clone());
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        let again = self.again.back(&event, hold_down_ns);
+        let is_new = again.is_none();
+        let spell = event.clone();
+        let id = match again {
+            Some((id, now)) => {
+                event = now;
+                writer.update_event(id, event.clone());
+                id
+            }
+            None => writer.event(event.clone()),
+        };
         note(&self.status, &self.meters, id, &event);
-        self.alerts.tell(News::Begin, id, &event);
+        if is_new || lasts {
+            self.alerts.tell(News::Begin, id, &event);
+        }
         if lasts {
-            let looks = self.walks.begins(clock::now(), id, &event, None);
+            let looks = self.walks.begins(clock::now(), id, &spell, None);
             paths::record(writer, looks);
+        } else {
+            self.again.over(id, &mut event);
         }
         if let Some(name) = name.filter(|_| lasts) {
             self.open_events.insert(name, (id, event));
@@ -258,6 +262,7 @@ impl Recorder {
         if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
         {
             event.end_ns = Some(at.as_nanos());
+            self.again.over(id, &mut event);
             note(&self.status, &self.meters, id, &event);
             self.alerts.tell(News::End, id, &event);
             self.walks.ends(clock::now(), id);

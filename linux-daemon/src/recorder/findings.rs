@@ -112,7 +112,8 @@ impl Recorder {
             }
             let known = self.watcher.told_before(&notice);
             if known.is_none()
-                && let Some((id, event)) = paths::part_of_told(&mut self.routes, &event)
+                && event.kind == "route_change"
+                && let Some((id, event)) = self.routes.told_by_walk(&event)
             {
                 log::info!("{}", event.text);
                 let part = Known::part(id, &event, event.start_ns);
@@ -134,18 +135,18 @@ impl Recorder {
             self.commit_soon |= known.is_none() || over;
             let id = match known {
                 Some(known) => {
+                    if event.kind == "route_change" {
+                        let news = self.routes.update(known.id, &mut event);
+                        self.walks.rerouted_to(now, &event.interface, &news);
+                    }
                     writer.update_event(known.id, event.clone());
                     known.id
                 }
                 None => {
                     let id = writer.event(event.clone());
-                    if let Some(target) = event
-                        .target
-                        .clone()
-                        .filter(|_| event.kind == "route_change")
-                    {
-                        let key = (event.interface.clone(), target);
-                        self.routes.insert(key, (id, event.clone()));
+                    if event.kind == "route_change" {
+                        let all = self.routes.begin(id, &event);
+                        self.walks.rerouted_to(now, &event.interface, &all);
                     }
                     id
                 }
@@ -163,11 +164,6 @@ impl Recorder {
                 None => {
                     let seen_at = self.watcher.seen_at(&notice);
                     paths::record(writer, self.walks.begins(now, id, &event, seen_at));
-                    if let Some(target) = event.target.as_deref()
-                        && event.kind == "route_change"
-                    {
-                        self.walks.rerouted(now, Some((&event.interface, target)));
-                    }
                 }
                 Some(_) if over => self.walks.ends(now, id),
                 Some(_) => {}

@@ -1,18 +1,13 @@
 //! The ways to targets, as they are walked: recorded, and told where they change.
 
-use std::collections::HashMap;
-
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Event, EventId, Path, PathEnd, PathHop, Severity, Writer};
+use bufferbane_store::{Event, Path, PathEnd, PathHop, Severity, Writer};
 use serde_json::{Value, json};
 
-use super::{Recorder, SECOND_NS, note};
+use super::routes::Walked;
+use super::{Recorder, note};
 use crate::alerts::News as Alarm;
 use crate::walk::{Changed, News};
-
-/// A change of the way this long after a change of the number of hops is the same, ns: the way is walked
-/// soon after, and twice.
-const SAME_CHANGE_NS: u64 = 300 * SECOND_NS;
 
 impl Recorder {
     /// Records what was walked by now.
@@ -53,21 +48,6 @@ impl Recorder {
             }
         }
         log::info!("{text}");
-        let key = (after.interface.clone(), after.target.clone());
-        let at = changed.since.as_nanos();
-        let told = self.routes.get_mut(&key);
-        if let Some((id, event)) = told
-            && at.abs_diff(event.start_ns) <= SAME_CHANGE_NS
-            && !event.values.contains_key("hops_after")
-        {
-            for (name, value) in values {
-                // What probes have measured stays.
-                event.values.entry(name).or_insert(value);
-            }
-            event.text = format!("{}; {text}", event.text);
-            writer.update_event(*id, event.clone());
-            return;
-        }
         let mut event = Event::new(
             "route_change",
             Severity::Info,
@@ -81,33 +61,21 @@ impl Recorder {
         event
             .values
             .extend(values.into_iter().map(|(n, v)| (n.to_owned(), v)));
-        let id = writer.event(event.clone());
-        note(&self.status, &self.meters, id, &event);
-        self.alerts.tell(Alarm::Begin, id, &event);
-        self.routes.insert(key, (id, event));
-        self.commit_soon = true;
+        match self.routes.walked(&event) {
+            Walked::Told => {}
+            Walked::Part(id, event) => {
+                note(&self.status, &self.meters, id, &event);
+                writer.update_event(id, event);
+            }
+            Walked::New => {
+                let id = writer.event(event.clone());
+                note(&self.status, &self.meters, id, &event);
+                self.alerts.tell(Alarm::Begin, id, &event);
+                self.routes.begin_by_walk(id, &event);
+                self.commit_soon = true;
+            }
+        }
     }
-}
-
-/// Where a walk told of the change that `event` tells by the number of hops: that event, with both.
-pub(super) fn part_of_told(
-    routes: &mut HashMap<(String, String), (EventId, Event)>,
-    event: &Event,
-) -> Option<(EventId, Event)> {
-    if event.kind != "route_change" {
-        return None;
-    }
-    let key = (event.interface.clone(), event.target.clone()?);
-    let (id, told) = routes.get_mut(&key)?;
-    let is_same = told.start_ns.abs_diff(event.start_ns) <= SAME_CHANGE_NS;
-    if !is_same || told.values.contains_key("ttl_after") {
-        return None;
-    }
-    // What probes have measured goes before what few messages have.
-    told.values.extend(event.values.clone());
-    told.direction = event.direction;
-    told.text = format!("{}; {}", event.text, told.text);
-    Some((*id, told.clone()))
 }
 
 /// Records ways, and what was seen of them.
@@ -156,8 +124,8 @@ mod tests {
     use bufferbane_linux_io::clock;
     use bufferbane_store::{Reader, SeriesKind};
 
-    use super::super::Order;
     use super::super::testing::{any_room, recorder, series};
+    use super::super::{Order, SECOND_NS};
     use super::*;
 
     fn path(hops: &[u8]) -> Path {
@@ -195,9 +163,9 @@ mod tests {
         recorder.way_changed(&changed(at(0), &[1, 2, 9], &[1, 3, 4, 9]));
         let mut told = Event::new("route_change", Severity::Info, 1, at(1000), "TTL".into());
         told.values.insert("rtt_before_ns".into(), 7.into());
+        (told.interface, told.target) = ("wan".into(), Some("far".into()));
         let id = recorder.writer.as_mut().unwrap().event(told.clone());
-        let key = ("wan".to_owned(), "far".to_owned());
-        recorder.routes.insert(key, (id, told));
+        recorder.routes.begin(id, &told);
         recorder.way_changed(&changed(at(1010), &[1, 3, 4, 9], &[1, 2, 9]));
         // That one is told; another change is another event.
         recorder.way_changed(&changed(at(1100), &[1, 2, 9], &[1, 5, 9]));
@@ -291,44 +259,5 @@ mod tests {
             ["10.0.0.3", "10.0.0.2"]
         );
         assert!(past.take_ways().is_empty());
-    }
-
-    #[test]
-    fn the_number_of_hops_told_after_the_walk_is_part_of_the_same_change() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
-        let now = clock::now();
-        let by_hops = |target: &str, s| {
-            let at = now.saturating_add(s * SECOND_NS);
-            let mut e = Event::new("route_change", Severity::Info, 1, at, "TTL".into());
-            e.interface = "wan".into();
-            e.target = Some(target.into());
-            e.values.insert("ttl_after".into(), 60.into());
-            e.values.insert("rtt_after_ns".into(), 7.into());
-            e
-        };
-        recorder.way_changed(&Changed {
-            since: now,
-            hop: 2,
-            before: path(&[1, 2, 9]),
-            after: path(&[1, 3, 9]),
-        });
-        let key = ("wan".to_owned(), "far".to_owned());
-        let id = recorder.routes[&key].0;
-        let routes = &mut recorder.routes;
-        // Of another target, or of another time, it is another change.
-        assert!(part_of_told(routes, &by_hops("near", 10)).is_none());
-        assert!(part_of_told(routes, &by_hops("far", 400)).is_none());
-        let (same, joined) = part_of_told(routes, &by_hops("far", 10)).unwrap();
-        assert_eq!((same, joined.start_ns), (id, now.as_nanos()));
-        assert_eq!(
-            joined.text,
-            "TTL; the way to far through wan is another from hop 2 on: 10.0.0.3 instead of 10.0.0.2"
-        );
-        assert_eq!(joined.values["rtt_after_ns"], json!(7));
-        assert_eq!(joined.values["rtt_before_ns"], json!(9000));
-        assert!(joined.values.contains_key("hops_after"));
-        // The next is told by itself.
-        assert!(part_of_told(routes, &by_hops("far", 20)).is_none());
     }
 }

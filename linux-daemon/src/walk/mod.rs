@@ -249,12 +249,18 @@ impl Walks {
         self.close.hear(observation);
     }
 
-    /// The ways to a target through an interface may have changed; of all where none is named.
-    pub(crate) fn rerouted(&mut self, now: Monotonic, place: Option<(&str, &str)>) {
-        for ((interface, target, _), t) in &mut self.targets {
-            if place.is_none_or(|p| p == (interface.as_str(), target.as_str())) {
-                t.due = t.due.min(now);
-            }
+    /// All ways may have changed.
+    pub(crate) fn rerouted(&mut self, now: Monotonic) {
+        for t in self.targets.values_mut() {
+            t.due = t.due.min(now);
+        }
+    }
+
+    /// The ways to these targets through an interface may have changed.
+    pub(crate) fn rerouted_to(&mut self, now: Monotonic, interface: &str, targets: &[String]) {
+        let through = self.targets.iter_mut().filter(|(k, _)| k.0 == interface);
+        for (_, t) in through.filter(|(k, _)| targets.contains(&k.1)) {
+            t.due = t.due.min(now);
         }
     }
 
@@ -276,7 +282,8 @@ impl Walks {
         let mut is_seen = false;
         for (at, look) in &mut self.looks {
             let during = (from..=until).contains(&at.as_nanos());
-            if look.path.interface == event.interface && during {
+            // An event that is back may have it already.
+            if look.path.interface == event.interface && during && !look.events.contains(&id) {
                 look.events.push(id);
                 news.push(News::Look(*at, look.clone()));
                 is_seen |= now.saturating_since(*at) < RECENT_NS;

@@ -172,7 +172,7 @@ fn each_way_is_walked_in_turn_now_and_then() {
     assert!(lab.asked().is_some());
     lab.walked(at(1001), &[1, 9], true);
     // Another route: all of them, at once but one by one.
-    lab.walks.rerouted(at(1005), None);
+    lab.walks.rerouted(at(1005));
     for n in 0..3 {
         lab.walks.tick(at(1005 + 10 * n));
         assert!(lab.asked().is_some());

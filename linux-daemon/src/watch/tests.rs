@@ -163,6 +163,22 @@ fn what_differs_is_told_with_its_figures() {
     assert_eq!(differs.text, said);
     assert_eq!(differs.values["well_interface"], "lte0");
     assert!(!differs.values.contains_key(WELL_LINE));
+    let delay = ("trouble", Value::Word("delay"));
+    let excess = [
+        delay,
+        ("excess_ns", Value::Number(45_000_000)),
+        ("excess_of_others_ns", Value::Number(900_000)),
+    ];
+    let said =
+        "probes to far took 45 ms longer than usual, and those to others 1 ms at the same moments";
+    assert_eq!(told(Kind::RoutingFault, 0, &excess).text, said);
+    let varied = [
+        delay,
+        ("varied", Value::Ratio(0.31)),
+        ("varied_of_others", Value::Ratio(0.004)),
+    ];
+    let said = "of neighbouring probes to far 31 % differed much, and of those to others 0 % at the same moments";
+    assert_eq!(told(Kind::RoutingFault, 0, &varied).text, said);
     let six = told(Kind::FamilyDiffers, 1, &[("trouble", Value::Word("dead"))]);
     let said = "no probe over IPv6 was answered, while those over IPv4 were at the same moments";
     assert_eq!(
@@ -431,4 +447,29 @@ fn a_long_event_is_remembered_however_many_moments_there_are_beside_it() {
     let end = of(&w, 0, Kind::RoutingFault, Phase::End);
     assert_eq!(w.told_before(&end), Some(known(0, false)));
     assert!(w.told.len() <= OPEN, "{}", w.told.len());
+}
+
+#[test]
+fn ways_that_change_are_told_with_whom_and_how_often() {
+    let watcher = watcher(&[info("quad9", "9.9.9.9"), info("google", "8.8.8.8")]);
+    let told = |members: &[u16], changes| {
+        let values = [
+            ("ttl_before", Value::Number(57)),
+            ("ttl_after", Value::Number(55)),
+            ("changes", Value::Number(changes)),
+        ];
+        watcher.event(1, &notice(&watcher, Kind::RouteChange, members, &values))
+    };
+    assert_eq!(
+        told(&[0], 1).text,
+        "replies from quad9 arrive with TTL 55 instead of 57"
+    );
+    assert_eq!(
+        told(&[0], 7).text,
+        "replies from quad9 arrive with TTL 55 instead of 57 (7 changes)"
+    );
+    let both = "replies from google, quad9 arrive with another TTL than before";
+    assert_eq!(told(&[0, 1], 2).text, both);
+    assert_eq!(told(&[0, 1], 2).target, None);
+    assert_eq!(told(&[0, 1], 9).text, format!("{both} (9 changes)"));
 }

@@ -109,6 +109,24 @@ fn differs(whom: &str, others: &str, e: &Found) -> String {
         Some(Value::Ratio(r)) => Some(100.0 * r),
         _ => None,
     };
+    let ms = |name: &str| match get(name) {
+        Some(Value::Number(ns)) => Some(ns as f64 / 1e6),
+        _ => None,
+    };
+    let slow = (get("trouble") == Some(Value::Word("delay"))).then_some(());
+    let excess = slow.and_then(|()| ms("excess_ns").zip(ms("excess_of_others_ns")));
+    let varied = slow.and_then(|()| percent("varied").zip(percent("varied_of_others")));
+    if let Some((mine, theirs)) = excess {
+        return format!(
+            "probes {whom} took {mine:.0} ms longer than usual, and those {others} {theirs:.0} ms at the same moments"
+        );
+    }
+    if let Some((mine, theirs)) = varied {
+        return format!(
+            "of neighbouring probes {whom} {mine:.0} % differed much, and of those {others} {theirs:.0} % at the same \
+             moments"
+        );
+    }
     match (get("trouble"), percent("loss"), percent("loss_of_others")) {
         (Some(Value::Word("dead")), ..) => {
             format!("no probe {whom} was answered, while those {others} were at the same moments")
@@ -149,11 +167,14 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
             ms("excess_ns"),
             ms("baseline_ns")
         ),
-        Kind::HighJitter => format!(
-            "delay to {whom} varies{way}: more than one in twenty neighbouring probes differ by over \
-             {:.0} ms",
-            ms("p95_above_ns")
-        ),
+        Kind::HighJitter => {
+            let p95_ns = number("p95_ns").max(number("p95_above_ns"));
+            format!(
+                "delay to {whom} varies{way}: more than one in twenty neighbouring probes differ by over \
+                 {:.0} ms",
+                p95_ns as f64 / 1e6
+            )
+        }
         Kind::PacketLoss => format!(
             "{:.1} % of the probes to {whom} were lost{way} within {}, surely more than {:.1} %",
             100.0 * ratio("loss"),
@@ -203,22 +224,44 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
             _ => differs("over IPv4", "over IPv6", e),
         },
         Kind::MtuBlackHole => format!("large packets to {whom} vanish while small ones pass"),
-        Kind::RouteChange => format!(
-            "replies from {whom} arrive with TTL {} instead of {}",
-            number("ttl_after"),
-            number("ttl_before")
-        ),
+        Kind::RouteChange => {
+            let several = about.targets.len() > 1;
+            let changed = if several {
+                format!("replies from {whom} arrive with another TTL than before")
+            } else {
+                format!(
+                    "replies from {whom} arrive with TTL {} instead of {}",
+                    number("ttl_after"),
+                    number("ttl_before")
+                )
+            };
+            match number("changes") {
+                n if n > about.targets.len().max(1) as u64 => format!("{changed} ({n} changes)"),
+                _ => changed,
+            }
+        }
         Kind::PeakHourCongestion => format!(
             "evenings are slow, {} days in a row: {:.0} ms to {whom} instead of {:.0} ms at night{way}",
             number("days"),
             ms("evening_ns"),
             ms("night_ns")
         ),
-        Kind::UploadDegraded | Kind::DownloadDegraded => format!(
-            "the line carries {:.1} Mbit/s{way} instead of {:.1}",
-            number("measured_bps") as f64 / 1e6,
-            number("baseline_bps") as f64 / 1e6
-        ),
+        Kind::UploadDegraded | Kind::DownloadDegraded => {
+            let mbit = |name| number(name) as f64 / 1e6;
+            let other = match (get("other_bps"), get("other_baseline_bps")) {
+                (Some(_), Some(_)) => format!(
+                    "; the other way {:.1} Mbit/s, usually {:.1}",
+                    mbit("other_bps"),
+                    mbit("other_baseline_bps")
+                ),
+                _ => String::new(),
+            };
+            format!(
+                "the line carries {:.1} Mbit/s{way} instead of {:.1}{other}",
+                mbit("measured_bps"),
+                mbit("baseline_bps")
+            )
+        }
         // The recorder has words of its own for what services do.
         Kind::DnsSlow | Kind::DnsFailing | Kind::TcpUnstable => format!("{whom} is in trouble"),
     }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::model::{Event, Time};
+use super::plug::spells;
 use crate::when;
 
 /// The kinds of event through which nothing came.
@@ -55,10 +56,11 @@ pub(crate) fn count<'a>(
         .into_iter()
         .filter(|e| KINDS.contains(&e.kind.as_str()));
     for e in dead {
-        let Some(start) = e.start else { continue };
-        let (a, b) = (start.max(from).0, e.end.unwrap_or(to).min(to).0);
-        if a < b {
-            by_interface.entry(&e.interface).or_default().push((a, b));
+        for (start, end) in spells(e, to) {
+            let (a, b) = (start.max(from.0), end.min(to.0));
+            if a < b {
+                by_interface.entry(&e.interface).or_default().push((a, b));
+            }
         }
     }
     by_interface
@@ -157,5 +159,11 @@ mod tests {
             days,
             [("1970-01-01", 1), ("1970-01-02", 1), ("1970-01-03", 1)]
         );
+        // Down twice within a minute, for three seconds together.
+        let mut flaps = event("link_down", 100, Some(160));
+        let spells = serde_json::json!([[0, 1_000_000_000_i64], [58 * S, 60 * S]]);
+        flaps.values.insert("spells".into(), spells);
+        let all = count(&[flaps], Time(0), Time(3 * day * S), &TimeZone::UTC);
+        assert_eq!((all[0].count, all[0].total_ns), (2, 3_000_000_000));
     }
 }

@@ -19,9 +19,8 @@ pub(super) fn unplugged(report: &Report, e: &Event) -> bool {
         return false;
     }
     let downs = report.events.iter().filter(|d| is_down_in(d, e, report.to));
-    let mut spans: Vec<(i64, i64)> = downs
-        .filter_map(|d| Some((d.start?.0, d.end.unwrap_or(report.to).0)))
-        .collect();
+    let mut spans: Vec<(i64, i64)> = downs.flat_map(|d| spells(d, report.to)).collect();
+    spans.retain(|(from, until)| *from <= end.0 && *until >= start.0);
     spans.sort_unstable();
     let Some(first) = spans.first_mut() else {
         return false;
@@ -40,6 +39,24 @@ pub(super) fn unplugged(report: &Report, e: &Event) -> bool {
         }
     }
     covered_ns > start.0.abs_diff(end.0) / 2
+}
+
+/// From when to when it was as an event says, ns since 1970: of one that came and went, each time; `to` is the end of what
+/// lasts.
+pub(super) fn spells(e: &Event, to: Time) -> Vec<(i64, i64)> {
+    let Some(start) = e.start else {
+        return Vec::new();
+    };
+    let end = e.end.unwrap_or(to).0;
+    let Some(spells) = e.values.get("spells").and_then(|s| s.as_array()) else {
+        return vec![(start.0, end)];
+    };
+    let edge = |s: &serde_json::Value, n: usize| {
+        let since_start = s.get(n).and_then(serde_json::Value::as_i64)?;
+        Some(start.0.saturating_add(since_start).min(end))
+    };
+    let both = |s| Some((edge(s, 0)?, edge(s, 1).unwrap_or(end)));
+    spells.iter().filter_map(both).collect()
 }
 
 /// Whether what an interface is joined to is in the house, as far as its kind says: a PPP session, say, ends at the
@@ -105,6 +122,19 @@ mod tests {
         assert!(is_unplugged("wifi", &[(101, Some(102)), (100, Some(101))]));
         // It lasts.
         assert!(is_unplugged("wired", &[(dead.0, None), (dead.0, None)]));
+        // A plug that is loose, told as one event, and outages with one of its spells and between them.
+        let loose = |outage_s: (i64, i64)| {
+            let mut down = event(LINK_DOWN, &[], 100, Some(170));
+            let spells = serde_json::json!([[0, 10_000_000_000_i64], [60_000_000_000_i64, null]]);
+            down.values.insert("spells".into(), spells);
+            let outage = event("outage", &["vienna"], outage_s.0, Some(outage_s.1));
+            let mut s = series("vienna", 1000, 0);
+            s.interface_kind = "wired".into();
+            let r = report(vec![s], vec![down, outage]);
+            unplugged(&r, &r.events[1])
+        };
+        assert!(loose((100, 110)) && loose((160, 171)));
+        assert!(!loose((130, 145)));
         // A plug that is loose: often, and together for most of it; what overlaps counts once.
         let loose = |n: i64| (dead.0 + n * 15, Some(dead.0 + n * 15 + 9));
         assert!(is_unplugged(

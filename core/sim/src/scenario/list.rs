@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 46] = [
+pub const ALL: [(&str, Make); 47] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -62,6 +62,7 @@ pub const ALL: [(&str, Make); 46] = [
     ("ipv6_bad", elsewhere::ipv6_bad),
     ("mtu_hole", elsewhere::mtu_hole),
     ("route_changes", elsewhere::route_changes),
+    ("route_changes_of_all", elsewhere::route_changes_of_all),
     ("evening", access::evening),
     ("capacity_down", access::capacity_down),
     ("loss_and_bloat", mixed::loss_and_bloat),

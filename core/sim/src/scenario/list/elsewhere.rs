@@ -5,7 +5,7 @@ use bufferbane_core::detect::{Direction, Kind, Role, SeriesFacts};
 use rand_chacha::ChaCha8Rng;
 
 use super::parts::{
-    BERLIN, DEAD, GATEWAY, GOOGLE, MINUTE, QUAD9, VIENNA, between, calm, home, reflector, six,
+    BERLIN, DEAD, GATEWAY, GOOGLE, MINUTE, QUAD9, VIENNA, between, calm, far, home, reflector, six,
     spec, two_lines, two_reflectors, while_of,
 };
 use crate::scenario::spec::{Edges, Scenario, What};
@@ -179,6 +179,34 @@ pub(super) fn mtu_hole(rng: &mut ChaCha8Rng) -> Scenario {
         unsent: false,
     };
     s.effect(while_of(rng, 6), what, |f| f.size == 1400, Some(e));
+    s
+}
+
+/// All that is beyond the provider is reached by another way at once; and one way flaps for some minutes.
+pub(super) fn route_changes_of_all(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::Nothing;
+    let (from, to) = while_of(rng, 8);
+    let what = What::Path {
+        hops: 2,
+        longer_ns: 5 * MS,
+    };
+    for at in [from, to] {
+        let e = s.expect(Kind::RouteChange, Some(Direction::Down), Edges::Given);
+        // Who is probed once a second sees it within one.
+        s.expected[e].bounds_ns = Some((at, at + S));
+        s.expected[e].tolerance_ns = 2 * S;
+    }
+    s.effect((from, to), what, far, None);
+    let e = s.expect(Kind::RouteChange, Some(Direction::Down), Edges::Given);
+    let mut at = to + between(rng, 8 * MINUTE, 9 * MINUTE);
+    let first = at;
+    for _ in 0..10 {
+        let until = at + between(rng, 8 * S, 15 * S);
+        s.effect((at, until), what, |f| f.target == VIENNA, None);
+        s.expected[e].bounds_ns = Some((first, until));
+        at = until + between(rng, 8 * S, 15 * S);
+    }
     s
 }
 

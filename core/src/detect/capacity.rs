@@ -13,8 +13,8 @@ const KEPT: usize = 32;
 const ENOUGH: usize = 4;
 /// What has been low for this long, and as often as makes a baseline, is how things are now, ns.
 const PATIENCE_NS: u64 = 6 * HOUR_NS;
-/// What was measured longer ago is not told beside what is measured now, ns.
-const LATEST_NS: u64 = 24 * HOUR_NS;
+/// What was measured longer ago is not told beside what is measured now, seconds.
+const LATEST_S: u32 = 86_400;
 /// So many trains in a row, each of which says that the line is low, are told at once: unlike what is
 /// read off a household's traffic, each is a measurement by itself.
 const TRAINS: u8 = 3;
@@ -39,15 +39,16 @@ struct Low {
 #[derive(Clone, Debug)]
 pub(crate) struct CapacityWatch {
     good: [u32; KEPT],
-    next: usize,
-    len: usize,
+    next: u8,
+    len: u8,
     /// The hour since a local midnight that is being measured, and what it has shown so far.
     hour: u64,
     hour_best: [u32; 4],
-    hour_len: usize,
+    hour_len: u32,
     by_hour: Week,
-    /// What was measured last, by when.
-    latest: Option<(Monotonic, u32)>,
+    /// What was measured last, 0 where nothing was, and when, seconds.
+    latest: u32,
+    latest_s: u32,
     low: Option<Low>,
     lowest: u32,
     told: bool,
@@ -75,7 +76,8 @@ impl CapacityWatch {
             hour_best: [0; 4],
             hour_len: 0,
             by_hour: Week::new(),
-            latest: None,
+            latest: 0,
+            latest_s: 0,
             low: None,
             lowest: u32::MAX,
             told: false,
@@ -90,7 +92,8 @@ impl CapacityWatch {
         if let Some(m) = of_hour {
             return Some((m, true));
         }
-        let recent = median(&self.good[..self.len]).filter(|_| self.len >= ENOUGH);
+        let good = &self.good[..usize::from(self.len)];
+        let recent = median(good).filter(|_| good.len() >= ENOUGH);
         recent.map(|m| (m, false))
     }
 
@@ -116,11 +119,11 @@ impl CapacityWatch {
             // As much as ever: others had their part of it.
             return None;
         }
-        self.latest = Some((at, rate));
+        (self.latest, self.latest_s) = (rate, seconds(at));
         if local_ns.is_some() {
             // Low or not: an hour that is slow every day is slow in its own baseline.
-            self.hour_best[self.hour_len % self.hour_best.len()] = rate;
-            self.hour_len += 1;
+            self.hour_best[self.hour_len as usize % self.hour_best.len()] = rate;
+            self.hour_len = self.hour_len.wrapping_add(1);
         }
         let stays = self.low.is_some_and(|low| {
             low.count + 1 >= ENOUGH && at.saturating_since(low.first) >= PATIENCE_NS
@@ -132,9 +135,9 @@ impl CapacityWatch {
         }
         if share >= t.capacity || stays {
             self.row = self.row.map(|_| 0);
-            self.good[self.next] = rate;
-            self.next = (self.next + 1) % KEPT;
-            self.len = (self.len + 1).min(KEPT);
+            self.good[usize::from(self.next)] = rate;
+            self.next = (self.next + 1) % KEPT as u8;
+            self.len = (self.len + 1).min(KEPT as u8);
             return self.over(up);
         }
         let until = at.saturating_add(c.speaks_for_ns);
@@ -182,10 +185,10 @@ impl CapacityWatch {
         now: Monotonic,
         local_ns: Option<u64>,
     ) -> Option<(u64, Option<u64>)> {
-        let (at, rate) = self.latest?;
+        let is_recent = seconds(now).saturating_sub(self.latest_s) <= LATEST_S;
         let bps = |kbps: u32| u64::from(kbps) * 1000;
         let base = self.baseline(local_ns).map(|(b, _)| bps(b));
-        (now.saturating_since(at) <= LATEST_NS).then_some((bps(rate), base))
+        (self.latest > 0 && is_recent).then_some((bps(self.latest), base))
     }
 
     /// Once a second: ends what nobody can say any longer.
@@ -206,7 +209,7 @@ impl CapacityWatch {
     pub(crate) fn end_past(&mut self) {
         let _ = self.over(true);
         // That was by another clock.
-        self.latest = None;
+        self.latest = 0;
         self.row = self.row.map(|_| 0);
     }
 
@@ -220,12 +223,16 @@ impl CapacityWatch {
         if hour == self.hour {
             return;
         }
-        let n = self.hour_len.min(self.hour_best.len());
+        let n = (self.hour_len as usize).min(self.hour_best.len());
         self.by_hour
             .end(self.hour, hour, median(&self.hour_best[..n]));
         self.hour = hour;
         self.hour_len = 0;
     }
+}
+
+fn seconds(at: Monotonic) -> u32 {
+    u32::try_from(at.as_nanos() / S).unwrap_or(u32::MAX)
 }
 
 fn kbps(bps: u64) -> u32 {

@@ -104,8 +104,11 @@ impl Queues {
         self.spike.set(t.spike_for_ns);
     }
 
-    /// How much longer the latest probes took than is normal, ns.
+    /// How much longer probes take than is normal, ns: those of a spike while it lasts, else the latest.
     pub(crate) fn excess_ns(&self) -> Option<u32> {
+        if self.spike.is_active() {
+            return self.spike.excess.median();
+        }
         let (now, normal) = (self.recent.median()?, self.baseline.level_ns()?);
         Some(now.saturating_sub(normal))
     }

@@ -121,7 +121,7 @@ impl Watched {
         self.jitter.since().is_some() && self.queues.high_since().is_none()
     }
 
-    /// How much longer its latest probes took than is normal, ns.
+    /// How much longer its probes take than is normal, ns.
     pub(crate) fn excess_ns(&self) -> Option<u32> {
         self.queues.excess_ns()
     }

@@ -10,7 +10,7 @@ use bufferbane_core::detect::service::{
     Answer, Asks, End, Explains, Limits, LineTrouble, News, ServiceFacts, ServiceState, Services,
     Trouble, Why,
 };
-use bufferbane_core::detect::verdict::{self, Cause, Fact};
+use bufferbane_core::detect::verdict::{self, Cause, Fact, Others, Sign};
 use bufferbane_core::detect::{
     Event, LineState, Phase, Probe, Role, SeriesFacts, SeriesSet, SeriesState, Thresholds, Watch,
 };
@@ -154,7 +154,7 @@ pub fn judge(plan: &Plan, seed: u64) -> (Vec<Told>, Cause) {
     let mut facts: Vec<Fact> = line
         .iter()
         .map(|e| Fact {
-            kind: e.kind,
+            sign: Sign::Found(e.kind),
             severity: e.severity,
             direction: e.direction,
             line: e.line,
@@ -163,6 +163,9 @@ pub fn judge(plan: &Plan, seed: u64) -> (Vec<Told>, Cause) {
             series: e.series,
             targets: e.series.len() as u8,
             near: None,
+            others: Others::Untold,
+            unsure: false,
+            blame: None,
         })
         .collect();
     // What the line explains is told as information only.
@@ -171,7 +174,7 @@ pub fn judge(plan: &Plan, seed: u64) -> (Vec<Told>, Cause) {
         let mut series = SeriesSet::default();
         series.insert(32 + t.news.place);
         facts.push(Fact {
-            kind: t.news.trouble.kind(),
+            sign: Sign::Found(t.news.trouble.kind()),
             severity: t.news.severity,
             direction: None,
             line: 0,
@@ -180,6 +183,9 @@ pub fn judge(plan: &Plan, seed: u64) -> (Vec<Told>, Cause) {
             series,
             targets: 1,
             near: None,
+            others: Others::Untold,
+            unsure: false,
+            blame: None,
         });
     }
     let first = verdict::judge(&facts, begin_ns, end_ns).into_iter().next();

@@ -135,7 +135,8 @@ pub(in super::super) fn is_far_end_s(report: &Report, e: &Event) -> bool {
             return is_of_loss(e) && span.contains(&start.0) && span.contains(&end_of(e, report));
         }
         let restarted = d.kind == BACK && d.values.get("restarted") == Some(&true.into());
-        restarted && is_silence_of_one(e) && (from..=to).contains(&at.0)
+        // Those that follow each other soon are one event.
+        restarted && is_silence_of_one(e) && at.0 <= to && end_of(d, report) >= from
     };
     let mut ways = report.events.iter().flat_map(|d| &d.seen).chain(&e.seen);
     let was_whole = |s: &super::super::paths::Seen| {

@@ -157,3 +157,16 @@ fn what_differs_and_what_carries_less_is_told_with_the_figures_of_both() {
         );
     }
 }
+
+/// A fast series knows within seconds what slow ones know minutes later: what differs meanwhile is not where they go.
+#[test]
+fn what_one_family_suffers_from_is_never_told_of_targets() {
+    let chosen: Vec<_> = list::ALL
+        .iter()
+        .filter(|(name, _)| name.starts_with("ipv6_"))
+        .copied()
+        .collect();
+    assert_eq!(chosen.len(), 3);
+    let table = table::run(&chosen, 401..404, None, false);
+    assert!(table.good, "\n{}", table.text);
+}

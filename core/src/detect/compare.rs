@@ -13,6 +13,12 @@ use crate::time::Monotonic;
 
 /// Standard deviations by which two loss rates have to be apart: they are compared every second.
 const Z: f64 = 2.8;
+/// A series is well beside those that lose where it loses so many times less.
+const LESS: f64 = 8.0;
+/// Log likelihood ratio from which a series' losses are like those of the bad ones, or are not.
+const SIDED: f64 = 3.0;
+/// What windows of rates reach back to at most, s.
+const LONGEST_S: u64 = 3540;
 const S: u64 = 1_000_000_000;
 
 /// What a series suffers from.
@@ -162,6 +168,17 @@ enum Figures {
     Excess(u32, u32),
 }
 
+/// The far series of a line that have not been found bad now, beside those that have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// Nothing has been found for long enough, whatever it takes to find it.
+    unfound: SeriesSet,
+    /// Of these, what is surely well beside the bad ones.
+    well: SeriesSet,
+    /// What suffers as the bad ones do although that is not enough to be told, and what has just got over it.
+    alike: SeriesSet,
+}
+
 fn find(
     line: u8,
     now: Monotonic,
@@ -170,34 +187,38 @@ fn find(
     all: &mut Group<'_>,
 ) -> Option<Found> {
     let long = now.saturating_sub(differ_for_ns);
-    let (mut bad, mut well, mut near_bad) = (SeriesSet::default(), SeriesSet::default(), false);
+    let (mut bad, mut near_bad) = (SeriesSet::default(), false);
     let mut since: Option<Edge> = None;
     for (i, s) in all.iter().filter(|(_, s)| s.line() == line) {
-        match s.trouble_since(trouble) {
-            Some(from) if from.at <= long && s.is_current(trouble, long) => {
-                near_bad |= !s.is_far();
-                bad.insert(*i);
-                since = Some(since.map_or(from, |s| s.earlier(from)));
-            }
-            None if s.is_far() && s.well_since() <= long => well.insert(*i),
-            _ => {}
+        if let Some(from) = s.trouble_since(trouble)
+            && from.at <= long
+            && s.is_current(trouble, long)
+        {
+            near_bad |= !s.is_far();
+            bad.insert(*i);
+            since = Some(since.map_or(from, |s| s.earlier(from)));
         }
     }
     let since = since?;
-    if !near_bad && !well.is_empty() {
-        let kind = kind_of(line, bad, well, all)?;
-        let figures = apart(now, since.at, trouble, bad, well, all)?;
+    let others = rest(line, now, long, trouble, (bad, since.at), all);
+    if !near_bad && !others.unfound.is_empty() {
+        let kind = kind_of(line, bad, &others, all)?;
+        let mut beside = SeriesSet::default();
+        for i in others.unfound.iter().filter(|i| !others.alike.contains(*i)) {
+            beside.insert(i);
+        }
+        let figures = apart(now, since.at, trouble, bad, beside, all)?;
         return Some(Found {
             kind,
             bad,
             since,
-            well: well.len(),
+            well: beside.len(),
             well_line: None,
             figures,
         });
     }
     // The line as a whole: is another one well?
-    if trouble == Trouble::Dead || !well.is_empty() {
+    if trouble == Trouble::Dead || !others.unfound.is_empty() {
         return None;
     }
     let other = all
@@ -224,6 +245,67 @@ fn find(
         well_line: Some(other),
         figures,
     })
+}
+
+/// Sorts the far series of `line` beside those that are bad since `since`. A slow series is known to lose only minutes
+/// after a fast one, and known to be well again as much later: it takes neither side until its losses tell which.
+fn rest(
+    line: u8,
+    now: Monotonic,
+    long: Monotonic,
+    trouble: Trouble,
+    (bad, since): (SeriesSet, Monotonic),
+    all: &mut Group<'_>,
+) -> Rest {
+    let seconds = |from: Monotonic| (now.saturating_since(from) / S).clamp(1, LONGEST_S);
+    let mut lost = Rate::default();
+    if trouble == Trouble::Loss {
+        for (_, s) in all.iter_mut().filter(|(i, _)| bad.contains(*i)) {
+            let r = s.rate(trouble, now, seconds(since));
+            lost.hits += r.hits;
+            lost.all += r.all;
+        }
+    }
+    let mut others = Rest::default();
+    let far = all
+        .iter_mut()
+        .filter(|(i, s)| s.line() == line && s.is_far() && !bad.contains(*i));
+    for (i, s) in far {
+        let ended = s.trouble_ended(trouble).at;
+        let suffers = s.trouble_since(trouble).is_some();
+        if suffers || s.well_since() > long {
+            if suffers || ended > since {
+                others.alike.insert(*i);
+            }
+            continue;
+        }
+        others.unfound.insert(*i);
+        if trouble != Trouble::Loss {
+            others.well.insert(*i);
+            continue;
+        }
+        let side = side(
+            s.rate(trouble, now, seconds(since.max(ended))),
+            lost.share(),
+        );
+        if side >= SIDED {
+            others.alike.insert(*i);
+        } else if side <= -SIDED {
+            others.well.insert(*i);
+        }
+    }
+    others
+}
+
+/// The log likelihood ratio of losing as the bad ones do, `share`, to being well beside them.
+fn side(r: Rate, share: f64) -> f64 {
+    let share = share.clamp(1e-6, 0.999);
+    let well = share / LESS;
+    let (hits, all) = (
+        r.hits / r.clustering.max(1.0),
+        r.all / r.clustering.max(1.0),
+    );
+    hits * libm::log(LESS) + (all - hits) * libm::log((1.0 - share) / (1.0 - well))
 }
 
 /// Whether what is bad and what is well are surely apart: `Some`, with the figures of both.
@@ -334,12 +416,13 @@ pub(crate) fn others(
 }
 
 /// What the bad ones have in common that the well ones have not.
-fn kind_of(line: u8, bad: SeriesSet, well: SeriesSet, all: &Group<'_>) -> Option<Kind> {
+fn kind_of(line: u8, bad: SeriesSet, others: &Rest, all: &Group<'_>) -> Option<Kind> {
     let of = |set: SeriesSet| {
         all.iter()
             .filter(move |(i, s)| s.line() == line && set.contains(*i))
             .map(|(_, s)| s.facts())
     };
+    let well = others.well;
     let larger_only = of(bad).all(|b| {
         of(well).any(|w| w.target == b.target && w.family == b.family && w.size < b.size)
             && of(well).all(|w| w.target != b.target || w.family != b.family || w.size < b.size)
@@ -347,14 +430,18 @@ fn kind_of(line: u8, bad: SeriesSet, well: SeriesSet, all: &Group<'_>) -> Option
     if larger_only {
         return Some(Kind::MtuBlackHole);
     }
+    let mut suffer = bad;
+    for i in others.alike.iter() {
+        suffer.insert(i);
+    }
     let family = of(bad).next()?.family;
-    let one_family = of(bad).all(|b| b.family == family)
-        && of(well).all(|w| w.family != family)
+    let one_family = of(suffer).all(|b| b.family == family)
+        && of(well).any(|w| w.family != family)
         && all
             .iter()
             .filter(|(_, s)| s.line() == line && s.is_far() && s.facts().family == family)
-            .all(|(i, _)| bad.contains(*i));
-    let twin = of(bad).any(|b| of(well).any(|w| w.target == b.target));
+            .all(|(i, _)| suffer.contains(*i));
+    let twin = of(suffer).any(|b| of(well).any(|w| w.target == b.target));
     let targets = |set| {
         let mut targets = Vec::<u16, 64>::new();
         for f in of(set) {
@@ -364,8 +451,10 @@ fn kind_of(line: u8, bad: SeriesSet, well: SeriesSet, all: &Group<'_>) -> Option
         }
         targets.len()
     };
-    if one_family && (twin || targets(bad) >= 2) {
+    if one_family && (twin || targets(suffer) >= 2) {
         return Some(Kind::FamilyDiffers);
     }
-    (!twin).then_some(Kind::RoutingFault)
+    // As long as it is not known of which targets, nothing is said of them.
+    let surely = !well.is_empty() && others.alike.is_empty();
+    (surely && !twin).then_some(Kind::RoutingFault)
 }

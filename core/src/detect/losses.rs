@@ -33,6 +33,8 @@ const BESIDE_NS: u64 = S;
 const MANY: f64 = 10.0;
 /// Losses this near to each other are one burst, ns.
 const CHAIN_NS: u64 = S / 2;
+/// What goes on for longer is loss that lasts, however near to each other the losses are, ns.
+const LONGEST_NS: u64 = 3 * S;
 
 /// Losses in a row.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +222,9 @@ impl Losses {
             chain = longer;
         }
         let (first, last) = (chain.first, chain.last);
+        if last.saturating_since(first) > LONGEST_NS {
+            return false;
+        }
         let lost = f64::from(chain.lost);
         let slots = last.saturating_since(first) / self.interval_ns.max(1) + 1;
         let own = (lost, lost.max(slots as f64));

@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 47] = [
+pub const ALL: [(&str, Make); 49] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
@@ -60,6 +60,11 @@ pub const ALL: [(&str, Make); 47] = [
     ("wifi_bad", elsewhere::wifi_bad),
     ("wifi_jitter", elsewhere::wifi_jitter),
     ("ipv6_bad", elsewhere::ipv6_bad),
+    (
+        "ipv6_bad_for_slow_series",
+        elsewhere::ipv6_bad_for_slow_series,
+    ),
+    ("ipv6_dead", elsewhere::ipv6_dead),
     ("mtu_hole", elsewhere::mtu_hole),
     ("route_changes", elsewhere::route_changes),
     ("route_changes_of_all", elsewhere::route_changes_of_all),

@@ -3,10 +3,11 @@
 use bufferbane_core::detect::verdict::Cause;
 use bufferbane_core::detect::{Direction, Kind, Role, SeriesFacts};
 use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
 
 use super::parts::{
-    BERLIN, DEAD, GATEWAY, GOOGLE, MINUTE, QUAD9, VIENNA, between, calm, far, home, reflector, six,
-    spec, two_lines, two_reflectors, while_of,
+    BERLIN, CLOUDFLARE, DEAD, GATEWAY, GOOGLE, MINUTE, QUAD9, VIENNA, between, calm, far, home,
+    reflector, six, spec, two_lines, two_reflectors, while_of,
 };
 use crate::scenario::spec::{Edges, Scenario, What};
 use crate::{MS, S};
@@ -162,6 +163,39 @@ pub(super) fn ipv6_bad(rng: &mut ChaCha8Rng) -> Scenario {
         down: 0.0,
     };
     s.effect(while_of(rng, 10), what, |f| f.family == 6, Some(e));
+    s
+}
+
+/// What is well known over IPv6: a reflector that IPv4 reaches, too, and hosts that have no twin.
+fn six_of_few_probes() -> Scenario {
+    let mut series = home(0);
+    series.push(six(reflector(0, VIENNA, 26 * MS)));
+    for target in [QUAD9, CLOUDFLARE] {
+        series.push(six(spec(0, 10 + target, Role::Far, S, 15 * MS)));
+    }
+    let mut s = calm(series);
+    s.cause = Cause::Family;
+    s
+}
+
+/// The reflector tells within seconds that IPv6 loses, and that it is well again; the others minutes later.
+pub(super) fn ipv6_bad_for_slow_series(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = six_of_few_probes();
+    let e = s.expect(Kind::PacketLoss, Some(Direction::Up), Edges::Touched);
+    s.also(Kind::FamilyDiffers, e);
+    let what = What::Loss {
+        up: f64::from(10 + rng.next_u32() % 20) / 100.0,
+        down: 0.0,
+    };
+    s.effect(while_of(rng, 5), what, |f| f.family == 6, Some(e));
+    s
+}
+
+/// Nothing comes back over IPv6, and then all does again, one after the other.
+pub(super) fn ipv6_dead(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = six_of_few_probes();
+    let e = s.expect(Kind::FamilyDiffers, None, Edges::Answered);
+    s.effect(while_of(rng, 3), DEAD, |f| f.family == 6, Some(e));
     s
 }
 

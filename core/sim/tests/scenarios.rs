@@ -170,3 +170,28 @@ fn what_one_family_suffers_from_is_never_told_of_targets() {
     let table = table::run(&chosen, 401..404, None, false);
     assert!(table.good, "\n{}", table.text);
 }
+
+/// Of all the series that lose, the one with most probes says how much: one that pings once a second was found at an
+/// unlucky moment.
+#[test]
+fn the_share_that_is_told_is_that_of_the_whole_trouble() {
+    let make = list::ALL.iter().find(|(n, _)| *n == "ipv6_bad").unwrap().1;
+    for seed in 401..405 {
+        let outcome = judge(make, seed, None);
+        let mut told = outcome.pairs.iter().filter_map(|p| p.told.as_ref());
+        let loss = told.find(|e| e.kind == Kind::PacketLoss).unwrap();
+        let get = |name| loss.values.iter().find(|(n, _)| *n == name).map(|v| v.1);
+        let (Some(Value::Ratio(share)), Some(Value::Number(probes)), Some(Value::Number(up))) =
+            (get("loss"), get("probes"), get("lost_up"))
+        else {
+            panic!("{loss:?}")
+        };
+        // The line loses 9 % of it upward.
+        let sigma = (0.09 * 0.91 / probes as f64).sqrt();
+        assert!(
+            probes > 5000 && (share - 0.09).abs() < 4.0 * sigma,
+            "{loss:?}"
+        );
+        assert!(up > 9 * probes / 200, "{loss:?}");
+    }
+}

@@ -157,7 +157,13 @@ pub enum Value {
 }
 
 /// Figures by name.
-pub type Values = Vec<(&'static str, Value), 10>;
+pub type Values = Vec<(&'static str, Value), 12>;
+
+/// The probes that the figures of an event are of.
+pub(crate) const PROBES: &str = "probes";
+
+/// The place of the series that an event's figures are of, where they are of one alone.
+pub const MEASURED_BY: &str = "measured_by";
 
 /// The figure of an event that is held against another line: that line's number.
 pub const WELL_LINE: &str = "well_line";

@@ -128,7 +128,7 @@ impl Jitter {
             self.large = Sketch::new();
         }
         let worse = match self.worst.each_second(now, now) {
-            Some(Change::High { share, .. }) => Some(share),
+            Some(Change::High { rate, .. }) => Some(rate.share()),
             Some(Change::Over(_)) | None => None,
         };
         let (since, share, within_s) = match self.rate.each_second(now, now) {
@@ -140,14 +140,14 @@ impl Jitter {
             }
             Some(Change::High {
                 since,
-                share,
+                rate,
                 within_s,
                 ..
             }) => {
                 let share = match self.worst.since() {
                     // It may have begun before the rest was sure.
                     Some(_) => self.worst.last(now, within_s).share(),
-                    None => share,
+                    None => rate.share(),
                 };
                 (since, worse.unwrap_or(share), within_s)
             }

@@ -5,7 +5,8 @@ use heapless::{Deque, Vec};
 
 use super::edge::Edge;
 use super::event::{
-    Direction, Event, Finding, Kind, Notice, Phase, SeriesSet, Value, WELL_LINE, set,
+    Direction, Event, Finding, Kind, MEASURED_BY, Notice, PROBES, Phase, SeriesSet, Value, Values,
+    WELL_LINE, set,
 };
 use super::{MAX_LINES, MAX_SERIES};
 use crate::time::Monotonic;
@@ -168,7 +169,8 @@ impl Ledger {
         let Some(open) = found else {
             let mut members = SeriesSet::default();
             members.insert(series);
-            let event = event_of(line, members, &f);
+            let mut event = event_of(line, members, &f);
+            measured_by(&mut event.values, series);
             return self.begin(members, event, &f);
         };
         let before = open.event.clone();
@@ -188,8 +190,12 @@ impl Ledger {
         open.active.insert(series);
         open.members.insert(series);
         let changes = changes(e) + 1;
-        for (name, value) in &f.values {
-            set(&mut e.values, name, *value);
+        // Who sent most probes knows a share best: what found few of them lost may just have had an unlucky moment.
+        if probes(&f.values) >= probes(&e.values) {
+            for (name, value) in &f.values {
+                set(&mut e.values, name, *value);
+            }
+            measured_by(&mut e.values, series);
         }
         if f.kind == Kind::RouteChange {
             set(&mut e.values, CHANGED, Value::Number(changes));
@@ -363,6 +369,21 @@ fn changes(e: &Event) -> u64 {
     match e.values.iter().find(|(name, _)| *name == CHANGED) {
         Some((_, Value::Number(n))) => *n,
         _ => 1,
+    }
+}
+
+/// How many probes figures are of; 0 where that is not said.
+fn probes(values: &Values) -> u64 {
+    match values.iter().find(|(name, _)| *name == PROBES) {
+        Some((_, Value::Number(n))) => *n,
+        _ => 0,
+    }
+}
+
+/// Notes whose figures they are, where they are of so many probes of one series.
+fn measured_by(values: &mut Values, series: u8) {
+    if values.iter().any(|(name, _)| *name == "loss") && probes(values) > 0 {
+        set(values, MEASURED_BY, Value::Number(series.into()));
     }
 }
 

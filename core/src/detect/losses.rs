@@ -2,8 +2,9 @@
 
 use heapless::Deque;
 
+use super::chance::{Rate, Z95};
 use super::edge::Edge;
-use super::event::{Direction, Finding, Kind, Severity};
+use super::event::{Direction, Finding, Kind, PROBES, Severity};
 use super::input::{Probe, Thresholds};
 use super::nearby::{Nearby, ln_chance};
 use super::outage::{Outages, Part};
@@ -274,16 +275,28 @@ impl Losses {
         }
     }
 
-    /// `packet_loss`, once a second.
-    pub(crate) fn each_second(&mut self, now: Monotonic) -> Option<Result<Finding, Edge>> {
+    /// `packet_loss`, once a second: what there is to tell, and its end where it is over.
+    pub(crate) fn each_second(&mut self, now: Monotonic) -> Option<(Finding, Option<Edge>)> {
         let waiting = self.waiting.front().map(|r| r.first);
         let known = waiting.or(self.run.map(|r| r.first)).unwrap_or(now);
+        let lasting = self
+            .rate
+            .since()
+            .map(|since| (since, self.since(now, since)));
         match self.rate.each_second(now, known)? {
-            Change::Over(end) => Some(Err(end)),
+            Change::Over(end) => {
+                let (since, mut whole) = lasting?;
+                // Of what came after it nothing was lost, or no more than ever.
+                let after = now.saturating_since(end.at) / self.interval_ns.max(1);
+                whole.all = (whole.all - after as f64).max(whole.hits);
+                let within_s = end.at.saturating_since(since.at).div_ceil(S).max(1);
+                let told = self.told(Severity::Info, since, whole, whole.bounds(Z95).0, within_s);
+                Some((told, Some(end)))
+            }
             Change::High {
                 since,
                 severity,
-                share,
+                rate,
                 at_least,
                 within_s,
             } => {
@@ -297,15 +310,32 @@ impl Losses {
                     };
                     (self.up, self.down) = (of(true), of(false));
                 }
-                Some(Ok(Finding::new(Kind::PacketLoss, severity, since.at)
-                    .grain(since.grain_ns)
-                    .direction(Direction::of_weights(self.up, self.down))
-                    .ratio("loss", share)
-                    .ratio("at_least", at_least)
-                    .number("within_ns", within_s * S)
-                    .number("lost_up", self.up)
-                    .number("lost_down", self.down)))
+                Some((self.told(severity, since, rate, at_least, within_s), None))
             }
         }
+    }
+
+    /// All since the trouble began, as far back as windows go.
+    fn since(&mut self, now: Monotonic, since: Edge) -> Rate {
+        self.rate.last(now, now.saturating_since(since.at) / S)
+    }
+
+    fn told(
+        &self,
+        severity: Severity,
+        since: Edge,
+        rate: Rate,
+        at_least: f64,
+        within_s: u64,
+    ) -> Finding {
+        Finding::new(Kind::PacketLoss, severity, since.at)
+            .grain(since.grain_ns)
+            .direction(Direction::of_weights(self.up, self.down))
+            .ratio("loss", rate.share())
+            .ratio("at_least", at_least)
+            .number("within_ns", within_s * S)
+            .number(PROBES, rate.all as u64)
+            .number("lost_up", self.up)
+            .number("lost_down", self.down)
     }
 }

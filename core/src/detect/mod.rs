@@ -53,7 +53,8 @@ pub mod verdict;
 use core::ops::DerefMut;
 
 pub use event::{
-    Direction, Event, Kind, Notice, Phase, SeriesSet, Severity, Value, Values, WELL_LINE,
+    Direction, Event, Kind, MEASURED_BY, Notice, Phase, SeriesSet, Severity, Value, Values,
+    WELL_LINE,
 };
 pub use input::{Capacity, Load, LoadedWays, Probe, Role, SeriesFacts, Thresholds, clipped};
 

@@ -23,14 +23,14 @@ const CALM_MINUTES: u64 = 5;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 /// What changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
-    /// It is high, since then, this bad; share as measured over the last `within_s` seconds and its lower
-    /// bound.
+    /// It is high, since then, this bad; as measured over the last `within_s` seconds, and the lower bound of
+    /// the share.
     High {
         since: Edge,
         severity: Severity,
-        share: f64,
+        rate: Rate,
         at_least: f64,
         within_s: u64,
     },
@@ -216,7 +216,7 @@ impl RateWatch {
             return Some(Change::High {
                 since: self.edge(since),
                 severity,
-                share: rate.share(),
+                rate,
                 at_least: low,
                 within_s,
             });
@@ -228,7 +228,7 @@ impl RateWatch {
         Some(Change::High {
             since: self.edge(since),
             severity,
-            share: rate.share(),
+            rate,
             at_least: low,
             within_s,
         })

@@ -216,11 +216,12 @@ impl Watched {
             ledger.happened(line, me, burst, end);
         }
         let before = Trouble::ALL.map(|t| self.trouble_since(t));
-        if let Some(told) = self.losses.each_second(now) {
-            if let Err(end) = told {
+        if let Some((told, end)) = self.losses.each_second(now) {
+            ledger.raise(line, me, told);
+            if let Some(end) = end {
                 self.ended[Trouble::Loss as usize] = end;
+                ledger.clear(line, me, Kind::PacketLoss, end);
             }
-            tell(ledger, line, me, Kind::PacketLoss, told);
         }
         if let Some(told) = self.jitter.each_second(now, t) {
             if let Err(end) = told {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use bufferbane_core::detect::{
-    Direction, Event as Found, Kind, Notice, Severity, Value, WELL_LINE,
+    Direction, Event as Found, Kind, MEASURED_BY, Notice, Severity, Value, WELL_LINE,
 };
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::Event;
 
-use super::Watcher;
+use super::{Watched, Watcher};
 
 impl Watcher {
     /// The event of a notice, as the store keeps it.
@@ -33,6 +33,10 @@ impl Watcher {
             Severity::Warning => bufferbane_store::Severity::Warning,
             Severity::Critical => bufferbane_store::Severity::Critical,
         };
+        let measured = e.values.iter().find_map(|(name, value)| match *value {
+            Value::Number(n) if *name == MEASURED_BY => self.name_of(n),
+            _ => None,
+        });
         let mut well_line = None;
         for (name, value) in &e.values {
             if let (WELL_LINE, Value::Number(n)) = (*name, *value) {
@@ -45,6 +49,7 @@ impl Watcher {
             line: line.unwrap_or_default(),
             well_line,
             family,
+            measured: measured.as_deref(),
         };
         let text = sentence(notice, &about);
         let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
@@ -58,7 +63,11 @@ impl Watcher {
             Direction::Both => bufferbane_store::Direction::Both,
         });
         event.end_ns = e.end.map(Monotonic::as_nanos);
-        for (name, value) in e.values.iter().filter(|(name, _)| *name != WELL_LINE) {
+        for (name, value) in e
+            .values
+            .iter()
+            .filter(|(name, _)| ![WELL_LINE, MEASURED_BY].contains(name))
+        {
             let value = match *value {
                 Value::Number(n) => n.into(),
                 Value::Ratio(r) => r.into(),
@@ -67,6 +76,9 @@ impl Watcher {
             event.values.insert((*name).to_owned(), value);
         }
         event.values.insert("targets".into(), targets.into());
+        if let Some(measured) = measured {
+            event.values.insert("measured_to".into(), measured.into());
+        }
         if let (Some(family), Kind::MtuBlackHole | Kind::FamilyDiffers) = (family, e.kind) {
             event.values.insert("family".into(), family.into());
         }
@@ -80,6 +92,20 @@ impl Watcher {
             event.values.insert("class".into(), class.into());
         }
         event
+    }
+}
+
+impl Watcher {
+    /// Target of the series at this place, and its family where others go there, too.
+    fn name_of(&self, place: u64) -> Option<String> {
+        let of = |w: &&Watched| u64::from(w.place) == place;
+        let w = self.series.values().find(of)?;
+        let twin = |o: &Watched| o.line == w.line && o.target == w.target && o.family != w.family;
+        Some(if self.series.values().any(twin) {
+            format!("{} over IPv{}", w.target, w.family)
+        } else {
+            w.target.clone()
+        })
     }
 }
 
@@ -100,6 +126,8 @@ struct About<'a> {
     well_line: Option<&'a str>,
     /// That of all of its series, where it is one.
     family: Option<u8>,
+    /// The series that its figures are of, where they are of one alone.
+    measured: Option<&'a str>,
 }
 
 /// What is bad of `whom`, and of `others` not: by what they suffer from.
@@ -175,12 +203,20 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
                 p95_ns as f64 / 1e6
             )
         }
-        Kind::PacketLoss => format!(
-            "{:.1} % of the probes to {whom} were lost{way} within {}, surely more than {:.1} %",
-            100.0 * ratio("loss"),
-            within(number("within_ns")),
-            100.0 * ratio("at_least")
-        ),
+        Kind::PacketLoss => {
+            let loss = format!(
+                "{:.1} % of the probes to {} were lost{way} within {}, surely more than {:.1} %",
+                100.0 * ratio("loss"),
+                about.measured.unwrap_or(&whom),
+                within(number("within_ns")),
+                100.0 * ratio("at_least")
+            );
+            let others = about.targets.len() - usize::from(about.measured.is_some());
+            match about.measured {
+                Some(_) if others > 0 => format!("{loss}; seen to {whom}"),
+                _ => loss,
+            }
+        }
         Kind::LossBurst => match about.targets {
             [_] => format!(
                 "{} probes to {whom} were lost in a row{way}",

@@ -1,7 +1,7 @@
-//! A session under way: the client's address changes, the reflector restarts, the key is replaced, the
-//! client restarts. The line drops nothing, so nothing may be told as its loss.
+//! Sessions under way, over IPv4 and IPv6: the client's addresses change, the reflector restarts, the key is
+//! replaced, the client restarts. The line drops nothing, so nothing may be told as its loss.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,7 +12,7 @@ use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::Direction;
 use bufferbane_lab::{netns, skip};
-use bufferbane_linux_io::clock;
+use bufferbane_linux_io::{Family, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config as ReflectorConfig};
 use bufferbane_store::{Event, Filter, Reader, SeriesKind};
@@ -21,8 +21,24 @@ use bufferbaned::config::{Config, FamilyChoice, Reflector, Stream};
 use serde_json::Value;
 
 const MS: u64 = 1_000_000;
-const SERVER: &str = "10.99.0.1";
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PORT: u16 = 9876;
+
+/// Where the reflector listens.
+const fn server(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// Where the NAT before the client lets it be seen, in turn. Over IPv6 the address changes, too.
+const fn rebound(family: Family) -> [&'static str; 2] {
+    match family {
+        Family::V4 => ["10.77.0.1:40001", "10.77.0.1:40002"],
+        Family::V6 => ["[fd77::98]:40003", "[fd77::99]:40004"],
+    }
+}
 
 fn key(n: u8) -> PresharedKey {
     PresharedKey {
@@ -31,27 +47,35 @@ fn key(n: u8) -> PresharedKey {
     }
 }
 
-fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
+fn reflector(family: Family, key: &PresharedKey) -> Reflector {
+    let (name, choice) = match family {
+        Family::V4 => ("vienna4", FamilyChoice::V4),
+        Family::V6 => ("vienna6", FamilyChoice::V6),
+    };
+    Reflector {
+        name: name.into(),
+        host: server(family).to_string(),
+        port: PORT,
+        key: key.clone().into(),
+        family: choice,
+        streams: vec![Stream {
+            dscp: 0,
+            size: 128,
+            interval_ns: 20 * MS,
+            more_sizes: [0; 3],
+        }],
+        tcp_prefix: None,
+    }
+}
+
+fn daemon_config(dir: &Path, key: &PresharedKey, families: &[Family]) -> Config {
     let mut config = Config {
         store: dir.join("s.redb"),
         control_socket: dir.join("c.sock"),
         commit_interval_ns: 1000 * MS,
         interfaces: vec!["wan0".into()],
         targets: Some(Vec::new()),
-        reflectors: vec![Reflector {
-            name: "vienna".into(),
-            host: SERVER.into(),
-            port: PORT,
-            key: key.into(),
-            family: FamilyChoice::Auto,
-            streams: vec![Stream {
-                dscp: 0,
-                size: 128,
-                interval_ns: 20 * MS,
-                more_sizes: [0; 3],
-            }],
-            tcp_prefix: None,
-        }],
+        reflectors: families.iter().map(|f| reflector(*f, key)).collect(),
         ..Config::default()
     };
     config.keep.min_free_bytes = 0;
@@ -59,9 +83,8 @@ fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
 }
 
 fn reflector_config(keys: Vec<PresharedKey>) -> ReflectorConfig {
-    let address: IpAddr = SERVER.parse().expect("an address");
     ReflectorConfig {
-        listen: vec![(address, PORT).into()],
+        listen: FAMILIES.map(|f| (server(f), PORT).into()).into(),
         listen_is_default: false,
         control_socket: None,
         clients: vec![Client {
@@ -129,13 +152,16 @@ impl Server {
         self.done.recv().expect("it is done")
     }
 
-    /// Where it sees the client, of the session used last.
-    fn client_port(&self) -> u16 {
+    /// Where it sees the client, of the session of that family which was used last.
+    fn client_at(&self, family: Family) -> SocketAddr {
         let status = self.deed(Deed::Status);
         let sessions = status["clients"][0]["sessions"].as_array();
-        let address = sessions.and_then(|s| s.last()?["address"].as_str());
-        let port = address.and_then(|a| a.rsplit(':').next()?.parse().ok());
-        port.unwrap_or_else(|| panic!("no session: {status}"))
+        let addresses = sessions.into_iter().flatten().filter_map(|s| {
+            let address: SocketAddr = s["address"].as_str()?.parse().ok()?;
+            (Family::of(&address.ip()) == family).then_some(address)
+        });
+        let last = addresses.last();
+        last.unwrap_or_else(|| panic!("no session over {family:?}: {status}"))
     }
 }
 
@@ -154,14 +180,20 @@ fn wait(seconds: f64) {
     std::thread::sleep(Duration::from_secs_f64(seconds));
 }
 
-/// From now on the server sees the client's socket, whose port is `own`, at `port`: as behind a NAT
-/// that gave it another one. What is on its way to where it was before still arrives.
-fn rebind(home: &Home, dir: &Path, own: u16, port: u16) {
+/// From now on the server sees the client's socket, which is at `own`, at `seen`: as behind a NAT that gave it
+/// another address. What is on its way to where it was before still arrives.
+fn rebind(home: &Home, dir: &Path, own: SocketAddr, seen: SocketAddr) {
+    let ip = if own.is_ipv4() { "ip" } else { "ip6" };
     let rules = format!(
-        "table ip nat64\ndelete table ip nat64\ntable ip nat64 {{\n\
-         chain out {{ type filter hook postrouting priority 0; udp dport {PORT} udp sport set {port}; }}\n\
+        "table {ip} rebind\ndelete table {ip} rebind\ntable {ip} rebind {{\n\
+         chain out {{ type filter hook postrouting priority 0; \
+         udp dport {PORT} udp sport set {} {ip} saddr set {}; }}\n\
          chain in {{ type filter hook prerouting priority -300; \
-         udp sport {PORT} udp dport 40001-40009 udp dport set {own}; }}\n}}\n"
+         udp sport {PORT} udp dport 40001-40009 udp dport set {} {ip} daddr set {}; }}\n}}\n",
+        seen.port(),
+        seen.ip(),
+        own.port(),
+        own.ip()
     );
     let file = dir.join("rules.nft");
     std::fs::write(&file, rules).expect("rules");
@@ -175,11 +207,14 @@ struct Recorded {
     events: Vec<Event>,
 }
 
-fn read(dir: &Path) -> Recorded {
+fn read(dir: &Path, family: Family) -> Recorded {
     let reader = Reader::open(&dir.join("s.redb")).expect("a store that was closed");
     let (from_ns, to_ns) = reader.span().expect("readable").expect("samples");
     let series = reader.series().expect("readable");
-    let probes = series.iter().filter(|(_, i)| i.kind == SeriesKind::Udp);
+    let version = if family == Family::V4 { 4 } else { 6 };
+    let probes = series
+        .iter()
+        .filter(|(_, i)| i.kind == SeriesKind::Udp && i.family == version);
     let filter = Filter {
         from_ns,
         to_ns: to_ns + 1,
@@ -211,8 +246,39 @@ impl Recorded {
     }
 }
 
+/// When what was done, `CLOCK_REALTIME`, ns.
+struct Times {
+    rebound_ns: i64,
+    rotation_ns: i64,
+    restart_ns: i64,
+    restarted_ns: i64,
+    end_ns: i64,
+}
+
+fn judge(r: &Recorded, family: Family, at: &Times) {
+    for status in [Status::LostUp, Status::LostDown] {
+        assert_eq!(r.count(0, i64::MAX, status), 0, "the line drops nothing");
+    }
+    let lost = r.count(at.rebound_ns, at.rotation_ns, Status::Lost);
+    assert_eq!(lost, 0, "while the address changed");
+    assert!(r.count(at.rebound_ns, at.rotation_ns, Status::Ok) > 60);
+    for seen in rebound(family) {
+        let tells = |e: &&Event| e.kind == "address_change" && e.text.contains(seen);
+        assert!(r.events.iter().any(|e| tells(&e)), "{seen}: {:?}", r.events);
+    }
+    let rotation_gap_ns = r.longest_gap_ns(at.rotation_ns, at.restart_ns);
+    let back_ns = r.longest_gap_ns(at.restarted_ns, at.end_ns);
+    println!(
+        "{family:?}: longest gap while the key is replaced: {} ms; answered again {} ms after the restart",
+        rotation_gap_ns / 1_000_000,
+        back_ns / 1_000_000
+    );
+    assert!(rotation_gap_ns < 1_500 * MS as i64);
+    assert!(back_ns < 3_000 * MS as i64);
+}
+
 #[test]
-fn a_session_outlives_new_addresses_new_keys_and_a_restart_of_the_reflector() {
+fn sessions_outlive_new_addresses_new_keys_and_a_restart_of_the_reflector() {
     if let Err(why) = netns::possible() {
         return skip(&why);
     }
@@ -221,26 +287,37 @@ fn a_session_outlives_new_addresses_new_keys_and_a_restart_of_the_reflector() {
     }
     let quiet = Direction::delay(5 * MS);
     let home = Home::new(1, &quiet, &quiet, 4711).expect("a lab");
+    for host in ["fd77::98", "fd77::99"] {
+        // Whoever looks for it finds it, and nobody sends from it of himself.
+        let address = format!("{host}/64");
+        let rest = ["dev", "wan0", "nodad", "preferred_lft", "0"];
+        let args = [&["addr", "add", &address], &rest[..]].concat();
+        home.client.ip(&args).expect("an address");
+    }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(&home, vec![key(1)]);
-    let daemon_config = |n| daemon_config(dir.path(), key(n));
+    let daemon_config = |n| daemon_config(dir.path(), &key(n), &FAMILIES);
     let mut daemon = start_daemon(&home, daemon_config(1));
     wait(1.5);
 
-    let own = server.client_port();
+    let own = FAMILIES.map(|f| server.client_at(f));
     let rebound_ns = wall_ns();
-    for port in [40_001, 40_002] {
-        rebind(&home, dir.path(), own, port);
+    for turn in 0..2 {
+        let seen = FAMILIES.map(|f| rebound(f)[turn].parse().expect("an address"));
+        for (own, seen) in own.into_iter().zip(seen) {
+            rebind(&home, dir.path(), own, seen);
+        }
         wait(0.7);
-        assert_eq!(server.client_port(), port);
+        assert_eq!(FAMILIES.map(|f| server.client_at(f)), seen);
     }
 
     let rotation_ns = wall_ns();
     server.deed(Deed::Keys(vec![key(2), key(1)]));
     wait(0.5);
-    home.client
-        .run("nft", &["delete", "table", "ip", "nat64"])
-        .expect("nft");
+    for ip in ["ip", "ip6"] {
+        let args = ["delete", "table", ip, "rebind"];
+        home.client.run("nft", &args).expect("nft");
+    }
     daemon.reconfigure(daemon_config(2));
     wait(2.0);
     server.deed(Deed::Keys(vec![key(2)]));
@@ -255,31 +332,27 @@ fn a_session_outlives_new_addresses_new_keys_and_a_restart_of_the_reflector() {
     daemon.stop();
     drop(server.deeds.send(Deed::Stop));
 
-    let r = read(dir.path());
-    for status in [Status::LostUp, Status::LostDown] {
-        assert_eq!(r.count(0, i64::MAX, status), 0, "the line drops nothing");
+    let times = Times {
+        rebound_ns,
+        rotation_ns,
+        restart_ns,
+        restarted_ns,
+        end_ns,
+    };
+    for family in FAMILIES {
+        judge(&read(dir.path(), family), family, &times);
     }
-    let lost = r.count(rebound_ns, rotation_ns, Status::Lost);
-    assert_eq!(lost, 0, "while the address changed");
-    assert!(r.count(rebound_ns, rotation_ns, Status::Ok) > 60);
-    for port in ["40001", "40002"] {
-        let tells = |e: &&Event| e.kind == "address_change" && e.text.contains(port);
-        assert!(r.events.iter().any(|e| tells(&e)), "{:?}", r.events);
+    let events = read(dir.path(), Family::V4).events;
+    let of = |kind: &str| events.iter().filter(|e| e.kind == kind).collect::<Vec<_>>();
+    let lost = of("reflector_lost");
+    assert_eq!(lost.len(), 2, "the gap is recorded of each: {lost:?}");
+    for lost in lost {
+        assert!(lost.end_ns.is_some(), "{lost:?}");
+        assert!((restart..end).contains(&lost.start_ns), "{lost:?}");
     }
-    let rotation_gap_ns = r.longest_gap_ns(rotation_ns, restart_ns);
-    let back_ns = r.longest_gap_ns(restarted_ns, end_ns);
-    println!(
-        "longest gap while the key is replaced: {} ms; answered again {} ms after the restart",
-        rotation_gap_ns / 1_000_000,
-        back_ns / 1_000_000
-    );
-    assert!(rotation_gap_ns < 1_500 * MS as i64);
-    assert!(back_ns < 3_000 * MS as i64);
-    let lost = r.events.iter().find(|e| e.kind == "reflector_lost");
-    let lost = lost.expect("the gap is recorded");
-    assert!(lost.end_ns.is_some(), "{lost:?}");
-    assert!((restart..end).contains(&lost.start_ns), "{lost:?}");
-    assert!(r.events.iter().any(|e| e.kind == "reflector_back"));
+    let back = of("reflector_back").into_iter();
+    let back = back.filter(|e| (restart..end).contains(&e.start_ns));
+    assert_eq!(back.count(), 2, "{events:?}");
 }
 
 #[test]
@@ -295,7 +368,7 @@ fn a_client_that_restarts_in_a_loop_is_answered_each_time() {
     // More often than the key may have sessions.
     for _ in 0..20 {
         let begin_ns = wall_ns();
-        let mut daemon = start_daemon(&home, daemon_config(dir.path(), key(1)));
+        let mut daemon = start_daemon(&home, daemon_config(dir.path(), &key(1), &[Family::V4]));
         wait(0.35);
         daemon.stop();
         runs.push(begin_ns..wall_ns());
@@ -307,7 +380,7 @@ fn a_client_that_restarts_in_a_loop_is_answered_each_time() {
         Some(16)
     );
     assert_eq!(status["clients"][0]["sessions_displaced"], 4);
-    let r = read(dir.path());
+    let r = read(dir.path(), Family::V4);
     for run in runs {
         let answered = r.count(run.start, run.end, Status::Ok);
         assert!(answered > 0, "nobody was locked out, but {run:?}");

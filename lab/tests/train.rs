@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bufferbane_lab::home::Home;
-use bufferbane_lab::link::{Direction, Way};
+use bufferbane_lab::link::{Direction, Flow, Passage, Way};
 use bufferbane_lab::services::{KEY_FILE, Services};
 use bufferbane_lab::{netns, skip};
 use bufferbane_store::{Capacity, Method, Reader};
@@ -22,6 +22,83 @@ fn wall_ns() -> i64 {
 
 fn plan(text: &str) -> Direction {
     Direction::parse(text).expect("a plan")
+}
+
+/// What a line carried of a train: when its last datagram left, `CLOCK_REALTIME`, ns, and at which rates its
+/// datagrams followed each other while a bucket of 64 KiB was surely not empty, and when it surely was, bit/s,
+/// the latter where enough came then.
+#[derive(Clone, Copy, Debug)]
+struct Carried {
+    end_ns: i64,
+    early_bps: f64,
+    late_bps: Option<f64>,
+}
+
+/// Frames of a train are at least this long, bytes; those of probes are shorter.
+const LONG: u32 = 400;
+/// Within a train nothing stands still for this long, ns.
+const APART_NS: i64 = 150_000_000;
+/// Before and after so many bytes the bucket is surely not empty, and surely is.
+const BUCKET: [u64; 2] = [48 << 10, 80 << 10];
+
+/// The trains that a line without grants carried one way, by its log.
+fn carried(log: &[Passage], way: Way) -> Vec<Carried> {
+    let long = |p: &&Passage| p.way == way && matches!(p.flow, Flow::Udp(..)) && p.bytes >= LONG;
+    let left = log.iter().filter(long);
+    let mut left: Vec<(i64, u64)> = left
+        .filter_map(|p| Some((p.fate.delivered_ns()?, p.bytes.into())))
+        .collect();
+    left.sort_unstable();
+    let trains = left.chunk_by(|a, b| b.0 - a.0 < APART_NS);
+    trains.filter_map(of_train).collect()
+}
+
+fn of_train(left: &[(i64, u64)]) -> Option<Carried> {
+    let mut sum = 0;
+    let [mut early, mut late] = [Vec::new(), Vec::new()];
+    for pair in left.windows(2) {
+        let ((before_ns, _), (at_ns, bytes)) = (pair[0], pair[1]);
+        sum += bytes;
+        let bps = bytes as f64 * 8e9 / (at_ns - before_ns).max(1) as f64;
+        if sum < BUCKET[0] {
+            early.push(bps);
+        } else if sum > BUCKET[1] {
+            late.push(bps);
+        }
+    }
+    // Whatever held the sender up now and then.
+    let middle = |mut rates: Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        let enough = rates.len() > 8;
+        enough.then(|| rates[rates.len() / 2])
+    };
+    Some(Carried {
+        end_ns: left.last()?.0,
+        early_bps: middle(early)?,
+        late_bps: middle(late),
+    })
+}
+
+/// What is surely told of a line is what it carried of the trains that were just over.
+fn judge_rows<'a>(log: &[Passage], rows: impl Iterator<Item = &'a (i64, Capacity)>) {
+    let trains = Way::BOTH.map(|way| carried(log, way));
+    let mut told = [0; 2];
+    let near = |said: u64, is: f64| (said as f64 / is - 1.0).abs() < 0.05;
+    for (at_ns, row) in rows.filter(|(_, c)| c.confidence >= 0.5) {
+        let way = usize::from(row.direction == bufferbane_store::Direction::Down);
+        let over = trains[way].iter().rfind(|t| t.end_ns <= *at_ns);
+        let train = over.expect("a train before what is told of it");
+        println!("{row:?}: {train:?}");
+        assert!(at_ns - train.end_ns < 1_000 * MS as i64, "told late");
+        assert!(near(row.burst_bps, train.early_bps), "{row:?}: {train:?}");
+        if let Some(sustained_bps) = row.sustained_bps {
+            let late = train.late_bps.expect("it outlasted the bucket");
+            assert!(near(sustained_bps, late), "{row:?}: {train:?}");
+            assert!(late < train.early_bps / 2.0, "the same goes on: {row:?}");
+        }
+        told[way] += 1;
+    }
+    assert!(told.iter().all(|n| *n > 0), "{told:?}");
 }
 
 /// The middle one of the burst rates that are sure, bit/s.
@@ -118,6 +195,8 @@ fn trains_know_lines_and_notice_a_collapse_of_ten_seconds() {
             );
         }
     }
+    let of_last = |row: &&(i64, Capacity)| row.1.interface == "wan2";
+    judge_rows(&home.links[2].log(), trains.iter().copied().filter(of_last));
     // Who cannot know how it goes on says so.
     for (_, c) in &trains {
         match c.sustained_bps {

@@ -19,6 +19,8 @@ const KINDS: [&str; 7] = [
 const BY_WORDS: [&str; 2] = ["not_probed", "reflector_back"];
 /// Their words say what is new, and not only what they are about.
 const CHANGES: [&str; 2] = ["address_change", "route_change"];
+/// Most changes whose words are kept.
+const EARLIER: usize = 32;
 /// Most spells that an event tells of one by one; of more, those that lie nearest to each other become one.
 const SPELLS: usize = 32;
 
@@ -42,6 +44,15 @@ impl Again {
         now.start_ns = before.start_ns;
         now.text += &count(&event.kind, times);
         now.values.insert("times".into(), times.into());
+        if CHANGES.contains(&event.kind.as_str()) {
+            let words = before.text.strip_suffix(&count(&event.kind, times - 1));
+            let known = before.values.get("earlier").and_then(Value::as_array);
+            let mut earlier = known.cloned().unwrap_or_default();
+            earlier.push(words.unwrap_or(&before.text).into());
+            let more = earlier.len().saturating_sub(EARLIER);
+            now.values
+                .insert("earlier".into(), earlier.split_off(more).into());
+        }
         if event.end_ns.is_none() {
             let mut spells = spells(&before);
             spells.push([Some(at_ns - before.start_ns), None]);
@@ -175,9 +186,10 @@ mod tests {
         assert_eq!(texts, ["a (2 times)", "b"]);
         assert_eq!(two[0].end_ns, Some(3 * S));
         assert!(!two[0].values.contains_key("spells"));
-        let one = told("address_change", false, &[(1, "a"), (2, "b")]);
+        let one = told("address_change", false, &[(1, "a"), (2, "b"), (3, "c")]);
         let texts: Vec<&str> = one.iter().map(|e| e.text.as_str()).collect();
-        assert_eq!(texts, ["b (2 changes)"]);
+        assert_eq!(texts, ["c (3 changes)"]);
+        assert_eq!(one[0].values["earlier"], json!(["a", "b"]));
         // These are told each by itself, and one that lasts is not over.
         assert_eq!(told("clock_step", false, &[(1, "a"), (2, "a")]).len(), 2);
         let mut again = Again::default();
@@ -203,10 +215,14 @@ mod tests {
             panic!("{}", told.len());
         };
         assert_eq!(one.values["times"], 500);
+        assert!(!one.values.contains_key("earlier"));
         let spells = spells(one);
         assert_eq!(spells.len(), SPELLS);
         assert_eq!(spells[0][0], Some(0));
         assert_eq!(spells[SPELLS - 1][1], one.end_ns);
         assert!(spells.windows(2).all(|w| w[0][1] < w[1][0]));
+        let all: Vec<(u64, &str)> = (0..500).map(|n| (n, "x")).collect();
+        let one = self::told("address_change", false, &all);
+        assert_eq!(one[0].values["earlier"], json!(vec!["x"; EARLIER]));
     }
 }

@@ -207,7 +207,13 @@ impl Keeper {
         let rerouted = routes != self.routes;
         self.scout.begin(rerouted);
         if rerouted {
-            self.order(Order::Rerouted);
+            let next_hop = |r: &Route| {
+                let interface = interfaces.iter().find(|i| i.index == r.interface)?;
+                Some((interface.name.clone(), r.gateway?))
+            };
+            self.order(Order::Rerouted(
+                routes.iter().filter_map(next_hop).collect(),
+            ));
         }
         self.routes.clone_from(&routes);
         let resolvers = plan::system_resolvers();

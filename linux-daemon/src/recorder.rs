@@ -352,7 +352,8 @@ impl Recorder {
                 }
             }
             Order::Test(test, speaks_for_ns) => self.test(*test, speaks_for_ns),
-            Order::Rerouted => {
+            Order::Rerouted(next_hops) => {
+                self.watcher.set_next_hops(next_hops);
                 self.walks.rerouted(clock::now());
                 self.sizes.rerouted(clock::now());
             }

@@ -5,6 +5,7 @@ mod role;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::detect::cable::Record;
@@ -68,10 +69,8 @@ impl Known {
 struct Watched {
     place: u8,
     line: u8,
-    target: String,
-    /// 4 or 6.
-    family: u8,
-    near: bool,
+    info: SeriesInfo,
+    role: Role,
 }
 
 /// See the module.
@@ -82,6 +81,8 @@ pub(crate) struct Watcher {
     unwatched: BTreeMap<SeriesIndex, SeriesInfo>,
     lines: Numbers,
     targets: Numbers,
+    /// The next hops of default routes, by interface.
+    next_hops: BTreeSet<(String, IpAddr)>,
     /// What has been told and may change, by its number in the watch.
     told: BTreeMap<u32, Known>,
     loads: Loads,
@@ -108,6 +109,7 @@ impl Watcher {
             unwatched: BTreeMap::new(),
             lines: Numbers::default(),
             targets: Numbers::default(),
+            next_hops: BTreeSet::new(),
             told: BTreeMap::new(),
             loads: Loads::default(),
             mobile: BTreeSet::new(),
@@ -117,6 +119,18 @@ impl Watcher {
     /// From where on trouble is told from now on.
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.watch.set_thresholds(thresholds);
+    }
+
+    /// These are the next hops of the default routes, by interface, from now on.
+    pub(crate) fn set_next_hops(&mut self, next_hops: BTreeSet<(String, IpAddr)>) {
+        self.next_hops = next_hops;
+        for w in self.series.values_mut() {
+            let role = role(&w.info, &self.next_hops);
+            if w.role != role {
+                w.role = role;
+                self.watch.set_role(w.place, role);
+            }
+        }
     }
 
     /// A series that is probed from now on.
@@ -142,7 +156,7 @@ impl Watcher {
         let facts = SeriesFacts {
             line,
             target: self.targets.of(&info.target),
-            role: role(info),
+            role: role(info, &self.next_hops),
             family: info.family,
             size: info.size,
             interval_ns: info.interval_ns,
@@ -157,9 +171,8 @@ impl Watcher {
         let watched = Watched {
             place,
             line,
-            target: info.target.clone(),
-            family: info.family,
-            near: facts.role != Role::Far,
+            info: info.clone(),
+            role: facts.role,
         };
         self.series.insert(index, watched);
         true
@@ -387,7 +400,7 @@ impl Watcher {
 
     /// A series beyond the access line that shows a notice's event, where one does.
     pub(crate) fn seen_at(&self, notice: &Notice) -> Option<SeriesIndex> {
-        let shows = |w: &Watched| !w.near && notice.event.series.contains(w.place);
+        let shows = |w: &Watched| w.role == Role::Far && notice.event.series.contains(w.place);
         let all = self.series.iter().filter(|(_, w)| shows(w));
         all.map(|(index, _)| *index).min()
     }
@@ -399,10 +412,15 @@ impl Watcher {
         if matches!(notice.event.kind, Kind::Outage | Kind::MicroOutage) {
             return true;
         }
-        let far = self.series.values().filter(|w| !w.near);
+        let far = self.series.values().filter(|w| w.role == Role::Far);
         let of_line: BTreeSet<(&str, bool)> = far
             .filter(|w| w.line == notice.event.line)
-            .map(|w| (w.target.as_str(), notice.event.series.contains(w.place)))
+            .map(|w| {
+                (
+                    w.info.target.as_str(),
+                    notice.event.series.contains(w.place),
+                )
+            })
             .collect();
         let all: BTreeSet<&str> = of_line.iter().map(|t| t.0).collect();
         let showing = of_line.iter().filter(|t| t.1).count();

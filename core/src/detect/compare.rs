@@ -189,7 +189,10 @@ fn find(
     let long = now.saturating_sub(differ_for_ns);
     let (mut bad, mut near_bad) = (SeriesSet::default(), false);
     let mut since: Option<Edge> = None;
-    for (i, s) in all.iter().filter(|(_, s)| s.line() == line) {
+    let of_line = all
+        .iter()
+        .filter(|(_, s)| s.line() == line && !s.is_in_house());
+    for (i, s) in of_line {
         if let Some(from) = s.trouble_since(trouble)
             && from.at <= long
             && s.is_current(trouble, long)

@@ -15,6 +15,8 @@ pub enum Role {
     },
     /// The modem itself.
     Modem,
+    /// Another host in the house, where its floor is below 2 ms: what it does is no word of the line, nor of the gateway.
+    House,
     /// A host beyond the access line.
     Far,
 }

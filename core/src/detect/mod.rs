@@ -165,6 +165,23 @@ where
         Some(place as u8)
     }
 
+    /// A series stands for something else than was known when it began.
+    pub fn set_role(&mut self, place: u8, role: Role) {
+        if let Some(s) = watched(&mut self.series, place) {
+            s.set_role(role);
+        }
+    }
+
+    /// Whether a series goes beyond the access line, or to its far end, as far as is known by now: what has a private
+    /// address and takes its time is far all the same.
+    #[must_use]
+    pub fn is_far(&self, place: u8) -> bool {
+        let state = self.series.get(usize::from(place));
+        state
+            .and_then(|s| s.0.as_ref())
+            .is_some_and(Watched::is_far)
+    }
+
     /// A series is no longer probed: what it alone showed is over.
     pub fn remove_series(&mut self, now: Monotonic, place: u8) {
         let Some(state) = self.series.get_mut(usize::from(place)) else {
@@ -402,7 +419,7 @@ where
         let Some(mut probe) = s.settle.pop().filter(|p| !p.dropped) else {
             return;
         };
-        let (far, facts) = (s.is_far(), *s.facts());
+        let (far, in_house, facts) = (s.is_far(), s.is_in_house(), *s.facts());
         let alive = s.losses.is_alive();
         let Some(l) = line_of(&mut self.lines, facts.line) else {
             return;
@@ -412,7 +429,9 @@ where
         // What a near host is slow to answer is not the access line's queue.
         let way = if far { l.way(&probe, &t) } else { probe.way() };
         let state = (l.busy(probe.sent), way, l.jittery);
-        if !far {
+        if in_house {
+            // The way out does not lead through it.
+        } else if !far {
             l.near.add(probe.sent, probe.answered());
         } else if (alive || probe.answered()) && !probe.in_test {
             let LineWatch { outages, near, .. } = l;

@@ -80,10 +80,21 @@ impl Watched {
         match self.facts.role {
             Role::Far => true,
             Role::Modem => false,
-            Role::Gateway { private } => {
-                !private || (self.answers >= FLOOR_OF && self.floor_ns >= NEAR_NS)
+            Role::Gateway { private: false } => true,
+            Role::Gateway { private: true } | Role::House => {
+                self.answers >= FLOOR_OF && self.floor_ns >= NEAR_NS
             }
         }
+    }
+
+    /// Whether it is a host in the house that nothing else is reached through.
+    pub(crate) fn is_in_house(&self) -> bool {
+        self.facts.role == Role::House && !self.is_far()
+    }
+
+    /// It is known by now to stand for something else.
+    pub(crate) const fn set_role(&mut self, role: Role) {
+        self.facts.role = role;
     }
 
     /// Since when nothing has been wrong with it.

@@ -317,7 +317,9 @@ pub fn cause_of(f: &Fact, all: &[Fact]) -> Option<Cause> {
     let periodic = all
         .iter()
         .any(|d| d.is_one_of(&[Kind::PeriodicLoss]) && overlaps(f, d));
-    let in_house = f.near == Some(true);
+    let is_in_house = |d: &Fact| d.blame == Some(Cause::InHouse) && overlaps(f, d);
+    let differs = |d: &Fact| d.is_one_of(&[Kind::InterfaceDiffers]);
+    let in_house = f.near == Some(true) || all.iter().any(|d| differs(d) && is_in_house(d));
     // Losses in a row are part of the loss of their time.
     let by_others = match kind {
         Kind::LossBurst => within(&[Kind::PacketLoss]).unwrap_or(f),

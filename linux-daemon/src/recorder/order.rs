@@ -1,5 +1,7 @@
 //! What other threads tell the recorder.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 
 use bufferbane_core::sample::{Observation, SeriesIndex};
@@ -41,8 +43,8 @@ pub(crate) enum Order {
     Train(Monotonic, Box<Capacity>, bool, Option<u64>),
     /// A throughput test was made, and how long what it found speaks of the line, ns.
     Test(Box<LoadTest>, u64),
-    /// The host's routes are others than before.
-    Rerouted,
+    /// The host's routes are others than before: the interfaces, with the next hops of their default routes.
+    Rerouted(BTreeSet<(String, IpAddr)>),
     /// Commit now, and say how it went.
     Commit(SyncSender<Result<(), String>>),
     /// Other settings from now on.

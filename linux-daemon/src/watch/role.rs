@@ -1,5 +1,6 @@
 //! What a series stands for among others: the household, the access line, or what is beyond.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bufferbane_core::detect::Role;
@@ -9,23 +10,31 @@ use crate::scout::MODEM;
 
 /// Whether a series is to a host beyond the access line, or may be.
 pub(crate) fn is_far(info: &SeriesInfo) -> bool {
-    role(info) == Role::Far
+    let ip = info.address.parse();
+    ip.map_or(true, |ip| is_far_at(info.kind, ip))
 }
 
 /// The same of a series of this kind to an address.
 pub(crate) fn is_far_at(kind: SeriesKind, ip: IpAddr) -> bool {
-    role_at(kind, ip) == Role::Far
+    role_at(kind, ip, false) == Role::Far
 }
 
-/// What a series stands for.
-pub(super) fn role(info: &SeriesInfo) -> Role {
-    let ip = info.address.parse();
-    ip.map_or(Role::Far, |ip| role_at(info.kind, ip))
+/// What a series stands for, where the default routes of interfaces have these next hops. Where there is none, whatever
+/// may be the gateway is.
+pub(super) fn role(info: &SeriesInfo, next_hops: &BTreeSet<(String, IpAddr)>) -> Role {
+    let Ok(ip) = info.address.parse() else {
+        return Role::Far;
+    };
+    let of_interface = || next_hops.iter().filter(|(i, _)| *i == info.interface);
+    // Of the other family, nothing is known by a next hop.
+    let mut of_family = of_interface().filter(|(_, hop)| hop.is_ipv4() == IpAddr::is_ipv4(&ip));
+    let is_another = of_family.next().is_some() && !of_interface().any(|(_, hop)| *hop == ip);
+    role_at(info.kind, ip, is_another)
 }
 
 /// What has a private address and is not a reflector is near if it answers as fast: the gateway, whatever it is
-/// called, or another host of the house.
-fn role_at(kind: SeriesKind, ip: IpAddr) -> Role {
+/// called, or, where that `is_another` address, a host of the house.
+fn role_at(kind: SeriesKind, ip: IpAddr, is_another: bool) -> Role {
     let private = match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
@@ -34,6 +43,8 @@ fn role_at(kind: SeriesKind, ip: IpAddr) -> Role {
         Role::Far
     } else if ip == MODEM {
         Role::Modem
+    } else if private && is_another {
+        Role::House
     } else if private {
         Role::Gateway { private }
     } else {
@@ -45,6 +56,33 @@ fn role_at(kind: SeriesKind, ip: IpAddr) -> Role {
 mod tests {
     use super::super::tests::info;
     use super::*;
+
+    fn role(info: &SeriesInfo) -> Role {
+        super::role(info, &BTreeSet::new())
+    }
+
+    /// A store for backups is not what leads out of the house.
+    #[test]
+    fn only_the_next_hop_is_the_gateway_where_one_is_known() {
+        let hops = |all: &[(&str, &str)]| {
+            let hop = |(i, hop): &(&str, &str)| ((*i).to_owned(), hop.parse().unwrap());
+            all.iter().map(hop).collect()
+        };
+        let known = hops(&[("eth0", "192.168.1.1"), ("wlan0", "192.168.1.9")]);
+        let role = |address| super::role(&info("x", address), &known);
+        assert_eq!(role("192.168.1.1"), Role::Gateway { private: true });
+        assert_eq!(role("192.168.1.9"), Role::House);
+        assert_eq!(role("192.168.100.1"), Role::Modem);
+        assert_eq!(role("9.9.9.9"), Role::Far);
+        // Nothing is known of IPv6, nor of an interface without a next hop.
+        assert_eq!(role("fd00::9"), Role::Gateway { private: true });
+        let elsewhere = hops(&[("ppp0", "192.168.1.1")]);
+        let nas = info("nas", "192.168.1.9");
+        assert_eq!(
+            super::role(&nas, &elsewhere),
+            Role::Gateway { private: true }
+        );
+    }
 
     #[test]
     fn a_private_address_may_be_near_and_a_reflector_never_is() {

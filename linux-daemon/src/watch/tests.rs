@@ -120,6 +120,34 @@ fn a_burst_of_losses_is_told_with_how_many_they_were() {
     );
 }
 
+/// A store for backups that loses packets is not the gateway, and what has a private address and is far is not near.
+#[test]
+fn a_host_in_the_house_is_not_told_as_the_gateway() {
+    let mut watcher = watcher(&[
+        info("gateway", "192.168.1.1"),
+        info("nas", "192.168.1.9"),
+        info("office", "10.8.0.1"),
+        info("quad9", "9.9.9.9"),
+    ]);
+    let hop = ("eth0".to_owned(), "192.168.1.1".parse().unwrap());
+    watcher.set_next_hops([hop].into());
+    for n in 0..100 {
+        let mut sample = Sample::lost(SeriesIndex(2), n, Monotonic::from_nanos(n * S / 10), 64);
+        (sample.status, sample.rtt_ns) = (Status::Ok, Some(30_000_000));
+        watcher.sample(&sample, None);
+    }
+    watcher.news(Monotonic::from_nanos(20 * S));
+    let told = |members: &[u16]| {
+        let event = watcher.event(1, &notice(&watcher, Kind::PacketLoss, members, &[]));
+        let is = |name: &str| event.values.get(name).and_then(|v| v.as_bool());
+        (is("near"), is("house"))
+    };
+    assert_eq!(told(&[0]), (Some(true), None));
+    assert_eq!(told(&[1]), (Some(false), Some(true)));
+    assert_eq!(told(&[1, 3]), (Some(false), None));
+    assert_eq!(told(&[2]), (Some(false), None));
+}
+
 /// Large packets vanish over IPv4, IPv6 or both.
 #[test]
 fn sizes_that_vanish_are_told_of_the_family_whose_they_are() {
@@ -162,6 +190,8 @@ fn what_differs_is_told_with_its_figures() {
                 the same moments";
     assert_eq!(differs.text, said);
     assert_eq!(differs.values["well_interface"], "lte0");
+    assert_eq!(differs.values["same_gateway"], false);
+    assert_eq!(differs.values["interface_kind"], "wired");
     assert!(!differs.values.contains_key(WELL_LINE));
     let delay = ("trouble", Value::Word("delay"));
     let excess = [

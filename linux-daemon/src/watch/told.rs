@@ -1,9 +1,10 @@
 //! What a detector tells, as an event of the store, and in words for people.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use bufferbane_core::detect::{
-    Direction, Event as Found, Kind, MEASURED_BY, Notice, Severity, Value, WELL_LINE,
+    Direction, Event as Found, Kind, MEASURED_BY, Notice, Role, Severity, Value, WELL_LINE,
 };
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::Event;
@@ -15,16 +16,18 @@ impl Watcher {
     pub(crate) fn event(&self, boot: u32, notice: &Notice) -> Event {
         let e = &notice.event;
         let mut targets: Vec<&str> = Vec::new();
-        let (mut near, mut near_known) = (false, false);
+        let (mut near, mut near_known, mut house) = (false, false, true);
         let mut families = BTreeSet::new();
         let line = self.lines.name(e.line.into());
         for w in self.series.values() {
             let member = e.series.contains(w.place);
-            near_known |= w.near && w.line == e.line;
-            near |= w.near && member;
-            families.extend(member.then_some(w.family));
-            if member && !targets.contains(&w.target.as_str()) {
-                targets.push(&w.target);
+            let is_near = self.is_near(w);
+            near_known |= is_near && w.line == e.line;
+            near |= is_near && member;
+            house &= !member || (w.role == Role::House && !self.watch.is_far(w.place));
+            families.extend(member.then_some(w.info.family));
+            if member && !targets.contains(&w.info.target.as_str()) {
+                targets.push(&w.info.target);
             }
         }
         targets.sort_unstable();
@@ -44,16 +47,17 @@ impl Watcher {
             }
         }
         let family = families.first().filter(|_| families.len() == 1).copied();
+        let own = line.unwrap_or_default();
         let about = About {
             targets: &targets,
-            line: line.unwrap_or_default(),
+            line: own,
             well_line,
             family,
             measured: measured.as_deref(),
         };
         let text = sentence(notice, &about);
         let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
-        event.interface = line.unwrap_or_default().to_owned();
+        event.interface = own.to_owned();
         if let [only] = targets[..] {
             event.target = Some(only.to_owned());
         }
@@ -75,6 +79,9 @@ impl Watcher {
             };
             event.values.insert((*name).to_owned(), value);
         }
+        if house && !targets.is_empty() {
+            event.values.insert("house".into(), true.into());
+        }
         event.values.insert("targets".into(), targets.into());
         if let Some(measured) = measured {
             event.values.insert("measured_to".into(), measured.into());
@@ -84,6 +91,15 @@ impl Watcher {
         }
         if let Some(well) = well_line {
             event.values.insert("well_interface".into(), well.into());
+            let same = self.have_one_gateway([own, well]);
+            event.values.insert("same_gateway".into(), same.into());
+            for (name, interface) in [("interface_kind", own), ("well_interface_kind", well)] {
+                let mut kinds = self.series.values().map(|w| &w.info);
+                if let Some(info) = kinds.find(|i| i.interface == interface) {
+                    let kind = info.interface_kind.as_str();
+                    event.values.insert(name.into(), kind.into());
+                }
+            }
         }
         if near_known {
             event.values.insert("near".into(), near.into());
@@ -100,12 +116,29 @@ impl Watcher {
     fn name_of(&self, place: u64) -> Option<String> {
         let of = |w: &&Watched| u64::from(w.place) == place;
         let w = self.series.values().find(of)?;
-        let twin = |o: &Watched| o.line == w.line && o.target == w.target && o.family != w.family;
+        let twin = |o: &Watched| {
+            o.line == w.line && o.info.target == w.info.target && o.info.family != w.info.family
+        };
         Some(if self.series.values().any(twin) {
-            format!("{} over IPv{}", w.target, w.family)
+            format!("{} over IPv{}", w.info.target, w.info.family)
         } else {
-            w.target.clone()
+            w.info.target.clone()
         })
+    }
+
+    /// Whether a series is to the gateway, or to what else is passed on the way out before the access line.
+    fn is_near(&self, w: &Watched) -> bool {
+        matches!(w.role, Role::Gateway { .. } | Role::Modem) && !self.watch.is_far(w.place)
+    }
+
+    /// Whether both interfaces lead to one router. The link-local addresses of many are the same.
+    fn have_one_gateway(&self, interfaces: [&str; 2]) -> bool {
+        let [a, b] = interfaces.map(|interface| {
+            let own = self.next_hops.iter().filter(move |(i, _)| i == interface);
+            own.map(|(_, hop)| *hop).collect::<BTreeSet<IpAddr>>()
+        });
+        let is_own = |ip: &IpAddr| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        a.intersection(&b).any(is_own)
     }
 }
 

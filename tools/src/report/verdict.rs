@@ -15,7 +15,7 @@ use super::plug::{LINK_DOWN, is_down_in, unplugged};
 use crate::show::{clean, percent, plural, stretch};
 use crate::when;
 pub(super) use blame::is_far_end_s;
-use blame::{blame, is_of_only_one, is_silence_of_one, own_drops, sign};
+use blame::{blame, is_in_house, is_of_only_one, is_of_radio, is_silence_of_one, own_drops, sign};
 
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
@@ -326,6 +326,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
                 && events.iter().any(|e| e.kind == LINK_DOWN) => {
             "the interface itself went down: a plug, a cable, Wi-Fi, or the device at its other end was off".to_owned()
         }
+        Cause::InHouse if events.iter().any(|e| is_of_radio(e)) => {
+            "the trouble is the Wi-Fi in the house".to_owned()
+        }
         Cause::InHouse => {
             "the trouble is in the house (Wi-Fi, a cable, or the router itself): the gateway shows it \
              too"
@@ -367,6 +370,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         ),
         Cause::FarEnd if events.iter().any(|e| e.kind == "samples_dropped") => format!(
             "{whom} dropped packets itself, as it is overloaded or allows less than is sent: the line is not to blame"
+        ),
+        Cause::FarEnd if are_all(is_in_house) => format!(
+            "{whom} is reached badly within the house: neither the line nor the gateway is to blame"
         ),
         Cause::FarEnd if are_all(is_silence_of_one) => format!(
             "{whom}, the only far target, was restarted, or did not answer while the way to it was whole: the line is \

@@ -86,8 +86,11 @@ pub(super) fn own_drops(report: &Report) -> Vec<Event> {
 
 /// Who is to blame for an event, by what else is known; `None` where the event speaks for itself.
 pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
-    if is_far_end_s(report, e) {
+    if is_far_end_s(report, e) || is_in_house(e) {
         return Some(Cause::FarEnd);
+    }
+    if is_of_radio(e) {
+        return Some(Cause::InHouse);
     }
     let is_loss = e.direction.is_none() && is_of_loss(e);
     let mut drops = report.events.iter().filter(|d| {
@@ -114,6 +117,20 @@ fn is_of_loss(e: &Event) -> bool {
         Kind::RoutingFault,
     ];
     is_outage(e) || kind_of(e).is_some_and(|k| kinds.contains(&k))
+}
+
+/// Whether only hosts in the house show it that nothing else is reached through.
+pub(super) fn is_in_house(e: &Event) -> bool {
+    e.values.get("house") == Some(&true.into())
+}
+
+/// Whether Wi-Fi was bad and a wire to the same gateway well.
+pub(super) fn is_of_radio(e: &Event) -> bool {
+    let is = |name: &str, word: &str| e.values.get(name).and_then(Value::as_str) == Some(word);
+    e.kind == Kind::InterfaceDiffers.as_str()
+        && is("interface_kind", "wifi")
+        && is("well_interface_kind", "wired")
+        && e.values.get("same_gateway") == Some(&true.into())
 }
 
 /// Whether what was lost or silent was so by the doing of the one far end that it names: that dropped packets itself,

@@ -336,6 +336,43 @@ fn the_only_far_target_that_was_restarted_leaves_the_line_well() {
 }
 
 #[test]
+fn a_host_in_the_house_is_neither_the_gateway_nor_the_line() {
+    let loss = told("packet_loss", &["nas"], 1000, Some(2000));
+    let of = |e| judged(&day(vec![to("nas", 20_000, 900)], vec![e]));
+    let (causes, text) = of(with(with(loss, "near", false), "house", true));
+    assert_eq!(causes, [Cause::FarEnd.as_str()]);
+    assert!(
+        text.contains("nas is reached badly within the house"),
+        "{text}"
+    );
+}
+
+/// No gateway answers that would show it, too.
+#[test]
+fn bad_wifi_beside_a_good_wire_to_the_same_gateway_is_in_the_house() {
+    let of = |kind: &str, same: bool| {
+        let mut differs = told("interface_differs", &["quad9"], 1000, Some(2000));
+        for (name, value) in [
+            ("well_interface", "lan0"),
+            ("interface_kind", kind),
+            ("well_interface_kind", "wired"),
+        ] {
+            differs = with(differs, name, value);
+        }
+        let differs = with(differs, "same_gateway", same);
+        let loss = told("packet_loss", &["quad9"], 1001, Some(2001));
+        judged(&day(vec![to("quad9", 20_000, 900)], vec![differs, loss]))
+    };
+    let (causes, text) = of("wifi", true);
+    assert_eq!(causes, [Cause::InHouse.as_str()]);
+    let said = "the trouble is the Wi-Fi in the house, while lan0 was well at the same moments.";
+    assert!(text.ends_with(said), "{text}");
+    for (kind, same) in [("wifi", false), ("cellular", true)] {
+        assert_eq!(of(kind, same).0, [Cause::AccessLoss.as_str()]);
+    }
+}
+
+#[test]
 fn a_slow_evening_is_the_provider_s_only_where_the_house_was_idle() {
     let evening = |load: &str| {
         let e = told("peak_hour_congestion", &["vienna"], 1000, Some(70_000));

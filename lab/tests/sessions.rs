@@ -156,11 +156,11 @@ impl Server {
     fn client_at(&self, family: Family) -> SocketAddr {
         let status = self.deed(Deed::Status);
         let sessions = status["clients"][0]["sessions"].as_array();
-        let addresses = sessions.into_iter().flatten().filter_map(|s| {
+        let mut addresses = sessions.into_iter().flatten().filter_map(|s| {
             let address: SocketAddr = s["address"].as_str()?.parse().ok()?;
             (Family::of(&address.ip()) == family).then_some(address)
         });
-        let last = addresses.last();
+        let last = addresses.next_back();
         last.unwrap_or_else(|| panic!("no session over {family:?}: {status}"))
     }
 }

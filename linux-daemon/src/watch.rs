@@ -77,6 +77,8 @@ struct Watched {
 pub(crate) struct Watcher {
     watch: Watch<Vec<SeriesState>, Vec<LineState>>,
     series: HashMap<SeriesIndex, Watched>,
+    /// Those that are gone, by whose names events may still be told: one of a place at most.
+    gone: Vec<Watched>,
     /// Those that there was no room for; there may be later.
     unwatched: BTreeMap<SeriesIndex, SeriesInfo>,
     lines: Numbers,
@@ -106,6 +108,7 @@ impl Watcher {
                     .collect(),
             ),
             series: HashMap::new(),
+            gone: Vec::new(),
             unwatched: BTreeMap::new(),
             lines: Numbers::default(),
             targets: Numbers::default(),
@@ -165,6 +168,7 @@ impl Watcher {
         let Some(place) = self.watch.add_series(now, facts) else {
             return false;
         };
+        self.gone.retain(|g| g.place != place);
         if info.interface_kind == "cellular" {
             self.mobile.insert(line);
         }
@@ -188,6 +192,8 @@ impl Watcher {
         self.unwatched.remove(&index);
         if let Some(w) = self.series.remove(&index) {
             self.watch.remove_series(now, w.place);
+            self.gone.retain(|g| g.place != w.place);
+            self.gone.push(w);
         }
     }
 

@@ -16,6 +16,9 @@ use crate::time::Monotonic;
 /// Runs that wait until it is known whether they were part of an outage.
 const WAITING: usize = 64;
 const S: u64 = 1_000_000_000;
+const MINUTE_S: u64 = 60;
+/// Windows of rates reach back so many minutes.
+const MINUTES: u64 = 59;
 /// A target that is silent for this long while others answer is dead.
 const DEAD_NS: u64 = 10 * S;
 /// How long a run waits for the judgement of the line, and to see whether loss goes on.
@@ -195,7 +198,7 @@ impl Losses {
                 lost: run.lost,
                 told: false,
             });
-            if self.chain.told || (run.lost >= t.burst && self.is_burst(line)) {
+            if self.chain.told || (run.lost >= t.burst && self.is_burst(line, &run)) {
                 self.chain.told = true;
                 let severity = if run.lost >= t.burst_critical {
                     Severity::Critical
@@ -216,14 +219,16 @@ impl Losses {
 
     /// Whether the scattered loss of the time does not explain the losses that are near to each other
     /// now: that of the series and of its line, right before and after, and over a long time.
-    fn is_burst(&self, line: &Outages) -> bool {
+    fn is_burst(&self, line: &Outages, run: &Run) -> bool {
         let mut chain = self.chain;
         for run in &self.waiting {
             let Some(longer) = chain.with(run) else { break };
             chain = longer;
         }
         let (first, last) = (chain.first, chain.last);
-        if last.saturating_since(first) > LONGEST_NS {
+        // Losses in a row are what they are: a slow series needs seconds for as many.
+        let several = (first, last) != (run.first, run.last);
+        if several && last.saturating_since(first) > LONGEST_NS {
             return false;
         }
         let lost = f64::from(chain.lost);
@@ -285,11 +290,13 @@ impl Losses {
             .map(|since| (since, self.since(now, since)));
         match self.rate.each_second(now, known)? {
             Change::Over(end) => {
-                let (since, mut whole) = lasting?;
-                // Of what came after it nothing was lost, or no more than ever.
-                let after = now.saturating_since(end.at) / self.interval_ns.max(1);
-                whole.all = (whole.all - after as f64).max(whole.hits);
-                let within_s = end.at.saturating_since(since.at).div_ceil(S).max(1);
+                let (since, (mut whole, from)) = lasting?;
+                // Of what came after it, and before it in its first minute, nothing was lost, or no more than ever.
+                let not_ns = now.saturating_since(end.at) + since.at.saturating_since(from);
+                let not = not_ns / self.interval_ns.max(1);
+                whole.all = (whole.all - not as f64).max(whole.hits);
+                let within_ns = end.at.saturating_since(since.at.max(from));
+                let within_s = within_ns.div_ceil(S).max(1);
                 let told = self.told(Severity::Info, since, whole, whole.bounds(Z95).0, within_s);
                 Some((told, Some(end)))
             }
@@ -315,9 +322,17 @@ impl Losses {
         }
     }
 
-    /// All since the trouble began, as far back as windows go.
-    fn since(&mut self, now: Monotonic, since: Edge) -> Rate {
-        self.rate.last(now, now.saturating_since(since.at) / S)
+    /// All since the trouble began, as far back as windows go, and from when on that is: longer windows are of whole
+    /// minutes.
+    fn since(&mut self, now: Monotonic, since: Edge) -> (Rate, Monotonic) {
+        let lasted_s = now.saturating_since(since.at) / S;
+        if lasted_s < MINUTE_S {
+            return (self.rate.last(now, lasted_s + 1), since.at);
+        }
+        let minute = |at: Monotonic| at.as_nanos() / (MINUTE_S * S);
+        let minutes = (minute(now) - minute(since.at) + 1).min(MINUTES);
+        let from = Monotonic::from_nanos((minute(now) + 1 - minutes) * MINUTE_S * S);
+        (self.rate.last(now, MINUTE_S * minutes), from)
     }
 
     fn told(

@@ -152,11 +152,11 @@ where
             .lines
             .get_mut(usize::from(facts.line))
             .filter(|_| usize::from(facts.line) < MAX_LINES)?;
-        let place = self
-            .series
-            .iter()
-            .take(MAX_SERIES)
-            .position(|s| s.0.is_none())?;
+        // One that no event names of which more may be told, if there is one.
+        let named = self.ledger.named();
+        let all = self.series.iter().take(MAX_SERIES).enumerate();
+        let free = all.filter(|(_, s)| s.0.is_none()).map(|(n, _)| n);
+        let place = free.min_by_key(|n| named.contains(*n as u8))?;
         line.0.get_or_insert_with(LineWatch::new);
         let watched = Watched::new(facts, &self.thresholds, now);
         self.series[place] = SeriesState(Some(watched));

@@ -55,7 +55,7 @@ impl Again {
         }
         if event.end_ns.is_none() {
             let mut spells = spells(&before);
-            spells.push([Some(at_ns - before.start_ns), None]);
+            spells.push([Some(at_ns.saturating_sub(before.start_ns)), None]);
             join(&mut spells);
             now.values.insert("spells".into(), json!(spells));
         }
@@ -120,7 +120,7 @@ fn join(spells: &mut Vec<[Option<u64>; 2]>) {
     while spells.len() > SPELLS {
         let pauses = spells
             .windows(2)
-            .map(|w| w[1][0].zip(w[0][1]).map(|(b, a)| b - a));
+            .map(|w| w[1][0].zip(w[0][1]).map(|(b, a)| b.saturating_sub(a)));
         let Some((n, _)) = pauses.enumerate().min_by_key(|(_, pause)| *pause) else {
             return;
         };

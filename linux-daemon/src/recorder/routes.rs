@@ -53,9 +53,8 @@ impl Told {
     fn is_near(&self, at_ns: u64, within_ns: u64) -> bool {
         let known = self.hops.iter().chain(&self.way);
         let mut spans = known.map(|e| (e.start_ns, e.end_ns.unwrap_or(e.start_ns)));
-        spans.any(|(from, to)| {
-            at_ns.saturating_add(within_ns) >= from && at_ns <= to.saturating_add(within_ns)
-        })
+        // In between, only what is near the latest change was of one.
+        spans.any(|(from, to)| [from, to].iter().any(|t| t.abs_diff(at_ns) <= within_ns))
     }
 }
 

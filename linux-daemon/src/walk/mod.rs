@@ -216,6 +216,7 @@ impl Walks {
                 return false;
             };
             self.lines.remove(&gone);
+            self.close.forget(&gone);
         }
         match worker::start() {
             Ok(worker) => {
@@ -282,11 +283,13 @@ impl Walks {
         let mut is_seen = false;
         for (at, look) in &mut self.looks {
             let during = (from..=until).contains(&at.as_nanos());
-            // An event that is back may have it already.
-            if look.path.interface == event.interface && during && !look.events.contains(&id) {
-                look.events.push(id);
-                news.push(News::Look(*at, look.clone()));
+            if look.path.interface == event.interface && during {
                 is_seen |= now.saturating_since(*at) < RECENT_NS;
+                // An event that is back may have it already.
+                if !look.events.contains(&id) {
+                    look.events.push(id);
+                    news.push(News::Look(*at, look.clone()));
+                }
             }
         }
         let line = self.lines.get_mut(&event.interface);
@@ -300,7 +303,9 @@ impl Walks {
                 None => event.end_ns.is_none(),
             };
             if during && let Some(events) = &mut asked.events {
-                events.push(id);
+                if !events.contains(&id) {
+                    events.push(id);
+                }
                 is_seen = true;
             }
         }

@@ -503,3 +503,12 @@ fn ways_that_change_are_told_with_whom_and_how_often() {
     assert_eq!(told(&[0, 1], 2).target, None);
     assert_eq!(told(&[0, 1], 9).text, format!("{both} (9 changes)"));
 }
+
+/// A reload takes a target away that is in trouble.
+#[test]
+fn what_is_over_because_its_target_is_gone_still_says_who_it_was() {
+    let mut watcher = watcher(&[info("nas", "9.9.9.9"), info("quad9", "149.112.112.112")]);
+    let lost = notice(&watcher, Kind::PacketLoss, &[0], &[]);
+    watcher.remove(Monotonic::from_nanos(S), SeriesIndex(0));
+    assert_eq!(watcher.event(1, &lost).target.as_deref(), Some("nas"));
+}

@@ -30,6 +30,14 @@ impl Watcher {
                 targets.push(&w.info.target);
             }
         }
+        for w in &self.gone {
+            if w.line == e.line && e.series.contains(w.place) {
+                families.insert(w.info.family);
+                if !targets.contains(&w.info.target.as_str()) {
+                    targets.push(&w.info.target);
+                }
+            }
+        }
         targets.sort_unstable();
         let severity = match e.severity {
             Severity::Info => bufferbane_store::Severity::Info,
@@ -115,7 +123,7 @@ impl Watcher {
     /// Target of the series at this place, and its family where others go there, too.
     fn name_of(&self, place: u64) -> Option<String> {
         let of = |w: &&Watched| u64::from(w.place) == place;
-        let w = self.series.values().find(of)?;
+        let w = self.series.values().chain(&self.gone).find(of)?;
         let twin = |o: &Watched| {
             o.line == w.line && o.info.target == w.info.target && o.info.family != w.info.family
         };

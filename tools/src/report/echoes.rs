@@ -134,7 +134,8 @@ impl CloseLook {
                      answers, which is no loss of the line"
                 )
             } else {
-                format!("; of its {pings} of that time {of_them} were answered")
+                let were = if of_them == 1 { "was" } else { "were" };
+                format!("; of its {pings} of that time {of_them} {were} answered")
             });
         }
         text

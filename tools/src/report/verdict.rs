@@ -385,9 +385,11 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         Cause::Mtu => format!("large packets to {whom} vanish on the way while small ones pass"),
         Cause::Resolver => services::resolver(&names, events),
         Cause::Service => services::connections(&whom, events),
-        Cause::ThisHost => "it did not keep up, and dropped packets or left probes out itself: what looks like loss then \
-                            may be its own doing"
-            .to_owned(),
+        Cause::ThisHost => format!(
+            "{} did not keep up, and dropped packets or left probes out itself: what looks like loss then may be its \
+             own doing",
+            if interface.is_empty() { "it" } else { "this host" }
+        ),
     };
     let sure = sure(j);
     let others = events

@@ -163,8 +163,15 @@ impl CloseLooks {
         for seen in &mut self.seen {
             seen.host.pings.remove(&index);
         }
-        for host in self.lines.values_mut().flat_map(|l| &mut l.next) {
-            host.pings.remove(&index);
+        for line in self.lines.values_mut() {
+            for host in &mut line.next {
+                host.pings.remove(&index);
+            }
+            // What is pinged no more is looked at no more.
+            line.next.retain(|h| !h.pings.is_empty());
+            if line.next.is_empty() {
+                line.left = 0;
+            }
         }
     }
 
@@ -203,9 +210,12 @@ impl CloseLooks {
         let mut is_seen = false;
         for seen in &mut self.seen {
             if seen.host.key.0 == event.interface && seen.is_during(from_ns, until_ns) {
-                seen.events.push(id);
                 is_seen |= now.saturating_since(seen.begun) < RECENT_NS;
-                news.extend(seen.news());
+                // An event that is back may have it already.
+                if !seen.events.contains(&id) {
+                    seen.events.push(id);
+                    news.extend(seen.news());
+                }
             }
         }
         if event.end_ns.is_none() {
@@ -256,6 +266,13 @@ impl CloseLooks {
         if let Some(line) = self.lines.get_mut(interface) {
             (line.next, line.left, line.asked_by) = (hosts, IN_ROW, asked_by);
         }
+    }
+
+    /// Nothing leads through this interface any more: its thread ends, and what it looks at is nobody's.
+    pub(super) fn forget(&mut self, interface: &str) {
+        self.lines.remove(interface);
+        self.seen
+            .retain(|s| s.found.is_some() || s.host.key.0 != interface);
     }
 
     /// Whether there can be looks through this interface.

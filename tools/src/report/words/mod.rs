@@ -36,8 +36,9 @@ pub(crate) fn verdict(report: &Report) -> (String, Vec<String>) {
             0 => {}
             n => {
                 let warnings = plural(n, "warning", "warnings");
+                let say = if n == 1 { "says" } else { "say" };
                 said.push_str(&format!(
-                    " {warnings} among the events say what was seen so far."
+                    " {warnings} among the events {say} what was seen so far."
                 ));
             }
         }
@@ -223,7 +224,7 @@ mod tests {
             verdict(&r).0.replace('\u{a0}', " ")
         };
         assert!(
-            told(vec![warned]).ends_with(" 1 warning among the events say what was seen so far.")
+            told(vec![warned]).ends_with(" 1 warning among the events says what was seen so far.")
         );
         assert!(told(Vec::new()).ends_with("to call a line well."));
         let mut expired = testing::event("certificate_bad", &["shop"], 10, None);

@@ -1,7 +1,7 @@
 //! The detectors against lines that know what they did: a part of `bufferbane-lab scenario all`, with
 //! one seed that nothing was tuned on.
 
-use bufferbane_core::detect::{Kind, Value};
+use bufferbane_core::detect::{Kind, Severity, Value};
 use bufferbane_sim::scenario::{Cause, judge, list, table};
 
 /// Scenarios of many days are left to the command.
@@ -193,5 +193,41 @@ fn the_share_that_is_told_is_that_of_the_whole_trouble() {
             "{loss:?}"
         );
         assert!(up > 9 * probes / 200, "{loss:?}");
+    }
+}
+
+/// Eight pings in a row take seconds, and are a burst all the same.
+#[test]
+fn losses_in_a_row_of_a_slow_series_are_a_burst() {
+    fn quad9_silent_for_eight_pings(
+        rng: &mut rand_chacha::ChaCha8Rng,
+    ) -> bufferbane_sim::scenario::spec::Scenario {
+        let make = list::ALL
+            .iter()
+            .find(|(n, _)| *n == "target_dead")
+            .unwrap()
+            .1;
+        let mut s = make(rng);
+        s.expected.clear();
+        for e in &mut s.effects {
+            e.makes = None;
+            e.to_ns = e.from_ns + 8_000_000_000;
+        }
+        s
+    }
+    for seed in 101..106 {
+        let outcome = judge(quad9_silent_for_eight_pings, seed, None);
+        let told: Vec<_> = outcome
+            .pairs
+            .iter()
+            .filter_map(|p| p.told.as_ref())
+            .collect();
+        let [burst] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!(
+            (burst.kind, burst.severity),
+            (Kind::LossBurst, Severity::Critical)
+        );
     }
 }

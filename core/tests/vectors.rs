@@ -416,7 +416,6 @@ fn a_client_and_a_reflector_say_the_first_eight_to_each_other() {
         pieces: [
             find(&all, "cookie").bytes("secret"),
             challenge.bytes("nonce"),
-            welcome.bytes("server_random"),
             welcome.bytes("nonce"),
         ]
         .into(),

@@ -213,15 +213,20 @@ mod tests {
     async fn how_each_connection_ends_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
+        // A connection that ends before it is told as open is none.
+        let (opened, until_open) = std::sync::mpsc::channel();
         let far_end = std::thread::spawn(move || {
             let reset = listener.accept().unwrap().0;
+            until_open.recv().unwrap();
             let at_once = nix::libc::linger {
                 l_onoff: 1,
                 l_linger: 0,
             };
             setsockopt(&reset, sockopt::Linger, &at_once).unwrap();
             drop(reset);
-            drop(listener.accept().unwrap().0);
+            let closed = listener.accept().unwrap().0;
+            until_open.recv().unwrap();
+            drop(closed);
             listener.accept().unwrap().0
         });
         let (orders, told) = std::sync::mpsc::sync_channel(9);
@@ -231,7 +236,13 @@ mod tests {
         while whats.len() < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;
             whats.extend(told.try_iter().map(|order| match order {
-                Order::Held(told) => told.what,
+                Order::Held(told) => {
+                    if let What::Open(_) = told.what {
+                        // Of the third nobody waits for it.
+                        let _ = opened.send(());
+                    }
+                    told.what
+                }
                 other => panic!("{other:?}"),
             }));
         }

@@ -32,15 +32,15 @@ pub(crate) use answering::Responder;
 /// The thread comes by at least this often, to look at the clock and to show that it lives, ns.
 const ROUND_NS: u64 = 500_000_000;
 
-/// Sessions that are listed without a pause for echoes, and those of one client more.
+/// Sessions that are listed without a pause for echoes, but for the rest of one client's.
 const LISTED_AT_ONCE: usize = 256;
 
 /// What other threads ask of it.
 pub(crate) enum Command {
     /// To fill this in and hand it back.
     Fill(Box<Snapshot>),
-    /// To list the sessions of the client with this number and those after it, in this room.
-    List(usize, Listed),
+    /// To list in this room the sessions of clients after those that are in it.
+    List(Listed),
     /// Other keys and limits.
     Keys(Box<[KeyEntry]>, Vec<Allowance>),
     /// To end.
@@ -180,8 +180,8 @@ impl Echo {
                             // Whoever asked may have gone.
                             let _ = self.filled.try_send(Filled::Counts(snapshot));
                         }
-                        Command::List(first, mut listed) => {
-                            self.list(first, &mut listed);
+                        Command::List(mut listed) => {
+                            self.list(&mut listed);
                             let _ = self.filled.try_send(Filled::Sessions(listed));
                         }
                     }
@@ -234,29 +234,29 @@ impl Echo {
         s.session_count = a.responder.sessions(now).count();
     }
 
-    /// The sessions of client `first` and of those after it, until there are enough for one answer: echoes wait
+    /// Adds the sessions of clients after those that are listed, until there are enough for one answer: echoes wait
     /// meanwhile.
-    fn list(&self, first: usize, listed: &mut Listed) {
+    fn list(&self, listed: &mut Listed) {
         let responder = &self.answering.responder;
         let now = clock::now();
         listed.now_ns = now.as_nanos();
-        listed.sessions.clear();
-        let last = responder.keys().last().map_or(0, |k| usize::from(k.client));
-        listed.clients = first..first;
-        loop {
-            let client = listed.clients.end;
-            let keys = responder.keys().iter().enumerate();
-            let of_client = keys.filter(|(_, k)| usize::from(k.client) == client);
-            let sessions = of_client.flat_map(|(key, _)| responder.sessions_of(now, key));
+        let enough = listed.sessions.len() + LISTED_AT_ONCE;
+        let keys = responder.keys();
+        // They stand in the order of clients.
+        let next = keys.partition_point(|k| usize::from(k.client) < listed.clients);
+        for (key, entry) in keys.iter().enumerate().skip(next) {
+            let client = usize::from(entry.client);
+            if client >= listed.clients && listed.sessions.len() >= enough {
+                return;
+            }
+            let sessions = responder.sessions_of(now, key);
             // No more than there was room made for.
             let room = listed.sessions.capacity() - listed.sessions.len();
             let rows = sessions.take(room).map(|facts| (client, facts));
             listed.sessions.extend(rows);
-            listed.clients.end += 1;
-            if listed.sessions.len() >= LISTED_AT_ONCE || client >= last {
-                return;
-            }
+            listed.clients = client + 1;
         }
+        listed.is_whole = true;
     }
 }
 

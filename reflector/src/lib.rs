@@ -25,7 +25,6 @@ mod stats;
 mod streams;
 mod train;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -37,6 +36,7 @@ use bufferbane_core::seal::wipe_stack;
 use bufferbane_linux_io::{Waker, clock, host};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -52,6 +52,7 @@ pub use stats::to_text;
 
 /// How long the echo thread may take to answer a question, many times what it needs.
 const PATIENCE: Duration = Duration::from_secs(2);
+const OTHER_ANSWER: &str = "the echo thread answers what was not asked";
 
 /// A reflector that runs on a thread of its own; it ends when this is dropped.
 pub struct Running {
@@ -174,21 +175,24 @@ impl Running {
     /// # Errors
     /// Where the echo thread has ended or is stuck.
     pub fn status(&mut self) -> Result<Value, String> {
-        let snapshot = self.snapshot()?;
-        let list = |client| self.listed(client);
-        serde_json::to_value(self.told(&snapshot, &list)).map_err(|e| e.to_string())
+        serde_json::to_value(self.statistics()?).map_err(|e| e.to_string())
     }
 
-    /// Writes the same to `out`, with `"ok": true` in it and without holding all of it in memory.
+    /// The same, to be written without holding all of its text in memory. All of it has been found out when this
+    /// returns: only what it is written to can fail.
     ///
     /// # Errors
-    /// Where the echo thread has ended or is stuck, or `out` takes no more.
-    pub fn write_status(&mut self, out: &mut impl Write) -> Result<(), String> {
-        let snapshot = self.snapshot()?;
-        let list = |client| self.listed(client);
-        let mut told = self.told(&snapshot, &list);
-        told.totals.insert("ok".into(), true.into());
-        serde_json::to_writer(out, &told).map_err(|e| e.to_string())
+    /// Where the echo thread has ended or is stuck.
+    pub fn statistics(&mut self) -> Result<impl Serialize + '_, String> {
+        let (snapshot, listed) = (self.snapshot()?, self.listed()?);
+        let mut told = stats::Status::new(snapshot, listed, &self.clients, &self.listen);
+        if let Some(streams) = &self.streams
+            && let Ok(counts) = streams.counts.lock()
+        {
+            told.totals
+                .insert("tests".into(), stats::tests_json(&counts));
+        }
+        Ok(told)
     }
 
     /// The most important of it in one line.
@@ -203,34 +207,26 @@ impl Running {
         ))
     }
 
-    fn told<'a>(&'a self, snapshot: &'a Snapshot, list: &'a stats::List<'a>) -> stats::Status<'a> {
-        let mut told = stats::Status::new(snapshot, &self.clients, &self.listen, list);
-        if let Some(streams) = &self.streams
-            && let Ok(counts) = streams.counts.lock()
-        {
-            told.totals
-                .insert("tests".into(), stats::tests_json(&counts));
-        }
-        told
-    }
-
     /// The echo thread's counts.
     fn snapshot(&self) -> Result<Box<Snapshot>, String> {
         let room = Snapshot::with_room(2 * self.clients.len());
         match self.ask(Command::Fill(Box::new(room)))? {
             Filled::Counts(snapshot) => Ok(snapshot),
-            Filled::Sessions(_) => Err("the echo thread answers what was not asked".to_owned()),
+            Filled::Sessions(_) => Err(OTHER_ANSWER.to_owned()),
         }
     }
 
-    /// The sessions of client `first` and of some after it.
-    fn listed(&self, first: usize) -> Result<Listed, String> {
+    /// All sessions.
+    fn listed(&self) -> Result<Listed, String> {
         // Of the room for all only what is filled takes up memory.
-        let room = Listed::with_room(self.fixed.sessions());
-        match self.ask(Command::List(first, room))? {
-            Filled::Sessions(listed) => Ok(listed),
-            Filled::Counts(_) => Err("the echo thread answers what was not asked".to_owned()),
+        let mut listed = Listed::with_room(self.fixed.sessions());
+        while !listed.is_whole {
+            listed = match self.ask(Command::List(listed))? {
+                Filled::Sessions(listed) => listed,
+                Filled::Counts(_) => return Err(OTHER_ANSWER.to_owned()),
+            };
         }
+        Ok(listed)
     }
 
     fn ask(&self, question: Command) -> Result<Filled, String> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bufferbane_core::seal::wipe_stack;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
+use serde::Serialize;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -152,21 +153,43 @@ impl Service<'_> {
     fn answer(&mut self, mut stream: UnixStream) {
         let request = read_request(&mut stream);
         let mut out = BufWriter::new(stream);
-        let result = request.and_then(|request| match request["cmd"].as_str() {
-            Some("status") => self.running.write_status(&mut out),
-            Some("reload") => {
-                self.reload()?;
-                out.write_all(b"{\"ok\":true}").map_err(|e| e.to_string())
-            }
-            _ => Err("the commands are status and reload".to_owned()),
-        });
-        // Who has gone meanwhile does not want it.
-        let _ = match result {
-            Ok(()) => out.write_all(b"\n"),
-            Err(why) => writeln!(out, "{}", json!({"ok": false, "error": why})),
-        };
-        let _ = out.flush();
+        // Who has gone meanwhile, or reads no more, is told no more.
+        let _ = self
+            .write_answer(request, &mut out)
+            .and_then(|()| out.flush());
     }
+
+    /// Writes one object: of what is begun, nothing can fail any more but writing it.
+    fn write_answer(
+        &mut self,
+        request: Result<Value, String>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let why = match request.as_ref().map(|r| r["cmd"].as_str()) {
+            Ok(Some("status")) => match self.running.statistics() {
+                Ok(told) => {
+                    serde_json::to_writer(&mut *out, &Done { ok: true, told })?;
+                    return out.write_all(b"\n");
+                }
+                Err(why) => why,
+            },
+            Ok(Some("reload")) => match self.reload() {
+                Ok(()) => return out.write_all(b"{\"ok\":true}\n"),
+                Err(why) => why,
+            },
+            Ok(_) => "the commands are status and reload".to_owned(),
+            Err(why) => why.clone(),
+        };
+        writeln!(out, "{}", json!({"ok": false, "error": why}))
+    }
+}
+
+/// What was asked for.
+#[derive(Serialize)]
+struct Done<T> {
+    ok: bool,
+    #[serde(flatten)]
+    told: T,
 }
 
 /// One line in one piece, as it is sent; whoever dribbles is not waited for.
@@ -307,4 +330,71 @@ fn tell(states: &[NotifyState<'_>]) {
 fn count(n: usize, what: &str) -> String {
     let s = if n == 1 { "" } else { "s" };
     format!("{n} {what}{s}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::echo::Command;
+    use crate::stats::{Filled, Listed};
+
+    fn reflector() -> Running {
+        let config = Config {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            control_socket: None,
+            ..Config::default()
+        };
+        Running::start(&config).unwrap()
+    }
+
+    /// What comes back for a request for statistics.
+    fn asked(service: &mut Service<'_>) -> String {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(b"{\"cmd\":\"status\"}\n").unwrap();
+        service.answer(there);
+        let mut answer = String::new();
+        here.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn an_answer_is_whole_or_says_only_why_there_is_none() {
+        let mut service = Service {
+            file: Path::new(""),
+            running: reflector(),
+            watchdog: None,
+        };
+        let whole: Value = serde_json::from_str(&asked(&mut service)).unwrap();
+        assert_eq!(
+            (&whole["ok"], &whole["sessions"]),
+            (&true.into(), &0.into())
+        );
+        // An echo thread that ends when some sessions have been listed.
+        let (commands, to_do) = sync_channel(4);
+        let (fill, filled) = sync_channel(4);
+        let real = std::mem::replace(&mut service.running.commands, commands);
+        service.running.filled = filled;
+        let echo = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let answer = match to_do.recv().unwrap() {
+                    Command::Fill(snapshot) => Filled::Counts(snapshot),
+                    Command::List(room) => Filled::Sessions(Listed { clients: 1, ..room }),
+                    _ => panic!("something else is asked"),
+                };
+                fill.send(answer).unwrap();
+            }
+        });
+        let answer = asked(&mut service);
+        echo.join().unwrap();
+        service.running.commands = real;
+        let told: Value = serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {answer}"));
+        assert_eq!(told["ok"], false, "{told}");
+        assert!(
+            told["error"]
+                .as_str()
+                .is_some_and(|why| why.contains("echo"))
+        );
+    }
 }

@@ -1,13 +1,11 @@
 //! What the reflector says about itself.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use bufferbane_core::drop_reason::DropCounters;
 use bufferbane_core::session::reflector::SessionFacts;
 use bufferbane_core::stats::histogram::Histogram;
 use bufferbane_linux_io::EngineCounters;
-use serde::ser::{Error, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -49,7 +47,7 @@ pub(crate) struct Snapshot {
     pub(crate) residence: Box<Histogram>,
     pub(crate) disciplined: bool,
     pub(crate) clock_epoch: u32,
-    /// For each key.
+    /// For each key, in the order of clients.
     pub(crate) keys: Vec<KeyCounts>,
     /// How many sessions there are.
     pub(crate) session_count: usize,
@@ -61,14 +59,17 @@ pub(crate) enum Filled {
     Sessions(Listed),
 }
 
-/// The sessions of some clients at one moment, in room made beforehand. All of them at once would take as much
-/// memory again as a tenth of what they are, and hold up echoes while they are copied.
+/// The sessions of the first clients, in room made beforehand. They are asked for some clients at a time: to copy
+/// all of them at once would hold up echoes.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
+    /// When the last of them were listed, ns.
     pub(crate) now_ns: u64,
-    /// Whose they are: clients that follow one another, each with all of its sessions.
-    pub(crate) clients: Range<usize>,
-    /// Client and session.
+    /// Of how many clients they are.
+    pub(crate) clients: usize,
+    /// Whether these are all.
+    pub(crate) is_whole: bool,
+    /// Client and session, in the order of clients.
     pub(crate) sessions: Vec<(usize, SessionFacts)>,
 }
 
@@ -81,9 +82,6 @@ impl Listed {
         }
     }
 }
-
-/// Lists the sessions of the client with a number and of some after it.
-pub(crate) type List<'a> = dyn Fn(usize) -> Result<Listed, String> + 'a;
 
 impl Snapshot {
     /// With room for that many keys.
@@ -109,8 +107,8 @@ impl Snapshot {
     }
 }
 
-/// The statistics as an object of JSON. Durations are ns, counts are since the start. Sessions are asked for
-/// as they are written: a tree of thousands would take more memory than the sessions themselves.
+/// The statistics as an object of JSON. Durations are ns, counts are since the start. What it says of sessions is
+/// put together as it is written: a tree of thousands would take more memory than the sessions themselves.
 #[derive(Serialize)]
 pub(crate) struct Status<'a> {
     #[serde(flatten)]
@@ -120,9 +118,9 @@ pub(crate) struct Status<'a> {
 
 /// One after the other.
 struct Clients<'a> {
-    of: &'a Snapshot,
+    of: Box<Snapshot>,
     names: &'a [String],
-    list: &'a List<'a>,
+    listed: Listed,
 }
 
 #[derive(Serialize)]
@@ -137,8 +135,8 @@ struct ClientStatus<'a> {
 
 /// The sessions of one client.
 struct Sessions<'a> {
-    of: &'a Listed,
-    client: usize,
+    now_ns: u64,
+    of_client: &'a [(usize, SessionFacts)],
 }
 
 #[derive(Serialize)]
@@ -151,17 +149,17 @@ struct SessionStatus {
 
 impl<'a> Status<'a> {
     pub(crate) fn new(
-        s: &'a Snapshot,
+        s: Box<Snapshot>,
+        listed: Listed,
         clients: &'a [String],
         listen: &[SocketAddr],
-        list: &'a List<'a>,
     ) -> Self {
         Self {
-            totals: totals_json(s, listen),
+            totals: totals_json(&s, listen),
             clients: Clients {
                 of: s,
                 names: clients,
-                list,
+                listed,
             },
         }
     }
@@ -169,51 +167,52 @@ impl<'a> Status<'a> {
 
 impl Serialize for Clients<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut clients = serializer.serialize_seq(Some(self.names.len()))?;
-        let mut listed = Listed::default();
-        for (index, name) in self.names.iter().enumerate() {
-            if !listed.clients.contains(&index) {
-                listed = (self.list)(index).map_err(S::Error::custom)?;
-            }
-            clients.serialize_element(&ClientStatus::new(self.of, &listed, index, name))?;
-        }
-        clients.end()
+        let clients = self.names.iter().map(String::as_str).enumerate();
+        let told = |(client, name)| ClientStatus::new(&self.of, &self.listed, client, name);
+        serializer.collect_seq(clients.map(told))
     }
 }
 
 impl<'a> ClientStatus<'a> {
-    fn new(s: &Snapshot, listed: &'a Listed, index: usize, name: &'a str) -> Self {
-        let keys = || s.keys.iter().filter(|k| usize::from(k.client) == index);
+    fn new(s: &Snapshot, listed: &'a Listed, client: usize, name: &'a str) -> Self {
+        let keys = of_client(&s.keys, client, |k| k.client.into());
         let mut drops = Map::new();
-        for (reason, n) in keys().flat_map(|k| k.drops.iter()).filter(|(_, n)| *n > 0) {
-            let sum = drops.get(reason.as_str()).and_then(Value::as_u64);
-            drops.insert(reason.as_str().into(), (sum.unwrap_or(0) + n).into());
+        for (reason, n) in keys.iter().flat_map(|k| k.drops.iter()) {
+            if n > 0 {
+                let sum = drops.get(reason.as_str()).and_then(Value::as_u64);
+                drops.insert(reason.as_str().into(), (sum.unwrap_or(0) + n).into());
+            }
         }
         Self {
             name,
-            answered: keys().map(|k| k.answered).sum(),
-            sessions_displaced: keys().map(|k| k.displaced).sum(),
-            streams_displaced: keys().map(|k| k.records_displaced).sum(),
+            answered: keys.iter().map(|k| k.answered).sum(),
+            sessions_displaced: keys.iter().map(|k| k.displaced).sum(),
+            streams_displaced: keys.iter().map(|k| k.records_displaced).sum(),
             drops,
             sessions: Sessions {
-                of: listed,
-                client: index,
+                now_ns: listed.now_ns,
+                of_client: of_client(&listed.sessions, client, |(c, _)| *c),
             },
         }
     }
 }
 
+/// Those of `all`, which stand in the order of clients, that are of one.
+fn of_client<T>(all: &[T], client: usize, whose: impl Fn(&T) -> usize) -> &[T] {
+    let begin = all.partition_point(|one| whose(one) < client);
+    let rest = &all[begin..];
+    &rest[..rest.partition_point(|one| whose(one) == client)]
+}
+
 impl Serialize for Sessions<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let s = self.of;
         let told = |(_, f): &(usize, SessionFacts)| SessionStatus {
             address: f.address,
-            age_ns: s.now_ns.saturating_sub(f.since.as_nanos()),
-            idle_ns: s.now_ns.saturating_sub(f.used.as_nanos()),
+            age_ns: self.now_ns.saturating_sub(f.since.as_nanos()),
+            idle_ns: self.now_ns.saturating_sub(f.used.as_nanos()),
             packets: f.packets,
         };
-        let of_client = s.sessions.iter().filter(|(c, _)| *c == self.client);
-        serializer.collect_seq(of_client.map(told))
+        serializer.collect_seq(self.of_client.iter().map(told))
     }
 }
 
@@ -403,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_clients_figures_are_those_of_all_its_keys() {
-        let mut s = Snapshot::with_room(3);
+        let mut s = Box::new(Snapshot::with_room(3));
         s.now_ns = 10_000_000_000;
         let mut drops = DropCounters::default();
         drops.count(DropReason::Replay);
@@ -416,38 +415,39 @@ mod tests {
         };
         s.keys = vec![
             counts(0, 5, 1, drops),
-            counts(1, 7, 0, DropCounters::default()),
             counts(0, 2, 3, drops),
+            counts(2, 7, 0, DropCounters::default()),
         ];
-        let session = SessionFacts {
-            key: 2,
+        let session = |n| SessionFacts {
+            key: n,
             address: ([192, 0, 2, 1], 5).into(),
             since: Monotonic::from_nanos(1_000_000_000),
             used: Monotonic::from_nanos(9_000_000_000),
             packets: 2,
         };
-        // One client at a time.
-        let list = |first: usize| {
-            Ok(Listed {
-                now_ns: 10_000_000_000,
-                clients: first..first + 1,
-                sessions: if first == 0 {
-                    vec![(0, session)]
-                } else {
-                    vec![]
-                },
-            })
+        let listed = Listed {
+            now_ns: 10_000_000_000,
+            clients: 3,
+            is_whole: true,
+            sessions: vec![(0, session(1)), (2, session(2)), (2, session(2))],
         };
         s.residence.add(5000);
-        let names = ["home".to_owned(), "office".to_owned()];
+        // The one in the middle has no key.
+        let names = ["home", "shed", "office"].map(str::to_owned);
         let at = [([127, 0, 0, 1], 9876).into()];
-        let v = serde_json::to_value(Status::new(&s, &names, &at, &list)).unwrap();
+        let v = serde_json::to_value(Status::new(s, listed, &names, &at)).unwrap();
         assert_eq!(v["clients"][0]["answered"], 7);
         assert_eq!(v["clients"][0]["sessions_displaced"], 4);
         assert_eq!(v["clients"][0]["streams_displaced"], 40);
         assert_eq!(v["clients"][0]["drops"], json!({"replay": 2}));
         assert_eq!(v["clients"][0]["sessions"][0]["address"], "192.0.2.1:5");
+        assert_eq!(v["clients"][1]["answered"], 0);
         assert_eq!(v["clients"][1]["sessions"], json!([]));
+        assert_eq!(v["clients"][2]["answered"], 7);
+        assert_eq!(
+            v["clients"][2]["sessions"].as_array().map(Vec::len),
+            Some(2)
+        );
         assert_eq!(v["residence_ns"]["p50"], 5000);
         let text = to_text(&v);
         assert!(

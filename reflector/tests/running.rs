@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bufferbane_core::sample::Status;
+use bufferbane_core::seal::KeyId;
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::ClockSource;
 use bufferbane_reflector::Running;
@@ -158,6 +159,40 @@ fn a_restart_gets_its_port_back_and_its_clients_find_it() {
     };
     assert!(taken.contains("another program has this port"), "{taken}");
     drop(again);
+}
+
+/// Each look at a key misses the cache: for each client through all keys would take longer than anybody waits, and
+/// there are no echoes meanwhile.
+#[test]
+fn thousands_of_clients_are_listed_and_read_again_in_one_walk_through_their_keys() {
+    let clients = 10_000;
+    let mut many = config(&["127.0.0.1:0"], &[]);
+    let one = config(&[], &[1]).clients.remove(0);
+    many.clients = (0..clients)
+        .map(|n: u64| {
+            let mut client = one.clone();
+            client.name = n.to_string();
+            client.keys[0].id = KeyId(n.to_be_bytes());
+            client
+        })
+        .collect();
+    let mut r = Running::start(&many).unwrap();
+    let mut prober = Prober::new(many.clients[7777].keys[0].clone(), r.listen()[0]);
+    prober.run(SECOND / 2);
+    assert!(prober.is_answering());
+    // The first goes, and all others move.
+    many.clients.remove(0);
+    r.reconfigure(&many).unwrap();
+    let status = r.status().unwrap();
+    let told = status["clients"].as_array().unwrap();
+    assert_eq!(told.len(), clients as usize - 1);
+    for (n, client) in (1..).zip(told) {
+        let sessions = client["sessions"].as_array().map(Vec::len);
+        assert_eq!(
+            (client["name"].as_str(), sessions),
+            (Some(&*n.to_string()), Some(usize::from(n == 7777)))
+        );
+    }
 }
 
 #[test]

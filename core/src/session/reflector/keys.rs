@@ -185,25 +185,32 @@ where
     /// Other keys from now on. Sessions and counts of keys that are still there go on; the others
     /// end.
     pub fn replace_keys(&mut self, mut keys: K) {
-        for k in keys.iter_mut() {
-            if let Some(old) = self.keys.iter().find(|old| old.key == k.key) {
-                k.answered = old.answered;
-                k.drops = old.drops;
-                k.own_drops = old.own_drops;
-                k.displaced = old.displaced;
-                k.records_displaced = old.records_displaced;
-                k.records = old.records;
-                k.hellos = old.hellos;
-                k.challenges = old.challenges;
-            }
+        // The old keys are about to go: where each is among the new ones stands where its first session did.
+        self.keys.iter_mut().for_each(|old| old.first = NONE);
+        // Most follow each other as they did. To look through all for each would hold up echoes where there are
+        // thousands.
+        let mut next = 0;
+        for (index, k) in keys.iter_mut().enumerate() {
+            let mut places = (next..self.keys.len()).chain(0..next);
+            let Some(place) = places.find(|at| self.keys[*at].key == k.key) else {
+                continue;
+            };
+            next = place + 1;
+            let old = &mut self.keys[place];
+            old.first = index as u16;
+            k.answered = old.answered;
+            k.drops = old.drops;
+            k.own_drops = old.own_drops;
+            k.displaced = old.displaced;
+            k.records_displaced = old.records_displaced;
+            k.records = old.records;
+            k.hellos = old.hellos;
+            k.challenges = old.challenges;
         }
         let used = usize::from(self.places.sessions.fresh);
         for s in self.sessions[..used].iter_mut().filter(|s| s.in_use) {
-            let old = self.keys.get(usize::from(s.key)).map(|k| &k.key);
-            match keys.iter().position(|k| Some(&k.key) == old) {
-                Some(i) => s.key = i as u16,
-                None => (s.in_use, s.key) = (false, NONE),
-            }
+            s.key = self.keys.get(usize::from(s.key)).map_or(NONE, |k| k.first);
+            s.in_use = s.key != NONE;
         }
         self.keys = keys;
         self.chain_anew();

@@ -3,17 +3,16 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
 use bufferbane_core::load::write_token;
 use bufferbane_core::wire::load::EndReason;
-use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
-use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
+use bufferbane_linux_io::{Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, connects, key, load, load_while};
+use common::{Prober, connects, key, load, load_to_the_end, load_while};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -137,40 +136,11 @@ fn a_days_bytes_end_a_test_and_refuse_the_next() {
     let mut r = reflector(Some(3_000_000), Some(80_000_000));
     let at = r.listen()[0];
     let mut prober = asking(&r, 1, guest(0, 1), |s| s == GuestState::Granted);
-    let mut bulk_bytes = 0;
-    let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
-    let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
-    let options = TcpOptions {
-        interface: None,
-        source: None,
-        mark: None,
-        dscp: 0,
-        congestion: "reno".into(),
-    };
-    let socket = TcpSocket::new(Family::V4, &options).unwrap();
-    bulk.connect(socket, SocketAddr::new(at.ip(), grant.port))
-        .unwrap();
     let begun = Instant::now();
-    let mut events = Vec::new();
-    'run: loop {
-        assert!(begun.elapsed() < LONG);
-        bulk.wait(clock::now().saturating_add(1_000_000), &mut events)
-            .unwrap();
-        for event in events.drain(..) {
-            match event {
-                BulkEvent::Connected(id) => {
-                    let token = write_token(grant.handle, &grant.secret, 0);
-                    bulk.begin(id, Role::Receive, &token).unwrap();
-                }
-                BulkEvent::Received { bytes, .. } => bulk_bytes += bytes,
-                BulkEvent::Ended(..) => break 'run,
-                _ => {}
-            }
-        }
-    }
+    let received = load_to_the_end(&mut prober, at, &[Role::Receive]);
     // 10 MB/s: three megabytes take 0.3 s but for what the socket takes at once.
     assert!(begun.elapsed() > Duration::from_millis(100));
-    assert!(bulk_bytes <= 3_000_000 + (2 << 20), "{bulk_bytes}");
+    assert!(received <= 3_000_000 + (2 << 20), "{received}");
     until(&mut prober, |s| {
         s == GuestState::Ended(EndReason::DailyBytes)
     });

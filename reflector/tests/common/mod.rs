@@ -264,26 +264,48 @@ pub fn load_while(
     prober: &mut Prober,
     at: SocketAddr,
     roles: &[Role],
-    mut going: impl FnMut(&Prober, u64) -> bool,
+    going: impl FnMut(&Prober, u64) -> bool,
 ) -> (u64, u64) {
+    let (sent, received, ended) = carry(prober, at, roles, going);
+    assert!(!ended, "a stream was ended");
+    (sent, received)
+}
+
+/// The same, until the reflector ends one of them; gives what was received here.
+pub fn load_to_the_end(prober: &mut Prober, at: SocketAddr, roles: &[Role]) -> u64 {
+    let end = Instant::now() + Duration::from_secs(10);
+    let (_, received, ended) = carry(prober, at, roles, |_, _| Instant::now() < end);
+    assert!(ended, "no stream was ended");
+    received
+}
+
+/// What was sent and received here, and whether the reflector ended one of the streams.
+fn carry(
+    prober: &mut Prober,
+    at: SocketAddr,
+    roles: &[Role],
+    mut going: impl FnMut(&Prober, u64) -> bool,
+) -> (u64, u64, bool) {
     let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
     let to = SocketAddr::new(at.ip(), grant.port);
     let carried = Carried::default();
     // On a thread of their own: what streams carry must not wait for probes, which wait for answers.
-    std::thread::scope(|threads| {
+    let ended = std::thread::scope(|threads| {
         let streams = threads.spawn(|| carried.run(to, &grant, roles));
         while !streams.is_finished() && going(prober, carried.received.load(Relaxed)) {
             prober.run(Duration::from_millis(1));
         }
         carried.over.store(true, Relaxed);
-        streams.join().expect("streams that go on")
+        streams.join().expect("no panic")
     });
-    (carried.sent.into_inner(), carried.received.into_inner())
+    let (sent, received) = (carried.sent.into_inner(), carried.received.into_inner());
+    (sent, received, ended)
 }
 
 impl Carried {
-    /// Connects to `to` and carries all that can be until it is over.
-    fn run(&self, to: SocketAddr, grant: &Grant, roles: &[Role]) {
+    /// Connects to `to` and carries all that can be until it is over, or the far end has ended a stream; whether
+    /// that is so.
+    fn run(&self, to: SocketAddr, grant: &Grant, roles: &[Role]) -> bool {
         let mut bulk = Bulk::new(8, |b| b.fill(3)).unwrap();
         let options = TcpOptions {
             interface: None,
@@ -316,10 +338,11 @@ impl Carried {
                     BulkEvent::Received { bytes, .. } => {
                         self.received.fetch_add(bytes, Relaxed);
                     }
-                    BulkEvent::Ended(id, errno) => panic!("{id:?} ended with {errno}"),
+                    BulkEvent::Ended(..) => return true,
                     _ => {}
                 }
             }
         }
+        false
     }
 }

@@ -3,14 +3,15 @@
 //! sockets dropped is counted and never told as the line's loss; and no stranger gets more bytes than it sent.
 //! `bufferbane-lab flood` does the same for longer.
 
+mod common;
+
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bufferbane_core::sample::Status;
-use bufferbane_core::seal::PresharedKey;
 use bufferbane_lab::bench::flood::{
     Captured, Flood, Kind, bytes, exchanges_from_quiet, join, near, server,
 };
@@ -22,14 +23,13 @@ use bufferbane_lab::netns::{self, Namespace};
 use bufferbane_lab::skip;
 use bufferbane_linux_io::Family;
 use bufferbane_reflector::Running;
-use bufferbane_reflector::config;
-use bufferbane_store::{Filter, Reader, SeriesKind};
-use bufferbaned::Daemon;
-use bufferbaned::config::{Config, FamilyChoice, Reflector, Stream};
+use bufferbane_store::Reader;
+use common::{
+    FAMILIES, PORT, PROBE_BYTES, daemon_config, probes_of, reflector_config, start_daemon, wall_ns,
+};
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-const PORT: u16 = 9876;
-const PROBE_BYTES: u16 = 128;
+/// From one probe of a family to the next, ns.
+const INTERVAL_NS: u64 = 50_000_000;
 /// How long it is measured what the reflector can take of a flood, and how long a flood takes then.
 const MEASURE: Duration = Duration::from_millis(300);
 const TIME: Duration = Duration::from_millis(1_200);
@@ -45,63 +45,6 @@ fn line(loss_ppm: u32) -> Direction {
         loss_ppm,
         ..Direction::delay(10_000_000)
     }
-}
-
-fn reflector(family: Family, key: &PresharedKey) -> Reflector {
-    let (name, choice) = match family {
-        Family::V4 => ("server4", FamilyChoice::V4),
-        Family::V6 => ("server6", FamilyChoice::V6),
-    };
-    Reflector {
-        name: name.into(),
-        host: server(family).to_string(),
-        port: PORT,
-        key: key.clone().into(),
-        family: choice,
-        streams: vec![Stream {
-            dscp: 0,
-            size: PROBE_BYTES,
-            interval_ns: 50_000_000,
-            more_sizes: [0; 3],
-        }],
-        tcp_prefix: None,
-    }
-}
-
-fn daemon_config(dir: &Path, key: PresharedKey) -> Config {
-    let mut config = Config {
-        store: dir.join("s.redb"),
-        control_socket: dir.join("c.sock"),
-        interfaces: vec!["wan0".into()],
-        targets: Some(Vec::new()),
-        reflectors: FAMILIES.map(|f| reflector(f, &key)).into(),
-        ..Config::default()
-    };
-    config.keep.min_free_bytes = 0;
-    config
-}
-
-fn reflector_config() -> config::Config {
-    let client = |n: usize| config::Client {
-        name: format!("client{n}"),
-        keys: vec![key_number(n)],
-        max_pps: 1000,
-        max_rate_bps: None,
-        daily_bytes: None,
-        tcp_prefixes: Vec::new(),
-    };
-    config::Config {
-        listen: vec![([0u8; 4], PORT).into(), ([0u16; 8], PORT).into()],
-        listen_is_default: false,
-        control_socket: None,
-        clients: vec![client(0), client(1)],
-        ..config::Config::default()
-    }
-}
-
-fn wall_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a clock after 1970").as_nanos() as i64
 }
 
 /// What the reflector counts, and what the kernel does.
@@ -140,7 +83,11 @@ impl Server {
         let (ask, asked) = channel();
         let (tell, told) = channel();
         let serve = move || {
-            let mut running = Running::start(&reflector_config()).expect("the reflector starts");
+            // The stranger has another way to it than the client.
+            let listen = [([0u8; 4], PORT).into(), ([0u16; 8], PORT).into()];
+            let clients = [0, 1].map(|n| vec![key_number(n)]);
+            let config = reflector_config(listen, &clients);
+            let mut running = Running::start(&config).expect("the reflector starts");
             // Until there is nobody who could ask.
             while let Ok(()) = asked.recv() {
                 let status = running.status().expect("statistics");
@@ -265,16 +212,7 @@ fn at_half(lab: &Lab, capacities: &[(Kind, u64)]) -> Vec<Range<i64>> {
 
 fn samples(store: &Path, family: Family, from_ns: i64, to_ns: i64) -> Vec<Sent> {
     let reader = Reader::open(store).expect("a store that was closed");
-    let series = reader.series().expect("readable");
-    let version = if family == Family::V4 { 4 } else { 6 };
-    let probes = series
-        .iter()
-        .filter(|(_, i)| i.kind == SeriesKind::Udp && i.family == version);
-    let filter = Filter {
-        from_ns,
-        to_ns,
-        series: probes.map(|(id, _)| *id).collect(),
-    };
+    let filter = probes_of(&reader, family, from_ns, to_ns);
     let rows = reader.samples(&filter).map(|r| r.expect("readable"));
     rows.map(|r| Sent {
         at_ns: r.wall_ns,
@@ -376,10 +314,8 @@ fn a_flood_costs_a_client_nothing_that_the_line_did_not_drop() {
     let capacities = capacities(&lab);
     let before_ns = wall_ns();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = daemon_config(dir.path(), key_number(0));
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let config = daemon_config(dir.path(), &key_number(0), &FAMILIES, INTERVAL_NS);
+    let mut daemon = start_daemon(&home, config);
     std::thread::sleep(Duration::from_millis(1_500));
 
     let change = |loss_ppm| {

@@ -1,36 +1,29 @@
 //! Sessions under way, over IPv4 and IPv6: the client's addresses change, the reflector restarts, the key is
 //! replaced, the client restarts. The line drops nothing, so nothing may be told as its loss.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod common;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bufferbane_core::sample::Status;
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_lab::bench::flood::server;
 use bufferbane_lab::home::Home;
 use bufferbane_lab::link::Direction;
 use bufferbane_lab::{netns, skip};
 use bufferbane_linux_io::{Family, clock};
 use bufferbane_reflector::Running;
-use bufferbane_reflector::config::{Client, Config as ReflectorConfig};
-use bufferbane_store::{Event, Filter, Reader, SeriesKind};
-use bufferbaned::Daemon;
-use bufferbaned::config::{Config, FamilyChoice, Reflector, Stream};
+use bufferbane_reflector::config::Config as ReflectorConfig;
+use bufferbane_store::{Event, Reader};
+use bufferbaned::config::Config;
+use common::{FAMILIES, PORT, probes_of, start_daemon, wall_ns};
 use serde_json::Value;
 
 const MS: u64 = 1_000_000;
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-const PORT: u16 = 9876;
-
-/// Where the reflector listens.
-const fn server(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1)),
-    }
-}
 
 /// Where the NAT before the client lets it be seen, in turn. Over IPv6 the address changes, too.
 const fn rebound(family: Family) -> [&'static str; 2] {
@@ -47,56 +40,16 @@ fn key(n: u8) -> PresharedKey {
     }
 }
 
-fn reflector(family: Family, key: &PresharedKey) -> Reflector {
-    let (name, choice) = match family {
-        Family::V4 => ("vienna4", FamilyChoice::V4),
-        Family::V6 => ("vienna6", FamilyChoice::V6),
-    };
-    Reflector {
-        name: name.into(),
-        host: server(family).to_string(),
-        port: PORT,
-        key: key.clone().into(),
-        family: choice,
-        streams: vec![Stream {
-            dscp: 0,
-            size: 128,
-            interval_ns: 20 * MS,
-            more_sizes: [0; 3],
-        }],
-        tcp_prefix: None,
-    }
-}
-
 fn daemon_config(dir: &Path, key: &PresharedKey, families: &[Family]) -> Config {
-    let mut config = Config {
-        store: dir.join("s.redb"),
-        control_socket: dir.join("c.sock"),
+    Config {
         commit_interval_ns: 1000 * MS,
-        interfaces: vec!["wan0".into()],
-        targets: Some(Vec::new()),
-        reflectors: families.iter().map(|f| reflector(*f, key)).collect(),
-        ..Config::default()
-    };
-    config.keep.min_free_bytes = 0;
-    config
+        ..common::daemon_config(dir, key, families, 20 * MS)
+    }
 }
 
 fn reflector_config(keys: Vec<PresharedKey>) -> ReflectorConfig {
-    ReflectorConfig {
-        listen: FAMILIES.map(|f| (server(f), PORT).into()).into(),
-        listen_is_default: false,
-        control_socket: None,
-        clients: vec![Client {
-            name: "home".into(),
-            keys,
-            max_pps: 1000,
-            max_rate_bps: None,
-            daily_bytes: None,
-            tcp_prefixes: Vec::new(),
-        }],
-        ..ReflectorConfig::default()
-    }
+    let listen = FAMILIES.map(|f| (server(f), PORT).into());
+    common::reflector_config(listen, &[keys])
 }
 
 /// What the thread in the server's namespace is to do.
@@ -165,17 +118,6 @@ impl Server {
     }
 }
 
-fn start_daemon(home: &Home, config: Config) -> Daemon {
-    let started = home.client.spawn(move || Daemon::start(config, None));
-    let started = started.expect("the client's namespace").join();
-    started.expect("no panic").expect("the daemon starts")
-}
-
-fn wall_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a clock after 1970").as_nanos() as i64
-}
-
 fn wait(seconds: f64) {
     std::thread::sleep(Duration::from_secs_f64(seconds));
 }
@@ -210,16 +152,7 @@ struct Recorded {
 fn read(dir: &Path, family: Family) -> Recorded {
     let reader = Reader::open(&dir.join("s.redb")).expect("a store that was closed");
     let (from_ns, to_ns) = reader.span().expect("readable").expect("samples");
-    let series = reader.series().expect("readable");
-    let version = if family == Family::V4 { 4 } else { 6 };
-    let probes = series
-        .iter()
-        .filter(|(_, i)| i.kind == SeriesKind::Udp && i.family == version);
-    let filter = Filter {
-        from_ns,
-        to_ns: to_ns + 1,
-        series: probes.map(|(id, _)| *id).collect(),
-    };
+    let filter = probes_of(&reader, family, from_ns, to_ns + 1);
     let rows = reader.samples(&filter).map(|r| r.expect("readable"));
     let events = reader.events(from_ns, to_ns + 1).expect("readable");
     Recorded {

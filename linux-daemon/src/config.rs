@@ -81,6 +81,8 @@ pub struct Uplink {
     /// Bytes that tests and probes through it may move in 30 days; `None` is what `[throughput]` says,
     /// and no scheduled test where it is cellular.
     pub monthly_budget_bytes: Option<u64>,
+    /// Where reflectors see TCP come from that leaves through it, if not from where UDP does.
+    pub tcp_prefix: Option<Subnet>,
 }
 
 impl From<&str> for Uplink {
@@ -93,6 +95,7 @@ impl From<&str> for Uplink {
             source: None,
             mark: None,
             monthly_budget_bytes: None,
+            tcp_prefix: None,
         }
     }
 }
@@ -143,7 +146,7 @@ pub struct Reflector {
     pub family: FamilyChoice,
     /// Its streams, the first one first.
     pub streams: Vec<Stream>,
-    /// Where TCP comes from as it sees it, if not from where UDP does.
+    /// Where TCP comes from as it sees it, if not from where UDP does, through uplinks that say nothing of it.
     pub tcp_prefix: Option<Subnet>,
 }
 

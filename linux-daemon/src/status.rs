@@ -163,6 +163,8 @@ pub struct ScheduledTests {
     pub waits: Option<String>,
     /// What cannot be known before a test.
     pub caveat: Option<&'static str>,
+    /// Why the latest came to nothing, where it did.
+    pub failed: Option<String>,
 }
 
 /// The store, as the daemon sees it.

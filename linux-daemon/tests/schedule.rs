@@ -54,6 +54,33 @@ fn wait_for(place: &Place, daemon: &Daemon, count: usize) {
 }
 
 #[test]
+fn why_a_test_came_to_nothing_is_told_until_one_does_not() {
+    let (far, near) = (Place::new(), Place::new());
+    let right = config(&far, &near, u64::MAX / 2);
+    let mut wrong = right.clone();
+    wrong.throughput.congestion = "nonesuch".into();
+    let mut daemon = Daemon::start(wrong, None).unwrap();
+    let failed = || {
+        let tests = daemon.status().scheduled_tests;
+        tests.into_iter().find_map(|t| t.failed)
+    };
+    let begun = Instant::now();
+    let why = loop {
+        assert!(begun.elapsed() < LONG);
+        if let Some(why) = failed() {
+            break why;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(why.contains("nonesuch"), "{why}");
+    daemon.reconfigure(right);
+    wait_for(&far, &daemon, 1);
+    let tests = daemon.status().scheduled_tests;
+    assert!(tests.iter().all(|t| t.failed.is_none()), "{tests:?}");
+    daemon.stop();
+}
+
+#[test]
 fn tests_run_in_turn_and_a_budget_that_is_used_up_stays_so_over_a_restart() {
     let (mut far, near) = (Place::new(), Place::new());
     let much = u64::MAX / 2;

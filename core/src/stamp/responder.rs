@@ -1,5 +1,6 @@
 //! The Session-Reflector of RFC 8762: answers configured addresses, and never by more than it got.
 
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::DerefMut;
 
@@ -19,6 +20,12 @@ pub struct Subnet {
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix: u8,
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 impl Subnet {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bufferbane_config::{Section, keyfile, parse_size, parse_subnet};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
 use bufferbane_core::session::client::MORE_SIZES;
+use bufferbane_core::stamp::Subnet;
 use bufferbane_core::wire::load::{MIN_PREFIX_V4, MIN_PREFIX_V6};
 use bufferbane_linux_io::MAX_PAYLOAD;
 use bufferbane_linux_io::netlink::InterfaceKind;
@@ -41,6 +42,7 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
     });
     let mark = s.number("fwmark", 1..=u64::from(u32::MAX));
     let monthly_budget_bytes = s.parsed("monthly_budget", parse_size);
+    let tcp_prefix = read_tcp_prefix(s);
     match s.text("name") {
         None => s.require("name", "which interface is meant, such as \"eth0\""),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
@@ -56,6 +58,7 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
             source,
             mark: mark.map(|n| n as u32),
             monthly_budget_bytes,
+            tcp_prefix,
         }),
     }
     s.finish();
@@ -157,6 +160,23 @@ pub(crate) fn more(sizes: [u16; 1 + MORE_SIZES]) -> [u16; MORE_SIZES] {
     more
 }
 
+/// Where TCP of throughput tests may come from.
+fn read_tcp_prefix(s: &Section<'_>) -> Option<Subnet> {
+    s.parsed("tcp_prefix", |text| {
+        let subnet = parse_subnet(text)?;
+        let widest = match subnet.address {
+            IpAddr::V4(_) => MIN_PREFIX_V4,
+            IpAddr::V6(_) => MIN_PREFIX_V6,
+        };
+        if subnet.prefix < widest {
+            return Err(format!(
+                "\"{text}\" is too wide; a reflector lets no more than a /{widest} connect"
+            ));
+        }
+        Ok(subnet)
+    })
+}
+
 pub(super) fn read_reflector(
     s: &Section<'_>,
     base: &Path,
@@ -181,19 +201,7 @@ pub(super) fn read_reflector(
         interval_ns: interval(s).unwrap_or(50_000_000),
     };
     let family = read_family(s);
-    let tcp_prefix = s.parsed("tcp_prefix", |text| {
-        let subnet = parse_subnet(text)?;
-        let widest = match subnet.address {
-            IpAddr::V4(_) => MIN_PREFIX_V4,
-            IpAddr::V6(_) => MIN_PREFIX_V6,
-        };
-        if subnet.prefix < widest {
-            return Err(format!(
-                "\"{text}\" is too wide; a reflector lets no more than a /{widest} connect"
-            ));
-        }
-        Ok(subnet)
-    });
+    let tcp_prefix = read_tcp_prefix(s);
     let mut streams = vec![first];
     for extra in s.sections("stream") {
         let sizes = probe_sizes(&extra, UDP_SIZES);

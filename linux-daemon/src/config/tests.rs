@@ -214,7 +214,8 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
 #[test]
 fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
     let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
-                source = \"192.0.2.7\"\nfwmark = 0x10\nmonthly_budget = \"2GiB\"\n[[interface]]\nname = \"eth0\"\n";
+                source = \"192.0.2.7\"\nfwmark = 0x10\nmonthly_budget = \"2GiB\"\n\
+                tcp_prefix = \"100.64.0.0/10\"\n[[interface]]\nname = \"eth0\"\n";
     let interfaces = parse("f", text, Path::new("/")).unwrap().config.interfaces;
     let lte = Uplink {
         kind: Some(InterfaceKind::Cellular),
@@ -222,6 +223,7 @@ fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
         source: Some("192.0.2.7".parse().unwrap()),
         mark: Some(16),
         monthly_budget_bytes: Some(2 << 30),
+        tcp_prefix: Some(bufferbane_config::parse_subnet("100.64.0.0/10").unwrap()),
         ..Uplink::from("lte")
     };
     assert_eq!(interfaces, [lte, Uplink::from("eth0")]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bufferbane_core::stamp::Subnet;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind};
 
 use super::Keeper;
@@ -60,7 +61,18 @@ impl Keeper {
         }
         let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
             Probe::Reflector { key, .. } => {
-                let configured = self.config.reflectors.iter().find(|r| r.name == w.target);
+                let uplink = self
+                    .config
+                    .interfaces
+                    .iter()
+                    .find(|u| u.name == w.interface);
+                let reflector = self.config.reflectors.iter().find(|r| r.name == w.target);
+                let said = [
+                    uplink.and_then(|u| u.tcp_prefix),
+                    reflector.and_then(|r| r.tcp_prefix),
+                ];
+                // What is said of IPv4 says nothing of IPv6.
+                let is_meant = |p: &Subnet| p.address.is_ipv4() == w.remote.is_ipv4();
                 Some(Path {
                     interface: w.interface.clone(),
                     index: kept.open?,
@@ -71,7 +83,7 @@ impl Keeper {
                     reflector: w.target.clone(),
                     remote: w.remote,
                     key: key.key().clone(),
-                    tcp_prefix: configured.and_then(|r| r.tcp_prefix),
+                    tcp_prefix: said.into_iter().flatten().find(is_meant),
                 })
             }
             Probe::Icmp { .. } | Probe::Stamp(_) | Probe::Service(_) => None,

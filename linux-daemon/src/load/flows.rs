@@ -207,7 +207,7 @@ impl Running {
             if self.seen.begun_ns.load(Ordering::Relaxed) == 0 && waited > CONNECT_NS {
                 return Err(format!(
                     "TCP to {} is not answered: a firewall there, or on the way, lets it not pass, or a \
-                     carrier's NAT gives it another address than UDP (tcp_prefix of [[reflector]])",
+                     carrier's NAT gives it another address than UDP (tcp_prefix of [[interface]])",
                     self.plan.to
                 ));
             }

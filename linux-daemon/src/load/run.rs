@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use bufferbane_core::load::guest::{Guest, GuestState, Wish};
 use bufferbane_core::load::latency::Spread;
 use bufferbane_core::load::phases::{Phase, PhaseTimes, Phases};
-use bufferbane_core::stamp::Subnet;
 use bufferbane_core::time::Monotonic;
+use bufferbane_core::wire::load::EndReason;
 use bufferbane_linux_io::{clock, tcp};
 use bufferbane_store::LoadTest;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
-use super::Progress;
 use super::datagrams::{Datagrams, FIRST_NS};
 use super::drops::{Departures, Dropped};
 use super::evaluate;
@@ -23,6 +22,7 @@ use super::meter::Meter;
 use super::others::Others;
 use super::prober::Prober;
 use super::spec::{Patience, Spec};
+use super::{Path, Progress};
 
 /// Whoever asked hears this often how far it is, ns.
 const PROGRESS_NS: u64 = 200_000_000;
@@ -159,11 +159,17 @@ fn drive(
     }
 }
 
-/// Where TCP may come from, of a test that has some: what is configured of IPv4 says nothing of IPv6.
-fn prefix_for_tcp(spec: &Spec) -> Option<Subnet> {
-    let is_ipv4 = spec.path.remote.is_ipv4();
-    let prefix = spec.path.tcp_prefix.filter(|_| spec.offer.is_none());
-    prefix.filter(|p| p.address.is_ipv4() == is_ipv4)
+/// Why the reflector refuses a test, and what helps.
+fn refused(path: &Path, reason: EndReason) -> String {
+    match (reason, path.tcp_prefix) {
+        (EndReason::Prefix, Some(prefix)) => format!(
+            "tcp_prefix {prefix} does not hold the address at which it sees {}, and it allows this client no such prefix; \
+             a prefix of one uplink belongs into the [[interface]] of that one, and other addresses than that of the \
+             probes have to be allowed there (tcp_prefixes of [[client]])",
+            path.interface
+        ),
+        _ => reason.as_str().to_owned(),
+    }
 }
 
 impl<'a> Test<'a> {
@@ -179,7 +185,8 @@ impl<'a> Test<'a> {
             time_ms: u32::try_from(spec.load_ns / 1_000_000).unwrap_or(u32::MAX),
             dscp: spec.dscp,
             congestion,
-            prefix: prefix_for_tcp(spec),
+            // Datagrams come from where probes do.
+            prefix: spec.path.tcp_prefix.filter(|_| spec.offer.is_none()),
             offer: spec.offer,
         };
         Ok(Self {
@@ -204,10 +211,8 @@ impl<'a> Test<'a> {
     fn turn(&mut self, now: Monotonic) -> Result<Phase, String> {
         match self.guest.state() {
             GuestState::Refused(reason) => {
-                return Err(format!(
-                    "the reflector refuses the test: {}",
-                    reason.as_str()
-                ));
+                let why = refused(&self.spec.path, reason);
+                return Err(format!("the reflector refuses the test: {why}"));
             }
             GuestState::Ended(reason) if self.carried.is_none() => {
                 return Err(format!("the reflector ended the test: {}", reason.as_str()));

@@ -44,6 +44,8 @@ pub(super) struct Worker {
     made: Vec<Made>,
     /// What was said of an uplink last, so that it is said once.
     said: BTreeMap<String, &'static str>,
+    /// Why the latest scheduled test of an uplink came to nothing, of those of which it did.
+    failed: BTreeMap<String, String>,
     rng: ChaCha12Rng,
 }
 
@@ -65,6 +67,7 @@ impl Worker {
             forwarding: Forwarding::default(),
             made: Vec::new(),
             said: BTreeMap::new(),
+            failed: BTreeMap::new(),
             rng,
         }
     }
@@ -88,6 +91,7 @@ impl Worker {
                         self.schedule = Schedule::new(&settings.throughput, &mut self.rng);
                     }
                     self.settings = *settings;
+                    self.failed.clear();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.scheduled();
@@ -181,10 +185,15 @@ impl Worker {
             };
             self.attempt(&spec, &ended, |_| ())
         });
+        let interface = due.path.interface.clone();
         let test = match result {
-            Ok(test) => test,
+            Ok(test) => {
+                self.failed.remove(&interface);
+                test
+            }
             Err(why) => {
-                log::warn!("a scheduled test through {}: {why}", due.path.interface);
+                log::warn!("a scheduled test through {interface}: {why}");
+                self.failed.insert(interface, why);
                 return;
             }
         };
@@ -258,6 +267,7 @@ impl Worker {
                 spent_bytes: u.spent_bytes,
                 waits: u.waits,
                 caveat: u.caveat,
+                failed: self.failed.get(interface).cloned(),
             })
             .collect();
         for u in &uplinks {

@@ -91,6 +91,9 @@ fn scheduled_text(tests: &Value) -> String {
     if let Some(caveat) = tests["caveat"].as_str() {
         out.push_str(&format!("\n  {}", clean(caveat)));
     }
+    if let Some(why) = tests["failed"].as_str() {
+        out.push_str(&format!("\n  the latest failed: {}", clean(why)));
+    }
     out.push('\n');
     out
 }
@@ -368,7 +371,7 @@ mod tests {
             ],
             "scheduled_tests": [{
                 "interface": "lte0", "budget_bytes": 0, "probe_bytes": 1_048_576, "spent_bytes": 0,
-                "waits": "it is cellular", "caveat": "nobody knows",
+                "waits": "it is cellular", "caveat": "nobody knows", "failed": "busy",
             }],
             "wifi": {"wlan0": {"signal_dbm": -71, "up_bps": 72_200_000, "down_bps": null}},
             "held": [{
@@ -404,7 +407,7 @@ mod tests {
             "now: critical store_full, told at 1970-01-01 00:01:01: nothing is recorded\n",
             "Wi-Fi wlan0: -71 dBm, 72 Mbit/s up\n",
             "tests through lte0: 0 B in the last 30 days; probes and trains move 1.0 MiB, the budget is 0 B; none \
-             now: it is cellular\n  nobody knows\n",
+             now: it is cellular\n  nobody knows\n  the latest failed: busy\n",
             "connection eth0 to shell (192.0.2.1:22): open for 60 s; before 2 lost (connection reset), 1 closed by the far \
              end; the last after 7 s: connection reset\n",
             "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface\n",

@@ -187,7 +187,7 @@ impl Bulk {
             bytes: bytes.into(),
             offset: stream.offset,
         });
-        stream.fit_chunk(now);
+        stream.fit_chunk(now, bytes);
         self.hand_over(index)
     }
 

@@ -235,8 +235,7 @@ impl Bulk {
     /// What TCP says of a stream.
     #[must_use]
     pub fn facts(&self, id: StreamId) -> Option<TcpFacts> {
-        let socket = self.streams[self.find(id)?].socket.as_ref()?;
-        tcp::facts(socket.as_raw_fd()).ok()
+        self.streams[self.find(id)?].facts()
     }
 
     /// Ends a stream by a reset, so that nothing that is queued here is sent any more. No event

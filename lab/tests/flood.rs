@@ -37,6 +37,9 @@ const TIME: Duration = Duration::from_millis(1_200);
 const GENTLE: u64 = 4_000;
 /// The line drops so many of a million packets each way at half of what the machine can take.
 const LOSS_PPM: u32 = 50_000;
+/// For one byte to the stranger so many come from there, at least: whom the kernel looks for on the cable is told, and
+/// nothing else. One datagram of twenty answered by as much, wherever the socket does not overflow, would be more.
+const QUIET: u64 = 20;
 /// Until every loss has its direction.
 const SETTLE: Duration = Duration::from_millis(4_500);
 
@@ -171,7 +174,7 @@ impl Lab {
             "{} at {rate:?}: {run:?}, {in_} bytes in, {out} bytes out",
             kind.as_str()
         );
-        assert!(out <= in_, "{kind:?}: {out} bytes for {in_}");
+        assert!(out * QUIET <= in_, "{kind:?}: {out} bytes for {in_}");
         run
     }
 }

@@ -386,7 +386,13 @@ impl Recorder {
         while let Ok(report) = self.reports.pop() {
             match report {
                 Report::Observation(o) => self.record(o),
-                Report::Session(unit, at, event) => self.session_event(unit, at, event),
+                Report::Session(unit, at, event) => {
+                    // The order that names its reflector came before the unit, and may still wait.
+                    if !self.sessions.contains_key(&unit) {
+                        self.obey_all();
+                    }
+                    self.session_event(unit, at, event);
+                }
                 Report::ClockStep(at, step_ns) => self.clock_step(at, step_ns),
                 Report::Health(health) => self.minute.hear(health, clock::now()),
             }

@@ -49,6 +49,33 @@ fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
     assert!(text.starts_with("321 samples were dropped"), "{text}");
 }
 
+/// What a session tells may come before the order that names its reflector has had its turn.
+#[test]
+fn what_a_session_tells_waits_for_its_name() {
+    use bufferbane_core::session::client::SessionEvent;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let mut recorder = recorder(&path, any_room());
+    let (order, orders) = std::sync::mpsc::channel();
+    let (mut say, reports) = rtrb::RingBuffer::new(1);
+    (recorder.orders, recorder.reports) = (orders, reports);
+    let named = Order::Session(7, "wan".into(), "far".into());
+    order.send(named).unwrap();
+    say.push(Report::Session(7, clock::now(), SessionEvent::Lost))
+        .unwrap();
+    recorder.take_reports();
+    recorder.finish();
+
+    let reader = Reader::open(&path).unwrap();
+    let events = reader.events(i64::MIN, i64::MAX).unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .map(|(_, e)| (e.kind.as_str(), e.target.as_deref()))
+        .collect();
+    assert_eq!(told, [("reflector_lost", Some("far"))]);
+}
+
 /// Eighty seconds of probes that leave at grants of 2 ms only: the store knows it before anybody asks,
 /// unless the interface is a mobile network's.
 #[test]

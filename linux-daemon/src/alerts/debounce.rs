@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use bufferbane_store::Severity;
+
 use super::{Alert, News};
 
 /// Kinds of trouble, and open events, that are remembered.
@@ -17,8 +19,8 @@ struct Told {
 pub(super) struct Debounce {
     every_ns: u64,
     told: HashMap<(String, String, Option<String>), Told>,
-    /// Events whose begin was let through.
-    open: Vec<u64>,
+    /// Events whose begin was let through, and as how bad.
+    open: Vec<(u64, Severity)>,
     /// Begins that were held back, of events that last.
     waiting: Vec<Alert>,
 }
@@ -34,7 +36,8 @@ impl Debounce {
         }
     }
 
-    /// The alert as it is to be delivered at `now_ns`, if it is: an end where its begin was, and a begin once.
+    /// The alert as it is to be delivered at `now_ns`, if it is: an end where its begin was, and a begin once, or once more
+    /// where it is worse than was told.
     pub(super) fn pass(&mut self, mut alert: Alert, now_ns: u64) -> Option<Alert> {
         let waits = self.waiting.iter().position(|w| w.id == alert.id);
         let waited = waits.map(|n| self.waiting.remove(n));
@@ -42,12 +45,14 @@ impl Debounce {
             if let Some(t) = waited.and_then(|w| self.told.get_mut(&w.key())) {
                 t.held_back += 1;
             }
-            let n = self.open.iter().position(|id| *id == alert.id)?;
+            let n = self.open.iter().position(|(id, _)| *id == alert.id)?;
             self.open.swap_remove(n);
             return Some(alert);
         }
-        if self.open.contains(&alert.id) {
-            return None;
+        if let Some((_, told)) = self.open.iter_mut().find(|(id, _)| *id == alert.id) {
+            let is_worse = alert.severity > *told;
+            *told = alert.severity.max(*told);
+            return is_worse.then_some(alert);
         }
         let every_ns = self.every_ns;
         if self.told.len() >= KNOWN {
@@ -74,7 +79,7 @@ impl Debounce {
             if self.open.len() >= KNOWN {
                 self.open.remove(0);
             }
-            self.open.push(alert.id);
+            self.open.push((alert.id, alert.severity));
         }
         Some(alert)
     }
@@ -93,8 +98,6 @@ impl Debounce {
 
 #[cfg(test)]
 mod tests {
-    use bufferbane_store::Severity;
-
     use super::super::example;
     use super::*;
 
@@ -102,7 +105,7 @@ mod tests {
     fn a_line_that_comes_and_goes_is_told_once() {
         let mut d = Debounce::new(300);
         assert!(d.pass(example(News::Begin, 1), 0).is_some());
-        // It has become worse.
+        // It is told again, and no worse.
         assert!(d.pass(example(News::Begin, 1), 301).is_none());
         assert!(d.pass(example(News::End, 1), 10).is_some());
         // Nobody waits for the end of what was not told, nor for a second one.
@@ -117,6 +120,22 @@ mod tests {
         let mut other = example(News::Begin, 10);
         other.interface = "eth1".into();
         assert_eq!(d.pass(other, 302).unwrap().held_back, 0);
+    }
+
+    #[test]
+    fn what_has_become_worse_is_told_at_once_and_ends_once() {
+        let mut d = Debounce::new(300);
+        let mut alert = example(News::Begin, 1);
+        let severities = [Severity::Warning, Severity::Critical, Severity::Warning];
+        let told = severities.map(|severity| {
+            alert.severity = severity;
+            let told = d.pass(alert.clone(), 10);
+            told.map(|a| (a.severity, a.held_back))
+        });
+        let [warning, critical] = [Severity::Warning, Severity::Critical].map(|s| Some((s, 0)));
+        assert_eq!(told, [warning, critical, None]);
+        assert!(d.pass(example(News::End, 1), 20).is_some());
+        assert!(d.pass(example(News::End, 1), 20).is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod durable;
 mod facts;
 mod findings;
 mod held;
+mod hours;
 mod order;
 mod past;
 mod paths;
@@ -239,7 +240,7 @@ impl Recorder {
                 self.walks.recall(self.past.take_ways());
             }
             Err(why) => log::warn!(
-                "what lines carried before, and the ways to targets, cannot be read from the store, and are found out anew: {why}"
+                "what lines carried before, who answered, and the ways to targets, cannot be read from the store, and are found out anew: {why}"
             ),
         }
         let boot_id = host::boot_id().unwrap_or_else(|_| "unknown".into());
@@ -252,13 +253,10 @@ impl Recorder {
             *id = Some(writer.series(info));
         }
         self.writer = Some(writer);
-        let interfaces: Vec<String> = self
-            .ids
-            .values()
-            .map(|(i, _)| i.interface.clone())
-            .collect();
-        for interface in interfaces {
-            self.recall(&interface);
+        let series = self.ids.iter();
+        let series: Vec<_> = series.map(|(n, (info, _))| (*n, info.clone())).collect();
+        for (index, info) in series {
+            self.recall(index, &info);
         }
         for o in std::mem::take(&mut self.backlog) {
             self.record(o);
@@ -288,7 +286,7 @@ impl Recorder {
                 self.watcher.add(clock::now(), index, &info);
                 self.service_no_more(clock::now(), index);
                 self.asked.add(index, &info);
-                self.recall(&info.interface);
+                self.recall(index, &info);
                 self.walks.add(clock::now(), index, &info);
                 // Without random numbers all start alike.
                 let random = getrandom::u32().unwrap_or(0);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::detect::cable::Record;
 use bufferbane_core::detect::{
-    Capacity, Kind, LineState, Load, MAX_LINES, MAX_SERIES, Notice, Phase, Probe, Role,
+    Capacity, Kind, LineState, Load, MAX_LINES, MAX_SERIES, Notice, PastHour, Phase, Probe, Role,
     SeriesFacts, SeriesState, Thresholds, Watch, clipped,
 };
 use bufferbane_core::household::Second;
@@ -194,6 +194,20 @@ impl Watcher {
             self.watch.remove_series(now, w.place);
             self.gone.retain(|g| g.place != w.place);
             self.gone.push(w);
+        }
+    }
+
+    /// A series answered before this run, and these hours were so, in the order of time.
+    pub(crate) fn answered_before(
+        &mut self,
+        index: SeriesIndex,
+        hours: impl Iterator<Item = PastHour>,
+    ) {
+        if let Some(w) = self.series.get(&index) {
+            self.watch.handle_past_answer(w.place);
+            for hour in hours {
+                self.watch.handle_past_hour(w.place, &hour);
+            }
         }
     }
 

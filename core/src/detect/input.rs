@@ -103,6 +103,21 @@ pub fn clipped(ns: u64) -> u32 {
     u32::try_from(ns).unwrap_or(u32::MAX)
 }
 
+/// What an hour before this run was like while nothing loaded the line, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastHour {
+    /// Hours since a local midnight, of the clock that [`super::Watch::handle_local_time`] tells of.
+    pub local_hour: u64,
+    /// Round-trip time of most probes, ns.
+    pub rtt_ns: u32,
+    /// Delay above the floor upward and downward, ns; 0 where it is not known.
+    pub queues_ns: (u32, u32),
+    /// Whether it is known that the line was idle.
+    pub idle: bool,
+    /// How many were answered.
+    pub probes: u32,
+}
+
 /// What an interface carried over the second before, bit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {

@@ -86,6 +86,8 @@ impl Chain {
 pub(crate) struct Losses {
     run: Option<Run>,
     answered_before: bool,
+    /// Whether it answered in an earlier run.
+    recalled: bool,
     waiting: Deque<Run, WAITING>,
     pub(crate) rate: RateWatch,
     /// Scattered losses with a direction since the trouble began.
@@ -104,6 +106,7 @@ impl Losses {
         Self {
             run: None,
             answered_before: false,
+            recalled: false,
             waiting: Deque::new(),
             rate: RateWatch::new(t.loss, t.loss_critical, t.loss_over_ns / S, interval_ns),
             up: 0,
@@ -126,9 +129,14 @@ impl Losses {
         self.dead_since
     }
 
-    /// Whether it has ever answered and does so now.
+    /// It answered in an earlier run.
+    pub(crate) const fn recall(&mut self) {
+        self.recalled = true;
+    }
+
+    /// Whether it has ever answered and does so now, as far as is known.
     pub(crate) const fn is_alive(&self) -> bool {
-        self.answered_before && self.dead_since.is_none()
+        (self.answered_before || self.recalled) && self.dead_since.is_none()
     }
 
     pub(crate) fn step(&mut self, probe: &Probe) {
@@ -136,10 +144,13 @@ impl Losses {
             return;
         }
         if !probe.answered() {
-            if !self.answered_before {
+            if !self.answered_before && !self.recalled {
                 return;
             }
-            self.nearby.add(probe.sent, true);
+            // Before the first answer of a run nobody knows what has just begun, and what has lasted: only silence counts.
+            if self.answered_before {
+                self.nearby.add(probe.sent, true);
+            }
             let run = self.run.get_or_insert(Run {
                 first: probe.sent,
                 last: probe.sent,
@@ -157,7 +168,9 @@ impl Losses {
             }
             return;
         }
-        self.answered_before = true;
+        if !core::mem::replace(&mut self.answered_before, true) {
+            self.run = None;
+        }
         self.dead_since = None;
         self.nearby.add(probe.sent, false);
         self.rate.add(probe.sent, probe.sent, false);

@@ -56,7 +56,9 @@ pub use event::{
     Direction, Event, Kind, MEASURED_BY, Notice, Phase, SeriesSet, Severity, Value, Values,
     WELL_LINE,
 };
-pub use input::{Capacity, Load, LoadedWays, Probe, Role, SeriesFacts, Thresholds, clipped};
+pub use input::{
+    Capacity, Load, LoadedWays, PastHour, Probe, Role, SeriesFacts, Thresholds, clipped,
+};
 
 use compare::{Trouble, each_second as compare, others};
 use heapless::Vec;
@@ -169,6 +171,21 @@ where
     pub fn set_role(&mut self, place: u8, role: Role) {
         if let Some(s) = watched(&mut self.series, place) {
             s.set_role(role);
+        }
+    }
+
+    /// A series answered in an earlier run: if it is silent from its first probe on, that is trouble like any other, though
+    /// it is not known when it began. Of one that never answered silence says nothing.
+    pub fn handle_past_answer(&mut self, place: u8) {
+        if let Some(s) = watched(&mut self.series, place) {
+            s.recall();
+        }
+    }
+
+    /// How an hour before this run was: to be told once for each, in the order of time, and before the first probe.
+    pub fn handle_past_hour(&mut self, place: u8, hour: &PastHour) {
+        if let Some(s) = watched(&mut self.series, place) {
+            s.recall_hour(hour);
         }
     }
 

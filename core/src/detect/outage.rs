@@ -115,7 +115,7 @@ impl Outages {
         }
     }
 
-    /// One probe of a series beyond the access line, in the order they were sent.
+    /// One probe of a series beyond the access line that has answered before, or does now, in the order they were sent.
     pub(crate) fn step(
         &mut self,
         series: u8,
@@ -129,32 +129,32 @@ impl Outages {
         if !probe.answered() {
             *run = run.saturating_add(1);
             let run = *run;
-            if let Some((before, arrival)) = self.answered {
-                let s = self.now.get_or_insert(Stretch {
-                    before,
-                    first: probe.sent,
-                    last: probe.sent,
-                    arrival,
-                    probes: 0,
-                    unsent: 0,
-                    up: 0,
-                    down: 0,
-                    series: SeriesSet::default(),
-                    targets: 0,
-                    longest: 0,
-                    of: self.far_targets,
-                });
-                s.last = probe.sent;
-                s.probes += 1;
-                s.unsent += u32::from(probe.status == Status::Unsent);
-                s.up += u32::from(probe.status == Status::LostUp);
-                s.down += u32::from(probe.status == Status::LostDown);
-                s.series.insert(series);
-                s.targets |= 1 << (target % 32);
-                s.longest = s.longest.max(run);
-                let s = *s;
-                self.ongoing(&s, t, out);
-            }
+            // Silence from the first probe on is that of a line that answered in an earlier run.
+            let (before, arrival) = self.answered.unwrap_or((probe.sent, Monotonic::ZERO));
+            let s = self.now.get_or_insert(Stretch {
+                before,
+                first: probe.sent,
+                last: probe.sent,
+                arrival,
+                probes: 0,
+                unsent: 0,
+                up: 0,
+                down: 0,
+                series: SeriesSet::default(),
+                targets: 0,
+                longest: 0,
+                of: self.far_targets,
+            });
+            s.last = probe.sent;
+            s.probes += 1;
+            s.unsent += u32::from(probe.status == Status::Unsent);
+            s.up += u32::from(probe.status == Status::LostUp);
+            s.down += u32::from(probe.status == Status::LostDown);
+            s.series.insert(series);
+            s.targets |= 1 << (target % 32);
+            s.longest = s.longest.max(run);
+            let s = *s;
+            self.ongoing(&s, t, out);
             return;
         }
         *run = 0;
@@ -202,7 +202,9 @@ impl Outages {
         let at_least = stretch.last.saturating_since(stretch.first);
         let long = at_most >= t.micro_outage_ns
             && (at_most + at_least) / 2 >= t.micro_outage_ns / 100 * LEAST_MIDDLE_PERCENT;
-        if !long || !enough(&stretch) {
+        // Of what lasted when the run began nobody knows the begin, which the edges of a short one are told by.
+        let begun = self.answered.is_some() || end.saturating_since(stretch.first) >= t.outage_ns;
+        if !long || !begun || !enough(&stretch) {
             return;
         }
         if self.waiting.is_full() {

@@ -3,7 +3,7 @@
 
 use super::baseline::{DAYS, Sketch, median};
 use super::event::{Direction, Finding, Kind, Severity};
-use super::input::Thresholds;
+use super::input::{PastHour, Thresholds};
 use crate::time::Monotonic;
 
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -24,6 +24,37 @@ struct Hour {
     down_ns: u32,
 }
 
+/// A local day.
+#[derive(Clone, Copy, Debug)]
+struct Day {
+    /// Days since the local clock's first midnight.
+    number: u64,
+    hours: [Hour; 24],
+    /// Probes of which it was known that the line was idle, and others.
+    idle: (u32, u32),
+}
+
+impl Day {
+    const fn new(number: u64) -> Self {
+        let hour = Hour {
+            rtt_ns: 0,
+            up_ns: 0,
+            down_ns: 0,
+        };
+        Self {
+            number,
+            hours: [hour; 24],
+            idle: (0, 0),
+        }
+    }
+
+    /// Whether the counters showed that the house was idle when its probes were sent.
+    const fn was_idle(&self) -> bool {
+        let (known, other) = self.idle;
+        known > 0 && other <= known / 20
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Peak {
@@ -31,9 +62,7 @@ pub(crate) struct Peak {
     minute: [Sketch; 3],
     hour_at: Option<u64>,
     hour: [Sketch; 3],
-    cells: [[Hour; 24]; DAYS],
-    /// Of each day, probes of which it was known that the line was idle, and others.
-    idle: [(u32, u32); DAYS],
+    days: [Day; DAYS],
     told: Option<Monotonic>,
 }
 
@@ -44,14 +73,37 @@ impl Peak {
             minute: [const { Sketch::new() }; 3],
             hour_at: None,
             hour: [const { Sketch::new() }; 3],
-            cells: [[Hour {
-                rtt_ns: 0,
-                up_ns: 0,
-                down_ns: 0,
-            }; 24]; DAYS],
-            idle: [(0, 0); DAYS],
+            days: [const { Day::new(0) }; DAYS],
             told: None,
         }
+    }
+
+    /// What is known of a day: nothing of one that was too long ago.
+    fn day(&self, number: u64) -> Option<&Day> {
+        let day = &self.days[(number % DAYS as u64) as usize];
+        (day.number == number).then_some(day)
+    }
+
+    /// Room for what becomes known of a day; another one that had its place is a week ago.
+    fn day_mut(&mut self, number: u64) -> &mut Day {
+        let day = &mut self.days[(number % DAYS as u64) as usize];
+        if day.number != number {
+            *day = Day::new(number);
+        }
+        day
+    }
+
+    /// An hour of before this run. To be told in the order of time, and before the first probe.
+    pub(crate) fn recall(&mut self, h: &PastHour) {
+        let day = self.day_mut(h.local_hour / 24);
+        day.hours[(h.local_hour % 24) as usize] = Hour {
+            rtt_ns: h.rtt_ns.max(1),
+            up_ns: h.queues_ns.0,
+            down_ns: h.queues_ns.1,
+        };
+        let (known, other) = &mut day.idle;
+        let count = if h.idle { known } else { other };
+        *count = count.saturating_add(h.probes);
     }
 
     /// One answered probe of an idle line (or one whose load is not known). `local_ns` counts from a
@@ -63,7 +115,7 @@ impl Peak {
         queues_ns: Option<(u32, u32)>,
         idle: bool,
     ) {
-        let (known, other) = &mut self.idle[(local_ns / HOUR_NS / 24 % DAYS as u64) as usize];
+        let (known, other) = &mut self.day_mut(local_ns / HOUR_NS / 24).idle;
         let count = if idle { known } else { other };
         *count = count.saturating_add(1);
         let minute = local_ns / MINUTE_NS;
@@ -95,22 +147,18 @@ impl Peak {
         t: &Thresholds,
     ) -> Option<Result<Finding, Monotonic>> {
         let hour = local_ns / HOUR_NS;
-        let ended = self.hour_at.replace(hour)?;
+        let Some(ended) = self.hour_at.replace(hour) else {
+            // What the days before this run have shown lasts until an evening is well.
+            let midnight = now.saturating_sub(local_ns % (24 * HOUR_NS));
+            return self.judge((hour / 24).checked_sub(1)?, midnight, t);
+        };
         if hour == ended {
             return None;
         }
         self.end_minute();
         let [rtt, up, down] = core::mem::replace(&mut self.hour, [const { Sketch::new() }; 3]);
-        let cell = &mut self.cells[(ended / 24 % DAYS as u64) as usize];
-        if ended.is_multiple_of(24) {
-            *cell = [Hour::default(); 24];
-        }
-        if ended % 24 == 23 {
-            // The next day's begin.
-            self.idle[((ended / 24 + 1) % DAYS as u64) as usize] = (0, 0);
-        }
         if rtt.len() >= MINUTES {
-            cell[(ended % 24) as usize] = Hour {
+            self.day_mut(ended / 24).hours[(ended % 24) as usize] = Hour {
                 rtt_ns: rtt.median().unwrap_or(0).max(1),
                 up_ns: up.median().unwrap_or(0),
                 down_ns: down.median().unwrap_or(0),
@@ -124,21 +172,15 @@ impl Peak {
         self.judge(ended / 24, midnight, t)
     }
 
-    /// Whether the counters showed that the house was idle when the probes of a day were sent.
-    fn was_idle(&self, day: u64) -> bool {
-        let (known, other) = self.idle[(day % DAYS as u64) as usize];
-        known > 0 && other <= known / 20
-    }
-
     fn judge(
         &mut self,
         today: u64,
         midnight: Monotonic,
         t: &Thresholds,
     ) -> Option<Result<Finding, Monotonic>> {
-        let days = u64::from(t.peak_days.clamp(1, DAYS as u8 - 1));
+        let days = u64::from(t.peak_days.clamp(1, DAYS as u8));
         let evening = usize::from(t.peak_hours.0)..usize::from(t.peak_hours.1).min(24);
-        let busy_of = |day: u64| busy(&self.cells[(day % DAYS as u64) as usize], evening.clone());
+        let busy_of = |day: u64| busy(&self.day(day)?.hours, evening.clone());
         let last = busy_of(today);
         if let (Some(_), None) = (self.told, last) {
             self.told = None;
@@ -169,7 +211,7 @@ impl Peak {
         .number("evening_ns", last.evening_ns.into())
         .word(
             "load",
-            if self.was_idle(today) {
+            if self.day(today).is_some_and(Day::was_idle) {
                 "idle"
             } else {
                 "unknown"
@@ -222,4 +264,84 @@ fn busy(day: &[Hour; 24], mut evening: core::ops::Range<usize>) -> Option<Evenin
         up_ns: above(|h| h.up_ns)?,
         down_ns: above(|h| h.down_ns)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Days and the begin of what is told at the end of each of these days, whose evenings are slow or not. The first ones
+    /// are recalled, each by its hours, and the others seen. The run begins at a local midnight.
+    fn told(recalled: &[bool], seen: &[bool], days: u8) -> Vec<(u64, u64, u64)> {
+        let t = Thresholds {
+            peak_days: days,
+            ..Thresholds::default()
+        };
+        let mut peak = Peak::new();
+        let first = 20_000 * 24;
+        let slow = |hour: u64, slow: bool| slow && (19..22).contains(&(hour % 24));
+        for (day, evening) in (0..).zip(recalled) {
+            for hour in 0..24 {
+                peak.recall(&PastHour {
+                    local_hour: first + 24 * day + hour,
+                    rtt_ns: if slow(hour, *evening) { 60 } else { 20 } * 1_000_000,
+                    queues_ns: (0, 0),
+                    idle: true,
+                    probes: 3600,
+                });
+            }
+        }
+        let begin = first + 24 * recalled.len() as u64;
+        let mut told = Vec::new();
+        for (day, evening) in (0..).zip(seen) {
+            for minute in 0..24 * 60 + 1 {
+                let since_ns = (day * 24 * 60 + minute) * MINUTE_NS;
+                let local_ns = begin * HOUR_NS + since_ns;
+                let now = Monotonic::from_nanos(1000 * HOUR_NS + since_ns);
+                if let Some(Ok(f)) = peak.each_second(now, local_ns, &t) {
+                    let begin_h = f.start.as_nanos() / HOUR_NS;
+                    told.push((
+                        day + 1,
+                        1000 + 24 * day + 24 - begin_h,
+                        f.values.len() as u64,
+                    ));
+                }
+                if minute < 24 * 60 {
+                    let ms = if slow(minute / 60, *evening) { 60 } else { 20 };
+                    peak.step(local_ns + S, ms * 1_000_000, None, true);
+                }
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn as_many_slow_evenings_in_a_row_are_told_as_are_asked_for() {
+        assert_eq!(told(&[], &[true, true], 3), []);
+        for days in [2, 3, 6, 7] {
+            let slow = vec![true; usize::from(days)];
+            let told = told(&[], &slow, days);
+            let all = u64::from(days);
+            assert_eq!(told.len(), 1, "{days}");
+            // It began with the first slow hour of the first day.
+            assert_eq!((told[0].0, told[0].1), (all, 24 * all - 19), "{days}");
+            let mut other = slow;
+            other[1] = false;
+            assert_eq!(self::told(&[], &other, days), [], "{days}");
+        }
+    }
+
+    #[test]
+    fn evenings_of_before_count_with_those_that_are_seen() {
+        let all = told(&[true, true], &[true], 3);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, all[0].1), (1, 3 * 24 - 19));
+        assert_eq!(told(&[true, false], &[true], 3), []);
+        assert_eq!(told(&[true], &[true], 3), []);
+    }
 }

@@ -3,7 +3,7 @@
 use super::compare::Trouble;
 use super::edge::Edge;
 use super::event::{Direction, Finding, Kind};
-use super::input::{Probe, Role, SeriesFacts, Thresholds};
+use super::input::{PastHour, Probe, Role, SeriesFacts, Thresholds};
 use super::jitter::Jitter;
 use super::ledger::Ledger;
 use super::losses::Losses;
@@ -65,6 +65,16 @@ impl Watched {
         self.losses.set(t);
         self.queues.set(t);
         self.jitter.set(t);
+    }
+
+    /// It answered in an earlier run.
+    pub(crate) const fn recall(&mut self) {
+        self.losses.recall();
+    }
+
+    /// So was an hour of an earlier run.
+    pub(crate) fn recall_hour(&mut self, hour: &PastHour) {
+        self.peak.recall(hour);
     }
 
     pub(crate) const fn facts(&self) -> &SeriesFacts {

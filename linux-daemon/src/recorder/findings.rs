@@ -2,8 +2,9 @@
 
 use bufferbane_core::detect;
 use bufferbane_core::household::{self, SURE};
+use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Capacity, Direction, LoadTest, Method, Protocol};
+use bufferbane_store::{Capacity, Direction, LoadTest, Method, Protocol, SeriesInfo};
 
 use super::past::Found;
 use super::{Recorder, note, paths, sizes};
@@ -74,8 +75,12 @@ impl Recorder {
         self.commit_soon = true;
     }
 
-    /// What was found of an interface before this run is what is found now is held against.
-    pub(super) fn recall(&mut self, interface: &str) {
+    /// What was found of a series and its interface before this run is what is found now is held against.
+    pub(super) fn recall(&mut self, index: SeriesIndex, info: &SeriesInfo) {
+        if let Some(hours) = self.past.take_hours(info, &self.settings.zone) {
+            self.watcher.answered_before(index, hours);
+        }
+        let interface = info.interface.as_str();
         if let Some(past) = self.past.take(interface, &self.settings.zone) {
             for up in [true, false] {
                 if let Some(bps) = carried_before(past.iter().map(|(_, f)| f), up) {

@@ -1,17 +1,19 @@
-//! What lines were found to carry before this run, and the ways to targets, read back from the store: what
-//! is found now is held against them.
+//! What lines were found to carry before this run, who answered and how fast, and the ways to targets, read back from the
+//! store: what is found now is held against them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use bufferbane_core::detect::PastHour;
 use bufferbane_core::household::SURE;
-use bufferbane_store::{Capacity, KnownPath, Method, Reader, Trust};
+use bufferbane_store::{Capacity, KnownPath, Method, Reader, SeriesInfo, Trust};
 use jiff::tz::TimeZone;
 
+use super::hours::{self, Asked, Hour, asked};
 use super::{SECOND_NS, findings, wall};
 use crate::walk::Before;
 
-/// Hours of the day are remembered for so long, ns.
+/// Hours of the day, and who answered, are remembered for so long, ns.
 const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
 
 /// A capacity of before.
@@ -32,6 +34,8 @@ const WAYS_NS: u64 = 7 * 86_400 * SECOND_NS;
 pub(super) struct Past {
     /// By interface, until it is probed: names that are never seen again take up no line.
     found: BTreeMap<String, Vec<Found>>,
+    /// Those that answered, until they are probed.
+    answered: HashMap<Asked, Vec<Hour>>,
     ways: Before,
 }
 
@@ -94,8 +98,19 @@ impl Past {
         }
         Ok(Self {
             found: past,
+            answered: hours::read(&reader, from_ns).map_err(|e| e.to_string())?,
             ways: before,
         })
+    }
+
+    /// How the hours were in which a series answered before this run, once; `None` where it never did.
+    pub(super) fn take_hours(
+        &mut self,
+        info: &SeriesInfo,
+        zone: &TimeZone,
+    ) -> Option<impl Iterator<Item = PastHour> + use<>> {
+        let hours = self.answered.remove(&asked(info))?;
+        Some(hours::local(&hours, zone))
     }
 
     /// The ways to targets, once.

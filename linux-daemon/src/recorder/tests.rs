@@ -1,6 +1,8 @@
 use bufferbane_core::household::Second;
 use bufferbane_core::sample::Sample;
-use bufferbane_store::{Capacity, Direction, LoadTest, LoadedDelay, Method, Reader, TestWay};
+use bufferbane_store::{
+    Capacity, Direction, Event, LoadTest, LoadedDelay, Method, Reader, SeriesInfo, TestWay,
+};
 
 use super::testing::{any_room, recorder, series};
 use super::*;
@@ -128,6 +130,130 @@ fn what_a_cable_line_shows_is_in_the_store() {
         (1_990_000..2_010_000).contains(&grants.period_ns),
         "{grants:?}"
     );
+}
+
+/// Lets a recorder hear of probes of `series` through these seconds since `begin`, of which those are answered that
+/// `answers` says; gives what is in the store then.
+fn run(
+    store: &std::path::Path,
+    begin: Monotonic,
+    seconds: std::ops::Range<u64>,
+    series: &[SeriesInfo],
+    answers: &dyn Fn(usize, u64) -> bool,
+) -> Vec<Event> {
+    let mut recorder = recorder(store, any_room());
+    // As if it had been started then.
+    let start = begin.saturating_add(seconds.start * SECOND_NS);
+    recorder.watcher = Watcher::new(start, recorder.settings.alerts.thresholds);
+    for (n, info) in series.iter().enumerate() {
+        recorder.obey(Order::Series(SeriesIndex(n as u16), info.clone()));
+    }
+    for second in seconds {
+        let at = begin.saturating_add(second * SECOND_NS);
+        for n in 0..series.len() {
+            let mut sample = Sample::lost(SeriesIndex(n as u16), second, at, 64);
+            if answers(n, second) {
+                sample.status = bufferbane_core::sample::Status::Ok;
+                sample.rtt_ns = Some(20_000_000);
+            }
+            recorder.record(Observation::New(sample));
+        }
+        recorder.watch(at);
+    }
+    recorder.finish();
+    let reader = Reader::open(store).unwrap();
+    let events = reader.events(i64::MIN, i64::MAX).unwrap();
+    events.into_iter().map(|(_, e)| e).collect()
+}
+
+/// Two hosts answer, and a third never does. What lasts when recording begins is told where somebody answered before.
+#[test]
+fn an_outage_over_a_restart_is_told_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let begin = clock::now();
+    let hosts = [1, 2, 3].map(|n| SeriesInfo {
+        target: format!("host{n}"),
+        address: format!("192.0.2.{n}"),
+        ..series(SeriesKind::Icmp)
+    });
+    let well = |n: usize, second: u64| n < 2 && !(40..120).contains(&second);
+    let seconds = |e: &Event, ns: u64| (ns - begin.as_nanos()) / SECOND_NS * u64::from(e.boot);
+    let outages = |events: &[Event]| {
+        let edges = |e: &Event| {
+            assert_eq!(e.kind, "outage", "{events:?}");
+            (seconds(e, e.start_ns), e.end_ns.map(|ns| seconds(e, ns)))
+        };
+        events.iter().map(edges).collect::<Vec<_>>()
+    };
+    let events = run(&path, begin, 0..60, &hosts, &well);
+    assert_eq!(outages(&events)[0].0, 40);
+    let events = run(&path, begin, 65..180, &hosts, &well);
+    let told = outages(&events);
+    assert_eq!((told[0].0, told.last().unwrap().1), (40, Some(120)));
+    // Nobody knows when that began which is over at once.
+    let slow = |n: usize, second: u64| n < 2 && second >= 205;
+    let events = run(&path, begin, 200..260, &hosts, &slow);
+    assert_eq!(outages(&events), told);
+}
+
+/// Three days, with a restart at noon of the second one; a probe each minute. What the evenings of before were like is read
+/// from the store's hours, but for those in which the household loaded the line.
+#[test]
+fn slow_evenings_of_before_a_restart_count() {
+    use bufferbane_core::household::Minute;
+
+    const HOUR_NS: u64 = 60 * MINUTE_NS;
+    for loaded in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let now = clock::now();
+        let local_ns = |at: Monotonic| {
+            let ahead_ns = clock::wall_now() as u64 - now.as_nanos();
+            at.as_nanos() + ahead_ns
+        };
+        let begin = now.saturating_add(24 * HOUR_NS - local_ns(now) % (24 * HOUR_NS));
+        let info = SeriesInfo {
+            interval_ns: MINUTE_NS,
+            ..series(SeriesKind::Icmp)
+        };
+        for minutes in [0..36 * 60, 36 * 60..72 * 60 + 5] {
+            let mut recorder = recorder(&path, any_room());
+            let start = begin.saturating_add(minutes.start * MINUTE_NS);
+            recorder.watcher = Watcher::new(start, recorder.settings.alerts.thresholds);
+            let ahead_ns = local_ns(start) - start.as_nanos();
+            recorder.watcher.local_time(Some(ahead_ns as i64));
+            recorder.obey(Order::Series(SeriesIndex(0), info.clone()));
+            for minute in minutes {
+                let at = begin.saturating_add(minute * MINUTE_NS);
+                let is_evening = (19..23).contains(&(minute / 60 % 24));
+                let mut sample = Sample::lost(SeriesIndex(0), minute, at, 64);
+                sample.status = bufferbane_core::sample::Status::Ok;
+                sample.rtt_ns = Some(if is_evening { 60_000_000 } else { 20_000_000 });
+                recorder.record(Observation::New(sample));
+                let mut load = Minute::new();
+                let bps = if is_evening && loaded {
+                    40_000_000
+                } else {
+                    1000
+                };
+                (0..60).for_each(|_| load.down.add_rate(bps));
+                let writer = recorder.writer.as_mut().unwrap();
+                writer.load_minute(at, "wan", &load).unwrap();
+                recorder.watch(at);
+            }
+            recorder.finish();
+        }
+        let events = Reader::open(&path).unwrap();
+        let events = events.events(i64::MIN, i64::MAX).unwrap();
+        let kinds: Vec<&str> = events.iter().map(|(_, e)| e.kind.as_str()).collect();
+        let expected: &[&str] = if loaded {
+            &[]
+        } else {
+            &["peak_hour_congestion"]
+        };
+        assert_eq!(kinds, expected, "{events:?}");
+    }
 }
 
 /// A test that ran by itself and found the line to carry so much downward.

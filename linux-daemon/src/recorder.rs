@@ -1,6 +1,7 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
 mod again;
+mod carry;
 mod certificates;
 mod drops;
 mod durable;
@@ -110,9 +111,12 @@ pub(crate) struct Recorder {
     told_holes: HashMap<EventId, Event>,
     routes: routes::Routes,
     again: again::Again,
+    carry: carry::Carry,
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
+    /// What was so when probing began, likewise.
+    waiting_still: Vec<(Monotonic, String, Fact)>,
     /// What became of connections before the store was open.
     waiting_held: Vec<(Key, Held)>,
     backlog: VecDeque<Observation>,
@@ -162,6 +166,8 @@ impl Recorder {
             told_holes: HashMap::new(),
             routes: routes::Routes::default(),
             again: again::Again::default(),
+            carry: carry::Carry::default(),
+            waiting_still: Vec::new(),
             held: Connections::new(settings.alerts.held),
             asked: AllAsked::new(now, settings.alerts.services),
             service_events: HashMap::new(),
@@ -220,7 +226,7 @@ impl Recorder {
             }
             self.take_reports();
             if self.stopping {
-                return self.finish();
+                return self.finish(clock::now());
             }
             self.tick(clock::now());
         }
@@ -253,6 +259,7 @@ impl Recorder {
             *id = Some(writer.series(info));
         }
         self.writer = Some(writer);
+        self.recall_events(clock::now());
         let series = self.ids.iter();
         let series: Vec<_> = series.map(|(n, (info, _))| (*n, info.clone())).collect();
         for (index, info) in series {
@@ -263,6 +270,9 @@ impl Recorder {
         }
         for (at, name, fact, begins) in std::mem::take(&mut self.waiting_facts) {
             self.fact(at, name, fact, begins);
+        }
+        for (at, name, fact) in std::mem::take(&mut self.waiting_still) {
+            self.still(at, name, fact);
         }
         for (key, news) in std::mem::take(&mut self.waiting_held) {
             self.held_news(&key, news);
@@ -320,6 +330,7 @@ impl Recorder {
             Order::Held(told) => self.held(told),
             Order::Moment(fact) => self.fact(clock::now(), None, fact, false),
             Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
+            Order::Still(name, fact) => self.still(clock::now(), name, fact),
             Order::End(name) => self.end_fact(clock::now(), &name),
             Order::LoadBegins(interface, at) => {
                 self.households.load_begins(&interface, at);
@@ -453,6 +464,7 @@ impl Recorder {
         self.note_sizes(now);
         self.note_held(now);
         self.note_services(now);
+        self.end_carried(now);
         if now >= self.second_at {
             self.second_at = now.saturating_add(SECOND_NS);
             self.each_second(now);
@@ -469,8 +481,7 @@ impl Recorder {
         }
     }
 
-    fn finish(mut self) {
-        let now = clock::now();
+    fn finish(mut self, now: Monotonic) {
         if self.minute.is_worth_keeping(now) {
             self.write_health(now);
         }

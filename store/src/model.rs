@@ -193,6 +193,9 @@ pub struct Event {
     pub start_ns: u64,
     /// Instant of the end in the same boot; `None` while it lasts.
     pub end_ns: Option<u64>,
+    /// Whether that is only where recording ended, and nobody has been told yet that it is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Further values by name.
     #[serde(default)]
     pub values: serde_json::Map<String, serde_json::Value>,
@@ -213,9 +216,16 @@ impl Event {
             boot,
             start_ns: start.as_nanos(),
             end_ns: None,
+            cut: false,
             values: serde_json::Map::new(),
             text,
         }
+    }
+
+    /// Recording ends at an instant of its boot, ns since then, while it lasts.
+    pub(crate) fn cut_at(&mut self, at_ns: u64) {
+        self.end_ns = Some(at_ns.max(self.start_ns));
+        self.cut = true;
     }
 }
 

@@ -280,7 +280,7 @@ impl Writer {
     /// say so of is ended by [`Writer::open`], at the last instant of which it recorded anything.
     pub fn end_events(&mut self, at: Monotonic) {
         for (id, mut event) in std::mem::take(&mut self.open) {
-            event.end_ns = Some(at.as_nanos().max(event.start_ns));
+            event.cut_at(at.as_nanos());
             self.pending.events.insert(id, event);
         }
     }

@@ -182,18 +182,17 @@ impl Peak {
         let evening = usize::from(t.peak_hours.0)..usize::from(t.peak_hours.1).min(24);
         let busy_of = |day: u64| busy(&self.day(day)?.hours, evening.clone());
         let last = busy_of(today);
+        // The last busy hour was the evening before.
+        let before = today.checked_sub(1).and_then(busy_of);
+        let first_day = (today + 1).checked_sub(days);
+        let in_a_row = |first: &u64| (*first..=today).all(|d| busy_of(d).is_some());
+        let first = first_day.filter(in_a_row).and_then(busy_of);
         if let (Some(_), None) = (self.told, last) {
             self.told = None;
-            // The last busy hour was the evening before.
-            let before = today.checked_sub(1).and_then(busy_of);
             let back = 24 * HOUR_NS + (24 - before.map_or(23, |b| b.last) as u64 - 1) * HOUR_NS;
             return Some(Err(midnight.saturating_sub(back)));
         }
-        let first_day = (today + 1).checked_sub(days)?;
-        if !(first_day..=today).all(|d| busy_of(d).is_some()) {
-            return None;
-        }
-        let (first, last) = (busy_of(first_day)?, last?);
+        let (first, last) = (first?, last?);
         let start = *self.told.get_or_insert(
             midnight.saturating_sub(days * 24 * HOUR_NS - first.first as u64 * HOUR_NS),
         );

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use bufferbane_store::Severity;
+use bufferbane_store::{EventId, Severity};
 
 use super::{Alert, News};
 
@@ -76,12 +76,21 @@ impl Debounce {
         };
         alert.held_back = self.told.insert(key, told).map_or(0, |t| t.held_back);
         if alert.end.is_none() {
-            if self.open.len() >= KNOWN {
-                self.open.remove(0);
-            }
-            self.open.push((alert.id, alert.severity));
+            self.opens(alert.id, alert.severity);
         }
         Some(alert)
+    }
+
+    /// The begin of an event was told by the run before.
+    pub(super) fn recall(&mut self, id: EventId, severity: Severity) {
+        self.opens(id.0, severity);
+    }
+
+    fn opens(&mut self, id: u64, severity: Severity) {
+        if self.open.len() >= KNOWN {
+            self.open.remove(0);
+        }
+        self.open.push((id, severity));
     }
 
     /// What was held back, still lasts, and may be told by now, if there is any: the gravest.

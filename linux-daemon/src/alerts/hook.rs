@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use bufferbane_linux_io::clock;
+use bufferbane_store::{Event, EventId};
 
 use super::config::{HookConfig, To};
 use super::debounce::Debounce;
@@ -82,6 +83,13 @@ impl Hook {
 
     pub(super) const fn config(&self) -> &HookConfig {
         &self.config
+    }
+
+    /// An event of the run before lasts, for all that is known: if it is one for this hook, it was told its begin.
+    pub(super) fn recall(&mut self, id: EventId, event: &Event) {
+        if self.config.wants(&event.kind, event.severity) {
+            self.debounce.recall(id, event.severity);
+        }
     }
 
     /// Takes an alert, if it is one for this hook; never waits.

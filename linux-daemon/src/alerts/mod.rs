@@ -46,6 +46,15 @@ pub(crate) enum News {
     End,
 }
 
+/// Begin and end of an event by the wall clock, ns since 1970; no end where it lasts.
+pub(crate) type Lasted = (i64, Option<i64>);
+
+/// The same of an event of this boot, where the wall clock shows `wall_ns` at `now`.
+fn lasted(event: &Event, now: Monotonic, wall_ns: i64) -> Lasted {
+    let at = |mono_ns: u64| wall_ns - (now.as_nanos() as i64 - mono_ns as i64);
+    (at(event.start_ns), event.end_ns.map(at))
+}
+
 /// An event as it is told to others: the fields of a report's `events`, and what is new.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Alert {
@@ -69,10 +78,10 @@ pub(crate) struct Alert {
 }
 
 impl Alert {
-    fn new(phase: News, id: EventId, event: &Event, now: Monotonic, wall_ns: i64) -> Self {
-        let at = |mono_ns: u64| {
-            let ago_ns = now.as_nanos() as i64 - mono_ns as i64;
-            let wall = jiff::Timestamp::from_nanosecond(i128::from(wall_ns - ago_ns));
+    /// Begin and end are at these instants of the wall clock, ns since 1970.
+    fn new(phase: News, id: EventId, event: &Event, (start_ns, end_ns): Lasted) -> Self {
+        let at = |wall_ns: i64| {
+            let wall = jiff::Timestamp::from_nanosecond(i128::from(wall_ns));
             // The wall clock is never that far from 1970.
             wall.map_or_else(|_| String::new(), |t| format!("{t:.9}"))
         };
@@ -85,8 +94,8 @@ impl Alert {
             interface: event.interface.clone(),
             target: event.target.clone(),
             direction: event.direction,
-            start: at(event.start_ns),
-            end: event.end_ns.map(at),
+            start: at(start_ns),
+            end: end_ns.map(at),
             values: event.values.clone(),
             text: event.text.clone(),
             held_back: 0,
@@ -178,16 +187,34 @@ impl Alerts {
         }
     }
 
+    /// An event of the run before, of which nobody has been told yet that it is over.
+    pub(crate) fn recall(&mut self, id: EventId, event: &Event) {
+        for hook in &mut self.hooks {
+            hook.recall(id, event);
+        }
+    }
+
+    /// Tells that such an event is over, which was at this time.
+    pub(crate) fn ends_of_before(&mut self, id: EventId, event: &Event, lasted: Lasted) {
+        if !self.tell_all(&Alert::new(News::End, id, event, lasted)) {
+            log::info!("{} {} is over: {}", event.interface, event.kind, event.text);
+        }
+    }
+
     /// Tells one piece of news to all who want to know; whether the journal has it.
     pub(crate) fn tell(&mut self, phase: News, id: EventId, event: &Event) -> bool {
         if self.journal.is_none() && self.hooks.is_empty() {
             return false;
         }
-        let alert = Alert::new(phase, id, event, clock::now(), clock::wall_now());
+        let lasted = lasted(event, clock::now(), clock::wall_now());
+        self.tell_all(&Alert::new(phase, id, event, lasted))
+    }
+
+    fn tell_all(&mut self, alert: &Alert) -> bool {
         for hook in &mut self.hooks {
-            hook.tell(&alert);
+            hook.tell(alert);
         }
-        self.journal.as_ref().is_some_and(|j| j.tell(&alert))
+        self.journal.as_ref().is_some_and(|j| j.tell(alert))
     }
 }
 
@@ -200,7 +227,8 @@ pub(crate) fn example(phase: News, id: u64) -> Alert {
     event.end_ns = (phase == News::End).then_some(17_000_000_000);
     event.values.insert("probes".into(), 240.into());
     let now = Monotonic::from_nanos(20_000_000_000);
-    Alert::new(phase, EventId(id), &event, now, 1_800_000_000_000_000_000)
+    let lasted = lasted(&event, now, 1_800_000_000_000_000_000);
+    Alert::new(phase, EventId(id), &event, lasted)
 }
 
 #[cfg(test)]

@@ -102,45 +102,54 @@ impl Keeper {
     /// Tells when a probed interface goes or comes.
     pub(super) fn note_links(&mut self, interfaces: &[Interface], wanted: &[Wanted]) {
         let names: BTreeSet<&String> = wanted.iter().map(|w| &w.interface).collect();
-        let mut news = Vec::new();
+        let (mut news, mut still) = (Vec::new(), Vec::new());
         for name in names {
             let up = interfaces
                 .iter()
                 .any(|i| i.name == *name && i.up && i.running);
-            if let Some(before) = self.links.insert(name.clone(), up)
-                && before != up
-            {
-                news.push((name.clone(), up));
+            match self.links.insert(name.clone(), up) {
+                Some(before) if before != up => news.push((name.clone(), up)),
+                None if !up => still.push(name.clone()),
+                _ => {}
             }
         }
+        for name in still {
+            self.order(Order::Still(link_down(&name), went_down(&name)));
+        }
         for (name, up) in news {
-            let down = format!("link_down {name}");
-            let fact = |kind, severity, text: String| Fact {
-                values: Vec::new(),
-                kind,
-                severity,
-                interface: name.clone(),
-                target: None,
-                text,
-            };
+            let down = link_down(&name);
             if up {
                 log::info!("interface {name} is up");
                 self.order(Order::End(down));
-                let up = fact(
-                    "link_up",
-                    Severity::Info,
-                    format!("interface {name} came up"),
-                );
+                let text = format!("interface {name} came up");
+                let up = of_link(&name, "link_up", Severity::Info, text);
                 self.order(Order::Moment(up));
             } else {
                 log::warn!("interface {name} is down");
-                let text = format!("interface {name} went down");
-                self.order(Order::Begin(
-                    down,
-                    fact("link_down", Severity::Warning, text),
-                ));
+                self.order(Order::Begin(down, went_down(&name)));
             }
         }
+    }
+}
+
+/// What an interface that is down is known by.
+fn link_down(name: &str) -> String {
+    format!("link_down {name}")
+}
+
+fn went_down(name: &str) -> Fact {
+    let text = format!("interface {name} went down");
+    of_link(name, "link_down", Severity::Warning, text)
+}
+
+fn of_link(name: &str, kind: &'static str, severity: Severity, text: String) -> Fact {
+    Fact {
+        values: Vec::new(),
+        kind,
+        severity,
+        interface: name.to_owned(),
+        target: None,
+        text,
     }
 }
 

@@ -6,7 +6,7 @@ use bufferbane_store::{Event, EventId};
 use serde_json::{Value, json};
 
 /// What a link, a provider or a far end that comes and goes would fill a store with.
-const KINDS: [&str; 7] = [
+pub(super) const KINDS: [&str; 7] = [
     "address_change",
     "link_down",
     "link_up",
@@ -25,7 +25,7 @@ const EARLIER: usize = 32;
 const SPELLS: usize = 32;
 
 /// Kind, interface, target, and the words where these tell what it is about.
-type Key = (String, String, Option<String>, String);
+pub(super) type Key = (String, String, Option<String>, String);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Again {
     }
 }
 
-fn key(event: &Event) -> Key {
+pub(super) fn key(event: &Event) -> Key {
     let counted = times(event).map(|n| count(&event.kind, n));
     let text = counted.and_then(|c| event.text.strip_suffix(&c));
     let text = match event.kind.as_str() {

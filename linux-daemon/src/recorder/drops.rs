@@ -132,7 +132,7 @@ mod tests {
             go_on(&mut recorder, now);
         }
         assert_eq!(commits, 2);
-        recorder.finish();
+        recorder.finish(clock::now());
         let events = Reader::open(&path)
             .unwrap()
             .events(i64::MIN, i64::MAX)

@@ -6,7 +6,7 @@ use bufferbane_core::clock::Change;
 use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::clock;
-use bufferbane_store::{Event, SeriesInfo, Severity};
+use bufferbane_store::{SeriesInfo, Severity};
 
 use super::trust;
 use super::{Fact, Recorder, note, paths};
@@ -184,32 +184,31 @@ impl Recorder {
         {
             return;
         }
-        let mut event = Event::new(fact.kind, fact.severity, writer.boot(), at, fact.text);
-        event.interface = fact.interface;
-        event.target = fact.target;
-        let values = fact.values.into_iter();
-        event.values.extend(values.map(|(n, v)| (n.to_owned(), v)));
+        let mut event = fact.event(writer.boot(), at);
         if !lasts {
             event.end_ns = Some(event.start_ns);
         }
-        if fact.kind == "link_down" {
+        if event.kind == "link_down" {
             self.households.radios().explain(&mut event, None);
         }
         let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
         let again = self.again.back(&event, hold_down_ns);
         let is_new = again.is_none();
         let spell = event.clone();
-        let id = match again {
+        let (id, known) = match again {
             Some((id, now)) => {
                 event = now;
                 writer.update_event(id, event.clone());
-                id
+                (id, None)
             }
-            None => writer.event(event.clone()),
+            None if lasts => self.carry.begin(writer, hold_down_ns, &mut event),
+            None => (writer.event(event.clone()), None),
         };
         note(&self.status, &self.meters, id, &event);
-        if is_new || lasts {
-            self.alerts.tell(News::Begin, id, &event);
+        match known {
+            Some(_) => self.alerts.update(known, id, &event),
+            None if is_new || lasts => _ = self.alerts.tell(News::Begin, id, &event),
+            None => {}
         }
         if lasts {
             let looks = self.walks.begins(clock::now(), id, &spell, None);

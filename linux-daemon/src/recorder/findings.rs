@@ -1,6 +1,6 @@
 //! What is found in the samples: the load and the capacity of lines, and what detectors tell.
 
-use bufferbane_core::detect;
+use bufferbane_core::detect::{self, Notice};
 use bufferbane_core::household::{self, SURE};
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
@@ -116,6 +116,11 @@ impl Recorder {
                 self.asked.line_event_ends(&event.interface, &notice);
             }
             let known = self.watcher.told_before(&notice);
+            let watcher = &self.watcher;
+            let tell = |notice: &Notice| watcher.event(writer.boot(), notice);
+            let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+            let carried = self.carry.notice(&notice, hold_down_ns, &mut event, tell);
+            let known = known.or(carried);
             if known.is_none()
                 && event.kind == "route_change"
                 && let Some((id, event)) = self.routes.told_by_walk(&event)

@@ -103,9 +103,10 @@ impl Recorder {
         event.interface.clone_from(interface);
         event.target = Some(target.clone());
         event.values.extend(values);
-        let id = writer.event(event.clone());
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        let (id, before) = self.carry.begin(writer, hold_down_ns, &mut event);
         note(&self.status, &self.meters, id, &event);
-        self.alerts.update(None, id, &event);
+        self.alerts.update(before, id, &event);
         self.open_events.insert(name, (id, event));
         self.commit_soon = true;
     }

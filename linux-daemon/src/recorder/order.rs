@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
-use bufferbane_store::{Capacity, LoadTest, SeriesInfo, Severity};
+use bufferbane_store::{Capacity, Event, LoadTest, SeriesInfo, Severity};
 
 use super::Settings;
 use crate::held::Told;
@@ -28,6 +28,8 @@ pub(crate) enum Order {
     Moment(Fact),
     /// Something began: (name of the trouble, event).
     Begin(String, Fact),
+    /// It is so when probing begins, and may have been so for long.
+    Still(String, Fact),
     /// It ended.
     End(String),
     /// A throughput test loads this interface from then on.
@@ -63,4 +65,16 @@ pub(crate) struct Fact {
     pub(crate) text: String,
     /// Figures by name.
     pub(crate) values: Vec<(&'static str, serde_json::Value)>,
+}
+
+impl Fact {
+    /// It begins at `at` of `boot`.
+    pub(super) fn event(self, boot: u32, at: Monotonic) -> Event {
+        let mut event = Event::new(self.kind, self.severity, boot, at, self.text);
+        event.interface = self.interface;
+        event.target = self.target;
+        let values = self.values.into_iter();
+        event.values.extend(values.map(|(n, v)| (n.to_owned(), v)));
+        event
+    }
 }

@@ -6,15 +6,19 @@ use std::path::Path;
 
 use bufferbane_core::detect::PastHour;
 use bufferbane_core::household::SURE;
-use bufferbane_store::{Capacity, KnownPath, Method, Reader, SeriesInfo, Trust};
+use bufferbane_store::{
+    Capacity, Event, EventId, KnownPath, Method, Reader, SeriesInfo, StoreError, Trust,
+};
 use jiff::tz::TimeZone;
 
 use super::hours::{self, Asked, Hour, asked};
 use super::{SECOND_NS, findings, wall};
+use crate::alerts::Lasted;
 use crate::walk::Before;
 
 /// Hours of the day, and who answered, are remembered for so long, ns.
-const WEEK_NS: u64 = 7 * 86_400 * SECOND_NS;
+const WEEK_NS: u64 = 7 * DAY_NS;
+const DAY_NS: u64 = 86_400 * SECOND_NS;
 
 /// A capacity of before.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) struct Found {
 }
 
 /// Ways are what the next walks are held against if they were seen within this time, ns.
-const WAYS_NS: u64 = 7 * 86_400 * SECOND_NS;
+const WAYS_NS: u64 = WEEK_NS;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,6 +41,16 @@ pub(super) struct Past {
     /// Those that answered, until they are probed.
     answered: HashMap<Asked, Vec<Hour>>,
     ways: Before,
+    recent: Vec<Recent>,
+}
+
+/// An event of before that lasted when recording ended, or had ended within the longest hold-down there can be.
+#[derive(Clone, Debug)]
+pub(super) struct Recent {
+    pub(super) id: EventId,
+    pub(super) event: Event,
+    /// When it was, by the wall clock.
+    pub(super) lasted: Lasted,
 }
 
 impl Past {
@@ -100,7 +114,13 @@ impl Past {
             found: past,
             answered: hours::read(&reader, from_ns).map_err(|e| e.to_string())?,
             ways: before,
+            recent: recent(&reader, from_ns, until_ns).map_err(|e| e.to_string())?,
         })
+    }
+
+    /// The events that may still last, once.
+    pub(super) fn take_recent(&mut self) -> Vec<Recent> {
+        std::mem::take(&mut self.recent)
     }
 
     /// How the hours were in which a series answered before this run, once; `None` where it never did.
@@ -129,4 +149,20 @@ impl Past {
         let with_time = found.into_iter().map(|f| (local_ns(f.at_ns), f));
         Some(with_time.collect())
     }
+}
+
+fn recent(reader: &Reader, from_ns: i64, until_ns: i64) -> Result<Vec<Recent>, StoreError> {
+    let map = reader.time_map();
+    let mut recent = Vec::new();
+    for (id, event) in reader.events(from_ns, i64::MAX)? {
+        let at = |ns| map.wall_ns(event.boot, ns);
+        let (Some(start_ns), Some(end_ns)) = (at(event.start_ns), event.end_ns.and_then(at)) else {
+            continue;
+        };
+        if event.cut || end_ns >= until_ns.saturating_sub_unsigned(DAY_NS) {
+            let lasted = (start_ns, Some(end_ns));
+            recent.push(Recent { id, event, lasted });
+        }
+    }
+    Ok(recent)
 }

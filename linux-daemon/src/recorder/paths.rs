@@ -221,7 +221,7 @@ mod tests {
             recorder.record(Observation::New(sample));
             recorder.watch(sent);
         }
-        recorder.finish();
+        recorder.finish(clock::now());
 
         let reader = Reader::open(&store).unwrap();
         let events = reader.events(i64::MIN, i64::MAX).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         for (s, hops) in [(0, [1, 2, 9]), (10, [1, 3, 9])] {
             record(writer, [News::Way(at(s), at(s + 5), 1, path(&hops))]);
         }
-        recorder.finish();
+        recorder.finish(clock::now());
         let wall_ns = clock::wall_now();
         let mut past = Past::read(&store, wall_ns, bufferbane_store::Trust::Plausible).unwrap();
         let ways = past.take_ways();

@@ -30,16 +30,19 @@ impl Recorder {
         let key = (index, news.trouble);
         let known = self.service_events.get(&key);
         let known = known.filter(|_| news.phase != Phase::Begin);
-        let before = known.map(|(id, e)| Known::own(*id, e));
-        if let (Some(before), false) = (before, news.explained) {
-            event.severity = event.severity.max(before.severity);
-        }
-        let id = match before {
-            Some(Known { id, .. }) => {
-                writer.update_event(id, event.clone());
-                id
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        let (id, before) = match known {
+            Some((id, e)) => {
+                let before = Known::own(*id, e);
+                // It may have lasted since before this run.
+                event.start_ns = event.start_ns.min(e.start_ns);
+                if !news.explained {
+                    event.severity = event.severity.max(before.severity);
+                }
+                writer.update_event(*id, event.clone());
+                (*id, Some(before))
             }
-            None => writer.event(event.clone()),
+            None => self.carry.begin(writer, hold_down_ns, &mut event),
         };
         note(&self.status, &self.meters, id, &event);
         self.alerts.update(before, id, &event);

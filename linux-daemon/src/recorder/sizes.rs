@@ -70,9 +70,10 @@ impl Recorder {
         let mut event = Event::new(KIND, Severity::Critical, writer.boot(), at, String::new());
         event.interface.clone_from(&place.0);
         describe(&mut event, place.1, hole);
-        let id = writer.event(event.clone());
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        let (id, before) = self.carry.begin(writer, hold_down_ns, &mut event);
         note(&self.status, &self.meters, id, &event);
-        self.alerts.update(None, id, &event);
+        self.alerts.update(before, id, &event);
         self.open_events.insert(name, (id, event));
     }
 }

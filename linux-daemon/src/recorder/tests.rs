@@ -35,7 +35,7 @@ fn every_sample_that_is_lost_to_ourselves_is_in_the_health_of_its_minute() {
     recorder.write_health(at(60));
     recorder.write_health(at(120));
     recorder.writer.as_mut().unwrap().set_min_free_bytes(0);
-    recorder.finish();
+    recorder.finish(clock::now());
 
     let reader = Reader::open(&path).unwrap();
     let mut dropped = Vec::new();
@@ -114,7 +114,7 @@ fn what_a_cable_line_shows_is_in_the_store() {
         recorder.watch(sent);
         recorder.note_cables();
     }
-    recorder.finish();
+    recorder.finish(clock::now());
 
     let rows = Reader::open(&path)
         .unwrap()
@@ -148,6 +148,7 @@ fn run(
     for (n, info) in series.iter().enumerate() {
         recorder.obey(Order::Series(SeriesIndex(n as u16), info.clone()));
     }
+    let mut last = start;
     for second in seconds {
         let at = begin.saturating_add(second * SECOND_NS);
         for n in 0..series.len() {
@@ -159,14 +160,17 @@ fn run(
             recorder.record(Observation::New(sample));
         }
         recorder.watch(at);
+        recorder.end_carried(at);
+        last = at;
     }
-    recorder.finish();
+    recorder.finish(last);
     let reader = Reader::open(store).unwrap();
     let events = reader.events(i64::MIN, i64::MAX).unwrap();
     events.into_iter().map(|(_, e)| e).collect()
 }
 
-/// Two hosts answer, and a third never does. What lasts when recording begins is told where somebody answered before.
+/// Two hosts answer, and a third never does. What lasts when recording begins is told where somebody answered before, and
+/// is the same event.
 #[test]
 fn an_outage_over_a_restart_is_told_until_it_ends() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,10 +191,13 @@ fn an_outage_over_a_restart_is_told_until_it_ends() {
         events.iter().map(edges).collect::<Vec<_>>()
     };
     let events = run(&path, begin, 0..60, &hosts, &well);
-    assert_eq!(outages(&events)[0].0, 40);
+    assert_eq!(outages(&events), [(40, Some(59))]);
+    assert!(events[0].cut);
     let events = run(&path, begin, 65..180, &hosts, &well);
     let told = outages(&events);
-    assert_eq!((told[0].0, told.last().unwrap().1), (40, Some(120)));
+    assert_eq!(told, [(40, Some(120))]);
+    assert!(!events[0].cut);
+    assert_eq!(events[0].text, "no answer from anywhere for 80.00 s");
     // Nobody knows when that began which is over at once.
     let slow = |n: usize, second: u64| n < 2 && second >= 205;
     let events = run(&path, begin, 200..260, &hosts, &slow);
@@ -242,7 +249,7 @@ fn slow_evenings_of_before_a_restart_count() {
                 writer.load_minute(at, "wan", &load).unwrap();
                 recorder.watch(at);
             }
-            recorder.finish();
+            recorder.finish(clock::now());
         }
         let events = Reader::open(&path).unwrap();
         let events = events.events(i64::MIN, i64::MAX).unwrap();
@@ -338,7 +345,7 @@ fn a_restart_forgets_no_baseline() {
             ));
             recorder.watch(at);
         }
-        recorder.finish();
+        recorder.finish(clock::now());
     }
     let reader = Reader::open(&path).unwrap();
     let events = reader.events(i64::MIN, i64::MAX).unwrap();
@@ -377,7 +384,7 @@ fn a_test_says_what_is_much_for_a_line_after_a_rush_and_after_a_restart() {
         let test = Box::new(scheduled_test(begin, 8_000_000));
         recorder.obey(Order::Test(test, 0));
         assert!(is_load(&mut recorder, 4, 4_000_000));
-        recorder.finish();
+        recorder.finish(clock::now());
     }
 }
 
@@ -432,7 +439,7 @@ fn a_test_during_the_households_own_load_is_no_slower_line() {
             recorder.obey(Order::Test(Box::new(test), 8 * 3600 * SECOND_NS));
             recorder.watch(at);
         }
-        recorder.finish();
+        recorder.finish(clock::now());
         let reader = Reader::open(&path).unwrap();
         let events = reader.events(i64::MIN, i64::MAX).unwrap();
         events.into_iter().map(|(_, e)| e).collect::<Vec<_>>()
@@ -467,7 +474,7 @@ fn a_slower_stand_in_is_no_slower_line() {
             recorder.obey(Order::Test(Box::new(test(hour, at)), 8 * 3600 * SECOND_NS));
             recorder.watch(at);
         }
-        recorder.finish();
+        recorder.finish(clock::now());
         Reader::open(&path)
             .unwrap()
             .events(i64::MIN, i64::MAX)

@@ -151,7 +151,7 @@ pub(super) fn end_events<'a>(
             None => last_instant(tx, event.boot, series.clone())?,
         };
         ends.insert(event.boot, end_ns);
-        event.end_ns = Some(end_ns.max(event.start_ns));
+        event.cut_at(end_ns);
         table.insert(id, to_json(&event)?.as_slice())?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod again;
 mod carry;
 mod certificates;
+mod down;
 mod drops;
 mod durable;
 mod facts;
@@ -112,6 +113,7 @@ pub(crate) struct Recorder {
     routes: routes::Routes,
     again: again::Again,
     carry: carry::Carry,
+    down: down::Down,
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
@@ -167,6 +169,7 @@ impl Recorder {
             routes: routes::Routes::default(),
             again: again::Again::default(),
             carry: carry::Carry::default(),
+            down: down::Down::default(),
             waiting_still: Vec::new(),
             held: Connections::new(settings.alerts.held),
             asked: AllAsked::new(now, settings.alerts.services),

@@ -15,6 +15,7 @@ use crate::status::SeriesStatus;
 
 /// What the names of facts begin with that tell of series that are not watched.
 const UNWATCHED: &str = "not_watched ";
+const LINK_DOWN: &str = "link_down";
 
 impl Recorder {
     pub(super) fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
@@ -188,7 +189,8 @@ impl Recorder {
         if !lasts {
             event.end_ns = Some(event.start_ns);
         }
-        if event.kind == "link_down" {
+        if event.kind == LINK_DOWN {
+            self.down.begins(&event.interface, event.start_ns);
             self.households.radios().explain(&mut event, None);
         }
         let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
@@ -261,6 +263,9 @@ impl Recorder {
         if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
         {
             event.end_ns = Some(at.as_nanos());
+            if event.kind == LINK_DOWN {
+                self.down.ends(&event.interface, at.as_nanos());
+            }
             self.again.over(id, &mut event);
             note(&self.status, &self.meters, id, &event);
             self.alerts.tell(News::End, id, &event);

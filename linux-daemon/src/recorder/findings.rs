@@ -138,6 +138,7 @@ impl Recorder {
                 self.watcher.remember(&notice, part);
                 continue;
             }
+            self.down.explain(&mut event);
             let radios = self.households.radios();
             radios.explain(&mut event, known.map(|k| k.id));
             let over = event.end_ns.is_some();

@@ -16,7 +16,7 @@ const SHORTEST_NS: u64 = 2 * S;
 const LONGEST_NS: u64 = 900 * S;
 /// So many times it has to come back before it is told.
 const ENOUGH: usize = 8;
-/// What lies nearer together is one cluster, ns, and so is what is within three slots.
+/// See [`together_ns`]: of fast series.
 const TOGETHER_NS: u64 = S;
 /// A period is one only if it is at least this many times as long as it is uncertain.
 const SHARP: u64 = 15;
@@ -49,11 +49,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A spike at `at`.
-    pub(crate) const fn spike(at: Monotonic) -> Self {
+    /// A spike at `at`, of delay that lay this way where that is known.
+    pub(crate) const fn spike(at: Monotonic, way: Option<Direction>) -> Self {
+        let (up, down) = match way {
+            Some(Direction::Up) => (1, 0),
+            Some(Direction::Down) => (0, 1),
+            Some(Direction::Both) => (1, 1),
+            None => (0, 0),
+        };
         Self {
             main: (at, 0),
-            ..Self::run(at, at, (1, 0, 0))
+            ..Self::run(at, at, (1, up, down))
         }
     }
 
@@ -83,6 +89,16 @@ impl Cluster {
         self.lost += other.lost;
         self.up += other.up;
         self.down += other.down;
+    }
+}
+
+/// What lies nearer together is one cluster of a series with this interval, ns.
+pub(crate) const fn together_ns(interval_ns: u64) -> u64 {
+    let slots_ns = 3 * interval_ns;
+    if slots_ns > TOGETHER_NS {
+        slots_ns
+    } else {
+        TOGETHER_NS
     }
 }
 
@@ -136,7 +152,7 @@ impl Periodic {
     /// Losses that are one run, or a spike.
     pub(crate) fn add(&mut self, new: Cluster) {
         self.fresh = true;
-        let together_ns = TOGETHER_NS.max(3 * self.interval_ns);
+        let together_ns = together_ns(self.interval_ns);
         let near = |c: &&mut Cluster| c.at.signed_since(new.at).unsigned_abs() < together_ns;
         if let Some(c) = self.clusters.iter_mut().rev().find(near) {
             c.join(&new);
@@ -499,13 +515,13 @@ mod tests {
             p.add(run(10_000 + n * 12_000));
             p.each_second(at(10_000 + n * 12_000 + 3000));
         }
-        p.add(Cluster::spike(at(250_400)));
+        p.add(Cluster::spike(at(250_400), Some(Direction::Up)));
         p.add(run(250_010));
         assert!(p.each_second(at(255_000)).is_some_and(|t| t.is_ok()));
         p.add(run(261_300));
         p.add(run(262_010));
         assert!(p.each_second(at(266_000)).is_some_and(|t| t.is_ok()));
-        p.add(Cluster::spike(at(270_000)));
+        p.add(Cluster::spike(at(270_000), None));
         p.add(run(267_000));
         assert!(p.clusters.iter().map(|c| c.at).is_sorted());
         assert!(p.each_second(at(275_000)).is_none());

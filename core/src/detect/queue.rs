@@ -3,7 +3,7 @@
 use super::baseline::{Baseline, Recent};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Load, LoadedWays, Probe, Thresholds};
-use super::periodic::{Cluster, Periodic};
+use super::periodic::{Cluster, Periodic, together_ns};
 use super::sustained::{Change, Sustained};
 use crate::time::Monotonic;
 
@@ -64,7 +64,7 @@ pub(crate) struct Queues {
     /// The way that the last probe of a spike waited.
     way: Option<Direction>,
     rate_bps: (u64, u64),
-    /// When delay last stood high for a moment.
+    /// When delay last stood high for a moment, and after how long that is another one, ns.
     blip: Monotonic,
     apart_ns: u64,
     /// Whether delay varied when it was last looked at.
@@ -92,7 +92,7 @@ impl Queues {
             way: None,
             rate_bps: (0, 0),
             blip: Monotonic::ZERO,
-            apart_ns: gap_ns,
+            apart_ns: together_ns(interval_ns),
             jittery: false,
             untold: None,
             recent: Recent::new(),
@@ -180,7 +180,7 @@ impl Queues {
         }
         if !loaded && high {
             if at.saturating_since(self.blip) > self.apart_ns {
-                periodic.add(Cluster::spike(at));
+                periodic.add(Cluster::spike(at, way));
             }
             self.blip = at;
             self.way = way;

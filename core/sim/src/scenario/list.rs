@@ -15,9 +15,10 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 49] = [
+pub const ALL: [(&str, Make); 53] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
+    ("quiet_blips", quiet::quiet_blips),
     ("quiet_slight_loss", quiet::quiet_slight_loss),
     ("quiet_daily", quiet::quiet_daily),
     ("quiet_household", quiet::quiet_household),
@@ -32,6 +33,9 @@ pub const ALL: [(&str, Make); 49] = [
     ("bursts_down", access::bursts_down),
     ("periodic_30s", access::periodic_30s),
     ("periodic_12s", access::periodic_12s),
+    ("periodic_spikes_30s", access::periodic_spikes_30s),
+    ("periodic_spikes_12s", access::periodic_spikes_12s),
+    ("periodic_spikes_quick", access::periodic_spikes_quick),
     ("periodic_outages", access::periodic_outages),
     ("micro_outages", access::micro_outages),
     ("micro_outages_down", access::micro_outages_down),

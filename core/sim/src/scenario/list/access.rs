@@ -5,7 +5,7 @@ use bufferbane_core::detect::{Direction, Kind, Load, SeriesFacts};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
-use super::parts::{HOUR, MINUTE, between, calm, far, home, pings, while_of};
+use super::parts::{HOUR, MINUTE, between, blip, calm, far, home, pings, while_of};
 use crate::scenario::spec::{Edges, Scenario, What};
 use crate::{MS, S};
 
@@ -104,6 +104,33 @@ pub(super) fn periodic_30s(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn periodic_12s(rng: &mut ChaCha8Rng) -> Scenario {
     periodic(rng, 12_300 * MS, false)
+}
+
+/// Something else fills the way for a moment, again and again: nothing is lost.
+fn periodic_spikes(rng: &mut ChaCha8Rng, (period_ns, long_ns): (u64, u64), up: bool) -> Scenario {
+    let mut s = calm(home(0));
+    s.cause = Cause::Periodic;
+    let way = if up { Direction::Up } else { Direction::Down };
+    let e = s.expect(Kind::PeriodicLoss, Some(way), Edges::Touched);
+    let from = between(rng, 12 * MINUTE, 14 * MINUTE);
+    for n in 0..(30 * MINUTE / period_ns) {
+        let at = from + n * period_ns + between(rng, 0, 40 * MS);
+        s.effect((at, at + long_ns), blip(up), far, Some(e));
+    }
+    s
+}
+
+pub(super) fn periodic_spikes_30s(rng: &mut ChaCha8Rng) -> Scenario {
+    periodic_spikes(rng, (30 * S, 300 * MS), false)
+}
+
+pub(super) fn periodic_spikes_12s(rng: &mut ChaCha8Rng) -> Scenario {
+    periodic_spikes(rng, (12_300 * MS, 300 * MS), true)
+}
+
+/// Nearly as often as can be told, and so shortly that delay does not vary for it.
+pub(super) fn periodic_spikes_quick(rng: &mut ChaCha8Rng) -> Scenario {
+    periodic_spikes(rng, (2700 * MS, 55 * MS), true)
 }
 
 pub(super) fn periodic_outages(rng: &mut ChaCha8Rng) -> Scenario {

@@ -122,6 +122,16 @@ pub(super) const DEAD: What = What::Cut {
     unsent: false,
 };
 
+/// What passes waits far longer than it ever does.
+pub(super) const fn blip(up: bool) -> What {
+    let long_ns = 90 * MS;
+    What::Delay {
+        up_ns: if up { long_ns } else { 0 },
+        down_ns: if up { 0 } else { long_ns },
+        wobble_ns: 6 * MS,
+    }
+}
+
 impl Scenario {
     pub(super) fn expect(
         &mut self,

@@ -3,7 +3,9 @@
 use bufferbane_core::detect::{Load, Role};
 use rand_chacha::ChaCha8Rng;
 
-use super::parts::{BERLIN, DEAD, HOUR, MINUTE, QUAD9, between, calm, home, pings, six, spec};
+use super::parts::{
+    BERLIN, DEAD, HOUR, MINUTE, QUAD9, between, blip, calm, far, home, pings, six, spec,
+};
 use crate::scenario::spec::{Scenario, What};
 use crate::{MS, S};
 
@@ -22,6 +24,18 @@ pub(super) fn quiet_wifi(rng: &mut ChaCha8Rng) -> Scenario {
     s.background_loss = 0.001;
     for n in 0..60 {
         s.radio_scan(n * 3 * MINUTE + between(rng, 0, 2 * MINUTE));
+    }
+    s
+}
+
+/// Delay stands high for moments, as often as at a period, but whenever it likes.
+pub(super) fn quiet_blips(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    s.length_ns = 3 * HOUR;
+    let mut at = 2 * MINUTE;
+    while at < s.length_ns {
+        s.effect((at, at + 300 * MS), blip(true), far, None);
+        at += between(rng, 2 * S, 24 * S);
     }
     s
 }

@@ -80,6 +80,19 @@ pub struct Told {
     pub news: News,
     /// When it was told for the first time, seconds.
     pub first_told_s: u64,
+    /// When the first and the last question was asked whose answer the service itself made bad.
+    pub touched: Option<(Monotonic, Monotonic)>,
+}
+
+impl Told {
+    /// How far begin and end are from the first and the last answer that the service made bad, ns; `None` where it made
+    /// none bad, or it is not told as over.
+    #[must_use]
+    pub fn edges_off_ns(&self) -> Option<(u64, u64)> {
+        let (first, last) = self.touched?;
+        let off_ns = |a: Monotonic, b: Monotonic| a.as_nanos().abs_diff(b.as_nanos());
+        Some((off_ns(self.news.since, first), off_ns(self.news.end?, last)))
+    }
 }
 
 fn now(spells: &[Spell], s: u64) -> Option<Does> {
@@ -99,16 +112,16 @@ impl Random {
     }
 }
 
-/// What becomes of a question.
-fn answer(random: &mut Random, service: &Service, line: Option<Does>, s: u64) -> End {
+/// What becomes of a question, and whether the service itself makes that bad.
+fn answer(random: &mut Random, service: &Service, line: Option<Does>, s: u64) -> (End, bool) {
     let mut took_ns = 15 * MS + random.below(8 * MS);
     match line {
-        Some(Does::Silent(share)) if random.one_of(share) => return End::Silent,
+        Some(Does::Silent(share)) if random.one_of(share) => return (End::Silent, false),
         Some(Does::Slow(ns)) => took_ns += ns,
         _ => {}
     }
     match service.asks {
-        Asks::Dns if random.one_of(LOSSES) => return End::Silent,
+        Asks::Dns if random.one_of(LOSSES) => return (End::Silent, false),
         // The kernel asks again.
         Asks::Tcp if random.one_of(LOSSES) => took_ns += S,
         Asks::Dns | Asks::Tcp => {}
@@ -117,10 +130,10 @@ fn answer(random: &mut Random, service: &Service, line: Option<Does>, s: u64) ->
         took_ns += 60 * MS + random.below(400 * MS);
     }
     match now(&service.spells, s) {
-        Some(Does::Slow(ns)) => End::Answered(took_ns + ns),
-        Some(Does::Fails(share, why)) if random.one_of(share) => End::Failed(why),
-        Some(Does::Silent(share)) if random.one_of(share) => End::Silent,
-        _ => End::Answered(took_ns),
+        Some(Does::Slow(ns)) => (End::Answered(took_ns + ns), true),
+        Some(Does::Fails(share, why)) if random.one_of(share) => (End::Failed(why), true),
+        Some(Does::Silent(share)) if random.one_of(share) => (End::Silent, true),
+        _ => (End::Answered(took_ns), false),
     }
 }
 
@@ -233,6 +246,7 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
         });
     }
     let mut told: Vec<Told> = Vec::new();
+    let mut touched: BTreeMap<u8, (Monotonic, Monotonic)> = BTreeMap::new();
     let mut of_line: BTreeMap<u32, Event> = BTreeMap::new();
     for s in 0..plan.seconds {
         let line = now(&plan.line, s);
@@ -247,7 +261,10 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
             // Not all at once.
             if s % service.interval_s == n as u64 % service.interval_s {
                 let sent = second.saturating_add(random.below(S / 2));
-                let end = answer(&mut random, service, line, s);
+                let (end, is_its) = answer(&mut random, service, line, s);
+                if is_its {
+                    touched.entry(n as u8).or_insert((sent, sent)).1 = sent;
+                }
                 services.handle_answer(n as u8, Answer { sent, end });
             }
         }
@@ -280,9 +297,13 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
                 None => told.push(Told {
                     news,
                     first_told_s: s,
+                    touched: None,
                 }),
             }
         }
+    }
+    for t in &mut told {
+        t.touched = touched.get(&t.news.place).copied();
     }
     (told, of_line.into_values().collect())
 }
@@ -294,13 +315,12 @@ pub fn edges_s(news: &News) -> (u64, Option<u64>) {
     (seconds(news.since), news.end.map(seconds))
 }
 
-/// Whether a trouble of a spell is told, with edges that are right to so many seconds.
+/// Whether a trouble is told, with edges that are right to so many seconds.
 #[must_use]
-pub fn is(told: &Told, trouble: Trouble, spell: &Spell, within_s: u64) -> bool {
-    let (since, end) = edges_s(&told.news);
-    let near = |at: u64, edge: u64| at.abs_diff(edge) <= within_s;
+pub fn is(told: &Told, trouble: Trouble, within_s: u64) -> bool {
+    let near = |off_ns: u64| off_ns <= within_s * S;
+    let edges = told.edges_off_ns();
     told.news.trouble == trouble
-        && near(since, spell.from_s)
-        && end.is_some_and(|end| near(end, spell.to_s))
+        && edges.is_some_and(|(begin, end)| near(begin) && near(end))
         && !told.news.explained
 }

@@ -6,6 +6,7 @@ use heapless::Vec;
 use super::chance::Rate;
 use super::edge::Edge;
 use super::event::{Finding, Kind, SeriesSet, Severity, WELL_LINE};
+use super::input::SeriesFacts;
 use super::ledger::Ledger;
 use super::series::Watched;
 use super::verdict::Others;
@@ -426,11 +427,12 @@ fn kind_of(line: u8, bad: SeriesSet, others: &Rest, all: &Group<'_>) -> Option<K
             .map(|(_, s)| s.facts())
     };
     let well = others.well;
-    let larger_only = of(bad).all(|b| {
+    let beside_smaller = |b: &SeriesFacts| {
         of(well).any(|w| w.target == b.target && w.family == b.family && w.size < b.size)
             && of(well).all(|w| w.target != b.target || w.family != b.family || w.size < b.size)
-    });
-    if larger_only {
+    };
+    let mut members = all.iter().filter(|(i, _)| bad.contains(*i));
+    if members.all(|(_, s)| s.loses_only_large() || beside_smaller(s.facts())) {
         return Some(Kind::MtuBlackHole);
     }
     let mut suffer = bad;

@@ -32,7 +32,7 @@ pub struct SeriesFacts {
     pub role: Role,
     /// 4 or 6.
     pub family: u8,
-    /// Bytes of payload.
+    /// Bytes of payload; 0 where probes of several sizes take turns.
     pub size: u16,
     /// Length of a slot, ns.
     pub interval_ns: u64,
@@ -47,6 +47,8 @@ pub struct Probe {
     pub sent: Monotonic,
     /// How it ended.
     pub status: Status,
+    /// Its payload in units of eight bytes, see [`Probe::eighths_of`].
+    pub eighths: u8,
     /// Whether it fell into a load test or train of our own: counts for bufferbloat only.
     pub in_test: bool,
     /// Whether it is lost and one of both ends may have dropped it itself: it counts for nothing.
@@ -74,6 +76,7 @@ impl Probe {
         Self {
             sent: sample.sent,
             status: sample.status,
+            eighths: Self::eighths_of(sample.size),
             in_test: false,
             dropped: sample.may_be_dropped(),
             ttl_up: sample.ttl_up,
@@ -84,6 +87,18 @@ impl Probe {
             raw_up_ns: sample.raw_up_ns,
             raw_down_ns: sample.raw_down_ns,
         }
+    }
+
+    /// Bytes as `eighths` holds them: in units of eight, rounded up, 255 at most.
+    #[must_use]
+    pub const fn eighths_of(bytes: u16) -> u8 {
+        let eighths = bytes.div_ceil(8);
+        if eighths > 255 { 255 } else { eighths as u8 }
+    }
+
+    /// Bytes of its payload, rounded up to eight.
+    pub(crate) const fn size(&self) -> u16 {
+        8 * self.eighths as u16
     }
 
     /// The way that it waited, where that is known.

@@ -445,6 +445,7 @@ mod tests {
         Probe {
             sent,
             status: if answered { Status::Ok } else { Status::Lost },
+            eighths: 8,
             in_test: false,
             dropped: false,
             ttl_up: None,

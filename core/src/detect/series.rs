@@ -7,6 +7,7 @@ use super::input::{PastHour, Probe, Role, SeriesFacts, Thresholds};
 use super::jitter::Jitter;
 use super::ledger::Ledger;
 use super::losses::Losses;
+use super::mixed::Mixed;
 use super::outage::Outages;
 use super::peak::Peak;
 use super::periodic::Periodic;
@@ -28,6 +29,7 @@ pub(crate) struct Watched {
     facts: SeriesFacts,
     pub(crate) settle: Settle,
     pub(crate) losses: Losses,
+    mixed: Mixed,
     queues: Queues,
     jitter: Jitter,
     periodic: Periodic,
@@ -47,6 +49,7 @@ impl Watched {
             facts,
             settle: Settle::new(),
             losses: Losses::new(t, facts.interval_ns),
+            mixed: Mixed::default(),
             queues: Queues::new(t, facts.interval_ns),
             jitter: Jitter::new(t, facts.interval_ns),
             periodic: Periodic::new(facts.interval_ns),
@@ -137,6 +140,11 @@ impl Watched {
         self.ended[trouble as usize]
     }
 
+    /// Whether its own probes vanish from some size on, and smaller ones do not.
+    pub(crate) fn loses_only_large(&self) -> bool {
+        self.facts.size == 0 && self.mixed.only_large_are_lost()
+    }
+
     /// Whether its delay varies without standing high.
     pub(crate) fn is_jittery(&self) -> bool {
         self.jitter.since().is_some() && self.queues.high_since().is_none()
@@ -174,6 +182,7 @@ impl Watched {
         let line = self.facts.line;
         if !probe.in_test {
             self.losses.step(probe);
+            self.mixed.step(probe);
             let dead = self.losses.dead_since().is_some();
             if core::mem::replace(&mut self.dead_before, dead) && !dead {
                 self.ended[Trouble::Dead as usize] = probe.sent.into();

@@ -12,6 +12,7 @@ const HELD: usize = 512;
 const EMPTY: Probe = Probe {
     sent: Monotonic::ZERO,
     status: Status::Lost,
+    eighths: 0,
     in_test: false,
     dropped: false,
     ttl_up: None,

@@ -1,7 +1,7 @@
 //! `scenario`: the detectors held against simulated lines that know what they did.
 
 use argh::FromArgs;
-use bufferbane_sim::scenario::{judge_by_day, list, table};
+use bufferbane_sim::scenario::{count_by_day, list, table};
 
 use super::child::Memory;
 use super::{Fail, within};
@@ -17,8 +17,9 @@ const GROWTH_BYTES: u64 = 256 << 10;
 #[argh(
     subcommand,
     name = "scenario",
-    note = "Examples: bufferbane-lab scenario all --first-seed 101
-          bufferbane-lab scenario quiet_daily --days 365 --memory"
+    note = "Examples: bufferbane-lab scenario all --first-seed 1100
+          bufferbane-lab scenario quiet_month --seeds 1
+          bufferbane-lab scenario year --days 365 --memory"
 )]
 pub struct Options {
     /// a scenario's name, or all
@@ -36,7 +37,8 @@ pub struct Options {
     /// list every event, not only those that are wrong
     #[argh(switch)]
     pub verbose: bool,
-    /// say after each 30 days of the first seed how much memory is resident instead, and fail where it grows
+    /// say after each 30 days of the first seed how much memory is resident instead, and fail where it grows; `year`
+    /// is for this only
     #[argh(switch)]
     pub memory: bool,
 }
@@ -45,14 +47,15 @@ pub struct Options {
 ///
 /// # Errors
 /// [`Fail::Usage`] where no scenario has that name, or it is too short to see memory grow; [`Fail::Failed`]
-/// where what is told is not good enough, see [`table::Table::good`], or memory grows.
+/// where what is told is not good enough, see [`table::run`], or memory grows.
 pub fn run(options: &Options) -> Result<(), Fail> {
     within("--seeds", options.seeds, 1..=1000)?;
     if let Some(days) = options.days {
         within("--days", days, 1..=400)?;
     }
     let usual = || list::ALL.iter().chain(&list::MIXED);
-    let all = || usual().chain(&list::MONTHS);
+    let years = list::YEARS.iter().filter(|_| options.memory);
+    let all = || usual().chain(&list::MONTHS).chain(years.clone());
     let chosen: Vec<_> = if options.name == "all" {
         usual().copied().collect()
     } else {
@@ -80,17 +83,21 @@ pub fn run(options: &Options) -> Result<(), Fail> {
     let seeds = options.first_seed..options.first_seed + options.seeds;
     let table = table::run(&chosen, seeds, options.days, options.verbose);
     print!("{}", table.text);
-    if table.good {
+    if table.faults.is_empty() {
         Ok(())
     } else {
-        Err(Fail::Failed("what is told is not good enough".into()))
+        let faults = table.faults.join("; ");
+        Err(Fail::Failed(format!(
+            "what is told is not good enough: {faults}"
+        )))
     }
 }
 
 /// How much memory is resident while a scenario goes on.
 fn memory(name: &str, make: list::Make, options: &Options) -> Result<(), Fail> {
     let mut looks = Vec::new();
-    let outcome = judge_by_day(make, options.first_seed, options.days, |day| {
+    let days = options.days.unwrap_or(0);
+    let (probes, events) = count_by_day(make, options.first_seed, days, |day| {
         if day.is_multiple_of(LOOK_DAYS) {
             let look = Memory::of("self");
             if let Ok(m) = &look {
@@ -100,8 +107,7 @@ fn memory(name: &str, make: list::Make, options: &Options) -> Result<(), Fail> {
         }
     });
     let looks = looks.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let told = outcome.pairs.iter().filter(|p| p.told.is_some()).count();
-    println!("{name}: {} probes, {told} events", outcome.probes);
+    println!("{name}: {probes} probes, {events} events");
     // Pages of the program itself come as it first needs them.
     let (middle, last) = (looks.get(looks.len() / 2), looks.last());
     match middle.zip(last) {

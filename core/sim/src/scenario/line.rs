@@ -8,6 +8,7 @@ use bufferbane_core::time::Monotonic;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::oracle::AROUND_NS;
 use super::spec::{Edges, Effect, Expected, Scenario, TIMEOUT_NS, What};
 use crate::{MS, S};
 
@@ -67,7 +68,20 @@ struct Memory {
     /// were in a row.
     row: u32,
     chain: (u64, u64, bool),
+    /// How many were sent, and lost of them.
+    counts: (u64, u64),
     dead_by: Option<usize>,
+}
+
+/// What became of a probe near to scattered loss.
+#[derive(Clone, Copy, Debug)]
+pub struct Fate {
+    /// When it was sent, ns.
+    pub at_ns: u64,
+    /// Of which series.
+    pub series: u8,
+    /// Whether it was lost.
+    pub lost: bool,
 }
 
 /// A scenario at work.
@@ -80,6 +94,10 @@ pub struct Run {
     memory: Vec<Memory>,
     /// First and last probe that an event touched, by event and series.
     pub touched: BTreeMap<(usize, usize), (u64, u64)>,
+    /// What became of all probes near to scattered loss, in the order of time.
+    pub history: Vec<Fate>,
+    /// When that is, ns.
+    scattered: Vec<(u64, u64)>,
     next_second_ns: u64,
     next_capacity: usize,
     /// Effects by time, and which of them may matter now.
@@ -95,7 +113,15 @@ impl Run {
         scenario.effects.sort_by_key(|e| e.from_ns);
         scenario.capacities.sort_by_key(|c| c.1);
         scenario.loads.sort_by_key(|l| l.1);
+        let is_scattered = |e: &&Effect| {
+            let made = e.makes.and_then(|n| scenario.expected.get(n));
+            matches!(e.what, What::Loss { .. }) && made.is_some_and(|x| x.kind == Kind::PacketLoss)
+        };
+        let around = |e: &Effect| (e.from_ns.saturating_sub(AROUND_NS), e.to_ns + AROUND_NS);
+        let scattered = scenario.effects.iter().filter(is_scattered).map(around);
         let mut run = Self {
+            history: Vec::new(),
+            scattered: scattered.collect(),
             memory: vec![Memory::default(); scenario.series.len()],
             touched: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -112,6 +138,12 @@ impl Run {
             run.push(at_ns, Later::Send(i));
         }
         run
+    }
+
+    /// How many probes a series sent, and how many of these its line lost.
+    #[must_use]
+    pub fn counts(&self, series: usize) -> (u64, u64) {
+        self.memory[series].counts
     }
 
     fn push(&mut self, at_ns: u64, what: Later) {
@@ -229,6 +261,8 @@ impl Run {
     fn send(&mut self, i: usize, at_ns: u64) {
         let spec = self.scenario.series[i];
         let interval_ns = spec.facts.interval_ns;
+        let turn = self.memory[i].slot as usize % spec.sizes.len().max(1);
+        let size = spec.sizes.get(turn).copied().unwrap_or(spec.facts.size);
         self.memory[i].slot += 1;
         let next_ns = self.memory[i].slot * interval_ns + self.chance_ns(interval_ns * 8 / 10);
         self.push(next_ns.max(at_ns + 1), Later::Send(i));
@@ -329,6 +363,9 @@ impl Run {
                         lost = Some((Status::LostDown, e.makes));
                     }
                 }
+                What::Hole(from) if within(e, at_ns) && size >= from => {
+                    lost = Some((Status::LostUp, e.makes));
+                }
                 What::Refused { share } if within(e, at_ns) => {
                     if lost.is_none() && self.chance() < share {
                         lost = Some((Status::Lost, None));
@@ -354,6 +391,7 @@ impl Run {
         let mut p = Probe {
             sent: Monotonic::from_nanos(at_ns),
             status: Status::Lost,
+            eighths: Probe::eighths_of(size),
             in_test,
             dropped: false,
             ttl_up: None,
@@ -365,7 +403,20 @@ impl Run {
             raw_down_ns: None,
         };
         p.dropped = refused && lost.is_some();
+        if !matches!(lost, Some((Status::Unsent, _))) {
+            let counts = &mut self.memory[i].counts;
+            counts.0 += 1;
+            counts.1 += u64::from(lost.is_some() && !p.dropped);
+        }
         self.note_truth(i, at_ns, rtt_ns, &delayed, jittered, lost);
+        let mut scattered = self.scattered.iter();
+        if scattered.any(|(from, to)| (*from..*to).contains(&at_ns)) {
+            self.history.push(Fate {
+                at_ns,
+                series: i as u8,
+                lost: lost.is_some(),
+            });
+        }
         match lost {
             Some((Status::Unsent, _)) => {
                 self.push(at_ns, Later::GiveUp(i, p, Status::Unsent));

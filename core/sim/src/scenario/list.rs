@@ -15,7 +15,7 @@ use super::spec::Scenario;
 pub type Make = fn(&mut ChaCha8Rng) -> Scenario;
 
 /// Every scenario by name.
-pub const ALL: [(&str, Make); 53] = [
+pub const ALL: [(&str, Make); 54] = [
     ("quiet_cable", quiet::quiet_cable),
     ("quiet_wifi", quiet::quiet_wifi),
     ("quiet_blips", quiet::quiet_blips),
@@ -70,6 +70,7 @@ pub const ALL: [(&str, Make); 53] = [
     ),
     ("ipv6_dead", elsewhere::ipv6_dead),
     ("mtu_hole", elsewhere::mtu_hole),
+    ("mtu_hole_of_mixed", elsewhere::mtu_hole_of_mixed),
     ("route_changes", elsewhere::route_changes),
     ("route_changes_of_all", elsewhere::route_changes_of_all),
     ("evening", access::evening),
@@ -86,3 +87,6 @@ pub const MIXED: [(&str, Make); 3] = [
 
 /// The ones that take longer than a test may, and are run by name only.
 pub const MONTHS: [(&str, Make); 1] = [("quiet_month", quiet::quiet_month)];
+
+/// The ones that are run to see what they take, and not judged.
+pub const YEARS: [(&str, Make); 1] = [("year", mixed::year)];

@@ -7,6 +7,7 @@
 pub mod cable;
 pub mod line;
 pub mod list;
+mod oracle;
 pub mod spec;
 pub mod table;
 
@@ -16,8 +17,8 @@ use bufferbane_core::detect::cable::Record;
 pub use bufferbane_core::detect::verdict::Cause;
 use bufferbane_core::detect::verdict::{Fact, Judgement, Others, Sign};
 use bufferbane_core::detect::{
-    Capacity, Direction, Event, Kind, LineState, Phase, Role, SeriesState, Thresholds, Value,
-    Watch, verdict,
+    Capacity, Direction, Event, Kind, LineState, Notice, Phase, Role, SeriesState, Thresholds,
+    Value, Watch, verdict,
 };
 use bufferbane_core::time::Monotonic;
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +41,12 @@ pub struct Pair {
     pub expected: Option<Expected>,
     /// What was.
     pub told: Option<Event>,
+    /// Begin and end as they could be known at best, ns; of scattered loss only.
+    pub at_best_ns: Option<(u64, u64)>,
 }
+
+/// An edge of an event is this far off at most, ns; those of outages two intervals.
+pub const TOLERANCE_NS: u64 = S;
 
 impl Pair {
     /// Its kind.
@@ -67,12 +73,22 @@ impl Pair {
         Some((from.abs_diff(t.start.as_nanos()), to.abs_diff(end)))
     }
 
-    /// Whether both edges are within what is asked.
+    /// How many of both edges are further off than is asked.
     #[must_use]
-    pub fn edges_right(&self) -> Option<bool> {
+    pub fn edges_wrong(&self) -> Option<u64> {
+        self.wrong_of(self.edges_off_ns()?)
+    }
+
+    /// The same of what could be known at best.
+    #[must_use]
+    pub fn edges_wrong_at_best(&self) -> Option<u64> {
+        let ((from, to), (a, b)) = (self.expected?.bounds_ns?, self.at_best_ns?);
+        self.wrong_of((from.abs_diff(a), to.abs_diff(b)))
+    }
+
+    fn wrong_of(&self, (begin_ns, end_ns): (u64, u64)) -> Option<u64> {
         let tolerance_ns = self.expected?.tolerance_ns;
-        self.edges_off_ns()
-            .map(|(a, b)| a <= tolerance_ns && b <= tolerance_ns)
+        Some(u64::from(begin_ns > tolerance_ns) + u64::from(end_ns > tolerance_ns))
     }
 }
 
@@ -81,42 +97,64 @@ impl Pair {
 pub struct Outcome {
     /// Events.
     pub pairs: Vec<Pair>,
-    /// What people should be told first, and what they would be.
-    pub cause: (Cause, Cause),
-    /// The direction of the first verdict.
-    pub direction: Option<Direction>,
+    /// What people should be told first: the cause, and which way.
+    pub blame: (Cause, Option<Direction>),
+    /// What they would be.
+    pub blamed: (Cause, Option<Direction>),
     /// All verdicts.
     pub verdicts: Vec<Judgement>,
     /// Probes simulated.
     pub probes: u64,
 }
 
-/// Runs one scenario, for so many days where they are given.
+/// A scenario with this seed.
 #[must_use]
-pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
-    judge_by_day(make, seed, days, |_| {})
+pub fn scenario(make: list::Make, seed: u64) -> Scenario {
+    make(&mut ChaCha8Rng::seed_from_u64(seed))
 }
 
-/// The same; `each_day` hears of each day that is over, the first one as 1.
-#[must_use]
-pub fn judge_by_day(
-    make: list::Make,
-    seed: u64,
-    days: Option<u64>,
-    each_day: impl FnMut(u64),
-) -> Outcome {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut scenario = make(&mut rng);
+fn make_for(make: list::Make, seed: u64, days: Option<u64>) -> Scenario {
+    let mut scenario = scenario(make, seed);
     if let Some(days) = days {
         scenario.length_ns = days * DAY_NS;
     }
+    scenario
+}
+
+/// Runs one scenario of so many days, and keeps nothing of what is told: how many probes there were, and events.
+/// `each_day` hears of each day that is over, the first one as 1.
+#[must_use]
+pub fn count_by_day(
+    make: list::Make,
+    seed: u64,
+    days: u64,
+    each_day: impl FnMut(u64),
+) -> (u64, u64) {
+    let mut scenario = make_for(make, seed, Some(days));
+    // Nor of what had to be.
+    scenario.expected.clear();
+    for e in &mut scenario.effects {
+        e.makes = None;
+    }
+    let mut events = 0;
+    let count = |n: Notice| events += u64::from(n.phase == Phase::Begin);
+    let (_, probes) = watch_and_hear(scenario, seed, count, |_| {}, each_day);
+    (probes, events)
+}
+
+/// Runs one scenario, for so many days where they are given.
+#[must_use]
+pub fn judge(make: list::Make, seed: u64, days: Option<u64>) -> Outcome {
+    let scenario = make_for(make, seed, days);
     let length_ns = scenario.length_ns;
-    let (cause, roles) = (
-        scenario.cause,
+    let (blame, roles) = (
+        scenario.blame,
         scenario.series.iter().map(|s| s.facts).collect::<Vec<_>>(),
     );
-    // Nothing is kept that comes every hour: years are watched, too.
-    let (events, run, probes) = watch_and_hear(scenario, seed, |_| {}, each_day);
+    let mut told = Told::default();
+    let hear = |n| told.hear(n);
+    let (run, probes) = watch_and_hear(scenario, seed, hear, |_| {}, |_| {});
+    let events = told.events();
 
     let near: Vec<usize> = roles
         .iter()
@@ -152,8 +190,10 @@ pub fn judge_by_day(
         .collect();
     let verdicts: Vec<Judgement> = verdict::judge(&facts, 0, length_ns).into_iter().collect();
     Outcome {
-        cause: (cause, verdicts.first().map_or(Cause::Nothing, |v| v.cause)),
-        direction: verdicts.first().and_then(|v| v.direction),
+        blame,
+        blamed: verdicts
+            .first()
+            .map_or((Cause::Nothing, None), |v| (v.cause, v.direction)),
         pairs: paired(&run, events),
         verdicts,
         probes,
@@ -188,23 +228,40 @@ pub fn watch(scenario: Scenario, seed: u64) -> Watched {
         let kind = std::mem::discriminant(&r.reading);
         records.insert((r.since, r.line, format!("{kind:?}")), r);
     };
-    let (events, run, probes) = watch_and_hear(scenario, seed, hear, |_| {});
+    let mut told = Told::default();
+    let (run, probes) = watch_and_hear(scenario, seed, |n| told.hear(n), hear, |_| {});
     Watched {
-        events,
+        events: told.events(),
         records: records.into_values().collect(),
         run,
         probes,
     }
 }
 
-/// The same, but each record is handed to `hear`, and each day that is over told to `each_day`: gives the events, the scenario at its end, and how many probes were
-/// simulated.
+/// Events as they were told at last, by number.
+#[derive(Default)]
+struct Told(BTreeMap<u32, Event>);
+
+impl Told {
+    fn hear(&mut self, n: Notice) {
+        let fresh = self.0.insert(n.id, n.event).is_none();
+        assert_eq!(fresh, n.phase == Phase::Begin, "each begins once");
+    }
+
+    fn events(self) -> Vec<Event> {
+        self.0.into_values().collect()
+    }
+}
+
+/// The same, but each notice and record is handed on, and each day that is over told to `each_day`: gives the scenario
+/// at its end, and how many probes were simulated.
 fn watch_and_hear(
     scenario: Scenario,
     seed: u64,
-    mut hear: impl FnMut(Record),
+    mut hear: impl FnMut(Notice),
+    mut hear_record: impl FnMut(Record),
     mut each_day: impl FnMut(u64),
-) -> (Vec<Event>, Run, u64) {
+) -> (Run, u64) {
     let zero = Monotonic::ZERO;
     let n = scenario.series.len();
     let mut watch = Watch::new(
@@ -219,7 +276,6 @@ fn watch_and_hear(
     }
     let end_ns = scenario.length_ns + AFTER_NS;
     let mut run = Run::new(scenario, seed);
-    let mut told: BTreeMap<u32, Event> = BTreeMap::new();
     let (mut reports, mut now_ns, mut probes) = (Vec::new(), 0, 0);
     while now_ns < end_ns {
         now_ns += TICK_NS;
@@ -249,8 +305,7 @@ fn watch_and_hear(
         loop {
             let more = watch.handle_timeout(now);
             while let Some(n) = watch.poll_notice() {
-                let fresh = told.insert(n.id, n.event).is_none();
-                assert_eq!(fresh, n.phase == Phase::Begin, "each begins once");
+                hear(n);
             }
             if !more {
                 break;
@@ -260,14 +315,14 @@ fn watch_and_hear(
             watch.handle_end(now);
         }
         while let Some(r) = watch.poll_record() {
-            hear(r);
+            hear_record(r);
         }
         if now_ns.is_multiple_of(DAY_NS) {
             each_day(now_ns / DAY_NS);
         }
     }
     assert_eq!(watch.shortfalls(), (0, 0));
-    (told.into_values().collect(), run, probes)
+    (run, probes)
 }
 
 /// What had to be told: the `n`th expected event, by the series of `told` where they have told it.
@@ -311,14 +366,17 @@ fn paired(run: &Run, told: Vec<Event>) -> Vec<Pair> {
             })
             .min();
         let told = best.and_then(|(_, i)| left[i].take());
+        let is_loss = told.as_ref().filter(|_| e.kind == Kind::PacketLoss);
         pairs.push(Pair {
             expected: Some(expected(run, n, told.as_ref())),
+            at_best_ns: is_loss.and_then(|t| oracle::edges(run, n, t.series)),
             told,
         });
     }
     pairs.extend(left.into_iter().flatten().map(|t| Pair {
         expected: None,
         told: Some(t),
+        at_best_ns: None,
     }));
     pairs
 }

@@ -17,6 +17,8 @@ pub struct Spec {
     pub base_ns: u64,
     /// Whether the far end tells which way a probe was lost, and how long it took each way.
     pub reflector: bool,
+    /// Bytes that its probes have in turn, where these are several.
+    pub sizes: &'static [u16],
 }
 
 /// What happens to the probes of some series for some time.
@@ -43,6 +45,8 @@ pub enum What {
         /// They cannot even be sent.
         unsent: bool,
     },
+    /// Those from this size on are lost upward, bytes.
+    Hole(u16),
     /// They wait, and some of them up to `wobble_ns` longer.
     Delay {
         /// Upward.
@@ -155,6 +159,6 @@ pub struct Scenario {
     pub daily_ns: u64,
     /// Extra delay upward in the evening (19 to 23 h) from this day on, to that day, ns.
     pub evening: Option<(u64, u64, u64)>,
-    /// What people should be told first.
-    pub cause: Cause,
+    /// What people should be told first: the cause, and which way, where one may be named.
+    pub blame: (Cause, Option<Direction>),
 }

@@ -181,7 +181,7 @@ impl CableWatch {
         }
         let b = self.bucket(probe.sent);
         let l = &mut b.losses;
-        let (all, lost) = if facts.size >= LARGE {
+        let (all, lost) = if probe.size() >= LARGE {
             (&mut l.large, &mut l.large_up)
         } else {
             (&mut l.small, &mut l.small_up)

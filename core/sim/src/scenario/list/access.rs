@@ -11,7 +11,7 @@ use crate::{MS, S};
 
 pub(super) fn loss(rng: &mut ChaCha8Rng, up: f64, down: f64, way: Direction) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(way));
     let e = s.expect(Kind::PacketLoss, Some(way), Edges::Touched);
     let span = while_of(rng, 12);
     s.effect(span, What::Loss { up, down }, far, Some(e));
@@ -33,7 +33,7 @@ pub(super) fn loss_both(rng: &mut ChaCha8Rng) -> Scenario {
 /// A fifth of everything, for a quarter of a minute, twice.
 pub(super) fn loss_short(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(Direction::Up));
     for from in [12 * MINUTE, 30 * MINUTE] {
         let e = s.expect(Kind::PacketLoss, Some(Direction::Up), Edges::Touched);
         let from = between(rng, from, from + 3 * MINUTE);
@@ -66,14 +66,14 @@ pub(super) fn bursts(
 
 pub(super) fn noise_bursts_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(Direction::Up));
     bursts(rng, &mut s, (12 * MINUTE, 40 * MINUTE), Direction::Up, far);
     s
 }
 
 pub(super) fn bursts_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(Direction::Down));
     bursts(
         rng,
         &mut s,
@@ -86,8 +86,8 @@ pub(super) fn bursts_down(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn periodic(rng: &mut ChaCha8Rng, period_ns: u64, up: bool) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Periodic;
     let way = if up { Direction::Up } else { Direction::Down };
+    s.blame = (Cause::Periodic, Some(way));
     let e = s.expect(Kind::PeriodicLoss, Some(way), Edges::Touched);
     let from = between(rng, 12 * MINUTE, 14 * MINUTE);
     for n in 0..(30 * MINUTE / period_ns) {
@@ -109,8 +109,8 @@ pub(super) fn periodic_12s(rng: &mut ChaCha8Rng) -> Scenario {
 /// Something else fills the way for a moment, again and again: nothing is lost.
 fn periodic_spikes(rng: &mut ChaCha8Rng, (period_ns, long_ns): (u64, u64), up: bool) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Periodic;
     let way = if up { Direction::Up } else { Direction::Down };
+    s.blame = (Cause::Periodic, Some(way));
     let e = s.expect(Kind::PeriodicLoss, Some(way), Edges::Touched);
     let from = between(rng, 12 * MINUTE, 14 * MINUTE);
     for n in 0..(30 * MINUTE / period_ns) {
@@ -135,7 +135,7 @@ pub(super) fn periodic_spikes_quick(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn periodic_outages(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Periodic;
+    s.blame = (Cause::Periodic, Some(Direction::Up));
     let (from, times) = (between(rng, 12 * MINUTE, 14 * MINUTE), 24);
     let p = s.expect(Kind::PeriodicLoss, None, Edges::Given);
     s.expected[p].direction = Some(Direction::Up);
@@ -164,21 +164,21 @@ pub(super) fn micro(rng: &mut ChaCha8Rng, s: &mut Scenario, from: u64, times: u6
 
 pub(super) fn micro_outages(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, None);
     micro(rng, &mut s, 12 * MINUTE, 12, true);
     s
 }
 
 pub(super) fn micro_outages_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, Some(Direction::Down));
     micro(rng, &mut s, 12 * MINUTE, 8, false);
     s
 }
 
 pub(super) fn outages(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, None);
     let mut at = 12 * MINUTE;
     for n in 0..3 {
         let span = (at, at + between(rng, 12 * S, 150 * S));
@@ -190,7 +190,7 @@ pub(super) fn outages(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn outages_pings_only(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(pings());
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, None);
     let mut at = 12 * MINUTE;
     for n in 0..4 {
         let (kind, long) = if n % 2 == 0 {
@@ -237,7 +237,7 @@ pub(super) fn bloat(
 
 pub(super) fn bufferbloat_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Bufferbloat;
+    s.blame = (Cause::Bufferbloat, Some(Direction::Up));
     let mut at = 12 * MINUTE;
     for _ in 0..4 {
         at = bloat(rng, &mut s, at, Direction::Up, 240 * MS) + between(rng, 6 * MINUTE, 8 * MINUTE);
@@ -257,7 +257,7 @@ fn rush(s: &mut Scenario, from: u64, long: u64) {
 /// Each upload begins with a second in which far more is sent than passes.
 pub(super) fn bufferbloat_rush(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Bufferbloat;
+    s.blame = (Cause::Bufferbloat, Some(Direction::Up));
     let mut at = 12 * MINUTE;
     for _ in 0..4 {
         rush(&mut s, at + S / 4, S / 2);
@@ -271,7 +271,7 @@ pub(super) fn bufferbloat_rush(rng: &mut ChaCha8Rng) -> Scenario {
 /// Uploads after it are uploads.
 pub(super) fn bufferbloat_flood(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Bufferbloat;
+    s.blame = (Cause::Bufferbloat, Some(Direction::Up));
     let mut at = 12 * MINUTE;
     rush(&mut s, at, 20 * S);
     s.capacities.push((0, at + 6 * S, true, 10_000_000));
@@ -283,7 +283,7 @@ pub(super) fn bufferbloat_flood(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn bufferbloat_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::Bufferbloat;
+    s.blame = (Cause::Bufferbloat, Some(Direction::Down));
     let mut at = 12 * MINUTE;
     for _ in 0..3 {
         at = bloat(rng, &mut s, at, Direction::Down, 700 * MS)
@@ -310,7 +310,7 @@ pub(super) fn spikes(rng: &mut ChaCha8Rng, s: &mut Scenario, way: Direction, lon
 
 pub(super) fn spike_idle_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessDelay;
+    s.blame = (Cause::AccessDelay, Some(Direction::Up));
     spikes(rng, &mut s, Direction::Up, 90 * MS);
     s
 }
@@ -318,7 +318,7 @@ pub(super) fn spike_idle_up(rng: &mut ChaCha8Rng) -> Scenario {
 /// The household downloads, and somebody else fills the way up behind its line.
 pub(super) fn spike_download_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessDelay;
+    s.blame = (Cause::AccessDelay, Some(Direction::Up));
     spikes(rng, &mut s, Direction::Up, 240 * MS);
     let acknowledges = Load {
         up_bps: 230_000,
@@ -330,7 +330,7 @@ pub(super) fn spike_download_up(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn spike_unknown_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessDelay;
+    s.blame = (Cause::AccessDelay, Some(Direction::Down));
     s.sees_household = vec![false];
     spikes(rng, &mut s, Direction::Down, 90 * MS);
     s
@@ -338,7 +338,7 @@ pub(super) fn spike_unknown_down(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn jitter_up(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessDelay;
+    s.blame = (Cause::AccessDelay, Some(Direction::Up));
     let e = s.expect(Kind::HighJitter, Some(Direction::Up), Edges::Touched);
     let what = What::Jitter {
         up_ns: 44 * MS,
@@ -350,7 +350,7 @@ pub(super) fn jitter_up(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn jitter_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessDelay;
+    s.blame = (Cause::AccessDelay, Some(Direction::Down));
     let e = s.expect(Kind::HighJitter, Some(Direction::Down), Edges::Touched);
     let what = What::Jitter {
         up_ns: 0,
@@ -366,7 +366,7 @@ pub(super) fn evening(rng: &mut ChaCha8Rng) -> Scenario {
         s.facts.interval_ns = 2 * S;
     }
     let mut s = calm(series);
-    s.cause = Cause::EveningCongestion;
+    s.blame = (Cause::EveningCongestion, Some(Direction::Up));
     s.length_ns = 8 * 24 * HOUR;
     let first = 1 + u64::from(rng.next_u32() % 2);
     s.evening = Some((first, first + 5, 16 * MS));
@@ -378,7 +378,7 @@ pub(super) fn evening(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn capacity_down(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::CapacityDown;
+    s.blame = (Cause::CapacityDown, Some(Direction::Both));
     s.length_ns = 2 * HOUR;
     for (up, kind, way, from) in [
         (true, Kind::UploadDegraded, Direction::Up, 40),

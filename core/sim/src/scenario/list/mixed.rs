@@ -5,13 +5,13 @@ use bufferbane_core::detect::{Direction, Kind};
 use rand_chacha::ChaCha8Rng;
 
 use super::access::{bloat, bursts, jitter_up, loss, micro};
-use super::parts::{CLOUDFLARE, DEAD, HOUR, MINUTE, between, calm, far, home};
+use super::parts::{CLOUDFLARE, DAY, DEAD, HOUR, MINUTE, between, blip, calm, far, home};
 use crate::scenario::spec::{Edges, Scenario, What};
 use crate::{MS, S};
 
 pub(super) fn loss_and_bloat(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = loss(rng, 0.05, 0.0, Direction::Up);
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(Direction::Up));
     let at = between(rng, 19 * MINUTE, 21 * MINUTE);
     bloat(rng, &mut s, at, Direction::Up, 200 * MS);
     bloat(rng, &mut s, at + 20 * MINUTE, Direction::Up, 200 * MS);
@@ -20,7 +20,7 @@ pub(super) fn loss_and_bloat(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn outages_and_jitter(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = jitter_up(rng);
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, None);
     micro(rng, &mut s, 32 * MINUTE, 8, true);
     let span = (46 * MINUTE, 46 * MINUTE + between(rng, 20 * S, 60 * S));
     s.cut(Kind::Outage, span, true, false, far);
@@ -29,7 +29,7 @@ pub(super) fn outages_and_jitter(rng: &mut ChaCha8Rng) -> Scenario {
 
 pub(super) fn bad_evening_noise(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = calm(home(0));
-    s.cause = Cause::AccessLoss;
+    s.blame = (Cause::AccessLoss, Some(Direction::Up));
     bursts(rng, &mut s, (12 * MINUTE, 40 * MINUTE), Direction::Up, far);
     let e = s.expect(Kind::RoutingFault, None, Edges::Answered);
     let from = between(rng, 44 * MINUTE, 46 * MINUTE);
@@ -42,10 +42,72 @@ pub(super) fn bad_evening_noise(rng: &mut ChaCha8Rng) -> Scenario {
     s
 }
 
+/// A line that has trouble of nearly all kinds every day, and is probed less often than any is: nothing is expected of
+/// what is told.
+pub(super) fn year(rng: &mut ChaCha8Rng) -> Scenario {
+    let mut s = calm(home(0));
+    for spec in &mut s.series {
+        spec.facts.interval_ns *= 10;
+    }
+    s.series[1].facts.interval_ns = S;
+    s.length_ns = 365 * DAY;
+    s.daily_ns = 3 * MS;
+    s.evening = Some((100, 200, 16 * MS));
+    let loss = What::Loss {
+        up: 0.06,
+        down: 0.0,
+    };
+    let jitter = What::Jitter {
+        up_ns: 0,
+        down_ns: 44 * MS,
+    };
+    let path = What::Path {
+        hops: 2,
+        longer_ns: 5 * MS,
+    };
+    for day in 0..365 {
+        let mut at = day * DAY + between(rng, 0, 2 * HOUR);
+        for n in 0..3 {
+            let to = at + between(rng, 12 * MINUTE, 40 * MINUTE);
+            s.effect((at, to), loss, far, None);
+            at = to + between(rng, 6 * MINUTE, HOUR);
+            s.effect((at, at + between(rng, 4 * S, 90 * S)), DEAD, far, None);
+            at += between(rng, 8 * MINUTE, HOUR);
+            s.effect(
+                (at, at + between(rng, 20 * S, 90 * S)),
+                blip(n == 1),
+                far,
+                None,
+            );
+            at += between(rng, 8 * MINUTE, HOUR);
+        }
+        s.effect((at, at + 8 * MINUTE), jitter, far, None);
+        at += between(rng, 20 * MINUTE, HOUR);
+        s.effect(
+            (at, at + 30 * MINUTE),
+            path,
+            |f| f.target == CLOUDFLARE,
+            None,
+        );
+        at += between(rng, 40 * MINUTE, HOUR);
+        for n in 0..25 {
+            s.effect(
+                (at + n * 60 * S, at + n * 60 * S + 1500 * MS),
+                DEAD,
+                far,
+                None,
+            );
+        }
+        at += HOUR;
+        bloat(rng, &mut s, at, Direction::Up, 240 * MS);
+    }
+    s
+}
+
 pub(super) fn everything(rng: &mut ChaCha8Rng) -> Scenario {
     let mut s = loss(rng, 0.0, 0.06, Direction::Down);
     s.length_ns = 2 * HOUR;
-    s.cause = Cause::AccessOutages;
+    s.blame = (Cause::AccessOutages, None);
     micro(rng, &mut s, 40 * MINUTE, 8, true);
     let at = 58 * MINUTE;
     bloat(rng, &mut s, at, Direction::Up, 240 * MS);

@@ -5,11 +5,13 @@ use bufferbane_core::detect::{Direction, Kind, Load, Role, SeriesFacts};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
+use crate::scenario::TOLERANCE_NS;
 use crate::scenario::spec::{Edges, Effect, Expected, Scenario, Spec, TIMEOUT_NS, What};
 use crate::{MS, S};
 
 pub(super) const MINUTE: u64 = 60 * S;
 pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
 /// Targets, by number.
 pub(super) const GATEWAY: u16 = 0;
 pub(super) const VIENNA: u16 = 1;
@@ -31,6 +33,7 @@ pub(super) fn spec(line: u8, target: u16, role: Role, interval_ns: u64, base_ns:
         },
         base_ns,
         reflector: false,
+        sizes: &[],
     }
 }
 
@@ -90,7 +93,7 @@ pub(super) fn calm(series: Vec<Spec>) -> Scenario {
         noise_ns: MS,
         daily_ns: 0,
         evening: None,
-        cause: Cause::Nothing,
+        blame: (Cause::Nothing, None),
     }
 }
 
@@ -144,7 +147,7 @@ impl Scenario {
             line: 0,
             direction,
             edges,
-            tolerance_ns: S,
+            tolerance_ns: TOLERANCE_NS,
             bounds_ns: None,
             same_as: None,
         });

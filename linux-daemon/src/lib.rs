@@ -57,3 +57,4 @@ pub use status::{
 };
 pub use tls::Roots;
 pub use url::Url;
+pub use watch::events_of;

@@ -471,6 +471,17 @@ impl Watcher {
     }
 }
 
+/// What a store has of `notices` of series that are watched in this order: for what judges events, to be held against
+/// lines that know what they did.
+#[must_use]
+pub fn events_of(series: &[SeriesInfo], notices: &[Notice]) -> Vec<Event> {
+    let mut watcher = Watcher::new(Monotonic::ZERO, Thresholds::default());
+    for (n, info) in (0..).zip(series) {
+        watcher.add(Monotonic::ZERO, SeriesIndex(n), info);
+    }
+    notices.iter().map(|n| watcher.event(0, n)).collect()
+}
+
 /// That a series is recorded only.
 fn unwatched(info: &SeriesInfo) -> String {
     format!(

@@ -483,5 +483,7 @@ fn distinct_families(events: &[&Event]) -> Vec<u64> {
     all
 }
 
+#[cfg(all(test, feature = "demo"))]
+mod suite;
 #[cfg(test)]
 mod tests;

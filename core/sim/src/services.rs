@@ -80,7 +80,8 @@ pub struct Told {
     pub news: News,
     /// When it was told for the first time, seconds.
     pub first_told_s: u64,
-    /// When the first and the last question was asked whose answer the service itself made bad.
+    /// When the first and the last question was asked whose answer the service itself made bad, or was lost by chance right
+    /// before or after those: nobody can tell it from them.
     pub touched: Option<(Monotonic, Monotonic)>,
 }
 
@@ -246,7 +247,8 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
         });
     }
     let mut told: Vec<Told> = Vec::new();
-    let mut touched: BTreeMap<u8, (Monotonic, Monotonic)> = BTreeMap::new();
+    // When each was asked, and whether the answer was bad by its doing, or at all.
+    let mut asked: Vec<Vec<(Monotonic, bool, bool)>> = vec![Vec::new(); plan.services.len()];
     let mut of_line: BTreeMap<u32, Event> = BTreeMap::new();
     for s in 0..plan.seconds {
         let line = now(&plan.line, s);
@@ -262,9 +264,7 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
             if s % service.interval_s == n as u64 % service.interval_s {
                 let sent = second.saturating_add(random.below(S / 2));
                 let (end, is_its) = answer(&mut random, service, line, s);
-                if is_its {
-                    touched.entry(n as u8).or_insert((sent, sent)).1 = sent;
-                }
+                asked[n].push((sent, is_its, is_its || matches!(end, End::Silent)));
                 services.handle_answer(n as u8, Answer { sent, end });
             }
         }
@@ -303,9 +303,21 @@ fn run_and_hear(plan: &Plan, seed: u64) -> (Vec<Told>, Vec<Event>) {
         }
     }
     for t in &mut told {
-        t.touched = touched.get(&t.news.place).copied();
+        t.touched = touched(&asked[usize::from(t.news.place)]);
     }
     (told, of_line.into_values().collect())
+}
+
+/// See [`Told::touched`].
+fn touched(asked: &[(Monotonic, bool, bool)]) -> Option<(Monotonic, Monotonic)> {
+    let first = asked.iter().position(|a| a.1)?;
+    let last = asked.iter().rposition(|a| a.1)?;
+    let before = asked[..first].iter().rev().take_while(|a| a.2).last();
+    let after = asked[last + 1..].iter().take_while(|a| a.2).last();
+    Some((
+        before.unwrap_or(&asked[first]).0,
+        after.unwrap_or(&asked[last]).0,
+    ))
 }
 
 /// When a trouble began and ended, seconds since the plan's begin.

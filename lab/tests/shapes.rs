@@ -39,7 +39,7 @@ fn services(home: &Home) -> (Services, PathBuf) {
     let text = format!(
         "target = []\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"vienna\"\n\
          address = \"{REFLECTOR}\"\nkey_file = \"{KEY_FILE}\"\ninterval = \"100ms\"\nsize = 200\n\
-         [throughput]\nevery = \"never\"\n"
+         [throughput]\nevery = \"never\"\ntrain_budget = \"0\"\n"
     );
     let listen = REFLECTOR.parse().expect("an address");
     let services = Services::start(&home.client, &home.server, listen, &text);

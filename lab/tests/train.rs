@@ -244,3 +244,64 @@ fn trains_know_lines_and_notice_a_collapse_of_ten_seconds() {
         );
     }
 }
+
+/// With nothing but `[throughput]`, and trains only where something looks wrong.
+#[test]
+fn a_line_that_was_cut_is_looked_at_by_trains_that_are_kept_with_the_event() {
+    if let Err(why) = netns::possible() {
+        return skip(&why);
+    }
+    let plain = plan("delay=8ms,rate=10Mbit,buffer=300ms");
+    let home = Home::new(1, &plain, &plain, 4).expect("a lab");
+    let text = format!(
+        "target = []\n[[interface]]\nname = \"wan0\"\n\
+         [[reflector]]\nname = \"vienna\"\naddress = \"{REFLECTOR}\"\n\
+         key_file = \"{KEY_FILE}\"\ninterval = \"50ms\"\n[throughput]\nevery = \"never\"\n"
+    );
+    let listen = REFLECTOR.parse().expect("an address");
+    let services = Services::start(&home.client, &home.server, listen, &text);
+    let services = services.expect("daemon and reflector");
+    std::thread::sleep(Duration::from_secs(8));
+    let cut_ns = wall_ns();
+    let outage = |outage| {
+        for way in Way::BOTH {
+            let plain = plain.clone();
+            home.links[0].change(way, Direction { outage, ..plain });
+        }
+    };
+    outage(true);
+    std::thread::sleep(Duration::from_millis(600));
+    outage(false);
+    std::thread::sleep(Duration::from_secs(30));
+    let recorded = services.stop().expect("both ran to their ends");
+
+    let reader = Reader::open(&recorded.store()).expect("a store that was closed");
+    let rows = reader.capacities(i64::MIN, i64::MAX).expect("readable");
+    let events = reader.events(i64::MIN, i64::MAX).expect("readable");
+    for (at, c) in &rows {
+        println!("{:6.1} s {c:?}", (at - cut_ns) as f64 / 1e9);
+    }
+    for (id, e) in &events {
+        println!("{id:?} {} {}", e.kind, e.text);
+    }
+    let (id, _) = events
+        .iter()
+        .find(|(_, e)| e.kind == "micro_outage")
+        .expect("a cut of 0.6 s");
+    for up in [true, false] {
+        let is_of_way = |c: &Capacity| {
+            (c.direction == bufferbane_store::Direction::Up) == up && c.method == Method::Train
+        };
+        let own: Vec<&(i64, Capacity)> = rows.iter().filter(|(_, c)| is_of_way(c)).collect();
+        let is_its = |(at, c): &&(i64, Capacity)| *at > cut_ns && c.events.contains(id);
+        assert!(own.iter().all(|row| is_its(row)), "{own:?}");
+        let sure = own.iter().find(|(_, c)| c.confidence >= 0.5);
+        let (_, sure) = sure.expect("a train that says what the line carries");
+        let off = (sure.burst_bps as f64 - 10e6).abs();
+        assert!(off < 1e6, "{sure:?}");
+    }
+    // What was seen of a cut that was shorter than a second.
+    let looks = reader.escalations(i64::MIN, i64::MAX).expect("readable");
+    let its = looks.iter().filter(|l| l.look.events.contains(id));
+    assert!(its.count() > 0, "{looks:?}");
+}

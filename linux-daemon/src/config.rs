@@ -13,6 +13,7 @@ use bufferbane_core::limits::DEFAULT_TIMEOUT_NS;
 use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_core::stamp::Subnet;
+use bufferbane_core::train::pacer::When;
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 use jiff::tz::TimeZone;
 
@@ -224,9 +225,9 @@ pub struct Throughput {
     pub monthly_budget_bytes: u64,
     /// No test by itself while the interface carries more than a little.
     pub skip_when_busy: bool,
-    /// Share of an uplink's rate, each way, that packet trains may take up, per million, at most 50 000;
-    /// 0, unless it is set, is none at all.
-    pub train_share_ppm: u32,
+    /// When packet trains are sent through an uplink: all the time, for at most 50 000 millionths of its rate each way; or
+    /// only because of events, which holds with the section unless it is set.
+    pub trains: When,
     /// When no test runs by itself, by the clock of the configured zone.
     pub quiet_hours: Vec<QuietHours>,
 }
@@ -242,7 +243,7 @@ impl Default for Throughput {
             udp: None,
             monthly_budget_bytes: 50 << 30,
             skip_when_busy: true,
-            train_share_ppm: 0,
+            trains: When::Never,
             quiet_hours: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_core::train::SURE_PERMILLE;
 use bufferbane_core::train::estimate::{Arrival, Sent, estimate};
 use bufferbane_core::train::exchange::Plan;
-use bufferbane_core::train::pacer::{Budget, Pacer};
+use bufferbane_core::train::pacer::{Budget, Pacer, When};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -148,7 +148,7 @@ fn run(world: World, seed: u64, length: u64) -> Told {
         bucket_at: 0,
     };
     let budget = Budget {
-        share_ppm: world.share_ppm,
+        when: When::Share(world.share_ppm),
         bytes_per_s: u64::MAX,
         header_bytes: HEADER,
         most_size: 1452,

@@ -6,6 +6,9 @@
 //! (up to [`RESERVE`] trains), and spent where something looks wrong: then a train follows in
 //! [`SOON_NS`] instead of when it is due. In the long run no more than the share is spent, whatever
 //! happens.
+//!
+//! Or trains are sent only where something looks wrong ([`When::AtAlarms`]): one, and before the first of them those by
+//! which the line is got to know. What they cost is made up for before the next alarm has one.
 
 use heapless::Vec;
 use rand_core::Rng;
@@ -52,15 +55,28 @@ const ALARM_SOON: u8 = 3;
 const BUSY_PERCENT: u64 = 70;
 /// A rate this near to a sustained rate that was seen is that of an empty token bucket, %.
 const BUCKET_PERCENT: u64 = 15;
+/// While others carry more than this, a line is not got to know by trains at alarms, which would find a part of it, bit/s.
+const OTHERS_BPS: u64 = 500_000;
 /// How long a sustained rate is remembered, ns.
 const BUCKET_NS: u64 = 24 * 3_600_000_000_000;
+
+/// When trains are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Not at all.
+    Never,
+    /// Where something looks wrong.
+    AtAlarms,
+    /// All the time, for this share of the line's rate, per million.
+    Share(u32),
+}
 
 /// What trains of one direction may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Share of the line's rate, per million; 0 is no train at all.
-    pub share_ppm: u32,
-    /// And at most so many bytes per second.
+    /// When they are sent.
+    pub when: When,
+    /// In the long run at most so many bytes per second.
     pub bytes_per_s: u64,
     /// What a frame has beside the datagram: headers of UDP, IP and the link, bytes.
     pub header_bytes: u32,
@@ -100,7 +116,7 @@ pub struct Pacer {
     /// Of its cost, so much has to be there before a train is sent, ‰: not always at the same beat.
     wanted_permille: i64,
     last: Option<Monotonic>,
-    /// Trains sent while the line was not known; all ones: it is.
+    /// Trains sent while the line was not known, at alarms because of the last one; all ones: it is.
     learning: u8,
     /// Trains that are to come soon.
     soon: u8,
@@ -160,7 +176,10 @@ impl Pacer {
 
     /// Something looks wrong (a capacity below its baseline, loss, delay): trains come soon.
     pub fn alarm(&mut self) {
-        self.soon = self.soon.max(ALARM_SOON);
+        self.soon = self.soon.max(match self.budget.when {
+            When::AtAlarms => 1,
+            When::Never | When::Share(_) => ALARM_SOON,
+        });
     }
 
     /// The train that is due at `now`, if one is. `others_bps` is what the line carries of others,
@@ -171,7 +190,7 @@ impl Pacer {
         others_bps: Option<u64>,
         rng: &mut impl Rng,
     ) -> Option<Plan> {
-        if self.budget.share_ppm == 0 {
+        if self.budget.when == When::Never {
             return None;
         }
         let (count, size) = self.shape();
@@ -186,7 +205,11 @@ impl Pacer {
         if busy {
             return None;
         }
-        if self.is_learning() {
+        if self.budget.when == When::AtAlarms {
+            if !self.take_at_alarm(now, cost, others_bps) {
+                return None;
+            }
+        } else if self.is_learning() {
             let wait_ns = if self.learning >= LEARN_TRAINS {
                 DEAF_NS
             } else {
@@ -219,6 +242,34 @@ impl Pacer {
         })
     }
 
+    /// Whether there may be a train of this cost because something looks wrong; it counts then.
+    fn take_at_alarm(&mut self, now: Monotonic, cost: i64, others_bps: Option<u64>) -> bool {
+        let is_just_after = self
+            .last
+            .is_some_and(|last| now.saturating_since(last) < SOON_NS);
+        if self.soon == 0 || is_just_after {
+            return false;
+        }
+        if self.is_learning() {
+            let is_first = self.learning == 0;
+            if others_bps.is_some_and(|o| o > OTHERS_BPS) || (is_first && self.reserve < 0) {
+                return false;
+            }
+            self.learning += 1;
+            if self.learning == LEARN_TRAINS {
+                // Where no train says anything, the next alarm may try again.
+                (self.learning, self.soon) = (0, 0);
+            }
+        } else {
+            if self.reserve < 0 {
+                return false;
+            }
+            self.soon -= 1;
+        }
+        self.reserve -= cost;
+        true
+    }
+
     /// What a train has said, while the line carried `others_bps` of others. Gives the rate that the
     /// detectors are to be told, where the train is a word about the line: a low one is not where it
     /// was unsure, or others, or a token bucket, may be why.
@@ -240,8 +291,20 @@ impl Pacer {
             }
         };
         let sure = e.confidence_permille >= SURE_PERMILLE;
+        let was_learning = self.is_learning();
+        let was_longest = self.bytes == LONGEST_BYTES;
         if sure || self.is_learning() || e.span_ns < SPAN_NS {
             self.resize(&e);
+        }
+        if self.budget.when == When::AtAlarms && was_learning {
+            // What fast lines carry is known as well as a train can tell.
+            if was_longest {
+                self.learning = u8::MAX;
+            }
+            // The train that the alarm asked for was this one.
+            if was_longest || (sure && !self.is_learning()) {
+                self.soon = 0;
+            }
         }
         if !sure {
             self.soon = self.soon.max(u8::from(self.low_run > 0));
@@ -290,8 +353,6 @@ impl Pacer {
     fn resize(&mut self, e: &Estimate) {
         if e.span_ns >= SPAN_NS {
             if self.is_learning() {
-                // What is put aside first is enough for one alarm.
-                self.reserve = self.reserve.max(0);
                 self.learning = u8::MAX;
             }
         } else if self.is_learning() {
@@ -320,6 +381,15 @@ impl Pacer {
     fn fill(&mut self, now: Monotonic, cost: i64) {
         let ns = now.saturating_since(self.filled_at);
         self.filled_at = now;
+        let room = (cost * RESERVE as i64 - self.reserve).max(0);
+        let share_ppm = match self.budget.when {
+            When::Never => return,
+            When::AtAlarms => {
+                self.reserve += income(u128::from(self.budget.bytes_per_s), ns).min(room);
+                return;
+            }
+            When::Share(ppm) => ppm,
+        };
         let Some(rate_bps) = self.rate_bps else {
             return;
         };
@@ -328,14 +398,9 @@ impl Pacer {
             .bucket
             .filter(|b| now.saturating_since(b.seen) < BUCKET_NS);
         let carries_bps = bucket.map_or(rate_bps, |b| rate_bps.min(b.sustained_bps));
-        let share = u128::from(carries_bps / 8) * u128::from(self.budget.share_ppm) / 1_000_000;
+        let share = u128::from(carries_bps / 8) * u128::from(share_ppm) / 1_000_000;
         let per_s = share.min(u128::from(self.budget.bytes_per_s));
-        // After a long silence no more than what can be kept counts.
-        let income = per_s * 1000 * u128::from(ns) / 1_000_000_000;
-        let income = i64::try_from(income)
-            .unwrap_or(i64::MAX / 4)
-            .min(i64::MAX / 4);
-        let room = (cost * RESERVE as i64 - self.reserve).max(0);
+        let income = income(per_s, ns);
         let aside = (income / 8).min(room);
         self.reserve += aside;
         self.due = (self.due + income - aside).min(cost / 2 * 3);
@@ -355,3 +420,14 @@ impl Pacer {
         }
     }
 }
+
+/// Thousandths of bytes that so many a second are in this time. After a long silence no more than what can be kept counts.
+fn income(per_s: u128, ns: u64) -> i64 {
+    let income = per_s * 1000 * u128::from(ns) / 1_000_000_000;
+    i64::try_from(income)
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 use bufferbane_core::train::estimate::{Estimate, estimate};
-use bufferbane_core::train::pacer::{Budget, Pacer};
+use bufferbane_core::train::pacer::{Budget, Pacer, When};
 use bufferbane_core::train::{SPAN_NS, SURE_PERMILLE};
 use bufferbane_linux_io::{Family, ProbeSocket, clock};
 use bufferbaned::train::Link;
@@ -177,7 +177,7 @@ fn measure(up: bool, wanted: u64, refills: bool, seed: u64) -> Result<Vec<Estima
     let mut link = Link::open(socket, remote, setup::key(), &mut rng).map_err(failed)?;
     link.greet(&mut rng, &|| false).map_err(failed)?;
     let budget = Budget {
-        share_ppm: 1_000_000,
+        when: When::Share(1_000_000),
         bytes_per_s: u64::MAX,
         header_bytes: HEADER,
         most_size: 1452,

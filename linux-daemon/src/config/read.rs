@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bufferbane_config::{Section, parse_load_rate, parse_size};
+use bufferbane_core::train::pacer::When;
 
 use super::probed::{read_interface, read_name, read_reflector, read_target};
 use super::quiet::QuietHours;
@@ -108,9 +109,12 @@ fn read_throughput(s: &Section<'_>) -> Throughput {
             .parsed("monthly_budget", parse_size)
             .unwrap_or(default.monthly_budget_bytes),
         skip_when_busy: s.flag("skip_when_busy").unwrap_or(default.skip_when_busy),
-        train_share_ppm: s
-            .parsed("train_budget", train_share)
-            .unwrap_or(default.train_share_ppm),
+        trains: s
+            .parsed("train_budget", trains)
+            .unwrap_or(match s.is_present() {
+                true => When::AtAlarms,
+                false => default.trains,
+            }),
         quiet_hours: read_quiet_hours(s),
     };
     s.finish();
@@ -130,14 +134,17 @@ fn read_udp(s: &Section<'_>) -> Option<UdpRates> {
 /// More is no longer "almost no data".
 const MAX_TRAIN_SHARE_PPM: f64 = 50_000.0;
 
-/// A share of the line, per million, from a percentage; "0" is none.
-fn train_share(text: &str) -> Result<u32, String> {
+/// From a percentage; "0" is none at all.
+fn trains(text: &str) -> Result<When, String> {
     let number = text.strip_suffix('%').map(str::trim_end);
     let percent: Option<f64> = number
         .or((text == "0").then_some("0"))
         .and_then(|n| n.parse().ok());
     match percent.map(|p| p * 10_000.0) {
-        Some(ppm) if (0.0..=MAX_TRAIN_SHARE_PPM).contains(&ppm) => Ok(ppm.round() as u32),
+        Some(ppm) if (0.0..=MAX_TRAIN_SHARE_PPM).contains(&ppm) => match ppm.round() as u32 {
+            0 => Ok(When::Never),
+            ppm => Ok(When::Share(ppm)),
+        },
         _ => Err(format!(
             "\"{text}\" is no share of a line; write for example \"1%\", at most 5%, or \"0\" for no \
              packet trains"

@@ -170,17 +170,20 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
         }),
         monthly_budget_bytes: 1 << 30,
         skip_when_busy: false,
-        train_share_ppm: 15_000,
+        trains: When::Share(15_000),
         quiet_hours: ["23:00-07:00", "12:00-13:30"]
             .map(|h| QuietHours::parse(h).unwrap())
             .to_vec(),
     };
     assert_eq!(t, wanted);
     assert_eq!(read("[throughput]\nevery = \"never\"\n").every_ns, None);
-    // Packet trains only where they are asked for; what they take up is bounded.
-    let share = |text: &str| read(&format!("[throughput]\n{text}\n")).train_share_ppm;
-    assert_eq!((share(""), share("train_budget = \"0\"")), (0, 0));
-    assert_eq!(share("train_budget = \"5%\""), 50_000);
+    // Packet trains all the time only where they are asked for, and none only where that is; what they take up is
+    // bounded.
+    assert_eq!(read("").trains, When::Never);
+    let trains = |text: &str| read(&format!("[throughput]\n{text}\n")).trains;
+    assert_eq!(trains(""), When::AtAlarms);
+    assert_eq!(trains("train_budget = \"0\""), When::Never);
+    assert_eq!(trains("train_budget = \"5%\""), When::Share(50_000));
     for bad in ["6%", "1", "-1%", "NaN%", "%"] {
         let text = format!("[throughput]\ntrain_budget = \"{bad}\"\n");
         let said = parse("f", &text, Path::new("/")).unwrap_err();

@@ -1,4 +1,5 @@
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_core::train::pacer::When;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
@@ -177,7 +178,9 @@ fn trains_keep_quiet_hours_and_their_part_of_the_budget() {
     let (mut dsl, lte) = (path("dsl", "vienna"), path("lte", "vienna"));
     dsl.probe_bytes = 400;
     assert_eq!(trains(&config, &dsl), 0, "none was asked for");
-    config.throughput.train_share_ppm = 10_000;
+    config.throughput.trains = When::AtAlarms;
+    assert_eq!((trains(&config, &dsl), trains(&config, &lte)), (30, 0));
+    config.throughput.trains = When::Share(10_000);
     assert_eq!((trains(&config, &dsl), trains(&config, &lte)), (300, 0));
     let budget = Settings::from(&config).budget(&dsl);
     assert_eq!((budget.all, budget.probes), (Some(1000), 700));

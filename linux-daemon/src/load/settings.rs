@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bufferbane_core::train::pacer::When;
 use jiff::tz::TimeZone;
 
 use super::Path;
@@ -62,13 +63,15 @@ impl Settings {
     }
 
     /// What packet trains may move in a month through a path's uplink, both ways: half of what probes
-    /// leave.
+    /// leave, or a twentieth where they are sent only because of events.
     pub(crate) fn train_bytes(&self, path: &Path) -> u64 {
-        if self.throughput.train_share_ppm == 0 {
-            return 0;
-        }
         let all = self.month_bytes(path).unwrap_or(0);
-        all.saturating_sub(path.probe_bytes) / 2
+        let left = all.saturating_sub(path.probe_bytes);
+        match self.throughput.trains {
+            When::Never => 0,
+            When::AtAlarms => left / 20,
+            When::Share(_) => left / 2,
+        }
     }
 
     /// Whether no train may be sent at this time, ns since 1970: in quiet hours, or so shortly before them

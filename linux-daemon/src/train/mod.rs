@@ -15,7 +15,7 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_core::train::SURE_PERMILLE;
 use bufferbane_core::train::estimate::{Estimate, estimate};
 use bufferbane_core::train::exchange::Plan;
-use bufferbane_core::train::pacer::{Budget, Pacer};
+use bufferbane_core::train::pacer::{Budget, Pacer, When};
 use bufferbane_linux_io::netlink::{InterfaceKind, Netlink};
 use bufferbane_linux_io::{Family, ProbeSocket, clock};
 use bufferbane_store::{Capacity, Direction, Method};
@@ -82,7 +82,7 @@ pub(crate) struct Trains {
 impl Trains {
     /// Sends what is due, one train of each line at most.
     pub(crate) fn tick(&mut self, ends: &Ends<'_>, rng: &mut ChaCha12Rng) {
-        if ends.settings.throughput.train_share_ppm == 0 {
+        if ends.settings.throughput.trains == When::Never {
             self.lines.clear();
             return;
         }
@@ -123,14 +123,14 @@ impl Line {
         let packet_header = if path.remote.is_ipv6() { 48 } else { 28 };
         let most_size = mtu.saturating_sub(packet_header);
         let month_bytes = settings.train_bytes(path);
-        let share_ppm = if month_bytes == 0 {
+        let when = if month_bytes == 0 {
             // Not even those by which the line is got to know.
-            0
+            When::Never
         } else {
-            settings.throughput.train_share_ppm
+            settings.throughput.trains
         };
         let budget = |up| Budget {
-            share_ppm,
+            when,
             bytes_per_s: per_second(month_bytes, up),
             header_bytes: link_header + packet_header,
             most_size: u16::try_from(most_size).unwrap_or(u16::MAX),
@@ -166,7 +166,10 @@ impl Line {
         }
         // What others carry is not known at the first look.
         let is_first_look = self.others_bps.is_none() && self.read.is_some();
-        if now < self.not_before || is_first_look {
+        let is_at_alarms = ends.settings.throughput.trains == When::AtAlarms;
+        // What looked wrong may be over before its train may be sent.
+        let is_too_late = is_at_alarms && self.alarms.events().is_empty();
+        if now < self.not_before || is_first_look || is_too_late {
             return;
         }
         let others = self.others_bps;
@@ -254,6 +257,9 @@ impl Line {
                 };
                 // What was seen because something looks wrong is kept with that.
                 let is_news = way.is_news(now, &e, told_bps.is_some()) || !found.events.is_empty();
+                // Trains at alarms alone say nothing of what is usual, which detectors would hold them against.
+                let is_all_the_time = matches!(ends.settings.throughput.trains, When::Share(_));
+                let told_bps = told_bps.filter(|_| is_all_the_time);
                 let order = Order::Train(now, Box::new(found), is_news, told_bps);
                 let _ = ends.orders.send(order);
             }
@@ -329,7 +335,7 @@ mod tests {
     #[test]
     fn a_train_that_says_nothing_of_the_line_is_not_recorded_as_sure() {
         let budget = Budget {
-            share_ppm: 10_000,
+            when: When::Share(10_000),
             bytes_per_s: u64::MAX,
             header_bytes: 42,
             most_size: 1452,

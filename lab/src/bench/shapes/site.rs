@@ -60,7 +60,7 @@ impl Site {
         let text = format!(
             "target = []\n[[interface]]\nname = \"wan0\"\n[[reflector]]\nname = \"lab\"\naddress = \"{address}\"\n\
              key_file = \"lab.key\"\ninterval = \"100ms\"\nsize = 200\nfamily = \"4\"\n\
-             [throughput]\nevery = \"never\"\n"
+             [throughput]\nevery = \"never\"\ntrain_budget = \"0\"\n"
         );
         let daemon = bench.daemon(&text, Some(client))?;
         let answered = || {

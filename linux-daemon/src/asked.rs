@@ -257,7 +257,7 @@ pub(crate) fn is_over_tcp(address: &str) -> bool {
 }
 
 /// Of `9.9.9.9:53/udp` the host.
-fn host_of(address: &str) -> String {
+pub(crate) fn host_of(address: &str) -> String {
     let at = address.split('/').next().unwrap_or_default();
     let ip = at.parse::<SocketAddr>().map(|a| a.ip().to_string());
     ip.unwrap_or_else(|_| address.to_owned())

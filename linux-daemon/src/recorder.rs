@@ -7,6 +7,7 @@ mod down;
 mod drops;
 mod durable;
 mod facts;
+mod faults;
 mod findings;
 mod held;
 mod hours;
@@ -111,6 +112,7 @@ pub(crate) struct Recorder {
     /// Sizes that vanish, as detectors tell, while they do.
     told_holes: HashMap<EventId, Event>,
     routes: routes::Routes,
+    faults: faults::Faults,
     again: again::Again,
     carry: carry::Carry,
     down: down::Down,
@@ -167,6 +169,7 @@ impl Recorder {
             sizes: Sizes::new(now, settings.uplinks.clone()),
             told_holes: HashMap::new(),
             routes: routes::Routes::default(),
+            faults: faults::Faults::default(),
             again: again::Again::default(),
             carry: carry::Carry::default(),
             down: down::Down::default(),

@@ -12,6 +12,7 @@ use super::trust;
 use super::{Fact, Recorder, note, paths};
 use crate::alerts::News;
 use crate::status::SeriesStatus;
+use crate::walk::Shown;
 
 /// What the names of facts begin with that tell of series that are not watched.
 const UNWATCHED: &str = "not_watched ";
@@ -213,7 +214,7 @@ impl Recorder {
             None => {}
         }
         if lasts {
-            let looks = self.walks.begins(clock::now(), id, &spell, None);
+            let looks = self.walks.begins(clock::now(), id, &spell, Shown::ByAny);
             paths::record(writer, looks);
         } else {
             self.again.over(id, &mut event);

@@ -150,11 +150,13 @@ impl Recorder {
                         let news = self.routes.update(known.id, &mut event);
                         self.walks.rerouted_to(now, &event.interface, &news);
                     }
+                    event = self.faults.tell(known.id, event);
                     writer.update_event(known.id, event.clone());
                     known.id
                 }
                 None => {
                     let id = writer.event(event.clone());
+                    event = self.faults.tell(id, event);
                     if event.kind == "route_change" {
                         let all = self.routes.begin(id, &event);
                         self.walks.rerouted_to(now, &event.interface, &all);
@@ -171,16 +173,21 @@ impl Recorder {
                 now,
                 (id, &event),
             );
+            note(&self.status, &self.meters, id, &event);
+            self.alerts.update(known, id, &event);
             match known {
                 None => {
                     let seen_at = self.watcher.seen_at(&notice);
-                    paths::record(writer, self.walks.begins(now, id, &event, seen_at));
+                    let looks = self.walks.begins(now, id, &event, seen_at);
+                    for (id, event) in self.faults.learn(&looks) {
+                        note(&self.status, &self.meters, id, &event);
+                        writer.update_event(id, event);
+                    }
+                    paths::record(writer, looks);
                 }
                 Some(_) if over => self.walks.ends(now, id),
                 Some(_) => {}
             }
-            note(&self.status, &self.meters, id, &event);
-            self.alerts.update(known, id, &event);
         }
     }
 }

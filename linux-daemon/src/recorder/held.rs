@@ -2,10 +2,12 @@
 
 use bufferbane_core::held::Unstable;
 use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, Severity};
 
-use super::{Fact, Recorder, note};
+use super::{Fact, Recorder, note, paths};
 use crate::held::{Key, Loss, News, Told, is_of};
+use crate::walk::Shown;
 use crate::watch::Known;
 
 impl Recorder {
@@ -64,7 +66,7 @@ impl Recorder {
             drops,
             each_after_ns,
         } = unstable;
-        let (interface, target, _) = key;
+        let (interface, target, address) = key;
         let why = loss.why();
         let timer = each_after_ns.map_or_else(String::new, |ns| {
             format!(
@@ -88,6 +90,7 @@ impl Recorder {
             ("each_after_ns", each_after_ns.into()),
         ];
         let values = values.map(|(n, v): (&str, serde_json::Value)| (n.to_owned(), v));
+        let shown = Shown::ByHost(address.ip());
         let name = name(key);
         if let Some((id, event)) = self.open_events.get_mut(&name) {
             let before = Known::own(*id, event);
@@ -96,7 +99,11 @@ impl Recorder {
             writer.update_event(*id, event.clone());
             note(&self.status, &self.meters, *id, event);
             self.alerts.update(Some(before), *id, event);
-            self.commit_soon |= severity > before.severity;
+            if severity > before.severity {
+                let looks = self.walks.begins(clock::now(), *id, event, shown);
+                paths::record(writer, looks);
+                self.commit_soon = true;
+            }
             return;
         }
         let mut event = Event::new("tcp_unstable", severity, writer.boot(), since, text);
@@ -107,6 +114,10 @@ impl Recorder {
         let (id, before) = self.carry.begin(writer, hold_down_ns, &mut event);
         note(&self.status, &self.meters, id, &event);
         self.alerts.update(before, id, &event);
+        // What a timer ends is no trouble of the way.
+        if severity > Severity::Info {
+            paths::record(writer, self.walks.begins(clock::now(), id, &event, shown));
+        }
         self.open_events.insert(name, (id, event));
         self.commit_soon = true;
     }
@@ -209,11 +220,15 @@ mod tests {
         let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
         recorder.held = crate::held::Connections::new(config.alerts.held);
         recorder.alerts = Alerts::start(&config.alerts);
+        recorder.obey(Order::Series(SeriesIndex(1), series(SeriesKind::Icmp)));
         losses(&mut recorder, &[(1000, 60), (1061, 60), (1122, 60)]);
         let severity = |r: &Recorder| r.open_events[&name(&key())].1.severity;
         assert_eq!(severity(&recorder), Severity::Info);
+        assert!(recorder.walks.urgent().is_empty());
         losses(&mut recorder, &[(1140, 9)]);
         assert_eq!(severity(&recorder), Severity::Warning);
+        let far: std::net::IpAddr = [192, 0, 2, 1].into();
+        assert_eq!(recorder.walks.urgent(), [far]);
         recorder.note_held(at(2000));
         let phases = || {
             let all = std::fs::read_to_string(&told).unwrap_or_default();

@@ -15,7 +15,15 @@ impl Recorder {
         if self.writer.is_none() {
             return;
         }
-        for news in self.walks.tick(now) {
+        let all = self.walks.tick(now);
+        for (id, event) in self.faults.learn(&all) {
+            log::info!("{}", event.text);
+            note(&self.status, &self.meters, id, &event);
+            if let Some(writer) = &mut self.writer {
+                writer.update_event(id, event);
+            }
+        }
+        for news in all {
             match news {
                 News::Changed(changed) => self.way_changed(&changed),
                 news => {
@@ -85,7 +93,7 @@ pub(super) fn record(writer: &mut Writer, news: impl IntoIterator<Item = News>) 
             News::Way(first, last, walks, path) => writer.path(first, last, walks, path),
             News::Look(at, look) => writer.escalation(at, look),
             News::Echoes(at, echoes) => writer.echoes(at, *echoes),
-            News::Changed(_) => {}
+            News::Changed(_) | News::Start(..) => {}
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What services answer: their troubles, as events and in words.
 
+use std::net::IpAddr;
+
 use bufferbane_core::detect::service::{Evidence, Limits, News, Trouble};
 use bufferbane_core::detect::{self, Phase};
 use bufferbane_core::failure::Failure;
@@ -7,8 +9,9 @@ use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, SeriesInfo, Severity};
 
-use super::{Recorder, note};
-use crate::asked::is_over_tcp;
+use super::{Recorder, note, paths};
+use crate::asked::{host_of, is_over_tcp};
+use crate::walk::Shown;
 use crate::watch::Known;
 
 impl Recorder {
@@ -17,12 +20,12 @@ impl Recorder {
         // Until the store is open nothing is recorded, and so nothing is heard.
         if self.writer.is_some() {
             for (index, news) in self.asked.news(now) {
-                self.service_news(index, &news);
+                self.service_news(now, index, &news);
             }
         }
     }
 
-    fn service_news(&mut self, index: SeriesIndex, news: &News) {
+    fn service_news(&mut self, now: Monotonic, index: SeriesIndex, news: &News) {
         let (Some(writer), Some((info, _))) = (&mut self.writer, self.ids.get(&index)) else {
             return;
         };
@@ -44,6 +47,15 @@ impl Recorder {
             }
             None => self.carry.begin(writer, hold_down_ns, &mut event),
         };
+        if before.is_none() && !news.explained {
+            // No way leads to a resolver on this host.
+            let host = host_of(&info.address).parse::<IpAddr>().ok();
+            let host = host.filter(|h| !h.is_loopback());
+            let shown = host.map_or(Shown::ByAny, Shown::ByHost);
+            paths::record(writer, self.walks.begins(now, id, &event, shown));
+        } else if event.end_ns.is_some() {
+            self.walks.ends(now, id);
+        }
         note(&self.status, &self.meters, id, &event);
         self.alerts.update(before, id, &event);
         self.service_events.insert(key, (id, event));
@@ -65,6 +77,7 @@ impl Recorder {
             if let Some(writer) = &mut self.writer {
                 writer.update_event(id, event.clone());
             }
+            self.walks.ends(now, id);
             note(&self.status, &self.meters, id, &event);
             self.alerts.update(Some(before), id, &event);
             self.commit_soon = true;
@@ -244,7 +257,7 @@ mod tests {
 
     fn resolver() -> SeriesInfo {
         SeriesInfo {
-            address: "192.0.2.1:53/udp".into(),
+            address: "192.0.2.7:53/udp".into(),
             ..series(SeriesKind::Dns)
         }
     }
@@ -268,6 +281,8 @@ mod tests {
         assert_eq!((begun.end_ns, &begun.values["rcode"]), (None, &2.into()));
         assert!(begun.text.contains("SERVFAIL"), "{}", begun.text);
         assert!(!begun.values.contains_key("only_this"));
+        // The way to it is to be walked.
+        assert_eq!(recorder.walks.urgent(), [IpAddr::from([192, 0, 2, 7])]);
         seconds(&mut recorder, 260..400, false);
         let (same, over) = &recorder.service_events[&key];
         assert_eq!((*same, over.end_ns), (id, Some(259 * S)));

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use bufferbane_core::time::Monotonic;
+use bufferbane_linux_io::clock;
 use bufferbane_store::{Direction, Event, EventId, Severity};
 
-use super::{Recorder, note};
+use super::{Recorder, note, paths};
 use crate::sizes::{self, Hole, News, Place, Sizes};
+use crate::walk::Shown;
 use crate::watch::Known;
 
 const KIND: &str = "mtu_black_hole";
@@ -74,6 +76,10 @@ impl Recorder {
         let (id, before) = self.carry.begin(writer, hold_down_ns, &mut event);
         note(&self.status, &self.meters, id, &event);
         self.alerts.update(before, id, &event);
+        paths::record(
+            writer,
+            self.walks.begins(clock::now(), id, &event, Shown::ByAny),
+        );
         self.open_events.insert(name, (id, event));
     }
 }
@@ -361,5 +367,21 @@ mod tests {
                     .contains("or these hosts answer no echoes of that size")
             );
         }
+    }
+
+    #[test]
+    fn the_way_that_larger_packets_vanish_on_is_walked() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(&dir.path().join("store.redb"), any_room());
+        recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Icmp)));
+        let hole = Hole {
+            passes_bytes: 1400,
+            interface_bytes: 1500,
+            direction: Some(Direction::Up),
+            targets: vec!["far".into()],
+        };
+        recorder.hole(&("wan".into(), 4), clock::now(), &hole);
+        let far: std::net::IpAddr = [192, 0, 2, 1].into();
+        assert_eq!(recorder.walks.urgent(), [far]);
     }
 }

@@ -12,7 +12,7 @@ pub(super) struct Limit {
 }
 
 /// Looks through an uplink: six an hour.
-pub(super) const LOOKS: Limit = Limit {
+const LOOKS: Limit = Limit {
     at_once: 3,
     each_ns: 600_000_000_000,
 };
@@ -56,6 +56,31 @@ impl Budget {
         let any = self.left > 0;
         self.left -= u32::from(any);
         any
+    }
+}
+
+/// Looks through an uplink. Those because of a silence have a budget of their own: most lines pause now and then, and
+/// that is to leave something for events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looks {
+    for_events: Budget,
+    for_silence: Budget,
+}
+
+impl Looks {
+    pub(super) const fn new(now: Monotonic) -> Self {
+        Self {
+            for_events: Budget::new(LOOKS, now),
+            for_silence: Budget::new(LOOKS, now),
+        }
+    }
+
+    /// Whether there may be another look at `now`, for an event or because of a silence; it counts then.
+    pub(super) fn take(&mut self, now: Monotonic, is_for_event: bool) -> bool {
+        match is_for_event {
+            true => self.for_events.take(now),
+            false => self.for_silence.take(now),
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! Which ways and hosts show what is wrong.
 
 use bufferbane_core::look::INTERVAL_NS;
-use bufferbane_core::sample::SeriesIndex;
 use bufferbane_store::SeriesKind;
 
 use super::close::Wanted;
-use super::{Target, Walks};
+use super::{Shown, Target, Walks};
 use crate::errands::Key;
 use crate::watch;
 
@@ -29,15 +28,14 @@ impl Target {
     }
 }
 
-/// Less is more likely to show what is wrong: what `series` goes to, then `target`, and farther ones before those at
-/// addresses of a household.
-fn rank(
-    key: &Key,
-    of: &Target,
-    target: Option<&str>,
-    series: Option<SeriesIndex>,
-) -> (bool, bool, bool) {
-    let shows = series.is_some_and(|s| of.series.contains_key(&s));
+/// Less is more likely to show what is wrong: who shows it, then `target`, and farther ones before those at addresses
+/// of a household.
+fn rank(key: &Key, of: &Target, target: Option<&str>, shown: Shown) -> (bool, bool, bool) {
+    let shows = match shown {
+        Shown::ByAny => false,
+        Shown::BySeries(series) => of.series.contains_key(&series),
+        Shown::ByHost(address) => key.2 == address,
+    };
     let far = bufferbane_core::path::is_providers(key.2, None);
     (!shows, target != Some(key.1.as_str()), !far)
 }
@@ -47,17 +45,18 @@ impl Walks {
         self.targets.iter().filter(move |(k, _)| k.0 == interface)
     }
 
-    /// The way that most likely shows what is wrong: that of `series`, else of the target, else any
+    /// The way that most likely shows what is wrong: to who shows it, pinged or not, else to the target, else any
     /// through the interface.
-    pub(super) fn worst(
-        &self,
-        interface: &str,
-        target: Option<&str>,
-        series: Option<SeriesIndex>,
-    ) -> Option<Key> {
+    pub(super) fn worst(&self, interface: &str, target: Option<&str>, shown: Shown) -> Option<Key> {
+        if let Shown::ByHost(address) = shown
+            && self.through(interface).all(|(k, _)| k.2 != address)
+        {
+            let name = target.map_or_else(|| address.to_string(), str::to_owned);
+            return Some((interface.to_owned(), name, address));
+        }
         let best = self
             .through(interface)
-            .min_by_key(|(k, t)| rank(k, t, target, series));
+            .min_by_key(|(k, t)| rank(k, t, target, shown));
         best.map(|(key, _)| key.clone())
     }
 
@@ -67,15 +66,15 @@ impl Walks {
         &self,
         interface: &str,
         target: Option<&str>,
-        series: Option<SeriesIndex>,
+        shown: Shown,
     ) -> Vec<Wanted> {
-        let Some(worst) = self.worst(interface, target, series) else {
+        let Some(worst) = self.worst(interface, target, shown) else {
             return Vec::new();
         };
         let pinged = || self.through(interface).filter(|(_, t)| t.is_pinged());
-        let is_slow = self.targets.get(&worst).is_some_and(Target::is_slow);
+        let is_slow = self.targets.get(&worst).is_none_or(Target::is_slow);
         // Who is not pinged may well answer no echo at all. Another name of the same host is the next best.
-        let shows = pinged().min_by_key(|(k, t)| (k.2 != worst.2, rank(k, t, target, series)));
+        let shows = pinged().min_by_key(|(k, t)| (k.2 != worst.2, rank(k, t, target, shown)));
         let shows = shows.filter(|_| is_slow);
         let first_hop = |key: &Key| {
             let ways = self.targets.values().filter_map(|t| t.ways.now());

@@ -6,8 +6,8 @@ use std::sync::mpsc::TryRecvError;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::EventId;
 
-use super::budget::{Budget, LOOKS};
-use super::worker::{Errand, Walked, Worker};
+use super::budget::Looks;
+use super::worker::{Errand, Thoroughness, Walked, Worker};
 use crate::errands::Key;
 use crate::scout::Way;
 
@@ -15,7 +15,7 @@ use crate::scout::Way;
 pub(super) struct Line {
     /// Gone where its thread has ended, which takes a fault of ours.
     pub(super) worker: Option<Worker>,
-    pub(super) budget: Budget,
+    pub(super) looks: Looks,
     /// Its silence has been noticed.
     pub(super) silent: bool,
     /// What waits for the thread, because something looks wrong.
@@ -30,7 +30,7 @@ impl Line {
     pub(super) const fn new(now: Monotonic, worker: Worker) -> Self {
         Self {
             worker: Some(worker),
-            budget: Budget::new(LOOKS, now),
+            looks: Looks::new(now),
             silent: false,
             asked: VecDeque::new(),
             out: None,
@@ -43,6 +43,7 @@ impl Line {
             way,
             key: asked.key.clone(),
             urgent: asked.events.is_some(),
+            how: asked.how,
         };
         let Some(worker) = &self.worker else {
             return;
@@ -85,6 +86,7 @@ pub(super) struct Asked {
     pub(super) key: Key,
     /// `None` where nothing looks wrong.
     pub(super) events: Option<Vec<EventId>>,
+    pub(super) how: Thoroughness,
     /// When the thread was given it.
     pub(super) begun: Option<Monotonic>,
 }

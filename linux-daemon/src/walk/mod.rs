@@ -7,9 +7,11 @@
 mod budget;
 mod close;
 mod concerned;
+mod events;
 mod known;
 mod line;
 mod silence;
+mod start;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,18 +20,23 @@ use std::net::IpAddr;
 use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_core::trace::way::{Against, against};
-use bufferbane_store::{Echoes, Event, EventId, Look, Path, PathEnd, SeriesInfo, SeriesKind};
+use bufferbane_store::{Echoes, EventId, Look, Path, PathEnd, SeriesInfo, SeriesKind};
 
 use crate::errands::Key;
 use crate::scout::{MODEM, Way};
 use crate::watch;
 use budget::{Budget, CONFIRMING};
 use close::CloseLooks;
+use events::Seen;
+pub(crate) use events::Shown;
 pub(crate) use known::Changed;
 use known::{Said, Ways};
 use line::{Asked, Line};
 use silence::Ear;
-use worker::Walked;
+#[cfg(test)]
+pub(crate) use start::By;
+pub(crate) use start::Start;
+use worker::{Thoroughness, Walked};
 
 const S: u64 = 1_000_000_000;
 /// The first walk to a target comes this long after it is probed, ns: a start has enough to do.
@@ -47,25 +54,6 @@ const LINES: usize = 16;
 /// it is over and what came after it is known.
 const LOOKS: usize = 32;
 const LOOK_NS: u64 = 900 * S;
-/// What was seen this long before an event began may belong to it, ns: edges are not exact.
-const EARLY_NS: u64 = S;
-/// A look this recent need not be repeated, ns.
-const RECENT_NS: u64 = 30 * S;
-/// Kinds of events whose begin is worth a look at the way.
-const KINDS: [&str; 11] = [
-    "latency_spike",
-    "high_jitter",
-    "packet_loss",
-    "loss_burst",
-    "periodic_loss",
-    "micro_outage",
-    "outage",
-    "routing_fault",
-    "interface_differs",
-    "family_differs",
-    "reflector_lost",
-];
-
 /// The ways of before this run to each target, the latest first.
 pub(crate) type Before = BTreeMap<Key, Vec<Path>>;
 
@@ -78,6 +66,8 @@ pub(crate) enum News {
     Changed(Box<Changed>),
     /// What was seen when something looked wrong, and when.
     Look(Monotonic, Look),
+    /// From which hop on what these events tell of starts.
+    Start(Vec<EventId>, Start),
     /// What a close look found, and when it began.
     Echoes(Monotonic, Box<Echoes>),
 }
@@ -108,7 +98,7 @@ pub(crate) struct Walks {
     lines: BTreeMap<String, Line>,
     /// When a walk ended last.
     done: Monotonic,
-    looks: VecDeque<(Monotonic, Look)>,
+    looks: VecDeque<Seen>,
     close: CloseLooks,
     /// Of targets that have not been probed in this run.
     before: Before,
@@ -265,87 +255,6 @@ impl Walks {
         }
     }
 
-    /// An event has begun, or has become known only now that it is over. One of `series` shows it.
-    /// Gives what belongs to it of what was seen before.
-    pub(crate) fn begins(
-        &mut self,
-        now: Monotonic,
-        id: EventId,
-        event: &Event,
-        series: Option<SeriesIndex>,
-    ) -> Vec<News> {
-        if !KINDS.contains(&event.kind.as_str()) {
-            return Vec::new();
-        }
-        let mut news = Vec::new();
-        let from = event.start_ns.saturating_sub(EARLY_NS);
-        let until = event.end_ns.unwrap_or(u64::MAX);
-        let mut is_seen = false;
-        for (at, look) in &mut self.looks {
-            let during = (from..=until).contains(&at.as_nanos());
-            if look.path.interface == event.interface && during {
-                is_seen |= now.saturating_since(*at) < RECENT_NS;
-                // An event that is back may have it already.
-                if !look.events.contains(&id) {
-                    look.events.push(id);
-                    news.push(News::Look(*at, look.clone()));
-                }
-            }
-        }
-        let line = self.lines.get_mut(&event.interface);
-        for asked in line
-            .into_iter()
-            .flat_map(|l| l.asked.iter_mut().chain(&mut l.out))
-        {
-            // What waits comes before the event is over, or does not matter to it.
-            let during = match asked.begun {
-                Some(at) => (from..=until).contains(&at.as_nanos()),
-                None => event.end_ns.is_none(),
-            };
-            if during && let Some(events) = &mut asked.events {
-                if !events.contains(&id) {
-                    events.push(id);
-                }
-                is_seen = true;
-            }
-        }
-        if event.end_ns.is_some() {
-            self.ends(now, id);
-        } else if !is_seen
-            && let Some(key) = self.worst(&event.interface, event.target.as_deref(), series)
-        {
-            self.ask(now, key, vec![id]);
-        }
-        let hosts = self.concerned(&event.interface, event.target.as_deref(), series);
-        news.extend(self.close.begins(now, id, event, hosts));
-        news
-    }
-
-    /// An event is over: where its way ended early, it is walked once more.
-    pub(crate) fn ends(&mut self, now: Monotonic, id: EventId) {
-        self.close.ends(id);
-        let cut =
-            |(_, l): &&(Monotonic, Look)| l.events.contains(&id) && l.path.end != PathEnd::Target;
-        if let Some((_, look)) = self.looks.iter().rev().find(cut) {
-            let path = &look.path;
-            let key = (path.interface.clone(), path.target.clone(), path.address);
-            self.ask(now, key, vec![id]);
-        }
-    }
-
-    fn ask(&mut self, now: Monotonic, key: Key, events: Vec<EventId>) {
-        if let Some(line) = self.lines.get_mut(&key.0)
-            && line.worker.is_some()
-            && line.budget.take(now)
-        {
-            line.asked.push_back(Asked {
-                key,
-                events: Some(events),
-                begun: None,
-            });
-        }
-    }
-
     /// Takes in what was walked, and sends what is due.
     pub(crate) fn tick(&mut self, now: Monotonic) -> Vec<News> {
         let mut news = Vec::new();
@@ -358,7 +267,7 @@ impl Walks {
             self.take(now, asked, walked, &mut news);
         }
         self.looks
-            .retain(|(at, _)| now.saturating_since(*at) < LOOK_NS);
+            .retain(|seen| now.saturating_since(seen.at) < LOOK_NS);
         self.listen(now);
         self.send(now);
         news.extend(self.close.tick(now, &self.uplinks));
@@ -367,16 +276,17 @@ impl Walks {
 
     fn take(&mut self, now: Monotonic, asked: Asked, walked: Walked, news: &mut Vec<News>) {
         let interface = &asked.key.0;
-        let (Some(target), Some(line)) = (
-            self.targets.get_mut(&asked.key),
-            self.lines.get_mut(interface),
-        ) else {
+        let Some(line) = self.lines.get_mut(interface) else {
             return;
         };
+        // A service, or what is probed no more, has no usual way.
+        let target = self.targets.get_mut(&asked.key);
         let path = match walked.path {
             Ok(Some(path)) => path,
             Ok(None) => {
-                target.due = now.saturating_add(SOON_NS);
+                if let Some(target) = target {
+                    target.due = now.saturating_add(SOON_NS);
+                }
                 return;
             }
             Err(why) => {
@@ -389,7 +299,7 @@ impl Walks {
         };
         line.trouble = None;
         if let Some(events) = asked.events {
-            let known = target.ways.now().map(|k| &k.path);
+            let known = target.and_then(|t| t.ways.now()).map(|k| &k.path);
             let usual = known.filter(|p| p.end == PathEnd::Target);
             let look = Look {
                 events,
@@ -401,13 +311,19 @@ impl Walks {
                 }),
                 path: path.clone(),
             };
-            if !look.events.is_empty() {
-                news.push(News::Look(walked.begun, look.clone()));
+            let seen = Seen {
+                at: walked.begun,
+                how: asked.how,
+                start: known.and_then(|k| start::start(k, &path)),
+                look,
+            };
+            if !seen.look.events.is_empty() {
+                news.extend(seen.news());
             }
             if self.looks.len() >= LOOKS {
                 self.looks.pop_front();
             }
-            self.looks.push_back((walked.begun, look));
+            self.looks.push_back(seen);
             // What is seen in trouble is a walk like every other, but for where it ends.
             self.note(now, &asked.key, walked.begun, path, true, news);
         } else {
@@ -472,6 +388,7 @@ impl Walks {
             let asked = Asked {
                 key: key.clone(),
                 events: None,
+                how: Thoroughness::Quick,
                 begun: None,
             };
             line.send(now, Way::through(&key.0, &self.uplinks), asked);

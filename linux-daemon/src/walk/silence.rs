@@ -5,12 +5,25 @@ use std::collections::BTreeMap;
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 
-use super::{S, Walks};
+use super::worker::Thoroughness;
+use super::{S, Shown, Walks};
 
-/// An uplink is silent if nobody beyond it has answered for this long and some slots of its fastest
-/// series, ns.
-const SILENT_NS: u64 = S;
+/// An uplink is silent if nobody beyond it has answered for this many slots of its fastest series: what is shorter can
+/// be no outage.
 const SILENT_SLOTS: u64 = 3;
+/// And for as long as an answer may take to be known, ns: two slots (that of a stream may come with the next one), at
+/// least and at most so much.
+const KNOWN_SLOTS: u64 = 2;
+const KNOWN_NS: (u64, u64) = (S / 4, S);
+
+/// How long nobody may have answered, ns.
+fn patience_ns(interval_ns: u64) -> u64 {
+    let known_ns = KNOWN_SLOTS.saturating_mul(interval_ns);
+    let known_ns = known_ns.clamp(KNOWN_NS.0, KNOWN_NS.1);
+    SILENT_SLOTS
+        .saturating_mul(interval_ns)
+        .saturating_add(known_ns)
+}
 
 /// A series that says whether an uplink is silent.
 #[derive(Debug)]
@@ -39,11 +52,10 @@ impl Walks {
         }
         let mut fallen = Vec::new();
         for (interface, (at, interval_ns)) in heard {
-            let patience = SILENT_NS.saturating_add(SILENT_SLOTS.saturating_mul(interval_ns));
             let Some(line) = self.lines.get_mut(interface) else {
                 continue;
             };
-            let silent = now.saturating_since(at) > patience;
+            let silent = now.saturating_since(at) > patience_ns(interval_ns);
             if silent && !line.silent {
                 fallen.push(interface.to_owned());
             } else if !silent {
@@ -54,9 +66,9 @@ impl Walks {
         for interface in fallen {
             let ear = |(_, e): &(&SeriesIndex, &Ear)| e.interface == interface;
             let ears = self.ears.iter().filter(ear).map(|(index, _)| *index);
-            let first = ears.min();
+            let first = Shown::from(ears.min());
             if let Some(key) = self.worst(&interface, None, first) {
-                self.ask(now, key, Vec::new());
+                self.ask(now, key, Vec::new(), Thoroughness::Quick);
             }
             let hosts = self.concerned(&interface, None, first);
             self.close.falls_silent(now, &interface, hosts);

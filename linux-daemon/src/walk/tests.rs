@@ -1,6 +1,6 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use bufferbane_store::{PathHop, SeriesKind, Severity};
+use bufferbane_store::{Event, PathHop, SeriesKind, Severity};
 
 use super::worker::{Errand, Worker};
 use super::*;
@@ -190,9 +190,9 @@ fn a_short_outage_is_looked_at_while_it_lasts_and_belongs_to_its_event() {
     }
     // The gateway answering on is no answer from beyond it.
     lab.walks.heard(SeriesIndex(0), at(103));
-    lab.walks.tick(at(101));
+    lab.walks.tick(at(100));
     lab.errands.try_recv().unwrap();
-    lab.walked(at(101), &[1, 2, 9], true);
+    lab.walked(at(100), &[1, 2, 9], true);
     lab.walks.tick(at(102));
     let (target, urgent) = lab.asked().unwrap();
     assert!(urgent && target != "gateway", "{target}");
@@ -200,16 +200,16 @@ fn a_short_outage_is_looked_at_while_it_lasts_and_belongs_to_its_event() {
     assert_eq!(looks(&lab.walked(at(103), &[1], false)), []);
     lab.walks.heard(SeriesIndex(1), at(105));
     let over = event("micro_outage", at(100), Some(at(105)));
-    let news = lab.walks.begins(at(108), EventId(4), &over, None);
+    let news = lab.walks.begins(at(108), EventId(4), &over, Shown::ByAny);
     assert_eq!(looks(&news), [(1, vec![4])]);
     // Another of the same time has it too, one of another time has not.
     let lost = event("reflector_lost", at(101), None);
-    let news = lab.walks.begins(at(108), EventId(5), &lost, None);
+    let news = lab.walks.begins(at(108), EventId(5), &lost, Shown::ByAny);
     assert_eq!(looks(&news), [(1, vec![4, 5])]);
     let before = event("loss_burst", at(90), Some(at(91)));
     assert!(
         lab.walks
-            .begins(at(108), EventId(6), &before, None)
+            .begins(at(108), EventId(6), &before, Shown::ByAny)
             .is_empty()
     );
     // And once it is over.
@@ -252,7 +252,11 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
     loss.target = Some(first);
     lab.walks.tick(at(30));
     assert_eq!(lab.asked().map(|a| a.1), Some(false));
-    assert!(lab.walks.begins(at(45), EventId(1), &loss, None).is_empty());
+    assert!(
+        lab.walks
+            .begins(at(45), EventId(1), &loss, Shown::ByAny)
+            .is_empty()
+    );
     lab.walks.tick(at(45));
     // The one that is under way is given up.
     let given_up = Walked {
@@ -264,7 +268,7 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
     lab.walks.tick(at(46));
     assert_eq!(lab.asked().map(|a| a.1), Some(true));
     let news = lab.walked(at(47), &[1, 7, 8], false);
-    let [News::Look(_, look)] = &news[..] else {
+    let [News::Look(_, look), News::Start(..)] = &news[..] else {
         panic!("{news:?}");
     };
     assert_eq!((look.usual_hops, look.other_from), (Some(4), Some(2)));
@@ -276,7 +280,9 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
 fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_slow() {
     let mut lab = Lab::new();
     let concerned = |lab: &Lab, target: Option<&str>, series: Option<u16>| {
-        let hosts = lab.walks.concerned("eth0", target, series.map(SeriesIndex));
+        let hosts = lab
+            .walks
+            .concerned("eth0", target, series.map(SeriesIndex).into());
         let of = |h: close::Wanted| (h.key.1, h.pings.into_iter().map(|s| s.0).collect());
         hosts
             .into_iter()
@@ -335,7 +341,7 @@ fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_s
     lab.walks.add(at(30), SeriesIndex(1), &stream);
     let hosts = concerned(&lab, Some("vienna"), Some(1));
     assert_eq!(hosts, [gateway(), ("one".to_owned(), vec![8])]);
-    assert_eq!(lab.walks.concerned("wlan0", None, None).len(), 0);
+    assert_eq!(lab.walks.concerned("wlan0", None, Shown::ByAny).len(), 0);
 }
 
 #[test]
@@ -345,7 +351,7 @@ fn looks_keep_to_their_budget() {
     for n in 0..100u64 {
         let now = at(1000 + n * 36);
         let outage = event("outage", now, None);
-        lab.walks.begins(now, EventId(n), &outage, None);
+        lab.walks.begins(now, EventId(n), &outage, Shown::ByAny);
         lab.walks.tick(now);
         while let Some((_, urgent)) = lab.asked() {
             asked += u32::from(urgent);
@@ -402,13 +408,13 @@ fn a_thread_that_has_ended_leaves_nothing_waiting() {
     lab.walks.add(at(0), SeriesIndex(9), &other);
     lab.walks.tick(at(20));
     let outage = event("outage", at(21), None);
-    lab.walks.begins(at(21), EventId(1), &outage, None);
+    lab.walks.begins(at(21), EventId(1), &outage, Shown::ByAny);
     lab.back = sync_channel(1).0;
     lab.walks.tick(at(22));
     let line = &lab.walks.lines["eth0"];
     assert!(line.worker.is_none() && line.out.is_none() && line.asked.is_empty());
     let outage = event("outage", at(100), None);
-    lab.walks.begins(at(100), EventId(2), &outage, None);
+    lab.walks.begins(at(100), EventId(2), &outage, Shown::ByAny);
     assert!(lab.walks.lines["eth0"].asked.is_empty());
     // The other uplink's ways are walked as before.
     lab.walks.tick(at(101));
@@ -428,6 +434,7 @@ fn the_thread_walks() {
         },
         key: ("lo".into(), "me".into(), me),
         urgent: true,
+        how: worker::Thoroughness::Quick,
     };
     worker.errands.send(errand).unwrap();
     let patience = std::time::Duration::from_secs(60);
@@ -442,4 +449,165 @@ fn the_thread_walks() {
         hop.answered > 0 && hop.rtt_min_ns <= hop.rtt_mean_ns,
         "{hop:?}"
     );
+}
+
+/// What waits to be walked: to whom, and whether from which hop on something is wrong is to be known.
+fn waits(lab: &Lab) -> Vec<(String, bool)> {
+    let asked = lab.walks.lines["eth0"].asked.iter();
+    let exact = |a: &line::Asked| a.how == worker::Thoroughness::Exact;
+    asked.map(|a| (a.key.2.to_string(), exact(a))).collect()
+}
+
+#[test]
+fn all_kinds_of_trouble_have_their_way_walked_and_hops_are_measured_where_that_says_more() {
+    for (kind, is_exact) in [
+        ("bufferbloat", true),
+        ("upload_degraded", true),
+        ("download_degraded", true),
+        ("routing_fault", true),
+        ("packet_loss", true),
+        ("mtu_black_hole", false),
+        ("outage", false),
+        ("dns_failing", false),
+        ("tcp_unstable", false),
+        ("dns_slow", true),
+    ] {
+        let mut lab = Lab::new();
+        let trouble = event(kind, at(100), None);
+        lab.walks.begins(
+            at(101),
+            EventId(1),
+            &trouble,
+            Shown::BySeries(SeriesIndex(2)),
+        );
+        assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), is_exact)], "{kind}");
+        // Another event that is there before it is walked.
+        let trouble = event("latency_spike", at(101), None);
+        lab.walks
+            .begins(at(101), EventId(2), &trouble, Shown::ByAny);
+        assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), true)], "{kind}");
+    }
+    let mut lab = Lab::new();
+    let fact = event("link_down", at(100), None);
+    lab.walks.begins(at(101), EventId(1), &fact, Shown::ByAny);
+    assert_eq!(waits(&lab), []);
+}
+
+#[test]
+fn the_way_to_a_service_is_walked_whether_it_is_pinged_or_not() {
+    let mut lab = Lab::new();
+    let mut failing = event("dns_failing", at(100), None);
+    failing.target = Some("resolver".into());
+    let pinged = Shown::ByHost([9, 9, 9, 9].into());
+    lab.walks.begins(at(101), EventId(1), &failing, pinged);
+    lab.walks.tick(at(101));
+    assert_eq!(lab.asked(), Some(("quad9".to_owned(), true)));
+    lab.walked(at(102), &[1, 9], true);
+    failing.start_ns = at(200).as_nanos();
+    let other = Shown::ByHost([192, 0, 2, 53].into());
+    lab.walks.begins(at(201), EventId(2), &failing, other);
+    lab.walks.tick(at(201));
+    assert_eq!(lab.asked(), Some(("resolver".to_owned(), true)));
+    let news = lab.walked(at(202), &[1, 2, 9], true);
+    let [News::Look(_, look)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(
+        (look.usual_hops, &look.events[..]),
+        (None, &[EventId(2)][..])
+    );
+    assert_eq!(look.path.address, IpAddr::from([192, 0, 2, 53]));
+}
+
+/// The streams of the lab have a probe every 50 ms.
+#[test]
+fn a_silence_is_noticed_once_three_probes_may_be_known_to_be_unanswered() {
+    let mut lab = Lab::new();
+    for index in [1, 2] {
+        lab.walks.heard(SeriesIndex(index), at(5));
+    }
+    let after = |ms: u64| at(5).saturating_add(ms * 1_000_000);
+    lab.walks.tick(after(400));
+    assert_eq!(lab.asked(), None);
+    lab.walks.tick(after(401));
+    assert_eq!(lab.asked().map(|a| a.1), Some(true));
+}
+
+#[test]
+fn what_was_too_short_to_be_seen_is_looked_at_right_after() {
+    let mut lab = Lab::new();
+    let cut = event("micro_outage", at(100), Some(at(101)));
+    lab.walks.begins(at(105), EventId(1), &cut, Shown::ByAny);
+    assert_eq!(waits(&lab).len(), 1);
+    lab.walks.tick(at(105));
+    lab.asked().unwrap();
+    assert_eq!(
+        looks(&lab.walked(at(108), &[1, 2, 9], true)),
+        [(3, vec![1])]
+    );
+    // What was over long before it is told says nothing of now.
+    let old = event("periodic_loss", at(20), Some(at(60)));
+    lab.walks.begins(at(110), EventId(2), &old, Shown::ByAny);
+    assert_eq!(waits(&lab), []);
+}
+
+#[test]
+fn pauses_of_a_line_leave_their_looks_to_events() {
+    let mut lab = Lab::new();
+    let mut paused = 0;
+    for n in 0..20 {
+        lab.walks.heard(SeriesIndex(1), at(100 + 10 * n));
+        for s in [0, 2, 4] {
+            lab.walks.tick(at(100 + 10 * n + s));
+            while let Some((_, urgent)) = lab.asked() {
+                paused += u32::from(urgent);
+                lab.walked(at(100 + 10 * n + s), &[1, 9], true);
+            }
+        }
+    }
+    assert_eq!(paused, 3);
+    let loss = event("packet_loss", at(400), None);
+    lab.walks.begins(at(401), EventId(1), &loss, Shown::ByAny);
+    assert_eq!(waits(&lab).len(), 1);
+}
+
+#[test]
+fn where_a_fault_starts_is_told_of_its_own_way_only() {
+    let mut lab = Lab::new();
+    let mut names = Vec::new();
+    for n in 0..3 {
+        lab.walks.tick(at(20 + 10 * n));
+        names.extend(lab.asked());
+        lab.walked(at(21 + 10 * n), &[1, 2, 3, 9], true);
+    }
+    assert_eq!(names.len(), 3);
+    // What another way is like says nothing of it.
+    let loss = event("outage", at(100), None);
+    let vienna = Shown::BySeries(SeriesIndex(1));
+    lab.walks.begins(at(100), EventId(1), &loss, vienna);
+    lab.walks.tick(at(100));
+    lab.asked().unwrap();
+    let starts = |news: &[News]| {
+        let of = |n: &News| match n {
+            News::Start(ids, s) => Some((ids.clone(), s.hop, s.well_to)),
+            _ => None,
+        };
+        news.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let news = lab.walked(at(103), &[1, 2, 3, 9], true);
+    assert_eq!(starts(&news), []);
+    let fault = event("routing_fault", at(100), None);
+    let quad9 = Shown::BySeries(SeriesIndex(2));
+    lab.walks.begins(at(110), EventId(2), &fault, quad9);
+    assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), true)]);
+    lab.walks.tick(at(110));
+    lab.asked().unwrap();
+    let news = lab.walked(at(120), &[1, 2], false);
+    let its = vec![(vec![EventId(2)], 3, 2)];
+    assert_eq!(starts(&news), its);
+    // And of one that is told later, of the same way.
+    let again = event("routing_fault", at(105), None);
+    let news = lab.walks.begins(at(125), EventId(3), &again, quad9);
+    assert_eq!(starts(&news)[0].0.last(), Some(&EventId(3)));
+    assert_eq!(waits(&lab), []);
 }

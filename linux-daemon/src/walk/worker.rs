@@ -14,9 +14,27 @@ use bufferbane_store::{Path, PathEnd, PathHop};
 use crate::errands::{self, Key};
 use crate::scout::{FAR_PORT, Way};
 
-/// Messages to each hop, and how far apart, ns: routers answer about one a second.
-const ROUNDS: u16 = 3;
+/// How far apart messages to a hop are, ns: routers answer about one a second.
 const ROUND_NS: u64 = 1_000_000_000;
+
+/// How much is to be known of each hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Thoroughness {
+    /// Who it is.
+    Quick,
+    /// From which hop on packets are lost, or late.
+    Exact,
+}
+
+impl Thoroughness {
+    /// Messages to each hop.
+    const fn rounds(self) -> u16 {
+        match self {
+            Self::Quick => 3,
+            Self::Exact => 10,
+        }
+    }
+}
 
 /// A way to be walked.
 #[derive(Debug)]
@@ -25,6 +43,7 @@ pub(super) struct Errand {
     pub(super) key: Key,
     /// Something looks wrong: others wait for this one.
     pub(super) urgent: bool,
+    pub(super) how: Thoroughness,
 }
 
 /// What became of an errand.
@@ -76,7 +95,7 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         target: *to,
         transport,
         cookie,
-        rounds: ROUNDS,
+        rounds: errand.how.rounds(),
         round_ns: ROUND_NS,
         max_hops: MAX_HOPS,
     }));

@@ -13,8 +13,9 @@ use bufferbane_core::sample::{Observation, SeriesIndex, Status};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Echoes, Event, EventId};
 
-use super::budget::{Budget, LOOKS};
-use super::{EARLY_NS, LOOK_NS, News, RECENT_NS, S};
+use super::budget::Looks;
+use super::events::{EARLY_NS, RECENT_NS};
+use super::{LOOK_NS, News, S};
 use crate::errands::Key;
 use crate::errands::spent::Spent;
 use crate::scout::Way;
@@ -43,7 +44,7 @@ pub(super) struct Wanted {
 struct Line {
     /// Gone where its thread has ended, which takes a fault of ours.
     worker: Option<Worker>,
-    budget: Budget,
+    looks: Looks,
     is_out: bool,
     /// What is wrong now: events that last, and that nobody answers.
     open: BTreeSet<EventId>,
@@ -61,7 +62,7 @@ impl Line {
     const fn new(now: Monotonic, worker: Worker) -> Self {
         Self {
             worker: Some(worker),
-            budget: Budget::new(LOOKS, now),
+            looks: Looks::new(now),
             is_out: false,
             open: BTreeSet::new(),
             asked_by: None,
@@ -207,10 +208,12 @@ impl CloseLooks {
         let from_ns = event.start_ns.saturating_sub(EARLY_NS);
         let until_ns = event.end_ns.unwrap_or(u64::MAX);
         let mut news = Vec::new();
-        let mut is_seen = false;
+        // Whether it has a look, and one that need not be repeated yet.
+        let (mut is_seen, mut is_fresh) = (false, false);
         for seen in &mut self.seen {
             if seen.host.key.0 == event.interface && seen.is_during(from_ns, until_ns) {
-                is_seen |= now.saturating_since(seen.begun) < RECENT_NS;
+                is_seen = true;
+                is_fresh |= now.saturating_since(seen.begun) < RECENT_NS;
                 // An event that is back may have it already.
                 if !seen.events.contains(&id) {
                     seen.events.push(id);
@@ -218,13 +221,18 @@ impl CloseLooks {
                 }
             }
         }
-        if event.end_ns.is_none() {
-            if !is_seen {
-                self.ask(now, &event.interface, Some(id), hosts);
-            }
-            if let Some(line) = self.lines.get_mut(&event.interface) {
-                line.open.insert(id);
-            }
+        let is_late = match event.end_ns {
+            None => !is_fresh,
+            // What was too short to be seen, or is told when it is over.
+            Some(end_ns) => !is_seen && now.as_nanos().saturating_sub(end_ns) < RECENT_NS,
+        };
+        if is_late {
+            self.ask(now, &event.interface, Some(id), hosts);
+        }
+        if event.end_ns.is_none()
+            && let Some(line) = self.lines.get_mut(&event.interface)
+        {
+            line.open.insert(id);
         }
         news
     }
@@ -397,7 +405,9 @@ impl CloseLooks {
                 );
                 continue;
             }
-            let Some(worker) = line.worker.as_ref().filter(|_| line.budget.take(now)) else {
+            let is_for_event = line.asked_by.is_some() || !line.open.is_empty();
+            let may = line.worker.is_some() && line.looks.take(now, is_for_event);
+            let Some(worker) = line.worker.as_ref().filter(|_| may) else {
                 line.left = 0;
                 continue;
             };

@@ -255,3 +255,17 @@ fn the_thread_looks() {
     }
     assert_eq!(looked.bytes, sent * 84);
 }
+
+#[test]
+fn what_was_too_short_to_be_looked_at_is_right_after() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.begins(103, 1, &event(99, Some(100))), []);
+    assert_eq!(lab.asked(103), ["gateway", "far"]);
+    let its = || (vec![1], None);
+    assert_eq!(lab.looked(103, 115, 200), [its(), its()]);
+    // Once.
+    assert_eq!(lab.asked(116), [""; 0]);
+    // Long ago.
+    assert_eq!(lab.begins(300, 2, &event(199, Some(200))), []);
+    assert_eq!(lab.asked(300), [""; 0]);
+}

@@ -375,21 +375,23 @@ fn target_addresses(
             found.collect()
         }
         Place::Gateway => {
-            let index = host
-                .interfaces
-                .iter()
-                .find(|i| i.name == *interface)
-                .map(|i| i.index);
-            let gateways: Vec<SocketAddr> = host
-                .default_routes
-                .iter()
-                .filter(|r| Some(r.interface) == index)
-                .filter_map(|r| r.gateway)
+            let own = host.interfaces.iter().find(|i| i.name == *interface);
+            let routes = host.default_routes.iter();
+            let gateways: Vec<SocketAddr> = routes
+                .filter(|r| own.is_some_and(|i| i.index == r.interface))
+                .filter_map(|r| r.gateway.or_else(|| peer(own?, r.family)))
                 .map(|g| SocketAddr::new(g, 0))
                 .collect();
             choose(&gateways, target.family, interface, host)
         }
     }
+}
+
+/// The other end of a PPP link, which routes have no need to name.
+fn peer(interface: &Interface, family: Family) -> Option<IpAddr> {
+    let addresses = interface.addresses.iter();
+    let mut peers = addresses.filter_map(|a| a.peer.filter(|p| Family::of(p) == family));
+    (interface.kind == InterfaceKind::Ppp).then(|| peers.next())?
 }
 
 /// An address with the scope that it has on the interface (RFC 4007): a link-local one is another host's on every link.

@@ -72,6 +72,47 @@ impl Sources for Known {
     }
 }
 
+/// `default dev ppp0`, as pppd makes it.
+#[test]
+fn where_a_ppp_route_names_no_next_hop_the_peer_is_the_gateway() {
+    let gateways = |kind, gateway: Option<&str>, peer: Option<&str>| {
+        let mut ppp = interface(2, "ppp0", &["100.64.3.7"]);
+        ppp.kind = kind;
+        ppp.addresses[0].peer = peer.map(|p| p.parse().unwrap());
+        let route = Route {
+            gateway: gateway.map(|g| g.parse().unwrap()),
+            ..default_route(2, "10.0.0.1", 0)
+        };
+        let host = Host {
+            interfaces: &[ppp],
+            default_routes: &[route],
+            resolvers: &[],
+        };
+        let config = crate::config::parse(
+            "f.toml",
+            "[[interface]]\nname = \"ppp0\"\n\
+             [[target]]\nname = \"bras\"\nkind = \"icmp\"\naddress = \"gateway\"\n",
+            std::path::Path::new("/"),
+        );
+        let wanted = wanted(&config.unwrap().config, &host, &mut Known::default());
+        let remotes = wanted.iter().map(|w| w.remote.ip().to_string());
+        remotes.collect::<Vec<String>>()
+    };
+    let ppp = InterfaceKind::Ppp;
+    assert_eq!(gateways(ppp, None, Some("10.0.0.9")), ["10.0.0.9"]);
+    assert_eq!(
+        gateways(ppp, Some("10.0.0.1"), Some("10.0.0.9")),
+        ["10.0.0.1"]
+    );
+    assert_eq!(gateways(ppp, None, None), [""; 0]);
+    // Of the other family.
+    assert_eq!(gateways(ppp, None, Some("fe80::9")), [""; 0]);
+    assert_eq!(
+        gateways(InterfaceKind::Tunnel, None, Some("10.0.0.9")),
+        [""; 0]
+    );
+}
+
 /// Over IPv6 routers are known by link-local addresses, which are each link's own.
 #[test]
 fn a_link_local_address_is_meant_on_the_interface_that_is_probed_from() {

@@ -24,6 +24,8 @@ pub(crate) const MODEM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 100, 1));
 const ECHOES: u64 = 3;
 /// How long each is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Another first hop than before, or none, has to be seen so often in a row.
+const SEEN: u32 = 2;
 /// How soon it is asked again for what was not found.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How soon it is looked whether the provider's first hop is another one.
@@ -125,8 +127,15 @@ struct Known {
     due: Instant,
 }
 
-/// Where it is, or why it is nowhere: without words where that is as it should be.
-type Found = Result<IpAddr, Option<String>>;
+type Found = Result<IpAddr, Missing>;
+
+/// Why it is not found.
+enum Missing {
+    /// Who it was before is it no more, and nobody that can be probed is it now.
+    Gone(String),
+    /// Who it was may be it still. Without words where that is as it should be.
+    Unknown(Option<String>),
+}
 
 impl Scout {
     pub(crate) fn start() -> Self {
@@ -158,9 +167,13 @@ impl Scout {
                 known.out = false;
                 match found {
                     // A moment's silence does not make forget who answered before.
-                    Err(_) if known.found.is_some() => {}
-                    Err(trouble) => {
-                        news |= known.trouble != trouble;
+                    Err(Missing::Unknown(_)) if known.found.is_some() => {}
+                    Err(missing) => {
+                        let trouble = match missing {
+                            Missing::Gone(why) => Some(why),
+                            Missing::Unknown(why) => why,
+                        };
+                        news |= known.found.take().is_some() || known.trouble != trouble;
                         if let Some(why) = trouble.as_ref().filter(|_| known.trouble != trouble) {
                             log::info!("{why}");
                         }
@@ -220,27 +233,41 @@ fn modem(way: &Way) -> Found {
     let there = leads_to(way, MODEM).and_then(|leads| Ok(leads && answers(way, MODEM)?));
     match there {
         Ok(true) => Ok(MODEM),
-        Ok(false) => Err(None),
+        Ok(false) => Err(Missing::Unknown(None)),
         Err(e) => {
             log::debug!("the modem through {}: {e}", way.interface);
-            Err(None)
+            Err(Missing::Unknown(None))
         }
     }
 }
 
 fn first_hop(way: &Way, family: Family, before: Option<IpAddr>) -> Found {
     let of = format!("the provider's first hop through {}", way.interface);
-    let mut found = None;
+    let unknown = |why: String| Missing::Unknown(Some(why));
+    let (mut found, mut nowhere) = (None, 0);
     // Where a hop misses every datagram, the next one looks like the first: another one than
     // before has to be seen twice.
-    for _ in 0..2 {
-        let outcome = search(way, family).map_err(|e| Some(format!("{of} is not known: {e}")))?;
+    for _ in 0..SEEN {
+        let (outcome, is_whole) =
+            search(way, family).map_err(|e| unknown(format!("{of} is not known: {e}")))?;
         let address = match outcome {
             Outcome::Found { address, .. } => address,
             Outcome::None { answered } => {
-                return Err(Some(format!(
+                let why = format!(
                     "{of} is not known: {answered} hops answer, none of them from a public address"
-                )));
+                );
+                // While the line is well, that is how it is, unless who it was only says nothing of what passes.
+                let Some(before) = before.filter(|_| is_whole) else {
+                    return Err(unknown(why));
+                };
+                nowhere += 1;
+                if nowhere == SEEN {
+                    return Err(match answers(way, before) {
+                        Ok(false) => Missing::Gone(why),
+                        Ok(true) | Err(_) => unknown(why),
+                    });
+                }
+                continue;
             }
         };
         if before.is_none_or(|b| b == address) || found == Some(address) {
@@ -248,21 +275,30 @@ fn first_hop(way: &Way, family: Family, before: Option<IpAddr>) -> Found {
             break;
         }
         if found.replace(address).is_some() {
-            return Err(None);
+            return Err(Missing::Unknown(None));
         }
+    }
+    let is_another = before.is_some() && found != before;
+    if is_another && nowhere > 0 {
+        // One of each is nothing seen twice.
+        return Err(Missing::Unknown(None));
     }
     match found.map(|address| (address, answers(way, address))) {
         Some((address, Ok(true))) => Ok(address),
         Some((address, Ok(false))) => {
-            Err(Some(format!("{of} is {address}, which answers no ping")))
+            let why = format!("{of} is {address}, which answers no ping");
+            Err(match is_another {
+                true => Missing::Gone(why),
+                false => unknown(why),
+            })
         }
-        Some((_, Err(e))) => Err(Some(format!("{of} cannot be pinged: {e}"))),
-        None => Err(None),
+        Some((_, Err(e))) => Err(unknown(format!("{of} cannot be pinged: {e}"))),
+        None => Err(Missing::Unknown(None)),
     }
 }
 
-/// Looks for the first hop of the provider on the way to a well-known host.
-fn search(way: &Way, family: Family) -> io::Result<Outcome> {
+/// Looks for the first hop of the provider on the way to a well-known host; and whether that has answered.
+fn search(way: &Way, family: Family) -> io::Result<(Outcome, bool)> {
     let far = FAR.iter().find(|(f, _)| *f == family);
     let far = far.and_then(|(_, ip)| ip.parse::<IpAddr>().ok());
     let far = far.ok_or(io::ErrorKind::InvalidInput)?;
@@ -280,6 +316,7 @@ fn search(way: &Way, family: Family) -> io::Result<Outcome> {
     let mut socket = socket
         .or_else(|_| HopSocket::new(builder, to))
         .map_err(io::Error::other)?;
+    let mut is_whole = false;
     let mut hops = FirstHop::new(getrandom::u64()?, own_address(way, far)?);
     loop {
         match hops.step(clock::now()) {
@@ -292,12 +329,13 @@ fn search(way: &Way, family: Family) -> io::Result<Outcome> {
                 socket.wait(left, |heard| match heard.word {
                     Word::Report(Report::Exceeded, quoted) => hops.exceeded(heard.from, quoted),
                     Word::Report(Report::Unreachable(Refusal::Port), _) if heard.from == far => {
+                        is_whole = true;
                         hops.reached();
                     }
                     Word::Report(..) | Word::TooBig(..) | Word::Message(..) => {}
                 })?;
             }
-            Step::End(outcome) => return Ok(outcome),
+            Step::End(outcome) => return Ok((outcome, is_whole)),
         }
     }
 }

@@ -41,18 +41,20 @@ impl Host {
         assert!(status.is_ok_and(|s| s.success()), "ip {arguments}");
     }
 
-    /// Passes on what is not for itself.
-    fn forward(&self) {
+    fn run(&self, script: &str) {
         let pid = self.0.id().to_string();
         let mut command = Command::new("nsenter");
-        command.args(["--target", &pid, "--net", "sh", "-c"]);
-        let status = command
-            .arg(
-                "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
-                 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
-            )
-            .status();
-        assert!(status.is_ok_and(|s| s.success()), "not forwarding");
+        command.args(["--target", &pid, "--net", "sh", "-c", script]);
+        let status = command.status();
+        assert!(status.is_ok_and(|s| s.success()), "{script}");
+    }
+
+    /// Passes on what is not for itself.
+    fn forward(&self) {
+        self.run(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+        );
     }
 
     /// A cable from interface `here` to this host, with an address at both ends.
@@ -299,6 +301,22 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
     ip("route replace default via 10.9.0.1 metric 8");
     place.status_with("the other", |s| {
         address(s).as_deref() == Some("203.0.113.99") && total(s, "first", "received") > 20
+    });
+
+    // Its silence alone does not make forget it: the search takes three seconds then.
+    isp.run("echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all");
+    ip("route replace default via 10.9.0.1 metric 9");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(address(&place.status()).as_deref(), Some("203.0.113.99"));
+    // Another one that answers no ping: who it was is it no more, and nobody is probed in its place.
+    isp.ip("addr del 203.0.113.99/24 dev in");
+    isp.ip("addr add 203.0.113.98/24 dev in");
+    isp.ip("route replace 10.9.0.0/24 via 203.0.113.2");
+    isp.ip("route replace default dev world");
+    home.ip("route replace default via 203.0.113.98");
+    ip("route replace default via 10.9.0.1 metric 10");
+    place.status_with("nobody", |s| {
+        address(s).is_none() && trouble(s, "203.0.113.98, which answers no ping")
     });
     assert_eq!(service.end().0, Some(0));
 }

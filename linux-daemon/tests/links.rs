@@ -184,6 +184,49 @@ fn an_interface_that_returns_under_its_name_is_probed_again_within_a_second() {
 }
 
 #[test]
+fn the_gateway_is_the_next_hop_of_the_moment() {
+    const TEST: &str = "the_gateway_is_the_next_hop_of_the_moment";
+    if !inside_namespaces(TEST) {
+        return;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    far.ip("addr add 10.9.0.3/24 dev far");
+    ip("route add default via 10.9.0.1");
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", &[("router", "gateway")]);
+    let service = place.start().ready();
+    let addresses = |s: &Value| {
+        let series = s["series"].as_array().unwrap().iter();
+        let routers = series.filter(|s| s["target"] == "router");
+        let address = |s: &Value| s["address"].as_str().unwrap().to_owned();
+        routers.map(address).collect::<Vec<String>>()
+    };
+    let is =
+        |s: &Value, address: &str| addresses(s) == [address] && total(s, "router", "received") > 20;
+    place.status_with("the first", |s| is(s, "10.9.0.1"));
+    // Another router, as DHCP would tell; then none at all.
+    let begin = Instant::now();
+    ip("route replace default via 10.9.0.3");
+    place.status_with("the other", |s| is(s, "10.9.0.3"));
+    println!("another after {} ms", begin.elapsed().as_millis());
+    // Netlink tells of it, long before the next round of names and addresses.
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    ip("route del default via 10.9.0.3");
+    place.status_with("none", |s| addresses(s).is_empty());
+    ip("route add default via 10.9.0.1");
+    place.status_with("the first again", |s| is(s, "10.9.0.1"));
+    assert_eq!(service.end().0, Some(0));
+    let reader = Reader::open(&place.store()).unwrap();
+    let lost = rows(&reader)
+        .iter()
+        .filter(|r| r.sample.status == Status::Lost)
+        .count();
+    assert_eq!(lost, 0, "each was asked only while it was the gateway");
+}
+
+#[test]
 fn a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before() {
     const TEST: &str = "a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before";
     if !inside_namespaces(TEST) {

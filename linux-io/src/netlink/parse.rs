@@ -131,16 +131,16 @@ fn kind_of(link: &Link) -> InterfaceKind {
         Some(_) => return InterfaceKind::Wired,
         None => {}
     }
-    from_sysfs(&link.name)
+    from_sysfs(Path::new("/sys/class/net"), &link.name)
 }
 
-/// sysfs shows the namespace that it was mounted in, so this is a hint only.
-fn from_sysfs(name: &str) -> InterfaceKind {
+/// From what is below `root` of the device. sysfs shows the namespace that it was mounted in, so this is a hint only.
+fn from_sysfs(root: &Path, name: &str) -> InterfaceKind {
     // A name with a slash or a leading dot cannot be an interface's.
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return InterfaceKind::Wired;
     }
-    let dir = Path::new("/sys/class/net").join(name);
+    let dir = root.join(name);
     let uevent = std::fs::read_to_string(dir.join("uevent")).unwrap_or_default();
     if dir.join("wireless").exists()
         || dir.join("phy80211").exists()
@@ -331,6 +331,103 @@ mod tests {
             }
             let _ = (link(&body).is_some(), address(&body), route(&body), statistics(&body));
             let _ = queue(&body);
+        }
+    }
+
+    fn kind(hardware: u16, word: Option<&str>) -> InterfaceKind {
+        kind_of(&Link {
+            index: 7,
+            // No interface has this name, so sysfs says nothing.
+            name: "no/such".into(),
+            up: true,
+            running: true,
+            hardware,
+            mtu: 1500,
+            kind: word.map(str::to_owned),
+            link: None,
+            master: None,
+            counters: None,
+        })
+    }
+
+    #[test]
+    fn the_kernels_words_tell_kinds_of_links_apart() {
+        use InterfaceKind::{Cellular, Loopback, Ppp, Tunnel, Wired};
+        const ETHERNET: u16 = libc::ARPHRD_ETHER;
+        const NONE: u16 = libc::ARPHRD_NONE;
+        for (hardware, word, expected) in [
+            (libc::ARPHRD_LOOPBACK, None, Loopback),
+            (ETHERNET, None, Wired),
+            (ETHERNET, Some("veth"), Wired),
+            (ETHERNET, Some("vlan"), Wired),
+            (ETHERNET, Some("bridge"), Wired),
+            (ETHERNET, Some("bond"), Wired),
+            (ETHERNET, Some("dsa"), Wired),
+            // PPPoE over the kernel, and pppd's own before it said so.
+            (libc::ARPHRD_PPP, Some("ppp"), Ppp),
+            (libc::ARPHRD_PPP, None, Ppp),
+            // Modems that carry IP packets, and those that look like Ethernet.
+            (519, Some("rmnet"), Cellular),
+            (NONE, Some("wwan"), Cellular),
+            (ETHERNET, Some("wwan"), Cellular),
+            (NONE, Some("wireguard"), Tunnel),
+            (NONE, Some("tun"), Tunnel),
+            (ETHERNET, Some("tun"), Tunnel),
+            (libc::ARPHRD_TUNNEL, Some("ipip"), Tunnel),
+            (libc::ARPHRD_SIT, Some("sit"), Tunnel),
+            (libc::ARPHRD_TUNNEL6, Some("ip6tnl"), Tunnel),
+            (libc::ARPHRD_IPGRE, Some("gre"), Tunnel),
+            (823, Some("ip6gre"), Tunnel),
+            (ETHERNET, Some("gretap"), Tunnel),
+            (ETHERNET, Some("vxlan"), Tunnel),
+            (NONE, Some("xfrm"), Tunnel),
+            // Of older kernels, which had no word for them.
+            (libc::ARPHRD_TUNNEL, None, Tunnel),
+            (libc::ARPHRD_SIT, None, Tunnel),
+            // A word that nobody knows yet.
+            (ETHERNET, Some("brandnew"), Wired),
+        ] {
+            assert_eq!(kind(hardware, word), expected, "{hardware} {word:?}");
+        }
+    }
+
+    #[test]
+    fn what_sysfs_says_of_a_device_tells_wifi_and_modems_from_cables() {
+        use InterfaceKind::{Cellular, Tunnel, Wifi, Wired};
+        // A file below the device, with its text; and its driver.
+        for (file, text, driver, expected) in [
+            ("uevent", "INTERFACE=it\nIFINDEX=2\n", "r8169", Wired),
+            ("uevent", "DEVTYPE=wlan\nINTERFACE=it\n", "ath9k", Wifi),
+            ("phy80211", "", "iwlwifi", Wifi),
+            ("wireless", "", "", Wifi),
+            (
+                "uevent",
+                "DEVTYPE=wwan\nINTERFACE=it\n",
+                "cdc_ether",
+                Cellular,
+            ),
+            ("uevent", "INTERFACE=it\n", "qmi_wwan", Cellular),
+            ("uevent", "INTERFACE=it\n", "cdc_mbim", Cellular),
+            ("uevent", "INTERFACE=it\n", "huawei_cdc_ncm", Cellular),
+            ("uevent", "INTERFACE=it\n", "sierra_net", Cellular),
+            // A telephone that lends its line over USB looks like a cable.
+            ("uevent", "INTERFACE=it\n", "rndis_host", Wired),
+            ("tun_flags", "0x1001\n", "", Tunnel),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let dir = root.path().join("it");
+            std::fs::create_dir_all(dir.join("device")).unwrap();
+            std::fs::write(dir.join(file), text).unwrap();
+            if !driver.is_empty() {
+                let to = Path::new("/sys/bus/usb/drivers").join(driver);
+                std::os::unix::fs::symlink(to, dir.join("device/driver")).unwrap();
+            }
+            let found = from_sysfs(root.path(), "it");
+            assert_eq!(found, expected, "{file} {text:?} {driver}");
+            // Names that are none lead nowhere.
+            for name in ["", "./it", ".it", "gone"] {
+                assert_eq!(from_sysfs(root.path(), name), Wired, "{name}");
+            }
         }
     }
 }

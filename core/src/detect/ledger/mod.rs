@@ -1,15 +1,18 @@
 //! Open events: the same trouble of one line is one event, whichever of its series show it, and
 //! stays the same one where it comes back within the hold-down. What others show after its end is another trouble.
 
+mod changes;
+
 use heapless::{Deque, Vec};
 
+use super::MAX_SERIES;
 use super::edge::Edge;
 use super::event::{
     Direction, Event, Finding, Kind, MEASURED_BY, Notice, PROBES, Phase, SeriesSet, Value, Values,
     WELL_LINE, set,
 };
-use super::{MAX_LINES, MAX_SERIES};
 use crate::time::Monotonic;
+use changes::Changes;
 
 /// Events that are open or may yet come back.
 const OPEN: usize = 64;
@@ -17,12 +20,6 @@ const OPEN: usize = 64;
 const NOTICES: usize = 48;
 /// Room for notices that one step needs at most.
 pub(super) const STEP: usize = 24;
-const S: u64 = 1_000_000_000;
-/// What targets of a line show of a change of the way comes within this time, ns: each is seen with its next probe.
-const ONE_CHANGE_NS: u64 = 60 * S;
-/// So many changes of ways are told in a day for each line: what comes then is counted in the last of them.
-const CHANGES: usize = 4;
-const DAY_NS: u64 = 86_400 * S;
 
 #[derive(Clone, Debug)]
 struct Open {
@@ -64,7 +61,7 @@ impl Open {
             // Of all that lie behind it, or one too many.
             Kind::RouteChange => {
                 self.members.contains(series)
-                    || f.start <= self.ended.at.saturating_add(ONE_CHANGE_NS)
+                    || changes::is_of_one(self.ended.at, f.start)
                     || self.is_last
             }
             _ => self.members.contains(series),
@@ -81,8 +78,7 @@ pub(crate) struct Ledger {
     /// The target of each series.
     targets: [u16; MAX_SERIES],
     open: Vec<Open, OPEN>,
-    /// When changes of ways were told of each line, of the last day.
-    changes: [Deque<Monotonic, CHANGES>; MAX_LINES],
+    changes: Changes,
     notices: Deque<Notice, NOTICES>,
     /// Events that there was no room for.
     overflow: u64,
@@ -95,7 +91,7 @@ impl Ledger {
             next_id: 0,
             targets: [0; MAX_SERIES],
             open: Vec::new(),
-            changes: [const { Deque::new() }; MAX_LINES],
+            changes: Changes::new(),
             notices: Deque::new(),
             overflow: 0,
         }
@@ -189,7 +185,7 @@ impl Ledger {
         e.series.insert(series);
         open.active.insert(series);
         open.members.insert(series);
-        let changes = changes(e) + 1;
+        let times = changes::times(&e.values) + 1;
         // Who sent most probes knows a share best: what found few of them lost may just have had an unlucky moment.
         // And what makes it worse says how bad it is.
         if f.severity > before.severity || probes(&f.values) >= probes(&e.values) {
@@ -199,7 +195,7 @@ impl Ledger {
             measured_by(&mut e.values, series);
         }
         if f.kind == Kind::RouteChange {
-            set(&mut e.values, CHANGED, Value::Number(changes));
+            changes::set_times(&mut e.values, times);
         }
         let news = before.end.is_some()
             || before.start != e.start
@@ -292,7 +288,7 @@ impl Ledger {
         self.open.retain(|o| {
             // The last of a day takes what comes that day, and no more.
             let day = if o.is_last {
-                o.event.start.saturating_add(DAY_NS)
+                changes::day_after(o.event.start)
             } else {
                 Monotonic::ZERO
             };
@@ -313,9 +309,7 @@ impl Ledger {
             return false;
         }
         self.open.retain(|o| o.event.line != line);
-        if let Some(changes) = self.changes.get_mut(usize::from(line)) {
-            changes.clear();
-        }
+        self.changes.forget_line(line);
         true
     }
 
@@ -342,21 +336,6 @@ impl Ledger {
         }
     }
 
-    /// Whether a change of ways that is told at `at` is the last of its line for a day.
-    fn is_last_of_day(&mut self, line: u8, at: Monotonic) -> bool {
-        let Some(told) = self.changes.get_mut(usize::from(line)) else {
-            return false;
-        };
-        while told
-            .front()
-            .is_some_and(|t| at.saturating_since(*t) >= DAY_NS)
-        {
-            told.pop_front();
-        }
-        let _ = told.push_back(at);
-        told.is_full()
-    }
-
     fn begin(&mut self, active: SeriesSet, event: Event, f: &Finding) {
         let id = self.next_id;
         self.next_id += 1;
@@ -365,7 +344,8 @@ impl Ledger {
             self.overflow += 1;
             return;
         }
-        let is_last = f.kind == Kind::RouteChange && self.is_last_of_day(event.line, f.start);
+        let is_last =
+            f.kind == Kind::RouteChange && self.changes.is_last_of_day(event.line, f.start);
         let _ = self.open.push(Open {
             id,
             is_last,
@@ -377,16 +357,6 @@ impl Ledger {
             event: event.clone(),
         });
         self.tell(id, Phase::Begin, event);
-    }
-}
-
-/// How often the way has changed, as an event of it says.
-const CHANGED: &str = "changes";
-
-fn changes(e: &Event) -> u64 {
-    match e.values.iter().find(|(name, _)| *name == CHANGED) {
-        Some((_, Value::Number(n))) => *n,
-        _ => 1,
     }
 }
 
@@ -433,199 +403,4 @@ fn joined(a: Option<Direction>, b: Option<Direction>) -> Option<Direction> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::vec;
-
-    use super::super::event::Severity;
-    use super::*;
-
-    /// A hundred bursts in a step are one event: its begin, and how it stands in the end.
-    #[test]
-    fn what_comes_back_at_once_takes_the_room_of_two_notices() {
-        const MS: u64 = 1_000_000;
-        let mut ledger = Ledger::new(300_000 * MS);
-        let at = |n: u64| Monotonic::from_nanos(n * MS);
-        for n in 0..100 {
-            let f = Finding::new(Kind::LossBurst, Severity::Warning, at(100 * n));
-            ledger.happened(0, 3, f, at(100 * n + 50));
-        }
-        // Outages are told each by itself.
-        for n in 0..10 {
-            let f = Finding::new(Kind::MicroOutage, Severity::Warning, at(n));
-            ledger.happened(0, 3, f, at(n + 1));
-        }
-        assert_eq!(ledger.overflow(), 0);
-        let told: std::vec::Vec<Notice> = core::iter::from_fn(|| ledger.poll()).collect();
-        assert_eq!(told.len(), 2 + 10);
-        let of_burst: std::vec::Vec<_> = told
-            .iter()
-            .filter(|n| n.event.kind == Kind::LossBurst)
-            .map(|n| (n.phase, n.event.end))
-            .collect();
-        assert_eq!(
-            of_burst,
-            [(Phase::Begin, None), (Phase::End, Some(at(9950)))]
-        );
-    }
-
-    /// Lets a kind of trouble last for each of these series and times in seconds; series 2 and 3 have one target. Gives
-    /// begin, end and series of each event in the end.
-    fn told(kind: Kind, spells: &[(u8, u64, u64)]) -> std::vec::Vec<(u64, u64, std::vec::Vec<u8>)> {
-        let mut ledger = Ledger::new(300 * S);
-        for (series, target) in [(1, 101), (2, 102), (3, 102)] {
-            ledger.add(series, target);
-        }
-        let at = |s: u64| Monotonic::from_nanos(s * S);
-        let mut all = std::collections::BTreeMap::new();
-        for s in 0..2000 {
-            for (series, from, to) in spells {
-                if s == *to {
-                    ledger.clear(0, *series, kind, at(s));
-                }
-                // It is known only after some seconds.
-                if s == from + 8 && s < *to {
-                    ledger.raise(0, *series, Finding::new(kind, Severity::Warning, at(*from)));
-                }
-            }
-            ledger.forget(at(s));
-            while let Some(n) = ledger.poll() {
-                all.insert(n.id, n.event);
-            }
-        }
-        assert_eq!(ledger.overflow(), 0);
-        let seconds = |t: Monotonic| t.as_nanos() / S;
-        all.into_values()
-            .map(|e| {
-                let end = e.end.map_or(0, seconds);
-                (seconds(e.start), end, e.series.iter().collect())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn after_its_end_trouble_is_back_where_it_was_and_elsewhere_it_is_another() {
-        use Kind::{Bufferbloat, PacketLoss, RoutingFault};
-        // One target is bad, and when that is over another one.
-        for kind in [PacketLoss, RoutingFault] {
-            let two = told(kind, &[(1, 100, 140), (2, 200, 240)]);
-            assert_eq!(two, [(100, 140, vec![1]), (200, 240, vec![2])], "{kind:?}");
-            // And the first one again, beside the other or after it.
-            let two = told(kind, &[(1, 100, 140), (2, 200, 240), (1, 300, 340)]);
-            assert_eq!(two, [(100, 340, vec![1]), (200, 240, vec![2])], "{kind:?}");
-            let two = told(kind, &[(1, 100, 140), (2, 200, 340), (1, 300, 320)]);
-            assert_eq!(
-                two,
-                [(100, 140, vec![1]), (200, 340, vec![1, 2])],
-                "{kind:?}"
-            );
-            // The other began before the first was over.
-            let one = told(kind, &[(1, 100, 140), (2, 138, 240)]);
-            assert_eq!(one, [(100, 240, vec![1, 2])], "{kind:?}");
-            // It is back.
-            let one = told(kind, &[(1, 100, 140), (1, 430, 440)]);
-            assert_eq!(one, [(100, 440, vec![1])], "{kind:?}");
-        }
-        // A target is reached by two series: it is the same fault, but others' losses are losses of their own.
-        let spells = [(2, 100, 140), (3, 200, 240)];
-        assert_eq!(told(RoutingFault, &spells).len(), 1);
-        assert_eq!(told(PacketLoss, &spells).len(), 2);
-        // What loads a line delays all that pass it.
-        assert_eq!(told(Bufferbloat, &[(1, 100, 140), (2, 200, 240)]).len(), 1);
-    }
-
-    /// The place of a series that is probed no more is another's.
-    #[test]
-    fn what_the_next_series_of_a_place_shows_is_another_trouble() {
-        let mut ledger = Ledger::new(300 * S);
-        let at = |s: u64| Monotonic::from_nanos(s * S);
-        for (s, target) in [(100, 101), (200, 102)] {
-            ledger.add(1, target);
-            let f = Finding::new(Kind::PacketLoss, Severity::Warning, at(s));
-            ledger.raise(0, 1, f);
-            ledger.withdraw(0, 1, at(s + 20));
-        }
-        let told = core::iter::from_fn(|| ledger.poll());
-        let begins = told.filter(|n| n.phase == Phase::Begin);
-        assert_eq!(begins.count(), 2);
-    }
-
-    /// A line that never has a quiet minute: each event of what has been told and is over gives way to what is new.
-    #[test]
-    fn what_is_new_is_told_however_much_is_over() {
-        let mut ledger = Ledger::new(300 * S);
-        let mut begins = 0;
-        for n in 0..3 * OPEN as u64 {
-            let at = Monotonic::from_nanos(n * S);
-            let f = Finding::new(Kind::LossBurst, Severity::Warning, at);
-            ledger.happened((n / 64) as u8, n as u8 % 64, f, at);
-            begins += core::iter::from_fn(|| ledger.poll())
-                .filter(|n| n.phase == Phase::Begin)
-                .count();
-        }
-        assert_eq!((begins, ledger.overflow()), (3 * OPEN, 0));
-        assert!(ledger.may_change(3 * OPEN as u32 - 1) && !ledger.may_change(0));
-    }
-
-    /// Lets the ways to these series change at these seconds; gives begin, end, series and count of each event.
-    fn routes(changes: &[(u64, u8)]) -> vec::Vec<(u64, u64, vec::Vec<u8>, u64)> {
-        let mut ledger = Ledger::new(300 * S);
-        let mut told = std::collections::BTreeMap::new();
-        for (s, series) in changes {
-            let at = Monotonic::from_nanos(s * S);
-            ledger.forget(at.saturating_add(5 * S));
-            let f = Finding::new(Kind::RouteChange, Severity::Info, at);
-            ledger.happened(0, *series, f, at);
-            while let Some(n) = ledger.poll() {
-                // A moment has its end from the begin on.
-                assert!(n.event.end.is_some(), "{n:?}");
-                assert_eq!(n.phase == Phase::Begin, !told.contains_key(&n.id));
-                told.insert(n.id, n.event);
-            }
-        }
-        assert_eq!(ledger.overflow(), 0);
-        let seconds = |t: Monotonic| t.as_nanos() / S;
-        told.into_values()
-            .map(|e| {
-                let end = e.end.map_or(0, seconds);
-                let times = super::changes(&e);
-                (seconds(e.start), end, e.series.iter().collect(), times)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn one_change_of_many_ways_is_one_event_and_so_is_a_way_that_flaps() {
-        // Three targets at once, each of which is seen a moment later.
-        let once = routes(&[(100, 1), (101, 2), (130, 3)]);
-        assert_eq!(once, [(100, 130, vec![1, 2, 3], 3)]);
-        // Each is told by itself where they are apart.
-        let apart = routes(&[(100, 1), (200, 2), (550, 1)]);
-        assert_eq!(
-            apart,
-            [
-                (100, 100, vec![1], 1),
-                (200, 200, vec![2], 1),
-                (550, 550, vec![1], 1)
-            ]
-        );
-        // Ten ways that change every five seconds for an hour.
-        let mut flaps = vec::Vec::new();
-        for s in (100..3700).step_by(5) {
-            flaps.extend((1..=10).map(|series| (s, series)));
-        }
-        let flaps = routes(&flaps);
-        assert_eq!(flaps, [(100, 3695, (1..=10).collect(), 7200)]);
-    }
-
-    #[test]
-    fn four_changes_of_ways_are_told_in_a_day_and_more_are_counted() {
-        // Every ten minutes for two days, of two targets in turn.
-        let all: vec::Vec<(u64, u8)> = (0..288).map(|n| (600 * n, 1 + n as u8 % 2)).collect();
-        let told = routes(&all);
-        let counts: vec::Vec<u64> = told.iter().map(|t| t.3).collect();
-        assert_eq!(counts.iter().sum::<u64>(), 288);
-        assert_eq!(told.len(), 8, "{told:?}");
-        assert_eq!(counts[..3], [1, 1, 1]);
-        assert!(counts[3] > 100, "{told:?}");
-    }
-}
+mod tests;

@@ -1,0 +1,135 @@
+//! What becomes of troubles that come back, overlap and are many.
+
+use std::vec;
+
+use super::super::event::Severity;
+use super::*;
+
+const S: u64 = 1_000_000_000;
+
+/// A hundred bursts in a step are one event: its begin, and how it stands in the end.
+#[test]
+fn what_comes_back_at_once_takes_the_room_of_two_notices() {
+    const MS: u64 = 1_000_000;
+    let mut ledger = Ledger::new(300_000 * MS);
+    let at = |n: u64| Monotonic::from_nanos(n * MS);
+    for n in 0..100 {
+        let f = Finding::new(Kind::LossBurst, Severity::Warning, at(100 * n));
+        ledger.happened(0, 3, f, at(100 * n + 50));
+    }
+    // Outages are told each by itself.
+    for n in 0..10 {
+        let f = Finding::new(Kind::MicroOutage, Severity::Warning, at(n));
+        ledger.happened(0, 3, f, at(n + 1));
+    }
+    assert_eq!(ledger.overflow(), 0);
+    let told: std::vec::Vec<Notice> = core::iter::from_fn(|| ledger.poll()).collect();
+    assert_eq!(told.len(), 2 + 10);
+    let of_burst: std::vec::Vec<_> = told
+        .iter()
+        .filter(|n| n.event.kind == Kind::LossBurst)
+        .map(|n| (n.phase, n.event.end))
+        .collect();
+    assert_eq!(
+        of_burst,
+        [(Phase::Begin, None), (Phase::End, Some(at(9950)))]
+    );
+}
+
+/// Lets a kind of trouble last for each of these series and times in seconds; series 2 and 3 have one target. Gives
+/// begin, end and series of each event in the end.
+fn told(kind: Kind, spells: &[(u8, u64, u64)]) -> std::vec::Vec<(u64, u64, std::vec::Vec<u8>)> {
+    let mut ledger = Ledger::new(300 * S);
+    for (series, target) in [(1, 101), (2, 102), (3, 102)] {
+        ledger.add(series, target);
+    }
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let mut all = std::collections::BTreeMap::new();
+    for s in 0..2000 {
+        for (series, from, to) in spells {
+            if s == *to {
+                ledger.clear(0, *series, kind, at(s));
+            }
+            // It is known only after some seconds.
+            if s == from + 8 && s < *to {
+                ledger.raise(0, *series, Finding::new(kind, Severity::Warning, at(*from)));
+            }
+        }
+        ledger.forget(at(s));
+        while let Some(n) = ledger.poll() {
+            all.insert(n.id, n.event);
+        }
+    }
+    assert_eq!(ledger.overflow(), 0);
+    let seconds = |t: Monotonic| t.as_nanos() / S;
+    all.into_values()
+        .map(|e| {
+            let end = e.end.map_or(0, seconds);
+            (seconds(e.start), end, e.series.iter().collect())
+        })
+        .collect()
+}
+
+#[test]
+fn after_its_end_trouble_is_back_where_it_was_and_elsewhere_it_is_another() {
+    use Kind::{Bufferbloat, PacketLoss, RoutingFault};
+    // One target is bad, and when that is over another one.
+    for kind in [PacketLoss, RoutingFault] {
+        let two = told(kind, &[(1, 100, 140), (2, 200, 240)]);
+        assert_eq!(two, [(100, 140, vec![1]), (200, 240, vec![2])], "{kind:?}");
+        // And the first one again, beside the other or after it.
+        let two = told(kind, &[(1, 100, 140), (2, 200, 240), (1, 300, 340)]);
+        assert_eq!(two, [(100, 340, vec![1]), (200, 240, vec![2])], "{kind:?}");
+        let two = told(kind, &[(1, 100, 140), (2, 200, 340), (1, 300, 320)]);
+        assert_eq!(
+            two,
+            [(100, 140, vec![1]), (200, 340, vec![1, 2])],
+            "{kind:?}"
+        );
+        // The other began before the first was over.
+        let one = told(kind, &[(1, 100, 140), (2, 138, 240)]);
+        assert_eq!(one, [(100, 240, vec![1, 2])], "{kind:?}");
+        // It is back.
+        let one = told(kind, &[(1, 100, 140), (1, 430, 440)]);
+        assert_eq!(one, [(100, 440, vec![1])], "{kind:?}");
+    }
+    // A target is reached by two series: it is the same fault, but others' losses are losses of their own.
+    let spells = [(2, 100, 140), (3, 200, 240)];
+    assert_eq!(told(RoutingFault, &spells).len(), 1);
+    assert_eq!(told(PacketLoss, &spells).len(), 2);
+    // What loads a line delays all that pass it.
+    assert_eq!(told(Bufferbloat, &[(1, 100, 140), (2, 200, 240)]).len(), 1);
+}
+
+/// The place of a series that is probed no more is another's.
+#[test]
+fn what_the_next_series_of_a_place_shows_is_another_trouble() {
+    let mut ledger = Ledger::new(300 * S);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    for (s, target) in [(100, 101), (200, 102)] {
+        ledger.add(1, target);
+        let f = Finding::new(Kind::PacketLoss, Severity::Warning, at(s));
+        ledger.raise(0, 1, f);
+        ledger.withdraw(0, 1, at(s + 20));
+    }
+    let told = core::iter::from_fn(|| ledger.poll());
+    let begins = told.filter(|n| n.phase == Phase::Begin);
+    assert_eq!(begins.count(), 2);
+}
+
+/// A line that never has a quiet minute: each event of what has been told and is over gives way to what is new.
+#[test]
+fn what_is_new_is_told_however_much_is_over() {
+    let mut ledger = Ledger::new(300 * S);
+    let mut begins = 0;
+    for n in 0..3 * OPEN as u64 {
+        let at = Monotonic::from_nanos(n * S);
+        let f = Finding::new(Kind::LossBurst, Severity::Warning, at);
+        ledger.happened((n / 64) as u8, n as u8 % 64, f, at);
+        begins += core::iter::from_fn(|| ledger.poll())
+            .filter(|n| n.phase == Phase::Begin)
+            .count();
+    }
+    assert_eq!((begins, ledger.overflow()), (3 * OPEN, 0));
+    assert!(ledger.may_change(3 * OPEN as u32 - 1) && !ledger.may_change(0));
+}

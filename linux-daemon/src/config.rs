@@ -160,6 +160,8 @@ pub struct Keep {
     pub minutes_ns: Option<u64>,
     /// Rollups of an hour.
     pub hours_ns: Option<u64>,
+    /// Events, from their end on.
+    pub events_ns: Option<u64>,
     /// Bytes of the file; `None` is the smaller of 2 GiB and a tenth of the file system.
     pub max_bytes: Option<u64>,
     /// Bytes that stay free on the file system.
@@ -264,6 +266,7 @@ impl Default for Config {
                 samples_ns: Some(30 * DAY_NS),
                 minutes_ns: Some(400 * DAY_NS),
                 hours_ns: None,
+                events_ns: Some(1100 * DAY_NS),
                 max_bytes: None,
                 min_free_bytes: 100 << 20,
             },

@@ -8,17 +8,18 @@ use crate::capacity::Capacity;
 use crate::codec::{decode_block, decode_summary, from_json};
 use crate::echoes::Echoes;
 use crate::error::StoreError;
+use crate::events;
 use crate::floors;
 use crate::health::HealthSum;
 use crate::load;
 use crate::loadtest::LoadTest;
-use crate::model::{Event, Health};
+use crate::model::Health;
 use crate::paths::{Look, StoredPath};
 use crate::reader::Reader;
 use crate::sizes::StoredSize;
 use crate::tables::{
-    BLOCKS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS,
-    LOAD, LOAD_HOURS, MINUTES, PATHS, SIZES, TESTS, open_if_made,
+    BLOCKS, CABLE, CAPACITY, ECHOES, ESCALATIONS, FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD,
+    LOAD_HOURS, MINUTES, PATHS, SIZES, TESTS, open_if_made,
 };
 use crate::tail::{self, Wanted};
 use crate::waiting::{self, For};
@@ -69,10 +70,7 @@ impl Reader {
                 report.rollups += 1;
             }
         }
-        for row in tx.open_table(EVENTS)?.iter()? {
-            let _: Event = from_json(row?.1.value())?;
-            report.events += 1;
-        }
+        report.events = events::check(&tx)?;
         self.check_others(&tx)?;
         Ok(report)
     }
@@ -134,6 +132,7 @@ mod tests {
     use redb::Database;
 
     use super::*;
+    use crate::tables::EVENTS;
     use crate::{Trust, Writer, WriterOptions};
 
     #[test]

@@ -9,9 +9,9 @@ use crate::error::{OpenError, StoreError};
 use crate::file::new_database;
 use crate::reader::Reader;
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS, HEALTH,
-    HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, PATHS, SERIES, SIZES, TAIL, TESTS,
-    WHOLE_TAIL, open_if_made,
+    ANCHORS, BLOCKS, BOOTS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENT_TIMES, EVENTS, FLOORS,
+    HEALTH, HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, PATHS, SERIES, SIZES, TAIL,
+    TESTS, WHOLE_TAIL, open_if_made,
 };
 
 impl Reader {
@@ -73,7 +73,7 @@ impl Reader {
                 }
             })*};
         }
-        copy!(META BOOTS ANCHORS SERIES BLOCKS TAIL WHOLE_TAIL MINUTES HOURS EVENTS FLOORS TESTS HEALTH HEALTH_HOURS CAPACITY LOAD LOAD_HOURS CABLE PATHS ESCALATIONS SIZES ECHOES);
+        copy!(META BOOTS ANCHORS SERIES BLOCKS TAIL WHOLE_TAIL MINUTES HOURS EVENTS EVENT_TIMES FLOORS TESTS HEALTH HEALTH_HOURS CAPACITY LOAD LOAD_HOURS CABLE PATHS ESCALATIONS SIZES ECHOES);
         // Nothing is left out in silence.
         for table in source.list_tables()? {
             if !known.iter().any(|k| k == table.name()) {

@@ -9,9 +9,9 @@ use redb::{Database, ReadableDatabase};
 
 use crate::error::{OpenError, StoreError};
 use crate::tables::{
-    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS,
-    HEALTH, HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC, SCHEMA,
-    SERIES, SIZES, TAIL, TESTS,
+    ANCHORS, BLOCKS, BOOTS, CABLE, CACHE_BYTES, CAPACITY, ECHOES, ESCALATIONS, EVENT_TIMES, EVENTS,
+    FLOORS, HEALTH, HEALTH_HOURS, HOURS, LOAD, LOAD_HOURS, META, MINUTES, MODE, PATHS, REDB_MAGIC,
+    SCHEMA, SERIES, SIZES, TAIL, TESTS,
 };
 use crate::tentative::{Decision, Tentative};
 
@@ -245,6 +245,7 @@ fn write_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(SERIES)?;
     tx.open_table(FLOORS)?;
     tx.open_table(EVENTS)?;
+    tx.open_table(EVENT_TIMES)?;
     tx.open_table(TESTS)?;
     tx.open_table(HEALTH)?;
     tx.open_table(HEALTH_HOURS)?;

@@ -13,6 +13,7 @@ mod codec;
 mod copy;
 mod echoes;
 mod error;
+mod events;
 mod file;
 mod floors;
 #[cfg(any(test, fuzzing))]

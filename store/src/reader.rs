@@ -8,8 +8,8 @@ use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 use crate::codec::{decode_block, decode_summary, from_json};
 use crate::error::{OpenError, StoreError};
 use crate::file::{open_database, open_read_only};
-use crate::model::{Event, EventId, SeriesId, SeriesInfo, Trust};
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, HOURS, MINUTES, SERIES};
+use crate::model::{SeriesId, SeriesInfo, Trust};
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, HOURS, MINUTES, SERIES};
 use crate::tail::{self, Wanted};
 use crate::timemap::{Anchor, TimeMap};
 
@@ -160,24 +160,5 @@ impl Reader {
             }
         }
         Ok(span)
-    }
-
-    /// The events that touch `[from, to)` of wall time, by id. Those of boots without a clock are
-    /// included.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn events(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(EventId, Event)>, StoreError> {
-        let mut events = Vec::new();
-        for row in self.read()?.open_table(EVENTS)?.iter()? {
-            let (id, json) = row?;
-            let event: Event = from_json(json.value())?;
-            let start = self.map.wall_ns(event.boot, event.start_ns);
-            let end = event.end_ns.and_then(|e| self.map.wall_ns(event.boot, e));
-            if start.is_none_or(|s| s < to_ns) && end.is_none_or(|e| e >= from_ns) {
-                events.push((EventId(id.value()), event));
-            }
-        }
-        Ok(events)
     }
 }

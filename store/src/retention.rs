@@ -10,6 +10,7 @@ use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use crate::capacity;
 use crate::codec::decode_block;
 use crate::error::StoreError;
+use crate::events;
 use crate::model::Trust;
 use crate::paths;
 use crate::tables::{
@@ -19,7 +20,7 @@ use crate::timemap::{Anchor, TimeMap};
 use crate::writer::Writer;
 use crate::writer::rollups::complete_hour;
 pub(crate) use size::row_bytes;
-use size::{Stretch, paths_bytes, stretches, used_bytes};
+use size::{Stretch, events_bytes, paths_bytes, stretches, used_bytes};
 
 /// Rows that one pass gives up at most: some tens of MB of blocks, so that it takes a fraction of a
 /// second on flash.
@@ -28,6 +29,9 @@ const ROWS_PER_PASS: u64 = 2048;
 /// Ways to targets may take this part of what data may take before they go, ahead of any sample: what routers
 /// answer, and so how many ways there are, is up to others.
 const PATHS_PART: u64 = 16;
+
+/// The same of events: how many there are is up to the line.
+const EVENTS_PART: u64 = 16;
 
 /// How long what is kept. `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +42,11 @@ pub struct Retention {
     pub minutes_ns: Option<u64>,
     /// Rollups of an hour, ns.
     pub hours_ns: Option<u64>,
+    /// Events, from their end on, ns. What lasts stays.
+    pub events_ns: Option<u64>,
     /// The most bytes that data may take in the file: beyond it the oldest samples go first, then
-    /// the oldest minutes, then the oldest ways to targets; of these, what is beyond a sixteenth goes
-    /// before all else.
+    /// the oldest minutes, then the oldest ways to targets, then the oldest events; of ways and of events, what is
+    /// beyond a sixteenth each goes before all else.
     pub max_bytes: Option<u64>,
 }
 
@@ -53,10 +59,20 @@ pub struct RetentionReport {
     pub minutes: u64,
     /// Rollup rows of an hour.
     pub hours: u64,
+    /// Events.
+    pub events: u64,
     /// Ways to targets, looks at them, sizes that pass and close looks that went by size.
     pub paths: u64,
     /// There is more to give up than one pass may: another is due soon.
     pub unfinished: bool,
+}
+
+impl RetentionReport {
+    /// How many rows went.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.blocks + self.minutes + self.hours + self.events + self.paths
+    }
 }
 
 impl Writer {
@@ -86,6 +102,7 @@ impl Writer {
             let fitted = self.fit(max_bytes)?;
             report.blocks += fitted.blocks;
             report.minutes += fitted.minutes;
+            report.events += fitted.events;
             report.paths += fitted.paths;
             report.unfinished |= fitted.unfinished;
         }
@@ -106,7 +123,7 @@ impl Writer {
         self.forget(retention, now_ns, &ages, u64::MAX)
     }
 
-    /// Gives up what is too old, at most `rows` blocks and rollups.
+    /// Gives up what is too old, at most `rows` blocks, rollups and events.
     fn forget(
         &mut self,
         retention: &Retention,
@@ -126,6 +143,7 @@ impl Writer {
             .into_iter()
             .map(|(boot, end)| (boot, end - end % HOUR_NS))
             .collect();
+        let (events, next_event) = (expired(retention.events_ns), self.next_event());
         let tx = self.database()?.begin_write()?;
         let mut report = RetentionReport::default();
         let mut others = false;
@@ -162,8 +180,10 @@ impl Writer {
         // As long as hours: small rows, and what a line carried a year ago is worth knowing.
         others |= capacity::forget(&tx, &hours)?;
         others |= paths::forget(&tx, &hours)?;
+        report.events = events::forget(&tx, &events, rows, next_event)?;
+        rows -= report.events;
         report.unfinished = rows == 0;
-        if others || report.blocks + report.minutes + report.hours > 0 {
+        if others || report.rows() > 0 {
             tx.commit()?;
         } else {
             tx.abort()?;
@@ -171,15 +191,15 @@ impl Writer {
         Ok(report)
     }
 
-    /// Gives up ways beyond their part, then the oldest samples, when there are none the oldest minutes, and
-    /// at last the oldest ways, until data fits into `max_bytes`.
+    /// Gives up ways and events beyond their part, then the oldest samples, when there are none the oldest minutes,
+    /// then the oldest ways, and at last the oldest events, until data fits into `max_bytes`.
     fn fit(&mut self, max_bytes: u64) -> Result<RetentionReport, StoreError> {
         let mut report = RetentionReport::default();
         // Data is never larger than its file, which does not shrink.
         if self.file_bytes() <= max_bytes {
             return Ok(report);
         }
-        let boot = self.boot();
+        let (boot, next_event) = (self.boot(), self.next_event());
         let tx = self.database()?.begin_write()?;
         let used = used_bytes(&tx)?;
         if used <= max_bytes {
@@ -192,12 +212,17 @@ impl Writer {
         let (freed, gone) = paths::forget_oldest(&tx, beyond.min(excess), ROWS_PER_PASS)?;
         excess = excess.saturating_sub(freed);
         report.paths += gone;
+        let beyond = events_bytes(&tx)?.saturating_sub(max_bytes / EVENTS_PART);
+        let left = ROWS_PER_PASS - report.paths;
+        let (freed, gone) = events::forget_oldest(&tx, beyond.min(excess), left, next_event)?;
+        excess = excess.saturating_sub(freed);
+        report.events += gone;
         {
             let mut blocks = tx.open_table(BLOCKS)?;
             let mut oldest = Oldest::new(stretches(&blocks)?);
             let mut last: BTreeMap<(u32, u32), SeriesTime> = BTreeMap::new();
             while excess > 0
-                && report.paths + report.blocks < ROWS_PER_PASS
+                && report.rows() < ROWS_PER_PASS
                 && let Some(key) = oldest.next(&blocks)?
             {
                 let bytes = blocks.remove(key)?.map_or(0, |row| row.value().len());
@@ -220,7 +245,7 @@ impl Writer {
                 .collect();
             let mut oldest = Oldest::new(left.into_iter().filter(whole).collect());
             while excess > 0
-                && report.paths + report.blocks + report.minutes < ROWS_PER_PASS
+                && report.rows() < ROWS_PER_PASS
                 && let Some(key) = oldest.next(&minutes)?
             {
                 if key.1 == boot && running.get(&key.0).is_none_or(|from| key.2 >= *from) {
@@ -233,12 +258,15 @@ impl Writer {
                 forget_health(&tx, &[(key.1, key.2)])?;
             }
         }
-        let left = ROWS_PER_PASS.saturating_sub(report.paths + report.blocks + report.minutes);
+        let left = ROWS_PER_PASS.saturating_sub(report.rows());
         let (freed, gone) = paths::forget_oldest(&tx, excess, left)?;
         excess = excess.saturating_sub(freed);
         report.paths += gone;
-        let went = report.paths + report.blocks + report.minutes;
-        report.unfinished = excess > 0 && went >= ROWS_PER_PASS;
+        let left = ROWS_PER_PASS.saturating_sub(report.rows());
+        let (freed, gone) = events::forget_oldest(&tx, excess, left, next_event)?;
+        excess = excess.saturating_sub(freed);
+        report.events += gone;
+        report.unfinished = excess > 0 && report.rows() >= ROWS_PER_PASS;
         tx.commit()?;
         Ok(report)
     }

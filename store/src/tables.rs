@@ -5,7 +5,7 @@ use redb::{ConcurrencyMode, ReadOnlyTable, ReadTransaction, TableDefinition, Tab
 use crate::error::StoreError;
 
 /// Version of everything below; a file with a larger one is refused.
-pub(crate) const SCHEMA: u64 = 7;
+pub(crate) const SCHEMA: u64 = 8;
 
 /// Bytes of page cache: more makes nothing faster here.
 pub(crate) const CACHE_BYTES: usize = 2 << 20;
@@ -19,10 +19,13 @@ pub(crate) const REDB_MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1A, 0x0A, 0xA9
 /// (series, boot, ns since boot): of the first sample, or of a window's begin.
 pub(crate) type SeriesTime = (u32, u32, u64);
 
+/// (boot, when it was over in ns since boot, event).
+pub(crate) type EventTime = (u32, u64, u64);
+
 /// (boot, ns since boot, interface and what else tells rows of one instant apart).
 pub(crate) type LineTime<'a> = (u32, u64, &'a str);
 
-/// Name → number: `schema`, `next_series`, `next_event`.
+/// Name → number: `schema`; `next_event`, once events were given up.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("bufferbane_meta");
 /// Boot → the kernel's boot id.
 pub(crate) const BOOTS: TableDefinition<'_, u32, &str> = TableDefinition::new("boots");
@@ -47,6 +50,10 @@ pub(crate) const HOURS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition
 pub(crate) const FLOORS: TableDefinition<'_, SeriesTime, &[u8]> = TableDefinition::new("floors");
 /// Event → `Event` as JSON.
 pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// By when each event was over, or `u64::MAX` while it lasts → its start, ns since boot. Files of schema 7 and
+/// older have none.
+pub(crate) const EVENT_TIMES: TableDefinition<'_, EventTime, u64> =
+    TableDefinition::new("event_times");
 /// Test → `LoadTest` as JSON. Files made before there were tests lack the table.
 pub(crate) const TESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tests");
 /// (boot, ns since boot) → `Health` as JSON, of the minute that ends there.

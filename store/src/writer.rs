@@ -18,12 +18,13 @@ use crate::buffer::{Buffer, HOLD_BACK_NS, Stored};
 use crate::capacity;
 use crate::codec::to_json;
 use crate::error::{OpenError, StoreError};
+use crate::events;
 use crate::file::{free_bytes, keep, open_database, open_tentatively, unless_it_panics};
 use crate::floors::{Floors, Recent};
 use crate::loadtest::{LoadTest, TestId};
 use crate::model::{Event, EventId, SeriesId, SeriesInfo, Trust};
 use crate::paths;
-use crate::tables::{ANCHORS, BLOCKS, BOOTS, EVENTS, SERIES, TESTS};
+use crate::tables::{ANCHORS, BLOCKS, BOOTS, SERIES, TESTS};
 use crate::waiting::{For, Waiting};
 use doubt::InDoubt;
 use resume::insert_block;
@@ -185,6 +186,11 @@ impl Writer {
     /// From now on no commit is tried while less than `bytes` are free on the file system.
     pub const fn set_min_free_bytes(&mut self, bytes: u64) {
         self.options.min_free_bytes = bytes;
+    }
+
+    /// The number of the event that is recorded next.
+    pub(crate) const fn next_event(&self) -> u64 {
+        self.next_event
     }
 
     /// The number of the boot that samples are recorded under.
@@ -472,10 +478,7 @@ impl Writer {
         for (id, info) in &p.series {
             series.insert(id.0, to_json(info)?.as_slice())?;
         }
-        let mut events = tx.open_table(EVENTS)?;
-        for (id, event) in &p.events {
-            events.insert(id.0, to_json(event)?.as_slice())?;
-        }
+        events::write(tx, p.events.iter())?;
         let mut tests = tx.open_table(TESTS)?;
         for (id, test) in &p.tests {
             tests.insert(id.0, to_json(test)?.as_slice())?;

@@ -105,6 +105,7 @@ fn capacity_and_load_are_kept_copied_and_given_up() {
         samples_ns: None,
         minutes_ns: None,
         hours_ns: Some(86_400 * S),
+        events_ns: None,
         max_bytes: None,
     };
     let now_ns = START_WALL_NS + 600_100 * S as i64;
@@ -167,6 +168,7 @@ fn what_a_cable_shows_is_kept_once_copied_and_given_up() {
         samples_ns: None,
         minutes_ns: None,
         hours_ns: Some(86_400 * S),
+        events_ns: None,
         max_bytes: None,
     };
     w.enforce_retention(&retention, wall(600_100), Trust::Disciplined)
@@ -327,6 +329,7 @@ fn ways_are_kept_while_they_are_seen_and_looks_with_their_events() {
         samples_ns: None,
         minutes_ns: None,
         hours_ns: Some(86_400 * S),
+        events_ns: None,
         max_bytes: None,
     };
     w.enforce_retention(&retention, wall(500_100), Trust::Disciplined)
@@ -366,6 +369,7 @@ fn ways_beyond_their_part_go_by_size_and_the_oldest_first() {
         samples_ns: None,
         minutes_ns: None,
         hours_ns: None,
+        events_ns: None,
         max_bytes: Some(1 << 20),
     };
     let mut passes = 0;

@@ -17,6 +17,7 @@ const FOR_EVER: Retention = Retention {
     samples_ns: None,
     minutes_ns: None,
     hours_ns: None,
+    events_ns: None,
     max_bytes: None,
 };
 
@@ -299,6 +300,7 @@ fn rollups_say_what_samples_say_when_the_samples_are_gone() {
         samples_ns: Some(3600 * S),
         minutes_ns: None,
         hours_ns: None,
+        events_ns: None,
         max_bytes: None,
     };
     let report = w.enforce_retention(&retention, end, Trust::None).unwrap();
@@ -357,6 +359,7 @@ fn a_large_file_gives_up_its_oldest_samples_first() {
             samples_ns: None,
             minutes_ns: None,
             hours_ns: None,
+            events_ns: None,
             max_bytes: Some(1_000_000 - step * 10_000),
         })
         .map(|r| w.enforce_retention(&r, now, Trust::Disciplined).unwrap())

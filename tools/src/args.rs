@@ -535,6 +535,9 @@ store_command! {
         /// keep rollups of an hour this long
         #[argh(option, arg_name = "duration", long = "rollups-1h")]
         rollups_1h: Option<String>,
+        /// keep events this long after their end
+        #[argh(option, arg_name = "duration")]
+        events: Option<String>,
         /// do not ask
         #[argh(switch)]
         yes: bool,

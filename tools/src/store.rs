@@ -141,12 +141,14 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
         samples_ns: keep("--samples", &args.samples)?,
         minutes_ns: keep("--rollups-1m", &args.rollups_1m)?,
         hours_ns: keep("--rollups-1h", &args.rollups_1h)?,
+        events_ns: keep("--events", &args.events)?,
         max_bytes: None,
     };
     let kept = [
         ("samples", retention.samples_ns),
         ("rollups of a minute", retention.minutes_ns),
         ("rollups of an hour", retention.hours_ns),
+        ("events", retention.events_ns),
     ];
     let planned: Vec<String> = kept
         .iter()
@@ -154,7 +156,7 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
         .collect();
     if planned.is_empty() {
         return Err(Fail::Usage(
-            "say what to keep how long: --samples, --rollups-1m, --rollups-1h".into(),
+            "say what to keep how long: --samples, --rollups-1m, --rollups-1h, --events".into(),
         ));
     }
     let place = args.place();
@@ -181,12 +183,13 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
                 "blocks": gone.blocks,
                 "rollups_1m": gone.minutes,
                 "rollups_1h": gone.hours,
+                "events": gone.events,
             },
         }));
     }
     out::print(&format!(
-        "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour\n",
-        gone.blocks, gone.minutes, gone.hours
+        "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour, {} events\n",
+        gone.blocks, gone.minutes, gone.hours, gone.events
     ))
 }
 

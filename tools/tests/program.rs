@@ -435,6 +435,10 @@ fn no_option_is_taken_and_ignored() {
     assert_eq!(copied["copy"], copy.to_str().unwrap());
     let gone = given.json(&["store", "prune", "--samples", "1d", "--yes", "--json"]);
     assert!(gone["removed"]["blocks"].as_u64() > Some(0), "{gone}");
+    assert_eq!(gone["removed"]["events"], 0, "{gone}");
+    let gone = given.json(&["store", "prune", "--events", "1d", "--yes", "--json"]);
+    assert!(gone["removed"]["events"].as_u64() > Some(0), "{gone}");
+    assert_eq!(gone["removed"]["blocks"], 0, "{gone}");
     let small = given.json(&["store", "compact", "--json"]);
     assert!(small["file_bytes"].as_u64() <= small["file_bytes_before"].as_u64());
     let utc = given.ok(&["store", "check", "--utc"]);

@@ -37,6 +37,7 @@ impl Plan {
             samples_ns: Some(self.seconds * S / 4),
             minutes_ns: Some(self.seconds * S / 2),
             hours_ns: None,
+            events_ns: Some(self.seconds * S / 2),
             max_bytes,
         }
     }

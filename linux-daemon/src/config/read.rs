@@ -220,6 +220,9 @@ fn read_retention(s: &Section<'_>, keep: &mut Keep) {
     if let Some(v) = age("rollups_1h") {
         keep.hours_ns = v;
     }
+    if let Some(v) = age("events") {
+        keep.events_ns = v;
+    }
     let size = s.parsed("max_size", |text| match text {
         "auto" => Ok(None),
         _ => parse_size(text).and_then(|bytes| match bytes {

@@ -215,6 +215,25 @@ fn tests_run_by_themselves_only_where_the_section_is_there() {
 }
 
 #[test]
+fn what_is_kept_how_long_can_be_said_of_events_too() {
+    let keep = |text: &str| {
+        parse("f", text, Path::new("/"))
+            .unwrap()
+            .config
+            .keep
+            .events_ns
+    };
+    let day_ns = 86_400 * SECOND_NS;
+    assert_eq!(keep(""), Some(1100 * day_ns));
+    assert_eq!(keep("[retention]\nevents = \"90d\"\n"), Some(90 * day_ns));
+    assert_eq!(keep("[retention]\nevents = \"forever\"\n"), None);
+    assert_eq!(
+        mistakes("[retention]\nevents = \"5m\"\n"),
+        ["f.toml:2:1: retention.events: \"5m\" is too short; 1h is the least"]
+    );
+}
+
+#[test]
 fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
     let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
                 source = \"192.0.2.7\"\nfwmark = 0x10\nmonthly_budget = \"2GiB\"\n\

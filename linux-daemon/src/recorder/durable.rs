@@ -77,6 +77,7 @@ impl Recorder {
             samples_ns: keep.samples_ns,
             minutes_ns: keep.minutes_ns,
             hours_ns: keep.hours_ns,
+            events_ns: keep.events_ns,
             max_bytes: keep
                 .max_bytes
                 .or_else(|| default_max_bytes(&self.settings.store)),
@@ -86,8 +87,12 @@ impl Recorder {
         };
         match writer.enforce_retention(&retention, clock::wall_now(), self.trust) {
             Ok(report) => {
-                if report.blocks + report.minutes + report.hours > 0 {
-                    log::info!("retention: {} blocks of samples given up", report.blocks);
+                if report.rows() > 0 {
+                    log::info!(
+                        "retention: {} blocks of samples and {} events given up",
+                        report.blocks,
+                        report.events
+                    );
                 }
                 if report.unfinished {
                     self.retention_at = self.retention_at.min(now.saturating_add(MINUTE_NS));

@@ -29,6 +29,7 @@ pub(super) fn unopened(store: &Path) -> Recorder {
             samples_ns: None,
             minutes_ns: None,
             hours_ns: None,
+            events_ns: None,
             max_bytes: None,
             min_free_bytes: 0,
         },

@@ -189,6 +189,7 @@ proptest! {
                         samples_ns: keep,
                         minutes_ns: keep,
                         hours_ns: keep,
+                        events_ns: None,
                         max_bytes: None,
                     };
                     let now_ns = now_ns(begin_ns, at);
@@ -257,6 +258,7 @@ fn what_is_forgotten_within_an_earlier_boot_is_in_no_sum() {
         samples_ns: keep,
         minutes_ns: keep,
         hours_ns: keep,
+        events_ns: None,
         max_bytes: None,
     };
     // Of the first boot, 160 minutes.

@@ -4,6 +4,7 @@
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 use crate::error::StoreError;
+use crate::events;
 use crate::tables::{
     BLOCKS, CABLE, CAPACITY, ECHOES, ESCALATIONS, EVENTS, FLOORS, HEALTH, HEALTH_HOURS, HOURS,
     LOAD, LOAD_HOURS, MINUTES, PATHS, SIZES, SeriesTime, TESTS,
@@ -72,7 +73,6 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     for table in [BLOCKS, MINUTES, HOURS, FLOORS] {
         used += of_series(&tx.open_table(table)?)?;
     }
-    used += of_rows(tx, EVENTS)?;
     used += of_rows(tx, TESTS)?;
     used += of_rows(tx, HEALTH)?;
     used += of_rows(tx, HEALTH_HOURS)?;
@@ -80,7 +80,12 @@ pub(super) fn used_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
     used += of_rows(tx, LOAD)?;
     used += of_rows(tx, LOAD_HOURS)?;
     used += of_rows(tx, CABLE)?;
-    Ok(used + paths_bytes(tx)?)
+    Ok(used + events_bytes(tx)? + paths_bytes(tx)?)
+}
+
+/// The same of events.
+pub(super) fn events_bytes(tx: &WriteTransaction) -> Result<u64, StoreError> {
+    Ok(of_rows(tx, EVENTS)? + events::times_bytes(tx)?)
 }
 
 /// The same of ways to targets, looks at them, the sizes that pass, and close looks.

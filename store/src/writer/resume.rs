@@ -7,14 +7,14 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use super::Writer;
 use super::rollups::{complete_last_hour, write_minutes};
 use crate::buffer::Buffer;
-use crate::codec::{decode_block, from_json, to_json};
+use crate::codec::{decode_block, from_json};
 use crate::error::StoreError;
+use crate::events;
 use crate::floors::Floors;
 use crate::hours;
-use crate::model::{Event, SeriesId, SeriesInfo};
+use crate::model::{SeriesId, SeriesInfo};
 use crate::tables::{
-    ANCHORS, BLOCKS, EVENTS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS,
-    WHOLE_TAIL,
+    ANCHORS, BLOCKS, FLOORS, HEALTH, META, SCHEMA, SERIES, SeriesTime, TAIL, TESTS, WHOLE_TAIL,
 };
 use crate::tail::{self, Form, Tail, Wanted};
 
@@ -29,14 +29,15 @@ impl Writer {
             if found < SCHEMA {
                 meta.insert("schema", SCHEMA)?;
             }
+            drop(meta);
+            events::index(&tx, found)?;
             tx.open_table(FLOORS)?;
             for row in tx.open_table(SERIES)?.iter()? {
                 let (id, json) = row?;
                 let info: SeriesInfo = from_json(json.value())?;
                 self.series.insert(info, SeriesId(id.value()));
             }
-            let last_event = tx.open_table(EVENTS)?.last()?.map(|(id, _)| id.value());
-            self.next_event = last_event.map_or(0, |id| id + 1);
+            self.next_event = events::next_number(&tx)?;
             let last_test = tx.open_table(TESTS)?.last()?.map(|(id, _)| id.value());
             self.next_test = last_test.map_or(0, |id| id + 1);
             let mut tail = Tail::default();
@@ -56,7 +57,8 @@ impl Writer {
             }
         }
         tx.delete_table(WHOLE_TAIL)?;
-        end_events(&tx, self.series.values())?;
+        // What a run before left open ends where what it recorded in that boot ends.
+        events::end_all(&tx, |boot| last_instant(&tx, boot, self.series.values()))?;
         tx.commit()?;
         Ok(())
     }
@@ -128,33 +130,6 @@ pub(super) fn close_part(tx: &WriteTransaction, part: &mut tail::Part) -> Result
     let floors = tx.open_table(FLOORS)?;
     let floors = Floors::load(&floors, id, boot, buffer.rolled_until_ns, u64::MAX)?;
     write_minutes(tx, id, boot, &buffer.minutes(u64::MAX, true, &floors))
-}
-
-/// Ends the events that a run before left open where what it recorded in their boot ends.
-pub(super) fn end_events<'a>(
-    tx: &WriteTransaction,
-    series: impl Iterator<Item = &'a SeriesId> + Clone,
-) -> Result<(), StoreError> {
-    let mut open: Vec<(u64, Event)> = Vec::new();
-    let mut table = tx.open_table(EVENTS)?;
-    for row in table.iter()? {
-        let (id, json) = row?;
-        let event: Event = from_json(json.value())?;
-        if event.end_ns.is_none() {
-            open.push((id.value(), event));
-        }
-    }
-    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
-    for (id, mut event) in open {
-        let end_ns = match ends.get(&event.boot) {
-            Some(ns) => *ns,
-            None => last_instant(tx, event.boot, series.clone())?,
-        };
-        ends.insert(event.boot, end_ns);
-        event.cut_at(end_ns);
-        table.insert(id, to_json(&event)?.as_slice())?;
-    }
-    Ok(())
 }
 
 /// The last instant of a boot of which anything is recorded, ns since boot.

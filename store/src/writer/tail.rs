@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::buffer::Buffer;
-    use crate::tables::{META, WHOLE_TAIL};
+    use crate::tables::{META, SCHEMA, WHOLE_TAIL};
     use crate::tail::{Form, Row, Tail, Wanted, decode, encode_whole};
     use crate::waiting::{self, For};
     use crate::{Filter, Health, Reader, SeriesInfo, SeriesKind, Trust, Window, WriterOptions};
@@ -434,7 +434,7 @@ mod tests {
             assert!(tx.open_table(WHOLE_TAIL).is_err());
             assert!(tx.open_table(TAIL).unwrap().is_empty().unwrap());
             let meta = tx.open_table(META).unwrap();
-            assert_eq!(meta.get("schema").unwrap().unwrap().value(), 7);
+            assert_eq!(meta.get("schema").unwrap().unwrap().value(), SCHEMA);
         }
     }
 }

@@ -67,7 +67,7 @@ fn what_a_session_tells_waits_for_its_name() {
     say.push(Report::Session(7, clock::now(), SessionEvent::Lost))
         .unwrap();
     recorder.take_reports();
-    recorder.finish();
+    recorder.finish(clock::now());
 
     let reader = Reader::open(&path).unwrap();
     let events = reader.events(i64::MIN, i64::MAX).unwrap();

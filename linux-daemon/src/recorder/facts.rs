@@ -214,7 +214,7 @@ impl Recorder {
             None => {}
         }
         if lasts {
-            let looks = self.walks.begins(clock::now(), id, &spell, Shown::ByAny);
+            let looks = self.walks.begins(clock::now(), id, &spell, Shown::Anybody);
             paths::record(writer, looks);
         } else {
             self.again.over(id, &mut event);

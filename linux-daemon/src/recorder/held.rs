@@ -90,7 +90,7 @@ impl Recorder {
             ("each_after_ns", each_after_ns.into()),
         ];
         let values = values.map(|(n, v): (&str, serde_json::Value)| (n.to_owned(), v));
-        let shown = Shown::ByHost(address.ip());
+        let shown = Shown::Host(address.ip());
         let name = name(key);
         if let Some((id, event)) = self.open_events.get_mut(&name) {
             let before = Known::own(*id, event);

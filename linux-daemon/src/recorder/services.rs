@@ -51,7 +51,7 @@ impl Recorder {
             // No way leads to a resolver on this host.
             let host = host_of(&info.address).parse::<IpAddr>().ok();
             let host = host.filter(|h| !h.is_loopback());
-            let shown = host.map_or(Shown::ByAny, Shown::ByHost);
+            let shown = host.map_or(Shown::Anybody, Shown::Host);
             paths::record(writer, self.walks.begins(now, id, &event, shown));
         } else if event.end_ns.is_some() {
             self.walks.ends(now, id);

@@ -78,7 +78,7 @@ impl Recorder {
         self.alerts.update(before, id, &event);
         paths::record(
             writer,
-            self.walks.begins(clock::now(), id, &event, Shown::ByAny),
+            self.walks.begins(clock::now(), id, &event, Shown::Anybody),
         );
         self.open_events.insert(name, (id, event));
     }

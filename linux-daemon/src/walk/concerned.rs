@@ -32,9 +32,9 @@ impl Target {
 /// of a household.
 fn rank(key: &Key, of: &Target, target: Option<&str>, shown: Shown) -> (bool, bool, bool) {
     let shows = match shown {
-        Shown::ByAny => false,
-        Shown::BySeries(series) => of.series.contains_key(&series),
-        Shown::ByHost(address) => key.2 == address,
+        Shown::Anybody => false,
+        Shown::Series(series) => of.series.contains_key(&series),
+        Shown::Host(address) => key.2 == address,
     };
     let far = bufferbane_core::path::is_providers(key.2, None);
     (!shows, target != Some(key.1.as_str()), !far)
@@ -48,7 +48,7 @@ impl Walks {
     /// The way that most likely shows what is wrong: to who shows it, pinged or not, else to the target, else any
     /// through the interface.
     pub(super) fn worst(&self, interface: &str, target: Option<&str>, shown: Shown) -> Option<Key> {
-        if let Shown::ByHost(address) = shown
+        if let Shown::Host(address) = shown
             && self.through(interface).all(|(k, _)| k.2 != address)
         {
             let name = target.map_or_else(|| address.to_string(), str::to_owned);

@@ -69,16 +69,16 @@ const OF_ONE: &str = "routing_fault";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     /// Nobody in particular: the event's target, or anybody through its interface.
-    ByAny,
+    Anybody,
     /// What this series goes to.
-    BySeries(SeriesIndex),
+    Series(SeriesIndex),
     /// A service at this address, which may not be pinged.
-    ByHost(IpAddr),
+    Host(IpAddr),
 }
 
 impl From<Option<SeriesIndex>> for Shown {
     fn from(series: Option<SeriesIndex>) -> Self {
-        series.map_or(Self::ByAny, Self::BySeries)
+        series.map_or(Self::Anybody, Self::Series)
     }
 }
 

@@ -200,16 +200,16 @@ fn a_short_outage_is_looked_at_while_it_lasts_and_belongs_to_its_event() {
     assert_eq!(looks(&lab.walked(at(103), &[1], false)), []);
     lab.walks.heard(SeriesIndex(1), at(105));
     let over = event("micro_outage", at(100), Some(at(105)));
-    let news = lab.walks.begins(at(108), EventId(4), &over, Shown::ByAny);
+    let news = lab.walks.begins(at(108), EventId(4), &over, Shown::Anybody);
     assert_eq!(looks(&news), [(1, vec![4])]);
     // Another of the same time has it too, one of another time has not.
     let lost = event("reflector_lost", at(101), None);
-    let news = lab.walks.begins(at(108), EventId(5), &lost, Shown::ByAny);
+    let news = lab.walks.begins(at(108), EventId(5), &lost, Shown::Anybody);
     assert_eq!(looks(&news), [(1, vec![4, 5])]);
     let before = event("loss_burst", at(90), Some(at(91)));
     assert!(
         lab.walks
-            .begins(at(108), EventId(6), &before, Shown::ByAny)
+            .begins(at(108), EventId(6), &before, Shown::Anybody)
             .is_empty()
     );
     // And once it is over.
@@ -254,7 +254,7 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
     assert_eq!(lab.asked().map(|a| a.1), Some(false));
     assert!(
         lab.walks
-            .begins(at(45), EventId(1), &loss, Shown::ByAny)
+            .begins(at(45), EventId(1), &loss, Shown::Anybody)
             .is_empty()
     );
     lab.walks.tick(at(45));
@@ -341,7 +341,7 @@ fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_s
     lab.walks.add(at(30), SeriesIndex(1), &stream);
     let hosts = concerned(&lab, Some("vienna"), Some(1));
     assert_eq!(hosts, [gateway(), ("one".to_owned(), vec![8])]);
-    assert_eq!(lab.walks.concerned("wlan0", None, Shown::ByAny).len(), 0);
+    assert_eq!(lab.walks.concerned("wlan0", None, Shown::Anybody).len(), 0);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn looks_keep_to_their_budget() {
     for n in 0..100u64 {
         let now = at(1000 + n * 36);
         let outage = event("outage", now, None);
-        lab.walks.begins(now, EventId(n), &outage, Shown::ByAny);
+        lab.walks.begins(now, EventId(n), &outage, Shown::Anybody);
         lab.walks.tick(now);
         while let Some((_, urgent)) = lab.asked() {
             asked += u32::from(urgent);
@@ -408,13 +408,15 @@ fn a_thread_that_has_ended_leaves_nothing_waiting() {
     lab.walks.add(at(0), SeriesIndex(9), &other);
     lab.walks.tick(at(20));
     let outage = event("outage", at(21), None);
-    lab.walks.begins(at(21), EventId(1), &outage, Shown::ByAny);
+    lab.walks
+        .begins(at(21), EventId(1), &outage, Shown::Anybody);
     lab.back = sync_channel(1).0;
     lab.walks.tick(at(22));
     let line = &lab.walks.lines["eth0"];
     assert!(line.worker.is_none() && line.out.is_none() && line.asked.is_empty());
     let outage = event("outage", at(100), None);
-    lab.walks.begins(at(100), EventId(2), &outage, Shown::ByAny);
+    lab.walks
+        .begins(at(100), EventId(2), &outage, Shown::Anybody);
     assert!(lab.walks.lines["eth0"].asked.is_empty());
     // The other uplink's ways are walked as before.
     lab.walks.tick(at(101));
@@ -474,22 +476,18 @@ fn all_kinds_of_trouble_have_their_way_walked_and_hops_are_measured_where_that_s
     ] {
         let mut lab = Lab::new();
         let trouble = event(kind, at(100), None);
-        lab.walks.begins(
-            at(101),
-            EventId(1),
-            &trouble,
-            Shown::BySeries(SeriesIndex(2)),
-        );
+        lab.walks
+            .begins(at(101), EventId(1), &trouble, Shown::Series(SeriesIndex(2)));
         assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), is_exact)], "{kind}");
         // Another event that is there before it is walked.
         let trouble = event("latency_spike", at(101), None);
         lab.walks
-            .begins(at(101), EventId(2), &trouble, Shown::ByAny);
+            .begins(at(101), EventId(2), &trouble, Shown::Anybody);
         assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), true)], "{kind}");
     }
     let mut lab = Lab::new();
     let fact = event("link_down", at(100), None);
-    lab.walks.begins(at(101), EventId(1), &fact, Shown::ByAny);
+    lab.walks.begins(at(101), EventId(1), &fact, Shown::Anybody);
     assert_eq!(waits(&lab), []);
 }
 
@@ -498,13 +496,13 @@ fn the_way_to_a_service_is_walked_whether_it_is_pinged_or_not() {
     let mut lab = Lab::new();
     let mut failing = event("dns_failing", at(100), None);
     failing.target = Some("resolver".into());
-    let pinged = Shown::ByHost([9, 9, 9, 9].into());
+    let pinged = Shown::Host([9, 9, 9, 9].into());
     lab.walks.begins(at(101), EventId(1), &failing, pinged);
     lab.walks.tick(at(101));
     assert_eq!(lab.asked(), Some(("quad9".to_owned(), true)));
     lab.walked(at(102), &[1, 9], true);
     failing.start_ns = at(200).as_nanos();
-    let other = Shown::ByHost([192, 0, 2, 53].into());
+    let other = Shown::Host([192, 0, 2, 53].into());
     lab.walks.begins(at(201), EventId(2), &failing, other);
     lab.walks.tick(at(201));
     assert_eq!(lab.asked(), Some(("resolver".to_owned(), true)));
@@ -537,7 +535,7 @@ fn a_silence_is_noticed_once_three_probes_may_be_known_to_be_unanswered() {
 fn what_was_too_short_to_be_seen_is_looked_at_right_after() {
     let mut lab = Lab::new();
     let cut = event("micro_outage", at(100), Some(at(101)));
-    lab.walks.begins(at(105), EventId(1), &cut, Shown::ByAny);
+    lab.walks.begins(at(105), EventId(1), &cut, Shown::Anybody);
     assert_eq!(waits(&lab).len(), 1);
     lab.walks.tick(at(105));
     lab.asked().unwrap();
@@ -547,7 +545,7 @@ fn what_was_too_short_to_be_seen_is_looked_at_right_after() {
     );
     // What was over long before it is told says nothing of now.
     let old = event("periodic_loss", at(20), Some(at(60)));
-    lab.walks.begins(at(110), EventId(2), &old, Shown::ByAny);
+    lab.walks.begins(at(110), EventId(2), &old, Shown::Anybody);
     assert_eq!(waits(&lab), []);
 }
 
@@ -567,7 +565,7 @@ fn pauses_of_a_line_leave_their_looks_to_events() {
     }
     assert_eq!(paused, 3);
     let loss = event("packet_loss", at(400), None);
-    lab.walks.begins(at(401), EventId(1), &loss, Shown::ByAny);
+    lab.walks.begins(at(401), EventId(1), &loss, Shown::Anybody);
     assert_eq!(waits(&lab).len(), 1);
 }
 
@@ -583,7 +581,7 @@ fn where_a_fault_starts_is_told_of_its_own_way_only() {
     assert_eq!(names.len(), 3);
     // What another way is like says nothing of it.
     let loss = event("outage", at(100), None);
-    let vienna = Shown::BySeries(SeriesIndex(1));
+    let vienna = Shown::Series(SeriesIndex(1));
     lab.walks.begins(at(100), EventId(1), &loss, vienna);
     lab.walks.tick(at(100));
     lab.asked().unwrap();
@@ -597,7 +595,7 @@ fn where_a_fault_starts_is_told_of_its_own_way_only() {
     let news = lab.walked(at(103), &[1, 2, 3, 9], true);
     assert_eq!(starts(&news), []);
     let fault = event("routing_fault", at(100), None);
-    let quad9 = Shown::BySeries(SeriesIndex(2));
+    let quad9 = Shown::Series(SeriesIndex(2));
     lab.walks.begins(at(110), EventId(2), &fault, quad9);
     assert_eq!(waits(&lab), [("9.9.9.9".to_owned(), true)]);
     lab.walks.tick(at(110));

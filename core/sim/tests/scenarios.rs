@@ -72,6 +72,17 @@ fn a_short_outage_beside_a_loss_by_chance_is_told_as_one() {
     }
 }
 
+/// Lines whose rates change where a fast series has a lull, where slow ones lose more, or where a stray loss is near.
+#[test]
+fn edges_are_where_rates_changed() {
+    for (name, seed) in [("loss_up", 158), ("loss_both", 126), ("wifi_bad", 142)] {
+        let make = list::ALL.iter().find(|(n, _)| *n == name).unwrap().1;
+        for pair in judge(make, seed, None).pairs {
+            assert_eq!(pair.edges_right(), Some(true), "{name} {seed}: {pair:?}");
+        }
+    }
+}
+
 /// What a download carries is not why others' traffic delays the way up, whoever sees all of the household's.
 #[test]
 fn a_queue_upward_of_others_is_not_the_households_while_it_downloads() {

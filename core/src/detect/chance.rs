@@ -1,6 +1,4 @@
-//! What can be said of a rate from few observations, and when a rate began or ended.
-
-use heapless::Deque;
+//! What can be said of a rate from few observations.
 
 use crate::time::Monotonic;
 
@@ -35,124 +33,6 @@ pub(crate) fn divergence(seen: f64, expected: f64) -> f64 {
     }
     let of = |p: f64, q: f64| if p > 0.0 { p * libm::log(p / q) } else { 0.0 };
     of(seen, expected) + of(1.0 - seen, 1.0 - expected)
-}
-
-/// Hits kept.
-const MARKS: usize = 160;
-
-/// The instants of the latest hits: finds where their rate changed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Marks(Deque<Monotonic, MARKS>);
-
-impl Marks {
-    pub(crate) fn add(&mut self, at: Monotonic) {
-        if self.0.is_full() {
-            self.0.pop_front();
-        }
-        let _ = self.0.push_back(at);
-    }
-
-    pub(crate) fn latest(&self) -> Option<Monotonic> {
-        self.0.back().copied()
-    }
-
-    /// The first hit of the stretch up to `now` in which hits were most clearly more frequent than
-    /// `quiet_per_ns`: the maximum of the log likelihood ratio of a Poisson process that changes its
-    /// rate once.
-    pub(crate) fn onset(
-        &self,
-        not_before: Monotonic,
-        now: Monotonic,
-        quiet_per_ns: f64,
-    ) -> Option<Monotonic> {
-        let mut best = None;
-        for (i, at) in self.0.iter().enumerate() {
-            if *at < not_before {
-                continue;
-            }
-            let hits = (self.0.len() - i) as f64;
-            let time_ns = now.saturating_since(*at).max(1) as f64;
-            // The hit that opens the stretch says nothing of the rate within it.
-            let rate = (hits - 1.0).max(0.5) / time_ns;
-            let score = if rate > quiet_per_ns {
-                hits * libm::log(rate / quiet_per_ns) - (rate - quiet_per_ns) * time_ns
-            } else {
-                0.0
-            };
-            if best.is_none_or(|(s, _)| score > s) {
-                best = Some((score, *at));
-            }
-        }
-        best.map(|(_, at)| at)
-    }
-
-    /// The last hit of the stretch that began at `start`, once it is `certain` (a log likelihood
-    /// ratio) that hits have become as rare as `quiet_per_ns` since.
-    pub(crate) fn offset(
-        &self,
-        start: Monotonic,
-        now: Monotonic,
-        quiet_per_ns: f64,
-        certain: f64,
-    ) -> Option<Monotonic> {
-        let mut best: Option<(f64, Monotonic)> = None;
-        let first = self.0.iter().position(|at| *at >= start)?;
-        let begin = *self.0.iter().nth(first)?;
-        let hits = self.0.len() - first;
-        let lasted_ns = self.0.back()?.saturating_since(begin).max(1) as f64;
-        // Of the whole stretch: what is dense within it by chance must not set the measure.
-        let rate = (hits as f64 - 1.0) / lasted_ns;
-        if hits < 3 || rate <= quiet_per_ns {
-            return None;
-        }
-        for (i, at) in self.0.iter().enumerate().skip(first + 2) {
-            let after = (self.0.len() - i - 1) as f64;
-            let time_ns = now.saturating_since(*at) as f64;
-            // A few hits since may be the usual ones; many tell a rate of their own.
-            let seen = if after < 5.0 {
-                quiet_per_ns
-            } else {
-                (after / time_ns.max(1.0)).min(rate / 4.0).max(quiet_per_ns)
-            };
-            if seen >= rate {
-                continue;
-            }
-            let score = (rate - seen) * time_ns - after * libm::log(rate / seen);
-            if score > certain && best.is_none_or(|(s, _)| score > s) {
-                best = Some((score, *at));
-            }
-        }
-        best.map(|(_, at)| at)
-    }
-
-    /// The last hit of the denser part of the stretch that began at `start`: where two rates tell most
-    /// more than one (maximum likelihood of a Poisson process that changes its rate once).
-    pub(crate) fn split(&self, start: Monotonic, now: Monotonic) -> Option<Monotonic> {
-        let begin = *self.0.iter().find(|at| **at >= start)?;
-        let hits = self.0.iter().filter(|at| **at >= start).count() as f64;
-        let score = |n: f64, time_ns: u64| {
-            if n > 0.0 {
-                n * libm::log(n / time_ns.max(1) as f64)
-            } else {
-                0.0
-            }
-        };
-        let mut best: Option<(f64, Monotonic)> = None;
-        let stretch = self.0.iter().filter(|at| **at >= start);
-        for (before, at) in stretch.enumerate().skip(2) {
-            // The hit that opens the stretch says nothing of the rate within it.
-            let (n, after) = (before as f64, hits - before as f64 - 1.0);
-            let (long_ns, rest_ns) = (at.saturating_since(begin), now.saturating_since(*at));
-            if n * rest_ns as f64 <= after * long_ns as f64 {
-                continue;
-            }
-            let s = score(n, long_ns) + score(after, rest_ns);
-            if best.is_none_or(|(b, _)| s > b) {
-                best = Some((s, *at));
-            }
-        }
-        best.map(|(_, at)| at)
-    }
 }
 
 /// Short buckets, ns: together they make the shortest window.
@@ -366,21 +246,5 @@ mod tests {
         }
         assert!(even.last(at(159 * S), 60).bounds(1.96).0 > 0.03);
         assert!(lumpy.last(at(159 * S), 60).bounds(1.96).0 < 0.01);
-    }
-
-    #[test]
-    fn a_change_of_rate_is_found_where_it_is() {
-        let mut m = Marks::default();
-        m.add(at(10 * S));
-        for n in 0..30 {
-            m.add(at(500 * S + n * 2 * S));
-        }
-        let quiet = 1e-3 / S as f64;
-        assert_eq!(m.onset(at(0), at(560 * S), quiet), Some(at(500 * S)));
-        assert_eq!(m.offset(at(500 * S), at(562 * S), quiet, 8.0), None);
-        assert_eq!(
-            m.offset(at(500 * S), at(600 * S), quiet, 8.0),
-            Some(at(558 * S))
-        );
     }
 }

@@ -6,10 +6,8 @@ use crate::time::Monotonic;
 /// better as it is uncertain, to be another one: a usual loss near the trouble looks like a part of it
 /// to a series that has few.
 const APART: u64 = 15;
-/// But what is this near is the same edge, ns, and the outer one is it.
-const SAME_NS: u64 = 2_000_000_000;
 /// So many times as uncertain is worse.
-const WORSE: u64 = 4;
+const WORSE: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +15,14 @@ pub(crate) struct Edge {
     pub(crate) at: Monotonic,
     /// Known to about this, ns: how far apart the hits of the trouble are.
     pub(crate) grain_ns: u64,
+}
+
+/// What a line knows of trouble by its other series.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) begin: Option<Edge>,
+    /// Where some no longer show it.
+    pub(crate) end: Option<Edge>,
 }
 
 impl From<Monotonic> for Edge {
@@ -36,18 +42,19 @@ impl Edge {
         self.better_or(other, |fine, coarse| coarse > fine)
     }
 
+    /// Whether `other` is the same edge and knows better where it is.
+    pub(crate) fn is_vague_beside(self, other: Self) -> bool {
+        let apart_ns = self.at.saturating_since(other.at) + other.at.saturating_since(self.at);
+        self.grain_ns > WORSE * other.grain_ns && apart_ns < APART * self.grain_ns
+    }
+
     fn better_or(self, other: Self, outside: impl Fn(Monotonic, Monotonic) -> bool) -> Self {
         let (fine, coarse) = if self.grain_ns <= other.grain_ns {
             (self, other)
         } else {
             (other, self)
         };
-        if !outside(fine.at, coarse.at) {
-            return fine;
-        }
-        let apart_ns = fine.at.saturating_since(coarse.at) + coarse.at.saturating_since(fine.at);
-        let worse = coarse.grain_ns > WORSE * fine.grain_ns;
-        if worse && apart_ns > SAME_NS && apart_ns < APART * coarse.grain_ns {
+        if !outside(fine.at, coarse.at) || coarse.is_vague_beside(fine) {
             fine
         } else {
             coarse
@@ -72,10 +79,10 @@ mod tests {
         // A ping's next loss by chance is not the end, nor the one before the begin.
         assert_eq!(stream.later(edge(1060, 25)), stream);
         assert_eq!(edge(940, 25).earlier(stream), stream);
-        // But what is much further is another edge, and so is what is near, or known as well.
+        // But what is much further is another edge, and so is what is known as well.
         assert_eq!(stream.later(edge(1400, 25)), edge(1400, 25));
         assert_eq!(edge(600, 25).earlier(stream), edge(600, 25));
-        assert_eq!(stream.later(edge(1001, 25)), edge(1001, 25));
+        assert_eq!(stream.later(edge(1001, 25)), stream);
         assert_eq!(stream.later(edge(1060, 2)), edge(1060, 2));
         assert_eq!(stream.earlier(edge(1060, 2)), stream);
         assert_eq!(edge(5, 0).later(edge(3, 0)), edge(5, 0));

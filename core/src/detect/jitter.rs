@@ -2,7 +2,7 @@
 //! neighbours differ by more than it.
 
 use super::baseline::Sketch;
-use super::edge::Edge;
+use super::edge::{Beside, Edge};
 use super::event::{Direction, Finding, Kind, Severity};
 use super::input::{Probe, Thresholds};
 use super::rate::{Change, RateWatch};
@@ -116,10 +116,11 @@ impl Jitter {
         }
     }
 
-    /// Once a second.
+    /// Once a second. Others know so much of it.
     pub(crate) fn each_second(
         &mut self,
         now: Monotonic,
+        beside: Beside,
         t: &Thresholds,
     ) -> Option<Result<Finding, Edge>> {
         if self.rate.since().is_none() && (now.as_nanos() / 1_000_000_000).is_multiple_of(60) {
@@ -127,11 +128,11 @@ impl Jitter {
             (self.up, self.down) = (self.up / 4, self.down / 4);
             self.large = Sketch::new();
         }
-        let worse = match self.worst.each_second(now, now) {
+        let worse = match self.worst.each_second(now, now, Beside::default()) {
             Some(Change::High { rate, .. }) => Some(rate.share()),
             Some(Change::Over(_)) | None => None,
         };
-        let (since, share, within_s) = match self.rate.each_second(now, now) {
+        let (since, share, within_s) = match self.rate.each_second(now, now, beside) {
             Some(Change::Over(end)) => {
                 self.peak_ns = 0;
                 self.large = Sketch::new();
@@ -203,7 +204,7 @@ mod tests {
             sample.rtt_ns = Some(20 * MS + if n % 8 == 0 { more_ns } else { 0 });
             jitter.step(&Probe::of(&sample), false, &t);
             if n % 10 == 9
-                && let Some(news) = jitter.each_second(sent, &t)
+                && let Some(news) = jitter.each_second(sent, Beside::default(), &t)
             {
                 told.push(
                     news.map(|f| f.severity)
@@ -237,8 +238,16 @@ mod tests {
             jitter.step(&Probe::of(&sample), false, &t);
         }
         // What is worse was sure a second before the rest.
-        assert!(jitter.worst.each_second(now, now).is_some());
-        let finding = jitter.each_second(now, &t).unwrap().unwrap();
+        assert!(
+            jitter
+                .worst
+                .each_second(now, now, Beside::default())
+                .is_some()
+        );
+        let finding = jitter
+            .each_second(now, Beside::default(), &t)
+            .unwrap()
+            .unwrap();
         assert_eq!(finding.severity, Severity::Critical);
         let value = |name| finding.values.iter().find(|(n, _)| *n == name).unwrap().1;
         let critical = Value::Number(t.jitter_critical_ns);
@@ -267,7 +276,7 @@ mod tests {
             sample.rtt_ns = Some(20 * MS + if n % 3 == 0 { late_ns } else { 0 });
             jitter.step(&Probe::of(&sample), false, &t);
             if n % 10 == 9
-                && let Some(Ok(f)) = jitter.each_second(sent, &t)
+                && let Some(Ok(f)) = jitter.each_second(sent, Beside::default(), &t)
             {
                 told = Some(f);
             }

@@ -3,7 +3,7 @@
 use heapless::Deque;
 
 use super::chance::{Rate, Z95};
-use super::edge::Edge;
+use super::edge::{Beside, Edge};
 use super::event::{Direction, Finding, Kind, PROBES, Severity};
 use super::input::{Probe, Thresholds};
 use super::nearby::{Nearby, ln_chance};
@@ -293,15 +293,19 @@ impl Losses {
         }
     }
 
-    /// `packet_loss`, once a second: what there is to tell, and its end where it is over.
-    pub(crate) fn each_second(&mut self, now: Monotonic) -> Option<(Finding, Option<Edge>)> {
+    /// `packet_loss`, once a second: what there is to tell, and its end where it is over. Others know so much of it.
+    pub(crate) fn each_second(
+        &mut self,
+        now: Monotonic,
+        beside: Beside,
+    ) -> Option<(Finding, Option<Edge>)> {
         let waiting = self.waiting.front().map(|r| r.first);
         let known = waiting.or(self.run.map(|r| r.first)).unwrap_or(now);
         let lasting = self
             .rate
             .since()
             .map(|since| (since, self.since(now, since)));
-        match self.rate.each_second(now, known)? {
+        match self.rate.each_second(now, known, beside)? {
             Change::Over(end) => {
                 let (since, (mut whole, from)) = lasting?;
                 // Of what came after it, and before it in its first minute, nothing was lost, or no more than ever.

@@ -35,6 +35,7 @@ mod jitter;
 mod ledger;
 mod line;
 mod losses;
+mod marks;
 mod mixed;
 mod nearby;
 mod outage;

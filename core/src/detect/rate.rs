@@ -6,9 +6,10 @@
 //! hits look like a cluster, which proves little. Begin and end are the hits between which the rate was
 //! high.
 
-use super::chance::{Marks, Rate, RateWindow, Z95};
-use super::edge::Edge;
+use super::chance::{Rate, RateWindow, Z95};
+use super::edge::{Beside, Edge};
 use super::event::Severity;
+use super::marks::{Marks, Rates};
 use crate::time::Monotonic;
 
 /// Windows that are tried, seconds.
@@ -49,15 +50,13 @@ pub(crate) struct RateWatch {
     marks: Marks,
     /// Hits and trials while nothing was wrong.
     quiet: (f64, f64),
-    since: Option<Monotonic>,
+    since: Option<Edge>,
     severity: Option<Severity>,
     /// Nothing before this is looked at: it belongs to trouble that has ended.
     settled: Monotonic,
     per_ns: f64,
     /// So many hits are made by one thing.
     hits_each: f64,
-    /// Between two hits of the trouble, on the mean.
-    grain_ns: u64,
 }
 
 impl RateWatch {
@@ -75,7 +74,6 @@ impl RateWatch {
             settled: Monotonic::ZERO,
             per_ns: 1.0 / interval_ns.max(1) as f64,
             hits_each: 1.0,
-            grain_ns: 0,
         }
     }
 
@@ -90,11 +88,16 @@ impl RateWatch {
         self
     }
 
-    const fn edge(&self, at: Monotonic) -> Edge {
-        Edge {
-            at,
-            grain_ns: self.grain_ns,
-        }
+    /// Where one thing makes several hits, these are differences to the probe before, up to two slots ago.
+    fn late_ns(&self) -> u64 {
+        (2.0 * (self.hits_each - 1.0) / self.per_ns) as u64
+    }
+
+    /// An edge of trouble whose hits are those since `since`, and how often these come.
+    fn edge(&self, at: Monotonic, since: Monotonic, quiet: f64) -> (Edge, Rates) {
+        let grain_ns = self.marks.apart_ns(since).max((1.0 / self.per_ns) as u64);
+        let high = (1.0 / grain_ns as f64).max(2.0 * quiet);
+        (Edge { at, grain_ns }, Rates { high, quiet })
     }
 
     /// A trial at `at` that was a hit or not, as is known `now`.
@@ -105,8 +108,8 @@ impl RateWatch {
         }
     }
 
-    pub(crate) fn since(&self) -> Option<Edge> {
-        self.since.map(|at| self.edge(at))
+    pub(crate) const fn since(&self) -> Option<Edge> {
+        self.since
     }
 
     /// The latest hit.
@@ -164,14 +167,25 @@ impl RateWatch {
         self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
     }
 
-    /// To be called once a second; hits are known up to `known`.
-    pub(crate) fn each_second(&mut self, now: Monotonic, known: Monotonic) -> Option<Change> {
+    /// To be called once a second; hits are known up to `known`, and others know so much of it.
+    pub(crate) fn each_second(
+        &mut self,
+        now: Monotonic,
+        known: Monotonic,
+        beside: Beside,
+    ) -> Option<Change> {
         let quiet_per_ns = self.quiet_per_ns();
-        if let Some(since) = self.since {
+        if let Some(Edge { at: since, .. }) = self.since {
             let end = self.marks.offset(since, known, quiet_per_ns, CERTAIN);
             if let Some(end) = end.or_else(|| self.sunk(now, since, known)) {
+                let (mut told, rates) = self.edge(end, since, quiet_per_ns);
+                let theirs = beside.end.filter(|e| since < e.at);
+                if let Some(e) = theirs.filter(|e| told.is_vague_beside(*e)) {
+                    let at = self.marks.end_beside(e, rates, self.late_ns());
+                    told = Edge { at, ..e };
+                }
                 self.settle(end);
-                return Some(Change::Over(self.edge(end)));
+                return Some(Change::Over(told));
             }
         } else if is_minute(now) {
             // Trouble that is about to be found must not count as calm.
@@ -207,26 +221,33 @@ impl RateWatch {
             }
         }
         let (severity, rate, low, within_s) = found?;
-        self.grain_ns = (1.0 / (rate.share().max(1e-9) * self.per_ns)) as u64;
         if let Some(since) = self.since {
             if self.severity >= Some(severity) {
                 return None;
             }
             self.severity = Some(severity);
             return Some(Change::High {
-                since: self.edge(since),
+                since,
                 severity,
                 rate,
                 at_least: low,
                 within_s,
             });
         }
-        let since = self.marks.onset(self.settled, known, quiet_per_ns)?;
+        let begin = self.marks.onset(self.settled, known, quiet_per_ns)?;
+        let (mut since, rates) = self.edge(begin, begin, quiet_per_ns);
+        if let Some(b) = beside.begin.filter(|b| since.is_vague_beside(*b)) {
+            let at = self.marks.begin_beside(b, rates);
+            // What begins later here than elsewhere is part of it all the same.
+            if at < b.at || begin < b.at {
+                since = Edge { at, ..b };
+            }
+        }
         // The trouble may be over already while it still is in a long window.
         self.since = Some(since);
         self.severity = Some(severity);
         Some(Change::High {
-            since: self.edge(since),
+            since,
             severity,
             rate,
             at_least: low,
@@ -259,7 +280,7 @@ mod tests {
             let now = Monotonic::from_nanos(s * S);
             let in_a_row = (5003..5013).contains(&s);
             watch.add(now, now, in_a_row || s % 50 == 25);
-            match watch.each_second(now, now) {
+            match watch.each_second(now, now, Beside::default()) {
                 Some(Change::High { since, .. }) => begun = Some(since.at.as_nanos() / S),
                 Some(Change::Over(end)) => ended = Some(end.at.as_nanos() / S),
                 None => {}
@@ -277,7 +298,7 @@ mod tests {
             (0..1200u64).any(|s| {
                 let now = Monotonic::from_nanos(s * S);
                 watch.add(now, now, (1000..1000 + hits).contains(&s));
-                watch.each_second(now, now).is_some()
+                watch.each_second(now, now, Beside::default()).is_some()
             })
         };
         assert!(raised(1.0, 9) && !raised(2.0, 9));
@@ -306,7 +327,7 @@ mod tests {
         for s in 0..400u64 {
             let now = Monotonic::from_nanos(s * S);
             watch.add(now, now, [300, 301, 304, 307, 308].contains(&s));
-            let told = watch.each_second(now, now);
+            let told = watch.each_second(now, now, Beside::default());
             assert!(told.is_none() || s >= 359, "{s}: {told:?}");
         }
     }
@@ -331,7 +352,8 @@ mod tests {
                 }
             }
             if n % 40 == 39
-                && let Some(Change::High { since, .. }) = watch.each_second(now, now)
+                && let Some(Change::High { since, .. }) =
+                    watch.each_second(now, now, Beside::default())
             {
                 return Some((n / 40, since.at.as_nanos() / S));
             }

@@ -120,7 +120,8 @@ impl Watched {
             Trouble::Dead => self.losses.dead_since().map(Edge::from),
             Trouble::Loss => self.losses.rate.since(),
             Trouble::Slow => {
-                let high = self.queues.high_since().map(Edge::from);
+                let grain_ns = self.facts.interval_ns;
+                let high = self.queues.high_since().map(|at| Edge { at, grain_ns });
                 match (high, self.jitter.since()) {
                     (Some(a), Some(b)) => Some(a.earlier(b)),
                     (a, b) => a.or(b),
@@ -188,16 +189,8 @@ impl Watched {
                 self.ended[Trouble::Dead as usize] = probe.sent.into();
             }
         }
-        let ended = &mut self.ended;
-        let mut tell = |told: Result<Finding, (Kind, Monotonic)>| match told {
-            Ok(f) => ledger.raise(line, me, f),
-            Err((kind, at)) => {
-                if kind == Kind::LatencySpike {
-                    ended[Trouble::Slow as usize] = at.into();
-                }
-                ledger.clear(line, me, kind, at);
-            }
-        };
+        let (ended, grain_ns) = (&mut self.ended, self.facts.interval_ns);
+        let mut tell = |told| tell_delay(ledger, (line, me), grain_ns, told, ended);
         if probe.in_test {
             let p = &mut self.periodic;
             self.queues.step(probe, (busy, way), false, t, p, &mut tell);
@@ -246,14 +239,16 @@ impl Watched {
             ledger.happened(line, me, burst, end);
         }
         let before = Trouble::ALL.map(|t| self.trouble_since(t));
-        if let Some((told, end)) = self.losses.each_second(now) {
+        let beside = ledger.edges(line, Kind::PacketLoss);
+        if let Some((told, end)) = self.losses.each_second(now, beside) {
             ledger.raise(line, me, told);
             if let Some(end) = end {
                 self.ended[Trouble::Loss as usize] = end;
                 ledger.clear(line, me, Kind::PacketLoss, end);
             }
         }
-        if let Some(told) = self.jitter.each_second(now, t) {
+        let beside = ledger.edges(line, Kind::HighJitter);
+        if let Some(told) = self.jitter.each_second(now, beside, t) {
             if let Err(end) = told {
                 self.ended[Trouble::Slow as usize] = end;
             }
@@ -267,15 +262,9 @@ impl Watched {
         {
             tell(ledger, line, me, Kind::PeakHourCongestion, told);
         }
-        let ended = &mut self.ended;
-        self.queues.each_second(now, t, &mut |told| match told {
-            Ok(f) => ledger.raise(line, me, f),
-            Err((kind, at)) => {
-                if kind == Kind::LatencySpike {
-                    ended[Trouble::Slow as usize] = at.into();
-                }
-                ledger.clear(line, me, kind, at);
-            }
+        let (ended, grain_ns) = (&mut self.ended, self.facts.interval_ns);
+        self.queues.each_second(now, t, &mut |told| {
+            tell_delay(ledger, (line, me), grain_ns, told, ended);
         });
         let troubled = before.iter().any(Option::is_some)
             || Trouble::ALL
@@ -283,6 +272,26 @@ impl Watched {
                 .any(|t| self.trouble_since(*t).is_some());
         if troubled || !self.losses.is_alive() {
             self.well_since = now;
+        }
+    }
+}
+
+/// What stands high shows in each probe: its edges are known to one.
+fn tell_delay(
+    ledger: &mut Ledger,
+    (line, me): (u8, u8),
+    grain_ns: u64,
+    told: Result<Finding, (Kind, Monotonic)>,
+    ended: &mut [Edge; 3],
+) {
+    match told {
+        Ok(f) => ledger.raise(line, me, f.grain(grain_ns)),
+        Err((kind, at)) => {
+            let end = Edge { at, grain_ns };
+            if kind == Kind::LatencySpike {
+                ended[Trouble::Slow as usize] = end;
+            }
+            ledger.clear(line, me, kind, end);
         }
     }
 }

@@ -4,6 +4,9 @@ use super::baseline::Sketch;
 use super::event::Direction;
 use crate::time::Monotonic;
 
+/// Probes without it that one with it outweighs: one by itself may be a busy host somewhere.
+const HIT: u32 = 3;
+
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -20,6 +23,9 @@ pub(crate) struct Sustained {
     gap_ns: u64,
     first: Option<Monotonic>,
     last: Monotonic,
+    /// The last that belongs to it for sure, and what speaks against those since.
+    end: Monotonic,
+    against: u32,
     hits: u32,
     misses: u32,
     active: bool,
@@ -38,6 +44,8 @@ impl Sustained {
             gap_ns,
             first: None,
             last: Monotonic::ZERO,
+            end: Monotonic::ZERO,
+            against: 0,
             hits: 0,
             misses: 0,
             active: false,
@@ -76,6 +84,10 @@ impl Sustained {
         let ended = self.quiet(at);
         let first = *self.first.get_or_insert(at);
         self.last = at;
+        self.against = self.against.saturating_sub(HIT);
+        if self.against == 0 {
+            self.end = at;
+        }
         self.hits += 1;
         self.excess.add(excess_ns);
         self.peak_ns = self.peak_ns.max(excess_ns);
@@ -99,9 +111,13 @@ impl Sustained {
 
     /// A probe without.
     pub(crate) fn miss(&mut self, at: Monotonic) -> Option<Change> {
-        self.misses += u32::from(self.first.is_some());
-        if self.first.is_some() && self.misses > 8 && self.misses * 2 > self.hits && !self.active {
-            self.reset();
+        if self.first.is_some() {
+            self.misses += 1;
+            self.against = self.against.saturating_add(1);
+            let alone = self.misses > HIT * self.hits;
+            if !self.active && (alone || self.misses > 8 && self.misses * 2 > self.hits) {
+                self.reset();
+            }
         }
         self.quiet(at)
     }
@@ -111,7 +127,7 @@ impl Sustained {
         if self.first.is_none() || at.saturating_since(self.last) <= self.gap_ns {
             return None;
         }
-        let ended = self.active.then_some(Change::Ended(self.last));
+        let ended = self.active.then_some(Change::Ended(self.end));
         self.reset();
         ended
     }
@@ -125,5 +141,41 @@ impl Sustained {
 
     fn reset(&mut self) {
         *self = Self::new(self.for_ns, self.gap_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// Ten probes a second stand high from 20 s to 30 s, and these ones, ms, for whatever reason; gives begin and end, ms.
+    fn told(others_ms: &[u64]) -> Option<(u64, u64)> {
+        let mut s = Sustained::new(5000 * MS, 3000 * MS);
+        let (mut begun, mut over) = (None, None);
+        for ms in (0..60_000).step_by(100) {
+            let at = Monotonic::from_nanos(ms * MS);
+            let change = if (20_000..=30_000).contains(&ms) || others_ms.contains(&ms) {
+                s.hit(at, 90, None)
+            } else {
+                s.miss(at)
+            };
+            match change {
+                Some(Change::Began(at)) => begun = Some(at.as_nanos() / MS),
+                Some(Change::Ended(at)) => over = Some(at.as_nanos() / MS),
+                None => {}
+            }
+        }
+        begun.zip(over)
+    }
+
+    #[test]
+    fn one_late_probe_near_it_is_no_edge() {
+        assert_eq!(told(&[]), Some((20_000, 30_000)));
+        assert_eq!(told(&[19_500, 31_500]), Some((20_000, 30_000)));
+        // But what interrupts it for a moment is none, either.
+        let again: std::vec::Vec<u64> = (32_000..34_000).step_by(100).collect();
+        assert_eq!(told(&again), Some((20_000, 33_900)));
     }
 }

@@ -6,7 +6,7 @@ mod changes;
 use heapless::{Deque, Vec};
 
 use super::MAX_SERIES;
-use super::edge::Edge;
+use super::edge::{Beside, Edge};
 use super::event::{
     Direction, Event, Finding, Kind, MEASURED_BY, Notice, PROBES, Phase, SeriesSet, Value, Values,
     WELL_LINE, set,
@@ -30,7 +30,7 @@ struct Open {
     active: SeriesSet,
     start: Edge,
     /// The latest end of those that no longer do.
-    ended: Edge,
+    ended: Option<Edge>,
     /// What speaks for up and for down.
     weights: (u64, u64),
     /// Whether more of its kind are counted in it, however much later they come that day.
@@ -44,12 +44,18 @@ impl Open {
         self.event.line == line && self.event.kind == kind && !self.active.is_empty()
     }
 
+    fn ended_at(&self) -> Monotonic {
+        self.ended.map_or(Monotonic::ZERO, |e| e.at)
+    }
+
     /// Whether `f` is this trouble: that lasts, or `f` began before its end, or it is back where it was. `f` was found at
     /// `series`; `twins` are all series to the same target.
     fn takes(&self, series: u8, twins: SeriesSet, f: &Finding) -> bool {
         let began_before_its_end = || {
-            let grain_ns = f.grain_ns + self.ended.grain_ns;
-            f.start.saturating_sub(grain_ns) <= self.ended.at
+            self.ended.is_some_and(|e| {
+                let grain_ns = f.grain_ns + e.grain_ns;
+                f.start.saturating_sub(grain_ns) <= e.at
+            })
         };
         let is_back = || match f.kind {
             // These are of the line, whoever shows them.
@@ -61,7 +67,7 @@ impl Open {
             // Of all that lie behind it, or one too many.
             Kind::RouteChange => {
                 self.members.contains(series)
-                    || changes::is_of_one(self.ended.at, f.start)
+                    || changes::is_of_one(self.ended_at(), f.start)
                     || self.is_last
             }
             _ => self.members.contains(series),
@@ -208,6 +214,16 @@ impl Ledger {
         }
     }
 
+    /// What is known of begin and end of trouble of a line that lasts.
+    pub(crate) fn edges(&self, line: u8, kind: Kind) -> Beside {
+        let mut of_kind = self.open.iter();
+        let lasts = of_kind.find(|o| o.lasts(line, kind));
+        lasts.map_or_else(Beside::default, |o| Beside {
+            begin: Some(o.start),
+            end: o.ended,
+        })
+    }
+
     /// `series` no longer shows it, since `end`.
     pub(crate) fn clear(&mut self, line: u8, series: u8, kind: Kind, end: impl Into<Edge>) {
         let found = self
@@ -216,9 +232,11 @@ impl Ledger {
             .find(|o| o.event.line == line && o.event.kind == kind && o.active.contains(series));
         let Some(open) = found else { return };
         open.active.remove(series);
-        open.ended = open.ended.later(end.into());
+        let end = end.into();
+        let ended = open.ended.map_or(end, |e| e.later(end));
+        open.ended = Some(ended);
         if open.active.is_empty() {
-            open.event.end = Some(open.ended.at.max(open.event.start));
+            open.event.end = Some(ended.at.max(open.event.start));
             let (id, event) = (open.id, open.event.clone());
             self.tell(id, Phase::End, event);
         }
@@ -331,7 +349,7 @@ impl Ledger {
         }
         let all = self.open.iter().enumerate();
         let over = all.filter(|(_, o)| o.active.is_empty());
-        if let Some((n, _)) = over.min_by_key(|(_, o)| o.ended.at) {
+        if let Some((n, _)) = over.min_by_key(|(_, o)| o.ended_at()) {
             self.open.swap_remove(n);
         }
     }
@@ -352,7 +370,7 @@ impl Ledger {
             members: active,
             active,
             start: f.edge(),
-            ended: Monotonic::ZERO.into(),
+            ended: None,
             weights: f.weights,
             event: event.clone(),
         });

@@ -1,6 +1,7 @@
 //! What the daemon says of itself over the control socket.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use bufferbane_core::clock::Queueing;
 use bufferbane_core::sample::{Sample, Status as Outcome};
@@ -25,6 +26,8 @@ pub struct Status {
     pub queue_length: u64,
     /// Each series' last second.
     pub series: Vec<SeriesStatus>,
+    /// How packets leave through each uplink that is probed.
+    pub uplinks: Vec<UplinkStatus>,
     /// Wi-Fi uplinks that are connected, and how they hear their access points.
     pub wifi: BTreeMap<String, Radio>,
     /// What each uplink carried in its last second.
@@ -133,6 +136,19 @@ pub struct HeldStatus {
     pub last_open_ns: Option<u64>,
     /// How that one ended.
     pub last_end: Option<String>,
+}
+
+/// How packets leave through an uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UplinkStatus {
+    /// The uplink.
+    pub interface: String,
+    /// `wired`, `wifi`, `cellular`, `ppp`, `tunnel`, `loopback` or `unknown`.
+    pub kind: &'static str,
+    /// The address that is sent from, where one is configured.
+    pub source: Option<IpAddr>,
+    /// The firewall mark that is sent with, likewise.
+    pub mark: Option<u32>,
 }
 
 /// What an uplink carries now, by its own counters.

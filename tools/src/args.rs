@@ -384,16 +384,18 @@ store_command! {
 #[argh(
     subcommand,
     name = "path",
-    example = "{command_name} 9.9.9.9\n{command_name} example.net --interface eth1 --count 60 --json",
-    note = "All messages are of one flow, so that load balancers send them one way. Echo requests are \
+    example = "{command_name} 9.9.9.9\n{command_name} vienna\n{command_name} example.net --interface eth1 --count 60 --json",
+    note = "What the running daemon probes is walked as it probes it: to that address, through that \
+            interface, from the source and with the mark that are configured for it, and so is all else through an \
+            interface of its (--interface). Without it the kernel's routes say where to. All messages are of one flow, so that load balancers send them one way. Echo requests are \
             sent where this user may (the sysctl net.ipv4.ping_group_range, or CAP_NET_RAW), else UDP, \
             to which many targets say nothing."
 )]
 pub(crate) struct Path {
-    /// address or host name
+    /// name or address of what the daemon probes, or any address or host name
     #[argh(positional)]
     pub(crate) target: String,
-    /// through this interface (default: the one that the route has)
+    /// through this interface (default: the one that the daemon probes it through, else that the route has)
     #[argh(option, arg_name = "name")]
     pub(crate) interface: Option<String>,
     /// messages to each hop, 1 to 10000 (default 10)
@@ -414,6 +416,9 @@ pub(crate) struct Path {
     /// look for the largest packet that passes, too; mostly less than a minute where larger ones vanish
     #[argh(switch)]
     pub(crate) mtu: bool,
+    /// the daemon's control socket (default /run/bufferbane/control.sock)
+    #[argh(option, arg_name = "path", default = "DEFAULT_SOCKET.into()")]
+    pub(crate) socket: PathBuf,
     /// print JSON
     #[argh(switch)]
     pub(crate) json: bool,

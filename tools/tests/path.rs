@@ -9,8 +9,9 @@
 //! `reluctant` every other time.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use bufferbane_lab::home::Home;
 use bufferbane_lab::link::Direction;
 use bufferbane_lab::netns::{Namespace, possible};
 use bufferbane_lab::skip;
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const MS: u64 = 1_000_000;
@@ -334,6 +335,89 @@ fn every_hop_is_found_by_root_and_by_anybody_over_either_family_in_one_flow() {
     let silent = run(&[], &program, FAR[0], &["--count", "2"]);
     assert_eq!(silent["end"], "silence");
     assert_eq!(silent["hops"].as_array().map(Vec::len), Some(1));
+}
+
+/// Answers at `socket` as a daemon does, with this status.
+fn answer(socket: &Path, status: &Value) {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    let line = format!("{}\n", json!({ "ok": true, "status": status }));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let mut asked = String::new();
+            let mut reader = BufReader::new(stream.try_clone().expect("a reader"));
+            reader.read_line(&mut asked).expect("a request");
+            stream.write_all(line.as_bytes()).expect("an answer");
+        }
+    });
+}
+
+#[test]
+fn what_the_daemon_probes_is_walked_as_the_daemon_sends() {
+    if let Err(why) = possible() {
+        return skip(&why);
+    }
+    if Command::new("nft").arg("--version").output().is_err() {
+        return skip("no nft (nftables)");
+    }
+    let chain = Chain::new();
+    let client = &chain.home.client;
+    plain_router(client);
+    ip(client, "addr add 10.77.0.7/24 dev wan0");
+    // The far host is reached with that mark and from that source only.
+    ip(
+        client,
+        "rule add pref 10 fwmark 5 from 10.77.0.7 lookup main",
+    );
+    ip(client, "rule add pref 11 to 10.99.0.9 unreachable");
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("s");
+    let series = |target: &str, address: &str| json!({ "interface": "wan0", "target": target, "address": address });
+    answer(
+        &socket,
+        &json!({
+            "uplinks": [{ "interface": "wan0", "kind": "tunnel", "source": "10.77.0.7", "mark": 5 }],
+            "series": [series("near", "10.77.0.2"), series("far", FAR[0])],
+        }),
+    );
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_bbtool"));
+    let socket = socket.to_str().expect("a path");
+    let fast = ["--count", "2", "--interval", "200ms", "--socket"];
+    let run = |to: &str, socket: &str, more: &[&str]| {
+        let args = [&[to], &fast[..], &[socket], more].concat();
+        chain.path(&program, &[], &args)
+    };
+    // By its name, by its address, and what is not probed but goes through the same uplink.
+    for (to, more) in [
+        ("far", &["--json"][..]),
+        (FAR[0], &["--json"]),
+        (FAR[0], &["--json", "--interface", "wan0"]),
+    ] {
+        let found = json(&run(to, socket, more));
+        assert_eq!(
+            (&found["source"], &found["mark"], &found["interface_kind"]),
+            (&"10.77.0.7".into(), &5.into(), &"tunnel".into())
+        );
+        assert_eq!(
+            (&found["address"], &found["end"]),
+            (&FAR[0].into(), &"target".into())
+        );
+    }
+    let text = run("far", socket, &[]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    println!("{text}");
+    assert!(text.contains("far (10.99.0.9) through wan0 from 10.77.0.7 with mark 5, IPv4"));
+    assert!(text.contains("Hop 1 is the tunnel's far end"));
+    for (to, socket, says) in [
+        (FAR[0], "/nonexistent", "10.99.0.9"),
+        ("far", "/nonexistent", "far cannot be resolved"),
+        ("name.invalid", socket, "; the daemon probes far, near"),
+    ] {
+        let output = run(to, socket, &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Where reflectors are reached, for throughput tests, and what the month's budgets leave for close looks.
+//! Where reflectors are reached, for throughput tests, how packets leave through each uplink, and what the month's
+//! budgets leave for close looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use super::Keeper;
 use crate::load::{MONTH_NS, Path};
 use crate::plan::{Probe, Wanted};
 use crate::sizes;
-use crate::status::Status;
+use crate::status::{Status, UplinkStatus};
 
 /// What is sent beside probes, by interface, bytes.
 #[derive(Debug, Default)]
@@ -56,8 +57,10 @@ impl Keeper {
             (w.interface.clone(), all.unwrap_or(0).saturating_sub(used))
         });
         let rooms = rooms.collect();
+        let uplinks = uplinks(self.units.keys(), kind);
         if let Ok(mut status) = self.status.lock() {
             status.close_look_rooms = rooms;
+            status.uplinks = uplinks;
         }
         let paths = self.units.iter().filter_map(|(w, kept)| match &w.probe {
             Probe::Reflector { key, .. } => {
@@ -98,6 +101,25 @@ impl Keeper {
     }
 }
 
+/// How packets leave through each uplink of what is `probed`, which is ordered by uplink.
+fn uplinks<'a>(
+    probed: impl Iterator<Item = &'a Wanted>,
+    kind: impl Fn(&Wanted) -> Option<InterfaceKind>,
+) -> Vec<UplinkStatus> {
+    let mut all: Vec<UplinkStatus> = Vec::new();
+    for w in probed {
+        if all.last().is_none_or(|u| u.interface != w.interface) {
+            all.push(UplinkStatus {
+                interface: w.interface.clone(),
+                kind: kind(w).map_or("unknown", InterfaceKind::as_str),
+                source: w.source,
+                mark: w.mark,
+            });
+        }
+    }
+    all
+}
+
 /// What probes move through each interface in a month, bytes, and searches for the largest packets that pass: as on
 /// ways that are well, or twice (there and back) what they have sent, where that was more; and close looks, as they have.
 fn month_bytes<'a>(
@@ -131,9 +153,8 @@ mod tests {
     use super::*;
     use bufferbane_core::session::client::MORE_SIZES;
 
-    #[test]
-    fn searches_and_looks_count_where_there_are_any_and_as_much_as_they_send() {
-        let wanted = |interface: &str, remote: &str, size| Wanted {
+    fn wanted(interface: &str, remote: &str, size: u16) -> Wanted {
+        Wanted {
             interface: interface.into(),
             kind: None,
             target: "x".into(),
@@ -145,7 +166,40 @@ mod tests {
                 more_sizes: [0; MORE_SIZES],
                 interval_ns: 1_000_000_000,
             },
+        }
+    }
+
+    #[test]
+    fn an_uplink_is_told_once_however_much_is_probed_through_it() {
+        let marked = |remote: &str| Wanted {
+            source: Some([10, 0, 0, 7].into()),
+            mark: Some(5),
+            ..wanted("wg0", remote, 64)
         };
+        let probed = [
+            wanted("eth0", "192.168.1.1:0", 64),
+            wanted("eth0", "192.0.2.1:0", 64),
+            marked("192.0.2.1:0"),
+            marked("192.0.2.2:0"),
+        ];
+        let kind = |w: &Wanted| (w.interface == "wg0").then_some(InterfaceKind::Tunnel);
+        let found = uplinks(probed.iter(), kind);
+        let found: Vec<_> = found
+            .iter()
+            .map(|u| (u.interface.as_str(), u.kind, u.source, u.mark))
+            .collect();
+        let source = Some([10, 0, 0, 7].into());
+        assert_eq!(
+            found,
+            [
+                ("eth0", "unknown", None, None),
+                ("wg0", "tunnel", source, Some(5))
+            ]
+        );
+    }
+
+    #[test]
+    fn searches_and_looks_count_where_there_are_any_and_as_much_as_they_send() {
         let probed = [
             // The gateway, and two series of one way.
             wanted("eth0", "192.168.1.1:0", 64),

@@ -2,18 +2,19 @@
 
 mod shown;
 mod size;
+mod way;
 
 use std::io::{IsTerminal, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bufferbane_core::trace::{MAX_HOPS, MIN_ROUND_NS, Step, Trace, TraceConfig, Transport};
-use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
 
 use crate::args::Path;
 use crate::fail::Fail;
 use crate::{out, show};
+use way::Way;
 
 /// The port that UDP is sent to: traceroute's, at which no service listens.
 const PORT: u16 = 33434;
@@ -22,8 +23,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// What was asked for, and what came of it.
 struct Found {
     target: String,
-    address: IpAddr,
-    interface: String,
+    way: Way,
     transport: Transport,
     rounds: u16,
     round_ns: u64,
@@ -52,12 +52,6 @@ fn in_range(option: &str, n: u64, least: u64, most: u64) -> Result<(), Fail> {
     )))
 }
 
-/// Where to, through which interface.
-struct Way {
-    address: IpAddr,
-    interface: Interface,
-}
-
 fn trace(args: &Path) -> Result<Found, Fail> {
     in_range("count", args.count.into(), 1, 10_000)?;
     in_range("max-hops", args.max_hops.into(), 1, MAX_HOPS.into())?;
@@ -71,7 +65,7 @@ fn trace(args: &Path) -> Result<Found, Fail> {
                 Fail::Usage(format!("--interval \"{text}\": 100ms to 1m is allowed"))
             })?,
     };
-    let way = way(args)?;
+    let way = way::find(args)?;
     let cookie = getrandom::u64().map_err(|e| Fail::of("random numbers", e))?;
     let (builder, port, transport) = echoes(args, &way, cookie);
     let to = SocketAddr::new(way.address, port);
@@ -89,8 +83,7 @@ fn trace(args: &Path) -> Result<Found, Fail> {
     let size = size.transpose()?;
     Ok(Found {
         target: args.target.clone(),
-        address: way.address,
-        interface: way.interface.name,
+        way,
         transport,
         rounds: args.count,
         round_ns,
@@ -100,76 +93,10 @@ fn trace(args: &Path) -> Result<Found, Fail> {
     })
 }
 
-/// The address to trace: the first of the target's that has a route.
-fn way(args: &Path) -> Result<Way, Fail> {
-    let target = show::clean(&args.target);
-    let family = match args.family {
-        None => None,
-        Some(4) => Some(Family::V4),
-        Some(6) => Some(Family::V6),
-        Some(n) => return Err(Fail::Usage(format!("--family {n} is not known; 4 or 6"))),
-    };
-    let addresses: Vec<IpAddr> = match args.target.parse::<IpAddr>() {
-        Ok(ip) => vec![ip],
-        Err(_) => (args.target.as_str(), 0)
-            .to_socket_addrs()
-            .map_err(|e| Fail::Failed(format!("{target} cannot be resolved: {e}")))?
-            .map(|a| a.ip())
-            .collect(),
-    };
-    let broken = |e| Fail::of("the routing tables cannot be read", e);
-    let mut netlink = Netlink::open().map_err(broken)?;
-    let interfaces = netlink.interfaces().map_err(broken)?;
-    let bound = args.interface.as_ref().map(|name| named(name, &interfaces));
-    let bound = bound.transpose()?;
-    let fits = |ip: &&IpAddr| family.is_none_or(|f| Family::of(ip) == f);
-    for address in addresses.iter().filter(fits) {
-        let query = RouteQuery {
-            interface: bound.map(|i| i.index),
-            ..RouteQuery::to(*address)
-        };
-        let route = netlink.route_for(&query).map_err(broken)?;
-        if let Some(route) = route {
-            let by = interfaces.iter().find(|i| i.index == route.interface);
-            return Ok(Way {
-                address: *address,
-                interface: by
-                    .or(bound)
-                    .cloned()
-                    .ok_or_else(|| Fail::Failed(format!("the route to {address} leads nowhere")))?,
-            });
-        }
-    }
-    let of = match args.family {
-        Some(n) => format!(" over IPv{n}"),
-        None => String::new(),
-    };
-    let through = args.interface.as_ref();
-    let through = through.map_or_else(String::new, |i| format!(" through {}", show::clean(i)));
-    Err(Fail::Failed(format!("no route to {target}{of}{through}")))
-}
-
-fn named<'a>(name: &str, interfaces: &'a [Interface]) -> Result<&'a Interface, Fail> {
-    interfaces.iter().find(|i| i.name == name).ok_or_else(|| {
-        let names: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
-        let names = names.join(", ");
-        let name = show::clean(name);
-        Fail::Usage(format!("no interface \"{name}\"; there are {names}"))
-    })
-}
-
-/// Through the interface that was asked for.
-fn through(args: &Path, builder: SocketBuilder) -> SocketBuilder {
-    match &args.interface {
-        Some(name) => builder.interface(name),
-        None => builder,
-    }
-}
-
 /// UDP: how, to which port, and as what.
-fn udp(args: &Path, way: &Way) -> (SocketBuilder, u16, Transport) {
+fn udp(way: &Way) -> (SocketBuilder, u16, Transport) {
     let builder = ProbeSocket::udp(Family::of(&way.address));
-    (through(args, builder), PORT, Transport::Udp)
+    (way.socket(builder), PORT, Transport::Udp)
 }
 
 /// Echoes where they can be had and UDP was not asked for, else UDP.
@@ -177,10 +104,10 @@ fn echoes(args: &Path, way: &Way, cookie: u64) -> (SocketBuilder, u16, Transport
     let echoes = || {
         // Any bits of a random number are one.
         let (builder, transport) = host::echoes(Family::of(&way.address), cookie as u16)?;
-        Some((through(args, builder), 0, transport))
+        Some((way.socket(builder), 0, transport))
     };
     let echoes = if args.udp { None } else { echoes() };
-    echoes.unwrap_or_else(|| udp(args, way))
+    echoes.unwrap_or_else(|| udp(way))
 }
 
 fn follow(mut socket: HopSocket, config: TraceConfig) -> Result<(Box<Trace>, Vec<Vec<u64>>), Fail> {

@@ -62,16 +62,23 @@ fn spares_itself(hops: &[Hop]) -> bool {
 /// The way as text.
 pub(super) fn text(found: &Found) -> String {
     let hops = found.trace.hops();
-    let address = found.address.to_string();
+    let way = &found.way;
+    let address = way.address.to_string();
     let who = if found.target == address {
         address.clone()
     } else {
         format!("{} ({address})", clean(&found.target))
     };
+    let from = way
+        .source
+        .map_or_else(String::new, |ip| format!(" from {ip}"));
+    let mark = way
+        .mark
+        .map_or_else(String::new, |m| format!(" with mark {m}"));
     let mut out = format!(
-        "{who} through {}, IPv{}, {}, {} of {}; times in ms\n\n",
-        clean(&found.interface),
-        if found.address.is_ipv4() { 4 } else { 6 },
+        "{who} through {}{from}{mark}, IPv{}, {}, {} of {}; times in ms\n\n",
+        clean(&way.interface.name),
+        if way.address.is_ipv4() { 4 } else { 6 },
         match found.transport {
             Transport::Echo { .. } => "echo requests",
             Transport::Udp => "UDP",
@@ -115,11 +122,22 @@ pub(super) fn text(found: &Found) -> String {
             refusal(why).1
         )),
     }
+    if way.kind == "tunnel" {
+        out.push_str(
+            "Hop 1 is the tunnel's far end: the line that the tunnel's packets travel over is not seen here.\n",
+        );
+    }
     if spares_itself(hops) {
         out.push_str(
             "What a hop misses and one behind it does not is not lost on the way: that router answers \
              only some of what ends there.\n",
         );
+    }
+    if !way.others.is_empty() {
+        out.push_str(&format!(
+            "The daemon probes it through {} too: --interface walks that way.\n",
+            clean(&way.others.join(", "))
+        ));
     }
     if let Some(size) = &found.size {
         out.push_str(&size.text());
@@ -159,9 +177,12 @@ pub(super) fn json(found: &Found) -> Value {
     json!({
         "schema": "bufferbane.path/1",
         "target": found.target,
-        "address": found.address.to_string(),
-        "family": if found.address.is_ipv4() { 4 } else { 6 },
-        "interface": found.interface,
+        "address": found.way.address.to_string(),
+        "family": if found.way.address.is_ipv4() { 4 } else { 6 },
+        "interface": found.way.interface.name,
+        "interface_kind": found.way.kind,
+        "source": found.way.source.map(|ip| ip.to_string()),
+        "mark": found.way.mark,
         "protocol": match found.transport {
             Transport::Echo { .. } => "icmp",
             Transport::Udp => "udp",

@@ -29,7 +29,7 @@ pub(super) fn find(args: &Path, way: &Way, cookie: u64) -> Result<Size, Fail> {
         smallest: None,
         largest: mtu::largest_of(way.interface.mtu),
     };
-    let there = udp(args, way);
+    let there = udp(way);
     // Nobody gives it up, and nobody asks what it sends.
     let found = mtu::search_both_ways((builder, port), (there.0, there.1), config, &mut 0, &|| {
         false

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 use super::model::Report;
-use super::paths::Way;
+use super::way::Way;
 
 /// Takes out the names of host, interfaces and targets, what `stores` are called where there are
 /// several, and addresses wherever they are.

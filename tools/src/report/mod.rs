@@ -23,6 +23,7 @@ mod testing;
 mod text;
 mod trains;
 mod verdict;
+mod way;
 mod words;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bufferbane_core::path::is_providers;
 use bufferbane_core::trace::way::{Against, against};
 use bufferbane_store::{KnownPath, Look, Path, PathEnd, Reader, StoreError};
 use jiff::tz::TimeZone;
@@ -13,6 +12,7 @@ use super::echoes;
 use super::model::{Event, Report, Time};
 use super::sizes;
 use super::trains::{self, Train};
+use super::way::{Hop, Kinds, Way};
 use crate::args::Selection;
 use crate::show::{clean, count, delay, percent, plural};
 use crate::when::{self, Range};
@@ -24,44 +24,6 @@ const BEGINNING_NS: i64 = 15_000_000_000;
 pub(super) const AROUND_NS: i64 = 900_000_000_000;
 /// Most ways that are written out.
 const MOST_PATHS: usize = 24;
-
-/// A way as it was walked.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Way {
-    /// The interface it leaves through.
-    pub(crate) interface: String,
-    /// The target's or reflector's name.
-    pub(crate) target: String,
-    /// Its address.
-    pub(crate) address: String,
-    /// `target`, `silence`, `refused` or `unsent`: see docs/paths.md.
-    pub(crate) end: PathEnd,
-    /// Why nothing could be sent, where that was not for want of a route.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) unsent: Option<String>,
-    /// Which hop is the first that is the provider's, from 1.
-    pub(crate) provider_hop: Option<usize>,
-    /// The hops, the nearest first.
-    pub(crate) hops: Vec<Hop>,
-}
-
-/// One hop of it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Hop {
-    /// Who answered.
-    pub(crate) addresses: Vec<String>,
-    /// Messages sent to it.
-    pub(crate) sent: u64,
-    /// Of these answered.
-    pub(crate) answered: u64,
-    /// Shortest round-trip time.
-    pub(crate) rtt_min_ns: Option<u64>,
-    /// Mean round-trip time.
-    pub(crate) rtt_mean_ns: Option<u64>,
-    /// Whether it is in the household's range of addresses.
-    #[serde(skip)]
-    private: bool,
-}
 
 /// A way that a target was reached by.
 #[derive(Clone, Debug, Serialize)]
@@ -93,51 +55,14 @@ pub(crate) struct Seen {
     pub(crate) way: Way,
 }
 
-impl Way {
-    fn of(path: Path) -> Self {
-        let hop = |h: &bufferbane_store::PathHop| Hop {
-            addresses: h.addresses.iter().map(ToString::to_string).collect(),
-            sent: h.sent,
-            answered: h.answered,
-            rtt_min_ns: h.rtt_min_ns,
-            rtt_mean_ns: h.rtt_mean_ns,
-            private: h.addresses.iter().all(|a| !is_providers(*a, path.source)),
-        };
-        Self {
-            provider_hop: path.provider(),
-            hops: path.hops.iter().map(hop).collect(),
-            address: path.address.to_string(),
-            end: path.end,
-            unsent: path.unsent,
-            interface: path.interface,
-            target: path.target,
-        }
-    }
-
-    /// Who is at hop `n`, from 1: `10.0.0.1 (the provider's first router)`.
-    fn who(&self, n: usize) -> String {
-        let Some(hop) = n.checked_sub(1).and_then(|i| self.hops.get(i)) else {
-            return String::new();
-        };
-        let name = hop.addresses.join(" or ");
-        if self.provider_hop == Some(n) {
-            format!("{name} (the provider's first router)")
-        } else if n == 1 && hop.private && (self.hops.len() > 1 || self.end != PathEnd::Target) {
-            format!("{name} (the home's router)")
-        } else {
-            name
-        }
-    }
-}
-
 impl Seen {
-    fn of(at_ns: i64, look: Look) -> Self {
+    fn of(at_ns: i64, look: Look, kinds: &Kinds) -> Self {
         Self {
             at: Time(at_ns),
             took_ns: look.took_ns,
             usual_hops: look.usual_hops,
             other_from: look.other_from,
-            way: Way::of(look.path),
+            way: Way::of(look.path, kinds),
         }
     }
 }
@@ -152,6 +77,7 @@ pub(super) fn known(
         let is = |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|a| a == name);
         is(&selection.interface, &p.interface) && is(&selection.target, &p.target)
     };
+    let kinds = Kinds::read(reader)?;
     let rows = reader.paths(range.from_ns, range.to_ns)?.into_iter();
     let rows = joined(rows.filter(|k| wanted(&k.path)));
     let mut ways: Vec<KnownWay> = rows
@@ -160,7 +86,7 @@ pub(super) fn known(
             first: Time(k.first_ns),
             last: Time(k.last_ns),
             walks: k.walks,
-            way: Way::of(k.path),
+            way: Way::of(k.path, &kinds),
         })
         .collect();
     ways.sort_by(|a, b| {
@@ -205,10 +131,11 @@ pub(super) fn put_to(
     let Some(first) = first else {
         return Ok(());
     };
+    let kinds = Kinds::read(reader)?;
     let from_ns = first.0.saturating_sub(AROUND_NS);
     for seen in reader.escalations(from_ns, range.to_ns.saturating_add(AROUND_NS))? {
         let of = seen.look.events.clone();
-        let told = Seen::of(seen.at_ns, seen.look);
+        let told = Seen::of(seen.at_ns, seen.look, &kinds);
         let own = events
             .iter_mut()
             .filter(|e| of.iter().any(|id| id.0 == e.id));
@@ -429,7 +356,7 @@ mod tests {
             other_from: None,
             path,
         };
-        Seen::of(at_ns, look)
+        Seen::of(at_ns, look, &Kinds::default())
     }
 
     #[test]
@@ -551,7 +478,7 @@ mod tests {
             first: Time(0),
             last: Time(3600 * S),
             walks: 5,
-            way: Way::of(path(PathEnd::Target, &hops)),
+            way: Way::of(path(PathEnd::Target, &hops), &Kinds::default()),
         };
         let said = line(&known, &TimeZone::UTC).replace('\u{a0}', " ");
         assert_eq!(

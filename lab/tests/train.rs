@@ -294,7 +294,7 @@ fn a_line_that_was_cut_is_looked_at_by_trains_that_are_kept_with_the_event() {
         };
         let own: Vec<&(i64, Capacity)> = rows.iter().filter(|(_, c)| is_of_way(c)).collect();
         let is_its = |(at, c): &&(i64, Capacity)| *at > cut_ns && c.events.contains(id);
-        assert!(own.iter().all(|row| is_its(row)), "{own:?}");
+        assert!(own.iter().all(is_its), "{own:?}");
         let sure = own.iter().find(|(_, c)| c.confidence >= 0.5);
         let (_, sure) = sure.expect("a train that says what the line carries");
         let off = (sure.burst_bps as f64 - 10e6).abs();

@@ -296,8 +296,6 @@ pub struct TcpFacts {
     pub out_of_order: u32,
     /// Payload of a full one of them, bytes.
     pub segment_bytes: u32,
-    /// Payload that waits in the socket and was never sent, bytes.
-    pub unsent_bytes: u32,
 }
 
 /// Reads `TCP_INFO` of a socket.
@@ -333,7 +331,6 @@ pub(crate) fn facts(fd: RawFd) -> io::Result<TcpFacts> {
         segments_in: word(152),
         out_of_order: word(224),
         segment_bytes: word(20),
-        unsent_bytes: word(144),
     })
 }
 

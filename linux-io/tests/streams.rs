@@ -151,60 +151,6 @@ fn a_limited_receiver_keeps_its_rate() {
     sender.join().unwrap();
 }
 
-/// As on a busy router, which sends what is in the socket long before the program that fills it is let run again.
-#[test]
-fn a_sender_that_comes_late_each_time_is_not_slowed_down_more_and_more() {
-    const LINE: u64 = 4_000_000;
-    const LATE: Duration = Duration::from_millis(25);
-    let mut bulk = bulk();
-    let far = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = far.local_addr().unwrap();
-    let receiver = std::thread::spawn(move || {
-        let (mut stream, _) = far.accept().unwrap();
-        let mut block = vec![0; 1 << 16];
-        while stream.read(&mut block).is_ok_and(|len| len > 0) {}
-    });
-    let socket = TcpSocket::new(Family::V4, &options()).unwrap();
-    let id = bulk.connect(socket, to).unwrap();
-    run(&mut bulk, |bulk, event| {
-        assert_eq!(event, BulkEvent::Connected(id));
-        bulk.limit(id, LINE);
-        bulk.begin(id, Role::Send, &[7; TOKEN_LEN]).unwrap();
-        true
-    });
-    // What is handed over each time, on average.
-    let mut events = Vec::new();
-    let mut hand_over = |times: u64| {
-        let mut sent = 0;
-        for _ in 0..times {
-            std::thread::sleep(LATE);
-            loop {
-                bulk.wait(clock::now(), &mut events).unwrap();
-                if events.is_empty() {
-                    break;
-                }
-                for event in events.drain(..) {
-                    match event {
-                        BulkEvent::Sent { bytes, .. } => sent += bytes,
-                        other => panic!("{other:?}"),
-                    }
-                }
-            }
-        }
-        sent / times
-    };
-    let each: Vec<u64> = (0..4).map(|_| hand_over(20)).collect();
-    println!("handed over each time: {each:?} bytes");
-    // What it begins with is twice 16 KiB; what the line carries in 20 ms is 80 kB.
-    assert!(each[3] > 24_000 && each[3] < 200_000, "{each:?}");
-    bulk.close(id);
-    while bulk.in_use() > 0 {
-        bulk.wait(clock::now().saturating_add(10_000_000), &mut events)
-            .unwrap();
-    }
-    receiver.join().unwrap();
-}
-
 #[test]
 fn who_is_not_admitted_hears_nothing() {
     let mut bulk = bulk();

@@ -187,7 +187,7 @@ impl Bulk {
             bytes: bytes.into(),
             offset: stream.offset,
         });
-        stream.fit_chunk(now, bytes);
+        stream.fit_chunk(now);
         self.hand_over(index)
     }
 

@@ -235,7 +235,8 @@ impl Bulk {
     /// What TCP says of a stream.
     #[must_use]
     pub fn facts(&self, id: StreamId) -> Option<TcpFacts> {
-        self.streams[self.find(id)?].facts()
+        let socket = self.streams[self.find(id)?].socket.as_ref()?;
+        tcp::facts(socket.as_raw_fd()).ok()
     }
 
     /// Ends a stream by a reset, so that nothing that is queued here is sent any more. No event

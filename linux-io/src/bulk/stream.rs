@@ -10,13 +10,12 @@ use socket2::Socket;
 
 use super::{LARGEST_CHUNK, Role, SMALLEST_CHUNK};
 use crate::sockaddr::RawAddr;
-use crate::tcp::{self, TcpFacts};
+use crate::tcp;
 
 const FIRST_CHUNK: u32 = 16 << 10;
 /// How often a stream's chunk is fitted to its rate, ns.
 const FIT_NS: u64 = 20_000_000;
-/// A chunk is what the stream carries in this time, ns, or in twice that where the socket runs empty meanwhile; twice
-/// a chunk may wait unsent in the socket.
+/// A chunk is what the stream carries in this time, ns; twice that may wait unsent in the socket.
 const CHUNK_NS: u64 = 10_000_000;
 /// How far a receiver with a limited rate may be ahead of it, ns.
 const AHEAD_NS: u64 = 5_000_000;
@@ -95,9 +94,8 @@ impl Stream {
         Fd(self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd))
     }
 
-    /// Fits the chunk to what was carried since that was last done; the latest `handed_over` bytes have just been
-    /// put into the socket.
-    pub(super) fn fit_chunk(&mut self, now: Monotonic, handed_over: u32) {
+    /// Fits the chunk to what was carried since that was last done.
+    pub(super) fn fit_chunk(&mut self, now: Monotonic) {
         let (since, from) = self.fitted;
         let took_ns = now.saturating_since(since);
         if took_ns < FIT_NS {
@@ -105,24 +103,13 @@ impl Stream {
         }
         self.fitted = (now, self.offset);
         let fit = u128::from(self.offset - from) * u128::from(CHUNK_NS) / u128::from(took_ns);
-        let mut fit = u32::try_from(fit).unwrap_or(u32::MAX);
-        // Where it was empty before, since this thread came late, the line did not carry more because it was not
-        // handed more: a chunk that is fitted to that is smaller each time.
-        let unsent = self.facts().map(|f| f.unsent_bytes);
-        if unsent.is_some_and(|unsent| unsent <= handed_over) {
-            fit = fit.saturating_mul(2).max(self.chunk);
-        }
+        let fit = u32::try_from(fit).unwrap_or(u32::MAX);
         let fit = fit.clamp(SMALLEST_CHUNK, LARGEST_CHUNK);
         // Small changes are not worth a system call.
         if fit > self.chunk + self.chunk / 4 || fit < self.chunk - self.chunk / 4 {
             self.chunk = fit;
             self.limit_unsent();
         }
-    }
-
-    /// What TCP says of it.
-    pub(super) fn facts(&self) -> Option<TcpFacts> {
-        tcp::facts(self.socket.as_ref()?.as_raw_fd()).ok()
     }
 
     /// What waits unsent is this host's and not the line's: no more of it than keeps the line busy.

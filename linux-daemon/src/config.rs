@@ -73,6 +73,8 @@ pub struct Uplink {
     pub name: String,
     /// What kind of link it is; `None` is what the kernel says.
     pub kind: Option<InterfaceKind>,
+    /// Whether the line that it leads to is a cable (DOCSIS); else that has to show.
+    pub is_cable: bool,
     /// Whether its counters show everybody's traffic; `None` is to be found out.
     pub sees_household: Option<bool>,
     /// For policy routing: the address that is sent from.
@@ -92,6 +94,7 @@ impl From<&str> for Uplink {
         Self {
             name: name.to_owned(),
             kind: None,
+            is_cable: false,
             sees_household: None,
             source: None,
             mark: None,

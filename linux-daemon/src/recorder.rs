@@ -1,6 +1,7 @@
 //! The recorder thread: owns the store, and turns what the probe thread reports into rows.
 
 mod again;
+mod cables;
 mod carry;
 mod certificates;
 mod down;
@@ -79,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) zone: TimeZone,
     /// Interfaces of which the configuration says whether their counters show everybody's traffic.
     pub(crate) sees_household: BTreeMap<String, bool>,
+    /// Interfaces that cables are at, as the configuration says.
+    pub(crate) cables: Vec<String>,
     /// How packets leave through each interface that is configured.
     pub(crate) uplinks: BTreeMap<String, Way>,
     /// Whether there are close looks when something looks wrong.
@@ -101,6 +104,7 @@ pub(crate) struct Recorder {
     floors: Floors,
     households: Households,
     watcher: Watcher,
+    said_cables: cables::Said,
     past: Past,
     alerts: Alerts,
     walks: Walks,
@@ -163,6 +167,7 @@ impl Recorder {
             live: BTreeMap::new(),
             floors: Floors::default(),
             watcher,
+            said_cables: cables::Said::default(),
             past: Past::default(),
             alerts,
             walks: Walks::new(now, settings.uplinks.clone(), settings.close_looks),
@@ -465,7 +470,7 @@ impl Recorder {
     fn tick(&mut self, now: Monotonic) {
         self.household(now);
         self.watch(now);
-        self.note_cables();
+        self.note_cables(now, false);
         self.note_walks(now);
         self.note_sizes(now);
         self.note_held(now);
@@ -493,7 +498,7 @@ impl Recorder {
         }
         self.sum_up_reflector_drops(now);
         self.watcher.end(now);
-        self.note_cables();
+        self.note_cables(now, true);
         if let Some(mut writer) = self.writer.take() {
             writer.end_events(now);
             match writer.close() {

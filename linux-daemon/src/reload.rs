@@ -127,6 +127,12 @@ pub(crate) fn settings(config: &Config) -> Settings {
             .iter()
             .filter_map(|i| Some((i.name.clone(), i.sees_household?)))
             .collect(),
+        cables: config
+            .interfaces
+            .iter()
+            .filter(|i| i.is_cable)
+            .map(|i| i.name.clone())
+            .collect(),
         uplinks: config
             .interfaces
             .iter()

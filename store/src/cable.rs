@@ -69,6 +69,7 @@ enum What {
         drops: u64,
         in_rows: u64,
     },
+    Said {},
 }
 
 impl What {
@@ -140,6 +141,7 @@ impl What {
                 },
                 "loaded",
             ),
+            Reading::Said => (Self::Said {}, "said"),
         }
     }
 
@@ -199,6 +201,7 @@ impl What {
                 drops,
                 in_rows,
             }),
+            Self::Said {} => Reading::Said,
         }
     }
 }

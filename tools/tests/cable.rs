@@ -10,7 +10,7 @@ use bufferbane_store::{Event, Severity, Trust, Writer, WriterOptions};
 use common::{Line, S, START_NS, printed};
 use serde_json::Value;
 
-/// Ten hours of one line, and for each of them what `readings` says.
+/// Ten hours of one line, for each of them what `readings` says, and losses at a period if that is not 0.
 fn store(path: &Path, readings: &[Reading], period_ns: u64) {
     let hours = 10;
     let begin = 1000 * S;
@@ -50,7 +50,9 @@ fn store(path: &Path, readings: &[Reading], period_ns: u64) {
         event.values.insert(name.into(), value.into());
     }
     event.values.insert("strength".into(), 0.9.into());
-    w.event(event);
+    if period_ns > 0 {
+        w.event(event);
+    }
     w.close().unwrap();
 }
 
@@ -138,6 +140,34 @@ fn a_cable_has_a_section_with_what_was_found_and_another_line_has_none() {
     let args = ["--format", "json", "--anonymize"];
     let json: Value = serde_json::from_str(&report(&cable, &args)).unwrap();
     assert_eq!(json["cable"]["findings"][0]["interface"], "uplink 1");
+
+    // What the configuration says is a cable needs no ranging.
+    let said = dir.path().join("said.redb");
+    store(&said, &[Reading::Said, grants, loss, loaded], 15 * S);
+    let json: Value = serde_json::from_str(&report(&said, &["--format", "json"])).unwrap();
+    assert_eq!(json["cable"]["configured"], serde_json::json!(["eth0"]));
+    let findings = json["cable"]["findings"].as_array().unwrap();
+    let kinds: Vec<&str> = findings.iter().filter_map(|f| f["kind"].as_str()).collect();
+    let expected = [
+        "request_grant",
+        "directional_loss",
+        "periodicity",
+        "upstream_buffer",
+    ];
+    assert_eq!(kinds, expected);
+    let args = ["--format", "json", "--anonymize"];
+    let json: Value = serde_json::from_str(&report(&said, &args)).unwrap();
+    assert_eq!(json["cable"]["configured"], serde_json::json!(["uplink 1"]));
+    // And is told as one where nothing is found of it.
+    let quiet = dir.path().join("quiet.redb");
+    store(&quiet, &[Reading::Said], 0);
+    let words = report(&quiet, &["--format", "text"]).replace(['\u{a0}', '\n'], " ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let words = words.join(" ");
+    assert!(
+        words.contains("eth0: a cable by the daemon's configuration, of which nothing is found"),
+        "{words}"
+    );
 
     // The same without grants: DSL, fibre, a radio; and without a cable's ranging: fibre, a dish.
     for (name, readings, period_ns) in [

@@ -35,6 +35,17 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
         "sees_household",
         &[("auto", None), ("yes", Some(true)), ("no", Some(false))],
     );
+    let is_cable = s.choice("access", &[("auto", false), ("cable", true)]);
+    let is_cable = is_cable.unwrap_or(false);
+    if is_cable
+        && let Some(kind @ (InterfaceKind::Cellular | InterfaceKind::Tunnel)) = kind.flatten()
+    {
+        let why = format!(
+            "a line of kind \"{}\" is no cable; say it of the interface that the cable is at",
+            kind.as_str()
+        );
+        s.mistake("access", why);
+    }
     let source = s.parsed("source", |a| {
         a.parse::<IpAddr>().map_err(|_| {
             format!("\"{a}\" is not an address; name one of this interface, such as 192.0.2.7")
@@ -54,6 +65,7 @@ pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {
         Some(name) => uplinks.push(Uplink {
             name,
             kind: kind.flatten(),
+            is_cable,
             sees_household: sees_household.flatten(),
             source,
             mark: mark.map(|n| n as u32),

@@ -237,7 +237,8 @@ fn what_is_kept_how_long_can_be_said_of_events_too() {
 fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
     let text = "[[interface]]\nname = \"lte\"\nkind = \"cellular\"\nsees_household = \"no\"\n\
                 source = \"192.0.2.7\"\nfwmark = 0x10\nmonthly_budget = \"2GiB\"\n\
-                tcp_prefix = \"100.64.0.0/10\"\n[[interface]]\nname = \"eth0\"\n";
+                tcp_prefix = \"100.64.0.0/10\"\n[[interface]]\nname = \"eth0\"\n\
+                access = \"cable\"\n[[interface]]\nname = \"eth1\"\naccess = \"auto\"\n";
     let interfaces = parse("f", text, Path::new("/")).unwrap().config.interfaces;
     let lte = Uplink {
         kind: Some(InterfaceKind::Cellular),
@@ -248,10 +249,24 @@ fn an_interface_may_say_how_it_is_routed_and_what_it_is() {
         tcp_prefix: Some(bufferbane_config::parse_subnet("100.64.0.0/10").unwrap()),
         ..Uplink::from("lte")
     };
-    assert_eq!(interfaces, [lte, Uplink::from("eth0")]);
+    let cable = Uplink {
+        is_cable: true,
+        ..Uplink::from("eth0")
+    };
+    assert_eq!(interfaces, [lte, cable, Uplink::from("eth1")]);
     let said = mistakes("[[interface]]\nname = \"a\"\nsource = \"eth0\"\nfwmark = 0\n");
     assert!(said[0].starts_with("f.toml:3:1: interface.source: \"eth0\" is not an address"));
     assert!(said[1].starts_with("f.toml:4:1: interface.fwmark: 0 is out of range"));
+    let said = mistakes("[[interface]]\nname = \"a\"\nkind = \"tunnel\"\naccess = \"cable\"\n");
+    assert!(
+        said[0].starts_with("f.toml:4:1: interface.access: a line of kind \"tunnel\" is no cable"),
+        "{said:?}"
+    );
+    let said = mistakes("[[interface]]\nname = \"a\"\naccess = \"docsis\"\n");
+    assert!(
+        said[0].contains("interface.access") && said[0].contains("cable"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -91,16 +91,6 @@ impl Recorder {
         }
     }
 
-    /// Records what lines have shown that may be cables.
-    pub(super) fn note_cables(&mut self) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        for (interface, r) in self.watcher.records() {
-            writer.cable(r.since, r.until, &interface, r.reading);
-        }
-    }
-
     /// Records what the detectors tell, and says it to the journal.
     pub(super) fn watch(&mut self, now: Monotonic) {
         // Until the store is open nothing is recorded, and so nothing watched.

@@ -35,6 +35,7 @@ pub(super) fn unopened(store: &Path) -> Recorder {
         },
         alerts: AlertsConfig::default(),
         sees_household: BTreeMap::new(),
+        cables: Vec::new(),
         uplinks: BTreeMap::new(),
         close_looks: true,
         zone: TimeZone::UTC,

@@ -112,7 +112,7 @@ fn what_a_cable_line_shows_is_in_the_store() {
             recorder.record(Observation::New(sample));
         }
         recorder.watch(sent);
-        recorder.note_cables();
+        recorder.note_cables(sent, false);
     }
     recorder.finish(clock::now());
 

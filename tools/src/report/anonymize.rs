@@ -110,10 +110,7 @@ pub(crate) fn anonymize(report: &mut Report, stores: &[String]) {
         }
         names.scrub_value(value);
     }
-    for f in report.cable.iter_mut().flat_map(|c| &mut c.findings) {
-        f.interface = names.of_interface(&f.interface);
-    }
-    for interface in report.cable.iter_mut().flat_map(|c| &mut c.left_out) {
+    for interface in report.cable.iter_mut().flat_map(|c| c.interfaces()) {
         *interface = names.of_interface(interface);
     }
 }

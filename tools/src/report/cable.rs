@@ -19,10 +19,12 @@ const MODEM: &str = "192.168.100.1";
 const PERCENT: f64 = 100.0;
 
 /// What is known of the cable lines among the interfaces.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Cable {
     /// By interface.
     pub(crate) findings: Vec<Found>,
+    /// Interfaces that cables are at by the daemon's configuration.
+    pub(crate) configured: Vec<String>,
     /// Wi-Fi interfaces of which nothing is found for that reason alone: a radio has instants to send at, and
     /// loses and delays what it sends, as a cable does.
     pub(crate) left_out: Vec<String>,
@@ -79,11 +81,11 @@ pub(crate) fn of(
     for modem in &modems {
         lines.entry((*modem).to_owned()).or_default();
     }
-    let mut cable = Cable {
-        findings: Vec::new(),
-        left_out: Vec::new(),
-    };
+    let mut cable = Cable::default();
     for (interface, readings) in lines {
+        if readings.iter().any(|(_, _, r)| *r == Reading::Said) {
+            cable.configured.push(interface.clone());
+        }
         let told: Vec<Told> = events
             .iter()
             .filter(|e| e.interface == interface)
@@ -112,15 +114,36 @@ impl Cable {
     /// With what another store says.
     pub(super) fn merge(&mut self, more: Self) {
         self.findings.extend(more.findings);
-        for interface in more.left_out {
-            if !self.left_out.contains(&interface) {
-                self.left_out.push(interface);
+        for (own, more) in [
+            (&mut self.configured, more.configured),
+            (&mut self.left_out, more.left_out),
+        ] {
+            for interface in more {
+                if !own.contains(&interface) {
+                    own.push(interface);
+                }
             }
         }
     }
 
+    /// Each place that an interface is named at.
+    pub(super) fn interfaces(&mut self) -> impl Iterator<Item = &mut String> {
+        let lists = self.configured.iter_mut().chain(&mut self.left_out);
+        lists.chain(self.findings.iter_mut().map(|f| &mut f.interface))
+    }
+
     fn some(self) -> Option<Self> {
-        (!self.findings.is_empty() || !self.left_out.is_empty()).then_some(self)
+        let is_empty =
+            self.findings.is_empty() && self.left_out.is_empty() && self.configured.is_empty();
+        (!is_empty).then_some(self)
+    }
+
+    /// Configured ones of which there is nothing to tell.
+    fn quiet(&self) -> impl Iterator<Item = &String> {
+        let told = |i: &&String| {
+            self.left_out.contains(i) || self.findings.iter().any(|f| f.interface == **i)
+        };
+        self.configured.iter().filter(move |i| !told(i))
     }
 }
 
@@ -346,6 +369,13 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
              the same. A host on the wire can tell."
         )
     });
+    let quiet = report.cable.iter().flat_map(Cable::quiet);
+    let quiet = quiet.map(|interface| {
+        format!(
+            "{interface}: a cable by the daemon's configuration, of which nothing is found that cables do; probes of a \
+             reflector, which tell directions, would show grants, losses and the buffer."
+        )
+    });
     let findings = report.cable.iter().flat_map(|c| &c.findings);
     findings
         .map(|f| {
@@ -358,6 +388,7 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
             )
         })
         .chain(left_out)
+        .chain(quiet)
         .collect()
 }
 
@@ -427,10 +458,7 @@ mod tests {
             to_ns: 7200 * S as i64,
             begin_typed: false,
         };
-        let mut over_wifi = Cable {
-            findings: Vec::new(),
-            left_out: Vec::new(),
-        };
+        let mut over_wifi = Cable::default();
         over_wifi.add("wlan0".into(), true, &[], range);
         assert!(over_wifi.left_out.is_empty());
         over_wifi.add("wlan0".into(), true, &found, range);

@@ -226,10 +226,8 @@ fn rename(report: &mut Report, label: &str) {
         .outages
         .iter_mut()
         .for_each(|o| name(&mut o.interface));
-    let found = report.cable.iter_mut().flat_map(|c| &mut c.findings);
-    found.for_each(|f| name(&mut f.interface));
-    let left_out = report.cable.iter_mut().flat_map(|c| &mut c.left_out);
-    left_out.for_each(&name);
+    let cables = report.cable.iter_mut().flat_map(|c| c.interfaces());
+    cables.for_each(&name);
     let known = report.paths.iter_mut();
     known.for_each(|k| name(&mut k.way.interface));
     let sizes = report.path_mtu.iter_mut();

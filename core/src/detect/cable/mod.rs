@@ -78,6 +78,8 @@ pub enum Reading {
     Channel(Channel),
     /// The upstream queue under load.
     Loaded(Loaded),
+    /// The line is a cable, by a person's word: no detector tells this.
+    Said,
 }
 
 /// What a stretch of a line showed. One of the same line, kind and begin takes the place of an

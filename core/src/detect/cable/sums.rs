@@ -48,6 +48,7 @@ pub(super) struct Sums {
     loaded: (Loaded, Extent),
     /// Weighted sums of plateau, rate and managed delay.
     plateau: [f64; 3],
+    said: bool,
 }
 
 impl Sums {
@@ -83,6 +84,7 @@ impl Sums {
                 }
             }
             Reading::Loss(_) => self.left_out = (since_ns, until_ns),
+            Reading::Said => self.said = true,
             Reading::Channel(c) => {
                 if !told.iter().any(|t| explained(&t)) {
                     self.channels.add(since_ns, until_ns, c);
@@ -107,6 +109,11 @@ impl Sums {
                 self.plateau[2] += m * l.managed_ns as f64;
             }
         }
+    }
+
+    /// Whether a person says that it is a cable.
+    pub(super) const fn said(&self) -> bool {
+        self.said
     }
 
     /// The sums of what has about this period; `None` where there is no more room.

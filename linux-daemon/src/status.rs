@@ -47,7 +47,7 @@ pub struct Status {
     /// Connections that are held open.
     pub held: Vec<HeldStatus>,
     /// The largest packets that pass on the way to each target beyond the access line, where that was found.
-    pub sizes: Vec<PathSize>,
+    pub sizes: Vec<SizeStatus>,
     /// What searches for them have sent since the start, IP headers included, bytes.
     pub size_search_bytes: u64,
     /// Of these, what was sent through each interface in the last 30 days; the budgets count it.
@@ -136,6 +136,20 @@ pub struct HeldStatus {
     pub last_open_ns: Option<u64>,
     /// How that one ended.
     pub last_end: Option<String>,
+}
+
+/// The largest packet that passes on the way to a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SizeStatus {
+    /// What was found.
+    #[serde(flatten)]
+    pub size: PathSize,
+    /// When a search first found it, ns since 1970.
+    pub first_ns: i64,
+    /// When one found it last, likewise.
+    pub last_ns: i64,
+    /// How many searches in a row found the same.
+    pub searches: u64,
 }
 
 /// How packets leave through an uplink.

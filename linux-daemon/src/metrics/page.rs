@@ -219,7 +219,7 @@ fn sizes(sink: &mut impl Sink, status: &Status) {
         "The largest IP packet that passes on the way to a target; larger says what becomes of others: none (there are \
          none), told, silent (they vanish).",
     );
-    for size in &status.sizes {
+    for size in status.sizes.iter().map(|s| &s.size) {
         let family = if size.address.is_ipv4() { "4" } else { "6" };
         let larger = match size.larger {
             Larger::None => "none",

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{Format, Meters, Reading, page};
 use crate::radio::Radio;
-use crate::status::{HeldStatus, RemoteStatus, Status};
+use crate::status::{HeldStatus, RemoteStatus, SizeStatus, Status};
 
 /// Values by sample, labels included.
 type Values = BTreeMap<String, f64>;
@@ -115,15 +115,20 @@ fn read_of(meters: &Meters) -> (Values, Values) {
     let mut status = Status::default();
     let receiver = RemoteStatus::default();
     status.remote_write.insert("http://a/w".into(), receiver);
-    status.sizes.push(PathSize {
-        interface: "wan".into(),
-        target: "narrow".into(),
-        address: [192, 0, 2, 1].into(),
-        interface_bytes: 1500,
-        passes_bytes: 1492,
-        larger: Larger::Told,
-        told_by: None,
-        direction: None,
+    status.sizes.push(SizeStatus {
+        size: PathSize {
+            interface: "wan".into(),
+            target: "narrow".into(),
+            address: [192, 0, 2, 1].into(),
+            interface_bytes: 1500,
+            passes_bytes: 1492,
+            larger: Larger::Told,
+            told_by: None,
+            direction: None,
+        },
+        first_ns: 0,
+        last_ns: 0,
+        searches: 1,
     });
     status.size_search_bytes = 4000;
     status.close_looks_skipped = 7;

@@ -11,7 +11,7 @@ use bufferbane_store::{Event, EventId, Severity, Writer};
 use super::{Fact, Recorder, trust, wall};
 use crate::metrics::Meters;
 use crate::notify;
-use crate::status::{Status, StoreStatus};
+use crate::status::{SizeStatus, Status, StoreStatus};
 
 impl Recorder {
     pub(super) fn each_second(&mut self, now: Monotonic) {
@@ -57,7 +57,18 @@ impl Recorder {
         status.load = self.households.carried(now);
         status.store = store;
         status.held = self.held.status(now);
-        status.sizes = self.sizes.known().cloned().collect();
+        let wall_ns = clock::wall_now();
+        let wall_of = |at: Monotonic| wall_ns.saturating_sub_unsigned(now.saturating_since(at));
+        status.sizes = self
+            .sizes
+            .known()
+            .map(|known| SizeStatus {
+                size: known.size.clone(),
+                first_ns: wall_of(known.first),
+                last_ns: wall_of(known.last),
+                searches: known.searches,
+            })
+            .collect();
         status.size_search_bytes = self.sizes.bytes();
         status.size_search_month_bytes = self.sizes.month_bytes(now);
         status.close_look_month_bytes = self.walks.close_month_bytes(now);

@@ -112,11 +112,15 @@ impl Target {
 
 /// What is known of it.
 #[derive(Debug)]
-struct Known {
-    first: Monotonic,
-    last: Monotonic,
-    searches: u64,
-    size: PathSize,
+pub(crate) struct Known {
+    /// When it was first found.
+    pub(crate) first: Monotonic,
+    /// When it was found last.
+    pub(crate) last: Monotonic,
+    /// How many searches found it.
+    pub(crate) searches: u64,
+    /// What they found.
+    pub(crate) size: PathSize,
 }
 
 /// See the module.
@@ -219,10 +223,12 @@ impl Sizes {
     }
 
     /// What is known now of each way.
-    pub(crate) fn known(&self) -> impl Iterator<Item = &PathSize> {
-        self.targets
-            .values()
-            .filter_map(|t| Some(&t.known.as_ref()?.size))
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Known> {
+        self.targets.values().filter_map(|t| t.known.as_ref())
+    }
+
+    fn size_to(&self, key: &Key) -> Option<&PathSize> {
+        Some(&self.targets.get(key)?.known.as_ref()?.size)
     }
 
     /// Bytes that searches have sent so far, IP headers included.
@@ -257,8 +263,17 @@ impl Sizes {
             Some(Ok(searched)) => {
                 self.done = now;
                 if let Some(key) = self.out.take() {
+                    let before = self.size_to(&key).cloned();
                     let is_news = self.take(now, &key, searched, &mut news);
                     self.judge(now, &key, is_news, &mut news);
+                    // Where they vanish an event says so.
+                    let is_event = news.iter().any(|n| matches!(n, News::Hole(..)));
+                    let found = self
+                        .size_to(&key)
+                        .filter(|s| !is_event && Some(*s) != before.as_ref());
+                    if let Some(size) = found {
+                        log::info!("{}", sentence(size));
+                    }
                 }
             }
             Some(Err(TryRecvError::Disconnected)) => {
@@ -324,7 +339,6 @@ impl Sizes {
                 known.searches += 1;
             }
             known => {
-                log::info!("{}", sentence(&size));
                 *known = Some(Known {
                     first: at,
                     last: at,

@@ -105,6 +105,25 @@ fn silence_of_the_only_far_target_is_not_told_as_that_of_all() {
     assert_eq!(told(2), "no answer from anywhere");
 }
 
+/// Whoever of several tells it: what is of the line has a target only where there is no other.
+#[test]
+fn what_is_of_the_line_is_of_no_target() {
+    let far = [info("quad9", "9.9.9.9"), info("cloudflare", "1.1.1.1")];
+    for (targets, kind, target) in [
+        (&far[..], Kind::Outage, None),
+        (&far, Kind::MicroOutage, None),
+        (&far, Kind::Bufferbloat, None),
+        (&far, Kind::UploadDegraded, None),
+        (&far, Kind::PacketLoss, Some("quad9")),
+        (&far[..1], Kind::Outage, Some("quad9")),
+    ] {
+        let watcher = watcher(targets);
+        let event = watcher.event(1, &notice(&watcher, kind, &[0], &[]));
+        assert_eq!(event.target.as_deref(), target, "{kind:?}");
+        assert_eq!(event.values["targets"], serde_json::json!(["quad9"]));
+    }
+}
+
 #[test]
 fn a_burst_of_losses_is_told_with_how_many_they_were() {
     let watcher = watcher(&[info("quad9", "9.9.9.9"), info("cloudflare", "1.1.1.1")]);

@@ -66,7 +66,10 @@ impl Watcher {
         let text = sentence(notice, &about);
         let mut event = Event::new(e.kind.as_str(), severity, boot, e.start, text);
         event.interface = own.to_owned();
-        if let [only] = targets[..] {
+        // What is of the line is of no target, whoever of them tells it.
+        if let [only] = targets[..]
+            && !(is_of_line(e.kind) && self.far_targets(e.line) > 1)
+        {
             event.target = Some(only.to_owned());
         }
         event.direction = e.direction.map(|d| match d {
@@ -120,6 +123,16 @@ impl Watcher {
 }
 
 impl Watcher {
+    /// How many targets beyond the access line are watched through a line.
+    fn far_targets(&self, line: u8) -> usize {
+        let far = self
+            .series
+            .values()
+            .filter(|w| w.line == line && w.role == Role::Far);
+        let names: BTreeSet<&str> = far.map(|w| w.info.target.as_str()).collect();
+        names.len()
+    }
+
     /// Target of the series at this place, and its family where others go there, too.
     fn name_of(&self, place: u64) -> Option<String> {
         let of = |w: &&Watched| u64::from(w.place) == place;
@@ -148,6 +161,18 @@ impl Watcher {
         let is_own = |ip: &IpAddr| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         a.intersection(&b).any(is_own)
     }
+}
+
+/// Whether an event of this kind is of the line, whoever shows it.
+const fn is_of_line(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Outage
+            | Kind::MicroOutage
+            | Kind::Bufferbloat
+            | Kind::UploadDegraded
+            | Kind::DownloadDegraded
+    )
 }
 
 /// A stretch of time of a detector's windows.

@@ -130,7 +130,7 @@ fn held_text(held: &Value) -> String {
 }
 
 /// The largest packet that passes to a target.
-fn size_text(size: &Value) -> String {
+fn size_text(size: &Value, zone: &TimeZone) -> String {
     let larger = match size["larger"].as_str() {
         Some("none") if size["direction"] == "up" => {
             "as the interface, on the way there only: of the way back nothing is known".to_owned()
@@ -149,8 +149,12 @@ fn size_text(size: &Value) -> String {
             format!("LARGER ONES VANISH{way}")
         }
     };
+    // Of a daemon from before they were told.
+    let found = size["last_ns"].as_i64().map_or_else(String::new, |ns| {
+        format!("; found at {}", when::civil(ns, zone))
+    });
     format!(
-        "path MTU {} to {} ({}): {} bytes of {}; {larger}\n",
+        "path MTU {} to {} ({}): {} bytes of {}; {larger}{found}\n",
         text(&size["interface"]),
         text(&size["target"]),
         text(&size["address"]),
@@ -282,7 +286,7 @@ fn status_text(status: &Value, zone: &TimeZone) -> String {
         out.push_str(&held_text(held));
     }
     for size in status["sizes"].as_array().into_iter().flatten() {
-        out.push_str(&size_text(size));
+        out.push_str(&size_text(size, zone));
     }
     let drops: Vec<String> = status["drops"]
         .as_object()
@@ -381,7 +385,8 @@ mod tests {
             }],
             "sizes": [
                 {"interface": "eth0", "target": "a", "address": "192.0.2.1", "interface_bytes": 1500,
-                 "passes_bytes": 1500, "larger": "none", "told_by": null, "direction": null},
+                 "passes_bytes": 1500, "larger": "none", "told_by": null, "direction": null,
+                 "first_ns": 0, "last_ns": 61_000_000_000_u64, "searches": 2},
                 {"interface": "eth0", "target": "b", "address": "192.0.2.2", "interface_bytes": 1500,
                  "passes_bytes": 1492, "larger": "told", "told_by": "192.0.2.9", "direction": null},
                 {"interface": "eth0", "target": "c", "address": "192.0.2.3", "interface_bytes": 1500,
@@ -410,7 +415,7 @@ mod tests {
              now: it is cellular\n  nobody knows\n  the latest failed: busy\n",
             "connection eth0 to shell (192.0.2.1:22): open for 60 s; before 2 lost (connection reset), 1 closed by the far \
              end; the last after 7 s: connection reset\n",
-            "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface\n",
+            "path MTU eth0 to a (192.0.2.1): 1500 bytes of 1500; as the interface; found at 1970-01-01 00:01:01\n",
             "path MTU eth0 to b (192.0.2.2): 1492 bytes of 1500; larger ones are refused by 192.0.2.9\n",
             "path MTU eth0 to c (192.0.2.3): 1400 bytes of 1500; LARGER ONES VANISH on the way up\n",
             "path MTU eth0 to d (192.0.2.4): 1028 bytes of 1500; LARGER ONES VANISH, or the target answers no larger \

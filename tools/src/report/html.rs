@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, explore, hours, paths, words};
+use super::{cable, cover, explore, hours, paths, verdict, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -110,8 +110,8 @@ fn facts(page: &mut String, report: &Report, zone: &TimeZone) {
     );
     // What speaks for the first verdict stands below it, and the others for themselves, as it does. The figures are
     // apart from both: they speak for none.
-    let (evidence, others) =
-        reasons.split_at(report.verdicts.first().map_or(0, |v| v.evidence.len()));
+    let of_line = verdict::of_line(report).0;
+    let (evidence, others) = reasons.split_at(of_line.first().map_or(0, |v| v.evidence.len()));
     for reason in evidence {
         push(page, format_args!("<li>{}</li>\n", escape(reason)));
     }

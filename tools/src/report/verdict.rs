@@ -1,6 +1,7 @@
 //! The verdict: what is at fault, how sure that is, and what speaks for it, in plain words.
 
 mod blame;
+mod certificate;
 mod services;
 pub(super) mod tunnel;
 
@@ -29,7 +30,7 @@ const LOSS: f64 = 0.01;
 const WHOLE: f64 = 0.9;
 
 /// What is judged of a report's events and series: worst first, and "nothing wrong" alone where that
-/// is so. Empty where nothing can be said. The events that speak for it are told with their times in
+/// is so; and certificates that nobody accepts. Empty where nothing can be said. The events that speak for it are told with their times in
 /// `zone`, the worst first.
 pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
     let (mut lines, mut targets) = (Vec::new(), Vec::new());
@@ -101,7 +102,14 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
             evidence: shortened(evidence),
         });
     }
+    verdicts.extend(certificate::verdicts(report, zone));
     verdicts
+}
+
+/// The verdicts of a line, the worst first, and those that are of none.
+pub(super) fn of_line(report: &Report) -> (Vec<&Verdict>, Vec<&Verdict>) {
+    let all = report.verdicts.iter();
+    all.partition(|v| v.cause != certificate::CAUSE)
 }
 
 /// Those that tell of another interface that is well while this one has a trouble of the line.

@@ -12,7 +12,7 @@ pub(crate) use own::{HOW_MEASURED, health};
 pub(crate) use series::{loss_of, oddities, stamps_of};
 
 use super::compare::Change;
-use super::model::{Compared, Event, Grade, Report};
+use super::model::{Compared, Event, Grade, Report, Verdict};
 use super::outages::Outages;
 use super::verdict;
 use crate::show::{delay, percent, plural, stretch};
@@ -21,15 +21,10 @@ use crate::when;
 /// The first verdict, or why there is none, and a line for each of the others and for what speaks for
 /// the first.
 pub(crate) fn verdict(report: &Report) -> (String, Vec<String>) {
-    let mut also: Vec<String> = Vec::new();
-    // A server's certificate is no doing of the line, of which verdicts are.
-    for e in report.events.iter().filter(|e| e.kind == "certificate_bad") {
-        let line = format!("Also: {}", e.text);
-        if !also.contains(&line) {
-            also.push(line);
-        }
-    }
-    let Some((first, others)) = report.verdicts.split_first() else {
+    let (of_line, beside) = verdict::of_line(report);
+    let also = |v: &&Verdict| format!("Also: {}", v.text);
+    let also_beside = beside.iter().map(also);
+    let Some((first, others)) = of_line.split_first() else {
         let mut said = no_verdict(verdict::watched_ns(report));
         let is_grave = |e: &&Event| e.severity > Severity::Info;
         match report.events.iter().filter(is_grave).count() as u64 {
@@ -42,11 +37,11 @@ pub(crate) fn verdict(report: &Report) -> (String, Vec<String>) {
                 ));
             }
         }
-        return (said, also);
+        return (said, also_beside.collect());
     };
     let mut lines = first.evidence.clone();
-    lines.extend(others.iter().map(|v| format!("Also: {}", v.text)));
-    lines.extend(also);
+    lines.extend(others.iter().map(also));
+    lines.extend(also_beside);
     (first.text.clone(), lines)
 }
 
@@ -229,9 +224,18 @@ mod tests {
         assert!(told(Vec::new()).ends_with("to call a line well."));
         let mut expired = testing::event("certificate_bad", &["shop"], 10, None);
         expired.text = "shop: certificate expired".into();
-        let events = vec![expired.clone(), expired];
-        let r = testing::report(vec![testing::series("four", 20, 0)], events);
-        assert_eq!(verdict(&r).1, ["Also: shop: certificate expired"]);
+        let mut elsewhere = expired.clone();
+        elsewhere.interface = "wwan0".into();
+        let events = vec![expired, elsewhere];
+        let mut r = testing::report(vec![testing::series("four", 20, 0)], events);
+        r.verdicts = verdict::verdicts(&r, &TimeZone::UTC);
+        let (first, also) = verdict(&r);
+        assert!(first.starts_with("No verdict yet"), "{first}");
+        assert_eq!(also, ["Also: shop: certificate expired"]);
+        // For programs it is a cause of its own.
+        let told = &r.verdicts[0];
+        assert_eq!((r.verdicts.len(), told.cause), (1, "certificate"));
+        assert_eq!((told.interface.as_str(), told.evidence.len()), ("", 2));
     }
 
     #[test]

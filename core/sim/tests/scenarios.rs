@@ -78,7 +78,7 @@ fn edges_are_where_rates_changed() {
     for (name, seed) in [("loss_up", 158), ("loss_both", 126), ("wifi_bad", 142)] {
         let make = list::ALL.iter().find(|(n, _)| *n == name).unwrap().1;
         for pair in judge(make, seed, None).pairs {
-            assert_eq!(pair.edges_right(), Some(true), "{name} {seed}: {pair:?}");
+            assert_eq!(pair.edges_wrong(), Some(0), "{name} {seed}: {pair:?}");
         }
     }
 }

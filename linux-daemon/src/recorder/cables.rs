@@ -77,7 +77,7 @@ mod tests {
         }
         recorder.settings.cables.clear();
         recorder.note_cables(at(9000), false);
-        recorder.finish();
+        recorder.finish(bufferbane_linux_io::clock::now());
         let rows = Reader::open(&path)
             .unwrap()
             .cable(i64::MIN, i64::MAX)

@@ -57,7 +57,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct FirstHop {
     cookie: [u8; 8],
-    own: Option<IpAddr>,
+    home: Option<IpAddr>,
     ttl: u8,
     attempts: u8,
     waits_until: Option<Monotonic>,
@@ -68,12 +68,13 @@ pub struct FirstHop {
 }
 
 impl FirstHop {
-    /// A search whose datagrams carry `cookie`, a random number, and leave from the address `own`.
+    /// A search whose datagrams carry `cookie`, a random number; `home` is the address that they leave from, where
+    /// that is on a link of the household: see [`is_home_link`].
     #[must_use]
-    pub const fn new(cookie: u64, own: Option<IpAddr>) -> Self {
+    pub const fn new(cookie: u64, home: Option<IpAddr>) -> Self {
         Self {
             cookie: cookie.to_be_bytes(),
-            own,
+            home,
             ttl: 1,
             attempts: 0,
             waits_until: None,
@@ -119,7 +120,7 @@ impl FirstHop {
         let Some(ttl) = self.ttl_of(quoted, from) else {
             return;
         };
-        if is_providers(from, self.own) {
+        if is_providers(from, self.home) {
             self.outcome = Some(Outcome::Found { address: from, ttl });
         } else if ttl == self.ttl {
             self.answered += 1;
@@ -166,10 +167,23 @@ impl FirstHop {
     }
 }
 
-/// Whether `address` is the provider's rather than the household's: public, or of the range for
-/// carrier-grade NAT (RFC 6598). A home router's public IPv6 address is of the same /64 as `own`.
+/// Whether a link on which this host has these addresses is one of the household, and not the one that leads to the
+/// provider: by its IPv4 addresses, of which those of a household are private; where it has none, by whether this
+/// host `is_router`, which is not reached through others of the house.
 #[must_use]
-pub fn is_providers(address: IpAddr, own: Option<IpAddr>) -> bool {
+pub fn is_home_link(addresses: impl IntoIterator<Item = IpAddr>, is_router: bool) -> bool {
+    let v4 = addresses.into_iter().filter_map(|a| match a {
+        IpAddr::V4(a) if !a.is_link_local() => Some(a.is_private()),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    });
+    v4.reduce(|any, one| any || one).unwrap_or(!is_router)
+}
+
+/// Whether `address` is the provider's rather than the household's: public, or of the range for
+/// carrier-grade NAT (RFC 6598). A home router's public IPv6 address is of the same /64 as `home`, which is ours on a
+/// link of the household.
+#[must_use]
+pub fn is_providers(address: IpAddr, home: Option<IpAddr>) -> bool {
     match address {
         IpAddr::V4(a) => {
             !(a.is_private()
@@ -180,8 +194,8 @@ pub fn is_providers(address: IpAddr, own: Option<IpAddr>) -> bool {
                 || a.is_broadcast())
         }
         IpAddr::V6(a) => {
-            let same_link = matches!(own, Some(IpAddr::V6(own))
-                if own.segments()[..4] == a.segments()[..4]);
+            let same_link = matches!(home, Some(IpAddr::V6(home))
+                if home.segments()[..4] == a.segments()[..4]);
             !(same_link
                 || a.is_unique_local()
                 || a.is_unicast_link_local()
@@ -269,6 +283,23 @@ mod tests {
         ] {
             assert!(!is_providers(ip(near), own), "{near}");
         }
+    }
+
+    #[test]
+    fn whose_a_link_is() {
+        let is_home = |addresses: &[&str], is_router| {
+            is_home_link(addresses.iter().map(|a| ip(a)), is_router)
+        };
+        let six = "2001:db8:1:2::5";
+        for is_router in [false, true] {
+            assert!(is_home(&["192.168.1.7", six], is_router));
+            assert!(!is_home(&["203.0.113.7", six], is_router));
+            assert!(!is_home(&["100.64.3.7", six, "fe80::1"], is_router));
+            assert_eq!(is_home(&[six], is_router), !is_router);
+            assert_eq!(is_home(&["169.254.1.1", six], is_router), !is_router);
+        }
+        // The provider's own end of its link to us, which is of the same /64.
+        assert!(is_providers(ip("2001:db8:1:2::1"), None));
     }
 
     #[test]

@@ -24,6 +24,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     let mut trace = Box::new(Trace::new(TraceConfig {
         target: [192, 0, 2, 9].into(),
+        source: Some([192, 0, 2, 1].into()),
         transport,
         cookie: 0,
         rounds: 4,

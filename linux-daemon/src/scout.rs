@@ -10,10 +10,10 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use bufferbane_core::path::{FirstHop, Outcome, Step};
+use bufferbane_core::path::{FirstHop, Outcome, Step, is_home_link};
 use bufferbane_core::trace::way::FLOW;
 use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Refusal, Report, Version, strip_ipv4_header};
-use bufferbane_linux_io::netlink::{Netlink, RouteQuery};
+use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
 
 use crate::config::Uplink;
@@ -317,7 +317,7 @@ fn search(way: &Way, family: Family) -> io::Result<(Outcome, bool)> {
         .or_else(|_| HopSocket::new(builder, to))
         .map_err(io::Error::other)?;
     let mut is_whole = false;
-    let mut hops = FirstHop::new(getrandom::u64()?, own_address(way, far)?);
+    let mut hops = FirstHop::new(getrandom::u64()?, home_address(way, far)?);
     loop {
         match hops.step(clock::now()) {
             Step::Send { ttl, payload } => {
@@ -340,10 +340,19 @@ fn search(way: &Way, family: Family) -> io::Result<(Outcome, bool)> {
     }
 }
 
-/// The address that what is sent to `to` this way leaves from.
-fn own_address(way: &Way, to: IpAddr) -> io::Result<Option<IpAddr>> {
+/// Whether an interface is on a link of the household.
+pub(crate) fn is_at_home(interface: &Interface) -> bool {
+    let addresses = interface.addresses.iter().map(|a| a.ip);
+    is_home_link(addresses, host::is_ipv6_router(&interface.name))
+}
+
+/// The address that what is sent to `to` this way leaves from, where that is on a link of the household.
+fn home_address(way: &Way, to: IpAddr) -> io::Result<Option<IpAddr>> {
     let mut netlink = Netlink::open()?;
     let interface = netlink.interface(&way.interface)?;
+    if interface.as_ref().is_some_and(|i| !is_at_home(i)) {
+        return Ok(None);
+    }
     let query = RouteQuery {
         interface: interface.map(|i| i.index),
         from: way.source,

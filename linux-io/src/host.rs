@@ -16,6 +16,13 @@ pub fn boot_id() -> io::Result<String> {
         .to_owned())
 }
 
+/// Whether this host passes on IPv6 packets that come in through an interface of this thread's network namespace.
+#[must_use]
+pub fn is_ipv6_router(interface: &str) -> bool {
+    let file = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
 /// The capabilities that matter here, as this thread has them in effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {

@@ -89,6 +89,10 @@ pub struct Path {
     pub address: IpAddr,
     /// The address that is sent from, where the kernel told.
     pub source: Option<IpAddr>,
+    /// Whether the link that it leaves by is the provider's: who shares the source's network there is no router of
+    /// the home. Older rows lack it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provider_link: bool,
     /// Where it ends.
     pub end: PathEnd,
     /// Why nothing could be sent, in the system's words, where `end` is [`PathEnd::Unsent`]; none where there
@@ -111,7 +115,9 @@ impl Path {
         if self.end != PathEnd::Target {
             self.end = more.end;
         }
-        self.source = more.source.or(self.source);
+        if more.source.is_some() {
+            (self.source, self.provider_link) = (more.source, more.provider_link);
+        }
         for (i, hop) in more.hops.into_iter().enumerate() {
             match self.hops.get_mut(i) {
                 Some(known) => known.add(hop),
@@ -120,10 +126,17 @@ impl Path {
         }
     }
 
+    /// Whether a hop's address is the provider's rather than the household's.
+    #[must_use]
+    pub fn is_providers(&self, address: IpAddr) -> bool {
+        let home = self.source.filter(|_| !self.provider_link);
+        bufferbane_core::path::is_providers(address, home)
+    }
+
     /// Which hop is the first that is the provider's, from 1.
     #[must_use]
     pub fn provider(&self) -> Option<usize> {
-        let provider = |a: &IpAddr| bufferbane_core::path::is_providers(*a, self.source);
+        let provider = |a: &IpAddr| self.is_providers(*a);
         let at = self
             .hops
             .iter()

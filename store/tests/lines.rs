@@ -191,6 +191,7 @@ fn way(end: PathEnd, hops: &[[u8; 4]]) -> Way {
         address: [9, 9, 9, 9].into(),
         source: Some([192, 168, 1, 2].into()),
         unsent: None,
+        provider_link: false,
         end,
         hops: hops.iter().map(hop).collect(),
     }

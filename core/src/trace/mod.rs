@@ -47,6 +47,9 @@ const _: () = assert!((u16::MAX as usize + 1).is_multiple_of(SLOTS));
 pub struct TraceConfig {
     /// Where to.
     pub target: IpAddr,
+    /// The address that is sent from, where it is known: what is reported from there is this host's own word, as where
+    /// nobody answers on the link, and no router's.
+    pub source: Option<IpAddr>,
     /// What is sent.
     pub transport: Transport,
     /// Random: tells our messages from everybody else's.
@@ -252,7 +255,7 @@ impl Trace {
     ///
     /// # Errors
     /// Why it is not used: [`DropReason::Unmatched`] where it answers none of our messages, or one that
-    /// was answered before or has been given up.
+    /// was answered before or has been given up, or is this host's own word.
     pub fn handle_report(
         &mut self,
         now: Monotonic,
@@ -261,6 +264,9 @@ impl Trace {
         quoted: &[u8],
     ) -> Result<Answer, DropReason> {
         let which = message::of_quoted(self.config.transport, self.config.cookie, quoted)?;
+        if Some(from) == self.config.source && from != self.config.target {
+            return Err(DropReason::Unmatched);
+        }
         let number = match which {
             Which::Number(number) => number,
             Which::Any => self.attribute(now, from).ok_or(DropReason::Unmatched)?,

@@ -48,6 +48,7 @@ impl World {
     fn config(&self, transport: Transport, rounds: u16) -> TraceConfig {
         TraceConfig {
             target: ip("192.0.2.9"),
+            source: Some(ip("192.0.2.77")),
             transport,
             cookie: 0x0102_0304_0506_0708,
             rounds,
@@ -236,6 +237,36 @@ fn a_router_that_refuses_is_the_end_of_the_way() {
     assert_eq!(trace.end(), End::Refused(Refusal::Network));
     assert_eq!(trace.hops().len(), 1);
     assert_eq!(send(&mut trace, at(10)).ttl, 1);
+}
+
+/// Where a neighbour does not answer, the kernel tells as if a router had said so.
+#[test]
+fn what_this_host_says_itself_is_no_routers_word() {
+    let mut trace = Box::new(Trace::new(world_config()));
+    let Step::Send(one) = trace.step(Monotonic::ZERO) else {
+        panic!()
+    };
+    let now = Monotonic::from_nanos(5);
+    let unreachable = Report::Unreachable(Refusal::Host);
+    let own = trace.handle_report(now, ip("192.0.2.77"), unreachable, one.message());
+    assert_eq!(own, Err(DropReason::Unmatched));
+    assert_eq!((trace.hops().len(), trace.end()), (0, End::Silence));
+    // It waits on for a router.
+    let heard = trace.handle_report(now, router(1), Report::Exceeded, one.message());
+    assert_eq!(heard.map(|a| a.hop), Ok(1));
+    // This host itself may be the target.
+    let mut trace = Box::new(Trace::new(TraceConfig {
+        source: Some(ip("192.0.2.9")),
+        ..world_config()
+    }));
+    let Step::Send(one) = trace.step(Monotonic::ZERO) else {
+        panic!()
+    };
+    let port = Report::Unreachable(Refusal::Port);
+    trace
+        .handle_report(now, ip("192.0.2.9"), port, one.message())
+        .unwrap();
+    assert_eq!(trace.end(), End::Target);
 }
 
 fn world_config() -> TraceConfig {

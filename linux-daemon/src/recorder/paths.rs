@@ -150,6 +150,7 @@ mod tests {
             address: [10, 0, 0, 9].into(),
             source: None,
             unsent: None,
+            provider_link: false,
             end: PathEnd::Target,
             hops: hops.iter().map(hop).collect(),
         }

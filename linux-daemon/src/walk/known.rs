@@ -243,6 +243,7 @@ mod tests {
             address: [10, 0, 0, 9].into(),
             source: None,
             unsent: None,
+            provider_link: false,
             end: if hops.last() == Some(&9) {
                 PathEnd::Target
             } else {

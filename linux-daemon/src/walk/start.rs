@@ -247,6 +247,7 @@ mod tests {
             address: [10, 0, 0, hops.len() as u8].into(),
             source: None,
             unsent: None,
+            provider_link: false,
             end: if whole {
                 PathEnd::Target
             } else {

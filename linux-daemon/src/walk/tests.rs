@@ -58,6 +58,7 @@ impl Lab {
             address: key.2,
             source: None,
             unsent: None,
+            provider_link: false,
             end: if whole {
                 PathEnd::Target
             } else {
@@ -99,6 +100,7 @@ fn a_way_that_is_another_after_a_restart_is_a_change() {
         address: address.into(),
         source: None,
         unsent: None,
+        provider_link: false,
         end: PathEnd::Target,
         hops: vec![hop(1), hop(2), hop(9)],
     };
@@ -318,6 +320,7 @@ fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_s
         address: key.2,
         source: None,
         unsent: None,
+        provider_link: false,
         end: PathEnd::Silence,
         hops: vec![hop],
     };

@@ -12,7 +12,7 @@ use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, Word, clock, host};
 use bufferbane_store::{Path, PathEnd, PathHop};
 
 use crate::errands::{self, Key};
-use crate::scout::{FAR_PORT, Way};
+use crate::scout::{self, FAR_PORT, Way};
 
 /// How far apart messages to a hop are, ns: routers answer about one a second.
 const ROUND_NS: u64 = 1_000_000_000;
@@ -82,17 +82,19 @@ fn walk(errand: &Errand, is_over: &dyn Fn() -> bool) -> Result<Option<Path>, Str
         address: *to,
         source: None,
         unsent: None,
+        provider_link: false,
         end: PathEnd::Unsent,
         hops: Vec::new(),
     };
-    let Some(source) = route(&errand.way, *to).map_err(text)? else {
+    let Some((source, at_home)) = route(&errand.way, *to).map_err(text)? else {
         return Ok(Some(path));
     };
-    path.source = source;
+    (path.source, path.provider_link) = (source, !at_home);
     let cookie = flow_cookie(getrandom::u32().map_err(|e| e.to_string())?);
     let (mut socket, transport) = socket(&errand.way, *to)?;
     let mut trace = Box::new(Trace::new(TraceConfig {
         target: *to,
+        source: path.source,
         transport,
         cookie,
         rounds: errand.how.rounds(),
@@ -185,8 +187,9 @@ impl Rtts {
     }
 }
 
-/// The address that is sent from, as far as the kernel tells; `None` where nothing can be sent.
-fn route(way: &Way, to: IpAddr) -> io::Result<Option<Option<IpAddr>>> {
+/// The address that is sent from, as far as the kernel tells, and whether that is on a link of the household; `None`
+/// where nothing can be sent.
+fn route(way: &Way, to: IpAddr) -> io::Result<Option<(Option<IpAddr>, bool)>> {
     let mut netlink = Netlink::open()?;
     let Some(interface) = netlink.interface(&way.interface)?.filter(|i| i.up) else {
         return Ok(None);
@@ -197,7 +200,8 @@ fn route(way: &Way, to: IpAddr) -> io::Result<Option<Option<IpAddr>>> {
         mark: way.mark,
         ..RouteQuery::to(to)
     };
-    Ok(netlink.route_for(&query)?.map(|r| way.source.or(r.source)))
+    let route = netlink.route_for(&query)?;
+    Ok(route.map(|r| (way.source.or(r.source), scout::is_at_home(&interface))))
 }
 
 /// Echoes where they can be had, else UDP; of the same flow every time if that is free.

@@ -72,6 +72,7 @@ fn trace(args: &Path) -> Result<Found, Fail> {
     let socket = HopSocket::new(builder, to).map_err(|e| Fail::Failed(e.to_string()))?;
     let config = TraceConfig {
         target: way.address,
+        source: way.own_address(),
         transport,
         cookie,
         rounds: args.count,

@@ -33,6 +33,15 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// The address that what is sent this way leaves from, most likely: that which is configured, else the interface's
+    /// first.
+    pub(super) fn own_address(&self) -> Option<IpAddr> {
+        let own = self.interface.addresses.iter();
+        let mut usual = own.filter(|a| a.usable && a.ip.is_ipv4() == self.address.is_ipv4());
+        self.source
+            .or_else(|| usual.find(|a| !a.link_local).map(|a| a.ip))
+    }
+
     /// A socket of this kind that sends this way.
     pub(super) fn socket(&self, builder: SocketBuilder) -> SocketBuilder {
         let mut builder = builder;

@@ -343,6 +343,7 @@ mod tests {
             address: [9, 9, 9, 9].into(),
             source: None,
             unsent: None,
+            provider_link: false,
             end,
             hops: hops.iter().map(hop).collect(),
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bufferbane_core::path::is_providers;
 use bufferbane_store::{Path, PathEnd, Reader, StoreError};
 use serde::Serialize;
 
@@ -71,7 +70,7 @@ impl Way {
             answered: h.answered,
             rtt_min_ns: h.rtt_min_ns,
             rtt_mean_ns: h.rtt_mean_ns,
-            private: h.addresses.iter().all(|a| !is_providers(*a, path.source)),
+            private: h.addresses.iter().all(|a| !path.is_providers(*a)),
         };
         Self {
             provider_hop: path.provider(),
@@ -133,6 +132,7 @@ mod tests {
                 address: [9, 9, 9, 9].into(),
                 source: None,
                 unsent: None,
+                provider_link: false,
                 end: PathEnd::Target,
                 hops: hops.iter().map(hop).collect(),
             };

@@ -179,6 +179,7 @@ impl Line {
             address: [192, 0, 2, 1].into(),
             source: Some([10, 77, 0, 1].into()),
             unsent: None,
+            provider_link: false,
             end,
             hops: hops
                 .iter()

@@ -3,11 +3,14 @@
 //! the probe thread never has to.
 
 mod asked;
+mod gaps;
+mod gateways;
 mod gather;
 mod links;
 mod numbers;
 mod paths;
 mod sockets;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::seal::wipe_stack;
+use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Netlink, Route, Watch};
 use bufferbane_linux_io::{Waker, clock};
 use bufferbane_store::{SeriesInfo, SeriesKind};
@@ -32,11 +36,14 @@ use crate::load::Paths;
 use crate::names::Resolver;
 use crate::plan::{self, Host, Probe, Wanted};
 use crate::probe::{Command, Returned, SOCKETS, Unit};
-use crate::recorder::Order;
+use crate::recorder::{Order, Session};
 use crate::scout::{Scout, Way};
 use crate::status::Status;
 use asked::Asked;
+use gaps::Gaps;
+use gateways::Gateways;
 use numbers::Numbers;
+use trouble::Trouble;
 
 /// How often everything is looked at although no change was told.
 const REVIEW: Duration = Duration::from_secs(5);
@@ -56,8 +63,10 @@ struct Kept {
     series: Vec<SeriesIndex>,
     /// The interface index its socket is bound to; `None` while it has no socket.
     open: Option<u32>,
+    /// Since when, if it has one.
+    opened: Monotonic,
     /// Why it has none.
-    trouble: Option<(i32, String)>,
+    trouble: Option<Trouble>,
 }
 
 /// See the module.
@@ -80,7 +89,10 @@ pub(crate) struct Keeper {
     links: BTreeMap<String, bool>,
     /// What each interface has been seen with.
     addresses: links::Known,
-    gateways: links::Known,
+    gateways: Gateways,
+    gaps: Gaps,
+    /// When what is looked at now was told to have changed, or else when it is looked at.
+    seen: Monotonic,
     /// Who stamps an interface's packets, as it was said last.
     stamped: BTreeMap<String, String>,
     next_id: u32,
@@ -124,7 +136,9 @@ impl Keeper {
             units: BTreeMap::new(),
             links: BTreeMap::new(),
             addresses: links::Known::default(),
-            gateways: links::Known::default(),
+            gateways: Gateways::default(),
+            gaps: Gaps::default(),
+            seen: clock::now(),
             stamped: BTreeMap::new(),
             next_id: 0,
             series: Numbers::default(),
@@ -135,43 +149,66 @@ impl Keeper {
     /// Keeps until it is told to stop, or the others are gone.
     pub(crate) fn run(mut self, mut watch: Watch) {
         self.tell(Command::Pace(self.config.pacing));
+        self.seen = clock::now();
         loop {
             self.review();
-            let until = Instant::now() + REVIEW;
-            loop {
-                self.take_returned();
-                match self.requests.try_recv() {
-                    Ok(Request::Config(config)) => {
-                        if config.pacing != self.config.pacing {
-                            self.tell(Command::Pace(config.pacing));
-                        }
-                        self.config = *config;
-                        break;
+            let Some(seen) = self.wait(&mut watch) else {
+                return self.tell(Command::Stop);
+            };
+            self.seen = seen;
+        }
+    }
+
+    /// Waits until there is something to look at, and gives since when; `None` where it is to stop.
+    fn wait(&mut self, watch: &mut Watch) -> Option<Monotonic> {
+        let until = Instant::now() + REVIEW;
+        loop {
+            self.take_returned();
+            self.note_troubles(clock::now());
+            match self.requests.try_recv() {
+                Ok(Request::Config(config)) => {
+                    if config.pacing != self.config.pacing {
+                        self.tell(Command::Pace(config.pacing));
                     }
-                    Ok(Request::Stop) | Err(TryRecvError::Disconnected) => {
-                        self.tell(Command::Stop);
-                        return;
-                    }
-                    Err(TryRecvError::Empty) => {}
+                    self.config = *config;
+                    return Some(clock::now());
                 }
-                match watch.next(Duration::from_millis(100)) {
-                    Ok(Some(_)) => {
-                        gather::more(|patience| matches!(watch.next(patience), Ok(Some(_))));
-                        break;
-                    }
-                    Ok(None) => {}
-                    Err(e) => {
-                        log::error!("changes of links and routes cannot be followed: {e}");
-                        std::thread::sleep(Duration::from_secs(1));
-                    }
+                Ok(Request::Stop) | Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            match self.next_change(watch, Duration::from_millis(100)) {
+                Ok(Some(seen)) => {
+                    gather::more(|patience| {
+                        matches!(self.next_change(watch, patience), Ok(Some(_)))
+                    });
+                    return Some(seen);
                 }
-                let named = self.names.has_news();
-                let found = self.scout.has_news();
-                if named || found || Instant::now() >= until {
-                    break;
+                Ok(None) => {}
+                Err(e) => {
+                    log::error!("changes of links and routes cannot be followed: {e}");
+                    std::thread::sleep(Duration::from_secs(1));
                 }
             }
+            let named = self.names.has_news();
+            let found = self.scout.has_news();
+            if named || found || Instant::now() >= until {
+                return Some(clock::now());
+            }
         }
+    }
+
+    /// When the next change was told, waiting for one at most this long.
+    fn next_change(
+        &mut self,
+        watch: &mut Watch,
+        patience: Duration,
+    ) -> io::Result<Option<Monotonic>> {
+        let Some(change) = watch.next(patience)? else {
+            return Ok(None);
+        };
+        let now = clock::now();
+        self.gaps.hear(now, &change);
+        Ok(Some(now))
     }
 
     /// Frees units that are probed no more; a socket that was not taken is made again at the next
@@ -189,6 +226,7 @@ impl Keeper {
             if let Some(w) = unit.map(|(w, _)| w.clone()) {
                 let why = io::Error::from_raw_os_error(errno);
                 let why = format!("the probe thread could not take its socket: {why}");
+                self.seen = clock::now();
                 self.close(&w, errno, why);
             }
         }
@@ -221,6 +259,7 @@ impl Keeper {
             interfaces: &interfaces,
             default_routes: &routes,
             resolvers: &resolvers,
+            left_by: self.gateways.left_by(),
         };
         let mut asked = Asked {
             netlink: &mut self.netlink,
@@ -229,6 +268,7 @@ impl Keeper {
             units: &self.units,
         };
         let wanted = plan::wanted(&self.config, &host, &mut asked);
+        self.note_gaps(&interfaces);
         self.note_links(&interfaces, &wanted);
         self.note_moves(&interfaces, &routes, &wanted);
 
@@ -240,10 +280,13 @@ impl Keeper {
             .collect();
         for w in gone {
             if let Some(kept) = self.units.remove(&w) {
-                self.end_trouble(&w);
+                self.end_trouble(&w, kept.trouble, self.seen);
                 match &w.probe {
                     Probe::Service(_) => self.ask(ask::Command::Remove(kept.id)),
                     _ => self.tell(Command::Remove(kept.id)),
+                }
+                if matches!(w.probe, Probe::Reflector { .. }) {
+                    self.order(Order::SessionEnds(self.seen, kept.id));
                 }
                 for series in kept.series {
                     self.order(Order::Forget(series));
@@ -263,9 +306,8 @@ impl Keeper {
             .units
             .iter()
             .filter_map(|(w, k)| {
-                k.trouble
-                    .as_ref()
-                    .map(|(_, why)| format!("{}: {why}", w.name()))
+                let trouble = k.trouble.as_ref()?;
+                Some(format!("{}: {}", w.name(), trouble.why))
             })
             .chain(self.names.troubles())
             .chain(self.scout.troubles())
@@ -321,9 +363,13 @@ impl Keeper {
             index
         };
         if matches!(w.probe, Probe::Reflector { .. }) {
-            let order = Order::Session(id, w.interface.clone(), w.target.clone());
+            let session = Session {
+                interface: w.interface.clone(),
+                target: w.target.clone(),
+                family,
+            };
             // As above.
-            let _ = self.orders.send(order);
+            let _ = self.orders.send(Order::Session(id, session));
         }
         let now = clock::now();
         if let Probe::Service(service) = &w.probe {
@@ -351,6 +397,7 @@ impl Keeper {
                 id,
                 series,
                 open: None,
+                opened: self.seen,
                 trouble: None,
             },
         );

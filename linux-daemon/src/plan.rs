@@ -1,5 +1,6 @@
 //! What is to be probed: the configuration, applied to the host as it is now.
 
+mod leg;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,8 @@ use crate::ask::{Service, ServicePlace, ServiceTarget};
 use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
 use crate::scout::{Errand, Sought, Way};
 use crate::stamp::StampProbe;
+use leg::Leg;
+pub(crate) use leg::default_route;
 
 /// Well-known anycast addresses that are pinged where no target is configured.
 const ANYCAST: [(&str, &str); 4] = [
@@ -34,6 +37,8 @@ pub(crate) struct Host<'a> {
     pub(crate) default_routes: &'a [Route],
     /// Those that this host itself asks for names.
     pub(crate) resolvers: &'a [IpAddr],
+    /// The interfaces that its default routes of IPv4 and of IPv6 left by when there were some.
+    pub(crate) left_by: [Option<&'a str>; 2],
 }
 
 /// What has to be asked for, and may not be known yet.
@@ -152,6 +157,21 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// How often something is sent, ns: of streams the fastest.
+    pub(crate) fn interval_ns(&self) -> u64 {
+        match self {
+            Self::Icmp { interval_ns, .. } => *interval_ns,
+            Self::Stamp(p) => p.interval_ns,
+            Self::Service(service) => service.interval_ns(),
+            Self::Reflector { streams, .. } => {
+                let all = streams.iter().map(|s| s.interval_ns);
+                all.min().unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
 impl Wanted {
     /// What people read: `eth0 quad9 (9.9.9.9)`.
     pub(crate) fn name(&self) -> String {
@@ -189,11 +209,6 @@ impl Wanted {
 
 /// Everything to be probed, as far as it is known.
 pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources) -> Vec<Wanted> {
-    let uplinks: Vec<Uplink> = if config.interfaces.is_empty() {
-        default_interfaces(host)
-    } else {
-        config.interfaces.clone()
-    };
     let mut defaults: (Vec<Target>, Vec<ServiceTarget>);
     let (targets, services) = match &config.targets {
         Some(t) => (t, &config.services),
@@ -212,23 +227,23 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
         .collect();
     // A set: two resolvers that are the gateway are one target.
     let mut all = BTreeSet::new();
-    for uplink in &uplinks {
+    for leg in &leg::legs(config, host) {
+        let uplink = &leg.uplink;
         let interface = &uplink.name;
         let mut want = |target: &str, remotes: Vec<SocketAddr>, probe: &dyn Fn() -> Probe| {
-            // A source belongs to one family; the other is not asked to use it.
-            let fits = |r: &SocketAddr| uplink.source.is_none_or(|s| s.is_ipv4() == r.is_ipv4());
-            all.extend(remotes.into_iter().filter(fits).map(|remote| Wanted {
+            let remotes = remotes.into_iter().filter(|r| leg.fits(r));
+            all.extend(remotes.map(|remote| Wanted {
                 interface: interface.clone(),
                 kind: uplink.kind,
                 target: target.to_owned(),
-                remote: scoped(remote, interface, host),
+                remote: leg.scoped(remote),
                 source: uplink.source,
                 mark: uplink.mark,
                 probe: probe(),
             }));
         };
         for t in targets {
-            let remotes = target_addresses(t, uplink, host, sources);
+            let remotes = target_addresses(t, leg, host, sources);
             want(&t.name, remotes, &|| Probe::Icmp {
                 size: t.size,
                 more_sizes: t.more_sizes,
@@ -237,18 +252,24 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
         }
         for s in &config.stamps {
             let found = resolve(sources, interface, &s.name, &s.host, s.port);
-            let remotes = choose(&found, s.family, interface, host);
+            let remotes = leg.choose(&found, s.family, |a| {
+                sources.is_probed(interface, &s.name, *a)
+            });
             want(&s.name, remotes, &|| Probe::Stamp(s.probe.clone()));
         }
         for t in services {
-            for (name, found) in service_places(t, interface, host, &names, sources) {
-                let remotes = choose(&found, t.family, interface, host);
+            for (name, found) in service_places(t, leg, host, &names, sources) {
+                let remotes = leg.choose(&found, t.family, |a| {
+                    sources.is_probed(interface, &name, *a)
+                });
                 want(&name, remotes, &|| Probe::Service(t.service.clone()));
             }
         }
         for r in &config.reflectors {
             let found = resolve(sources, interface, &r.name, &r.host, r.port);
-            let remotes = choose(&found, r.family, interface, host);
+            let remotes = leg.choose(&found, r.family, |a| {
+                sources.is_probed(interface, &r.name, *a)
+            });
             want(&r.name, remotes, &|| Probe::Reflector {
                 key: OrderedKey(r.key.clone()),
                 streams: r.streams.iter().map(StreamOrder::from).collect(),
@@ -256,15 +277,6 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
         }
     }
     all.into_iter().collect()
-}
-
-/// The interfaces that default routes leave by, the best first.
-fn default_interfaces(host: &Host<'_>) -> Vec<Uplink> {
-    let best = host.default_routes.iter().min_by_key(|r| r.metric);
-    best.and_then(|r| host.interfaces.iter().find(|i| i.index == r.interface))
-        .map(|i| Uplink::from(i.name.as_str()))
-        .into_iter()
-        .collect()
 }
 
 /// What is pinged where the configuration says nothing of targets: the gateway, the modem and the
@@ -293,11 +305,12 @@ fn default_targets() -> Vec<Target> {
 /// but for numbers that make a name of `taken`.
 fn service_places(
     target: &ServiceTarget,
-    interface: &str,
+    leg: &Leg<'_>,
     host: &Host<'_>,
     taken: &BTreeSet<&str>,
     sources: &mut dyn Sources,
 ) -> Vec<(String, Vec<SocketAddr>)> {
+    let interface = &leg.uplink.name;
     match &target.place {
         ServicePlace::Host(name, port) => {
             let found = resolve(sources, interface, &target.name, name, *port);
@@ -310,7 +323,7 @@ fn service_places(
             let mut named: Vec<(String, IpAddr)> =
                 names.zip(host.resolvers.iter().copied()).collect();
             if target.place == ServicePlace::SystemByRoute {
-                let own = host.interfaces.iter().find(|i| i.name == interface);
+                let own = leg.interface();
                 named.retain(|(name, ip)| match sources.leaves_by(*ip) {
                     Some(index) => own.is_some_and(|i| i.index == index),
                     // No way at present: it stays where it was, and the trouble is told there.
@@ -350,15 +363,18 @@ fn resolvers_of(resolv_conf: &str) -> Vec<IpAddr> {
 
 fn target_addresses(
     target: &Target,
-    uplink: &Uplink,
+    leg: &Leg<'_>,
     host: &Host<'_>,
     sources: &mut dyn Sources,
 ) -> Vec<SocketAddr> {
+    let uplink = &leg.uplink;
     let interface = &uplink.name;
     match &target.place {
         Place::Host(name) => {
             let found = resolve(sources, interface, &target.name, name, 0);
-            choose(&found, target.family, interface, host)
+            leg.choose(&found, target.family, |a| {
+                sources.is_probed(interface, &target.name, *a)
+            })
         }
         Place::Modem => find(uplink, Sought::Modem, sources).into_iter().collect(),
         Place::Isp => {
@@ -366,7 +382,7 @@ fn target_addresses(
                 FamilyChoice::V4 => &[Family::V4],
                 FamilyChoice::V6 => &[Family::V6],
                 FamilyChoice::Both => &[Family::V4, Family::V6],
-                FamilyChoice::Auto if has_family(interface, Family::V4, host) => &[Family::V4],
+                FamilyChoice::Auto if leg.has(Family::V4) => &[Family::V4],
                 FamilyChoice::Auto => &[Family::V6],
             };
             let found = families
@@ -375,14 +391,16 @@ fn target_addresses(
             found.collect()
         }
         Place::Gateway => {
-            let own = host.interfaces.iter().find(|i| i.name == *interface);
+            let own = leg.interface();
             let routes = host.default_routes.iter();
             let gateways: Vec<SocketAddr> = routes
                 .filter(|r| own.is_some_and(|i| i.index == r.interface))
                 .filter_map(|r| r.gateway.or_else(|| peer(own?, r.family)))
                 .map(|g| SocketAddr::new(g, 0))
                 .collect();
-            choose(&gateways, target.family, interface, host)
+            leg.choose(&gateways, target.family, |a| {
+                sources.is_probed(interface, &target.name, *a)
+            })
         }
     }
 }
@@ -392,17 +410,6 @@ fn peer(interface: &Interface, family: Family) -> Option<IpAddr> {
     let addresses = interface.addresses.iter();
     let mut peers = addresses.filter_map(|a| a.peer.filter(|p| Family::of(p) == family));
     (interface.kind == InterfaceKind::Ppp).then(|| peers.next())?
-}
-
-/// An address with the scope that it has on the interface (RFC 4007): a link-local one is another host's on every link.
-fn scoped(mut remote: SocketAddr, interface: &str, host: &Host<'_>) -> SocketAddr {
-    if let SocketAddr::V6(v6) = &mut remote
-        && v6.ip().is_unicast_link_local()
-        && let Some(i) = host.interfaces.iter().find(|i| i.name == interface)
-    {
-        v6.set_scope_id(i.index);
-    }
-    remote
 }
 
 fn find(uplink: &Uplink, sought: Sought, sources: &mut dyn Sources) -> Option<SocketAddr> {
@@ -416,38 +423,4 @@ fn find(uplink: &Uplink, sought: Sought, sources: &mut dyn Sources) -> Option<So
     let way = Way::of(uplink);
     let found = sources.find(Errand { way, sought });
     found.map(|ip| SocketAddr::new(ip, 0))
-}
-
-/// The addresses to probe out of those a name has: one of each family that is asked for.
-fn choose(
-    found: &[SocketAddr],
-    family: FamilyChoice,
-    interface: &str,
-    host: &Host<'_>,
-) -> Vec<SocketAddr> {
-    let v4 = found.iter().find(|a| a.is_ipv4()).copied();
-    let v6 = found.iter().find(|a| a.is_ipv6()).copied();
-    match family {
-        FamilyChoice::V4 => v4.into_iter().collect(),
-        FamilyChoice::V6 => v6.into_iter().collect(),
-        FamilyChoice::Both => v4.into_iter().chain(v6).collect(),
-        // A family that the interface does not have is left out where nobody asked for it by name.
-        FamilyChoice::Auto => {
-            let has = |f| has_family(interface, f, host);
-            let v4 = v4.filter(|_| has(Family::V4));
-            v4.or(v6.filter(|_| has(Family::V6))).into_iter().collect()
-        }
-    }
-}
-
-/// Whether the interface has a usable address of a family; one that is not there may have had.
-fn has_family(interface: &str, family: Family, host: &Host<'_>) -> bool {
-    match host.interfaces.iter().find(|i| i.name == interface) {
-        None => family == Family::V4,
-        Some(i) if i.addresses.is_empty() => family == Family::V4,
-        Some(i) => i
-            .addresses
-            .iter()
-            .any(|a| Family::of(&a.ip) == family && !a.link_local),
-    }
 }

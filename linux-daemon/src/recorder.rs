@@ -17,6 +17,7 @@ mod past;
 mod paths;
 mod routes;
 mod services;
+mod sessions;
 mod shown;
 mod sizes;
 pub(crate) mod wall;
@@ -24,6 +25,7 @@ pub(crate) mod wall;
 pub(crate) use findings::told_rates_bps;
 pub(crate) use order::{Fact, Order};
 pub(crate) use past::Found;
+pub(crate) use sessions::Session;
 pub(crate) use wall::trust;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -97,9 +99,7 @@ pub(crate) struct Recorder {
     meters: Arc<Mutex<Meters>>,
     writer: Option<Writer>,
     ids: HashMap<SeriesIndex, (SeriesInfo, Option<SeriesId>)>,
-    sessions: HashMap<u32, (String, String)>,
-    /// Where each session's reflector sees us.
-    addresses: HashMap<u32, std::net::SocketAddr>,
+    sessions: sessions::Sessions,
     live: BTreeMap<SeriesIndex, SeriesStatus>,
     floors: Floors,
     households: Households,
@@ -162,8 +162,7 @@ impl Recorder {
             meters,
             writer: None,
             ids: HashMap::new(),
-            sessions: HashMap::new(),
-            addresses: HashMap::new(),
+            sessions: sessions::Sessions::default(),
             live: BTreeMap::new(),
             floors: Floors::default(),
             watcher,
@@ -334,15 +333,14 @@ impl Recorder {
                     self.held_no_more(clock::now(), place);
                 }
             }
-            Order::Session(id, interface, target) => {
-                self.sessions.insert(id, (interface, target));
-            }
+            Order::Session(unit, session) => self.session_begins(unit, session),
+            Order::SessionEnds(at, unit) => self.session_ends(at, unit),
             Order::Observation(observation) => self.record(observation),
             Order::Held(told) => self.held(told),
-            Order::Moment(fact) => self.fact(clock::now(), None, fact, false),
-            Order::Begin(name, fact) => self.fact(clock::now(), Some(name), fact, true),
-            Order::Still(name, fact) => self.still(clock::now(), name, fact),
-            Order::End(name) => self.end_fact(clock::now(), &name),
+            Order::Moment(at, fact) => self.fact(at, None, fact, false),
+            Order::Begin(at, name, fact) => self.fact(at, Some(name), fact, true),
+            Order::Still(at, name, fact) => self.still(at, name, fact),
+            Order::End(at, name) => self.end_fact(at, &name),
             Order::LoadBegins(interface, at) => {
                 self.households.load_begins(&interface, at);
                 self.watcher.load_begins(&interface, at);
@@ -406,13 +404,7 @@ impl Recorder {
         while let Ok(report) = self.reports.pop() {
             match report {
                 Report::Observation(o) => self.record(o),
-                Report::Session(unit, at, event) => {
-                    // The order that names its reflector came before the unit, and may still wait.
-                    if !self.sessions.contains_key(&unit) {
-                        self.obey_all();
-                    }
-                    self.session_event(unit, at, event);
-                }
+                Report::Session(unit, at, event) => self.session_event(unit, at, event),
                 Report::ClockStep(at, step_ns) => self.clock_step(at, step_ns),
                 Report::Health(health) => self.minute.hear(health, clock::now()),
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, SyncSender};
 
+use bufferbane_linux_io::clock;
 use bufferbane_store::Severity;
 
 use crate::config::{self, Config};
@@ -82,7 +83,7 @@ impl Reloader {
             target: None,
             text: format!("{} was read again", file.display()),
         };
-        let _ = self.orders.send(Order::Moment(fact));
+        let _ = self.orders.send(Order::Moment(clock::now(), fact));
         self.take(loaded.config)
     }
 

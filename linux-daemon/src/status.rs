@@ -86,6 +86,10 @@ impl Status {
             interface: event.interface.clone(),
             target: event.target.clone(),
             text: event.text.clone(),
+            family: event
+                .values
+                .get("family")
+                .and_then(serde_json::Value::as_u64),
             ongoing: event.end_ns.is_none(),
         });
         if self.events.len() > SHOWN_EVENTS {
@@ -111,6 +115,9 @@ pub struct Happening {
     pub interface: String,
     /// The target concerned.
     pub target: Option<String>,
+    /// 4 or 6, where only one family is concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<u64>,
     /// For people.
     pub text: String,
     /// Whether it is not over.

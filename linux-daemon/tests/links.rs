@@ -4,96 +4,15 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bufferbane_core::sample::Status;
 use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, EventId, Reader};
+use common::links::{Host, configure, total};
 use common::{PATIENCE, Place, inside_namespaces, ip, rows};
 use nix::libc;
 use serde_json::Value;
-
-/// Another host: a network namespace that lasts as long as a process in it.
-struct Host(Child);
-
-impl Host {
-    fn new() -> Self {
-        let child = Command::new("unshare")
-            .args(["--net", "sleep", "600"])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        let begin = Instant::now();
-        while namespace(&child.id().to_string()) == namespace("self") {
-            assert!(begin.elapsed() < PATIENCE, "no namespace");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Self(child)
-    }
-
-    fn ip(&self, arguments: &str) {
-        let pid = self.0.id().to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &pid, "--net", "ip"]);
-        let status = command.args(arguments.split(' ')).status();
-        assert!(status.is_ok_and(|s| s.success()), "ip {arguments}");
-    }
-
-    fn run(&self, script: &str) {
-        let pid = self.0.id().to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &pid, "--net", "sh", "-c", script]);
-        let status = command.status();
-        assert!(status.is_ok_and(|s| s.success()), "{script}");
-    }
-
-    /// Passes on what is not for itself.
-    fn forward(&self) {
-        self.run(
-            "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
-             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
-        );
-    }
-
-    /// A cable from interface `here` to this host, with an address at both ends.
-    fn plug(&self, here: &str, own: &str, far: &str) {
-        ip(&format!(
-            "link add {here} type veth peer name far netns {}",
-            self.0.id()
-        ));
-        self.ip(&format!("addr add {far}/24 dev far"));
-        self.ip("link set far up");
-        ip(&format!("addr add {own}/24 dev {here}"));
-        ip(&format!("link set {here} up"));
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The daemon's own store, `up0` as its only interface, and these targets.
-fn configure(place: &Place, interface: &str, targets: &[(&str, &str)]) {
-    let mut text = place.head().replace("name = \"lo\"\n", interface);
-    for (name, address) in targets {
-        text += &format!(
-            "[[target]]\nname = \"{name}\"\nkind = \"icmp\"\naddress = \"{address}\"\n\
-             interval = \"10ms\"\n"
-        );
-    }
-    place.configure(&text);
-}
-
-fn total(status: &Value, target: &str, count: &str) -> u64 {
-    let series = status["series"].as_array().unwrap();
-    let found = series.iter().find(|s| s["target"] == target);
-    found.map_or(0, |s| s["total"][count].as_u64().unwrap())
-}
 
 /// How often events of a kind tell that it happened.
 fn times(events: &[(EventId, Event)], kind: &str) -> u64 {
@@ -394,13 +313,16 @@ fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_fi
     home.ip("-6 route add default via 2001:db8:f::1");
     home.forward();
     isp.forward();
+    let configure = |place: &Place| {
+        let mut text = place.head().replace("name = \"lo\"\n", "name = \"up0\"\n");
+        text += "[[target]]\nname = \"first\"\nkind = \"icmp\"\naddress = \"isp\"\nfamily = \"6\"\n\
+                 interval = \"10ms\"\n\
+                 [[target]]\nname = \"router\"\nkind = \"icmp\"\naddress = \"gateway\"\n\
+                 interval = \"10ms\"\nfamily = \"6\"\n";
+        place.configure(&text);
+    };
     let place = Place::new();
-    let mut text = place.head().replace("name = \"lo\"\n", "name = \"up0\"\n");
-    text += "[[target]]\nname = \"first\"\nkind = \"icmp\"\naddress = \"isp\"\nfamily = \"6\"\n\
-             interval = \"10ms\"\n\
-             [[target]]\nname = \"router\"\nkind = \"icmp\"\naddress = \"gateway\"\n\
-             interval = \"10ms\"\nfamily = \"6\"\n";
-    place.configure(&text);
+    configure(&place);
     let service = place.start().ready();
     let status = place.status_with("answers", |s| {
         ["first", "router"]
@@ -414,6 +336,18 @@ fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_fi
     // The household's own router has a public address, too, and is not the provider's.
     assert_eq!(first["address"], "2001:db8:f::1", "{status:#}");
     assert_eq!(first["family"], 6);
+    assert_eq!(service.end().0, Some(0));
+
+    // On the home's router itself, whose link to the provider has public addresses only, it is the next hop.
+    ip("addr del 10.9.0.2/24 dev up0");
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    let place = Place::new();
+    configure(&place);
+    let service = place.start().ready();
+    let status = place.status_with("answers", |s| total(s, "first", "received") > 5);
+    let series = status["series"].as_array().unwrap();
+    let first = series.iter().find(|s| s["target"] == "first").unwrap();
+    assert_eq!(first["address"], "2001:db8:9::1", "{status:#}");
     assert_eq!(service.end().0, Some(0));
 }
 

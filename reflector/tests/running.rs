@@ -44,7 +44,13 @@ fn probes_are_echoed_with_the_kernels_stamps_over_both_families() {
         let own = prober.own_address();
         assert_eq!(
             prober.events,
-            [SessionEvent::Established, SessionEvent::AddressSeen(own)]
+            [
+                SessionEvent::Established,
+                SessionEvent::AddressSeen {
+                    address: own,
+                    new_socket: true
+                }
+            ]
         );
         assert!(prober.samples.len() > 100, "{}", prober.samples.len());
         let ok = prober.samples.iter().filter(|s| s.status == Status::Ok);

@@ -425,6 +425,7 @@ fn reflectors(f: &mut Findings, status: &Value) {
                 && e["ongoing"] == true
                 && e["target"] == target
                 && e["interface"] == interface
+                && e["family"] == s["family"]
         });
         match s["total"]["rtt_ns"].as_u64() {
             Some(rtt_ns) if !lost => {
@@ -497,7 +498,11 @@ mod tests {
     fn a_reflector_that_does_not_answer_is_named_with_its_interface() {
         let series = |interface: &str, rtt_ns: Option<u64>| {
             json!({"interface": interface, "target": "vps", "address": "192.0.2.9", "kind": "udp",
-                   "total": {"rtt_ns": rtt_ns}})
+                   "family": 4, "total": {"rtt_ns": rtt_ns}})
+        };
+        let lost = |interface: &str, family: u8, ongoing: bool| {
+            json!({"kind": "reflector_lost", "target": "vps", "interface": interface,
+                   "family": family, "ongoing": ongoing})
         };
         let status = json!({
             "series": [
@@ -508,8 +513,9 @@ mod tests {
                 {"interface": "wan0", "target": "gateway", "kind": "icmp"},
             ],
             "events": [
-                {"kind": "reflector_lost", "target": "vps", "interface": "wan0", "ongoing": false},
-                {"kind": "reflector_lost", "target": "vps", "interface": "wan1", "ongoing": true},
+                lost("wan0", 4, false),
+                lost("wan0", 6, true),
+                lost("wan1", 4, true),
             ],
         });
         let mut f = Findings::default();

@@ -64,7 +64,13 @@ pub enum SessionEvent {
     /// It has been restarted: what it had counted is gone.
     RemoteRestarted,
     /// It sees us at another address than before, or for the first time.
-    AddressSeen(SocketAddr),
+    AddressSeen {
+        /// Where it sees us.
+        address: SocketAddr,
+        /// Whether what it heard came through another socket than before, see [`Client::handle_new_socket`]: another
+        /// port is our own doing then.
+        new_socket: bool,
+    },
     /// It dropped this many datagrams itself: losses around now are not the line's, see
     /// [`Flags::FAR_DROPS`](crate::sample::Flags).
     RemoteDrops(u32),
@@ -96,6 +102,8 @@ pub struct Client<S, L> {
     unanswered: Unanswered,
     silent: bool,
     address: Option<SocketAddr>,
+    /// Whether nothing has been heard yet through the socket of now.
+    new_socket: bool,
     /// Whether the reflector sees another address than when it gave us our keys, so that it sends nothing there that is
     /// longer than what came from there.
     has_moved: bool,
@@ -131,6 +139,7 @@ where
             unanswered: Unanswered::default(),
             silent: false,
             address: None,
+            new_socket: true,
             has_moved: false,
             remote_drops: None,
             remote_clock: None,
@@ -270,6 +279,11 @@ where
             | Kind::TrainAsk
             | Kind::TrainReport => Err(DropReason::Type),
         }
+    }
+
+    /// What is sent from now on leaves through another socket than before, and the answers come in by it.
+    pub const fn handle_new_socket(&mut self) {
+        self.new_socket = true;
     }
 
     /// Our own socket dropped datagrams just now: see [`Flags::OWN_DROPS`](crate::sample::Flags).

@@ -205,10 +205,7 @@ fn a_session_measures_the_line_without_the_far_ends_residence() {
     let mut w = World::new(|_| (false, false));
     w.run_until(5_000);
     assert_eq!(w.events[0], SessionEvent::Established);
-    assert_eq!(
-        w.events[1],
-        SessionEvent::AddressSeen(([192, 0, 2, 7], 1000).into())
-    );
+    assert_eq!(w.events[1], address_seen(1000, true));
     assert_eq!(w.events[2..], [remote_clock(false, false)]);
     assert!(w.samples.len() > 90);
     let settled = &w.samples[..w.samples.len() - 2];
@@ -223,6 +220,13 @@ fn a_session_measures_the_line_without_the_far_ends_residence() {
         );
     }
     assert!(w.down_bytes <= w.up_bytes);
+}
+
+fn address_seen(port: u16, new_socket: bool) -> SessionEvent {
+    SessionEvent::AddressSeen {
+        address: ([192, 0, 2, 7], port).into(),
+        new_socket,
+    }
 }
 
 const fn remote_clock(disciplined: bool, set: bool) -> SessionEvent {
@@ -306,11 +310,19 @@ fn another_address_interrupts_nothing() {
     w.run_until(3_000);
     w.port = 2000;
     w.run_until(6_000);
-    assert!(
-        w.events
-            .contains(&SessionEvent::AddressSeen(([192, 0, 2, 7], 2000).into()))
-    );
-    assert!(w.statuses(1_000, 5_500).iter().all(|s| *s == Status::Ok));
+    assert!(w.events.contains(&address_seen(2000, false)));
+    // What was on its way to the old one does not arrive.
+    while !w.wire.is_empty() {
+        w.run_until(w.now_ms + 1);
+    }
+    w.client.handle_new_socket();
+    w.port = 2001;
+    w.run_until(9_000);
+    w.port = 2000;
+    w.run_until(12_000);
+    let last = &w.events[w.events.len() - 2..];
+    assert_eq!(last, [address_seen(2001, true), address_seen(2000, false)]);
+    assert!(w.statuses(1_000, 11_500).iter().all(|s| *s == Status::Ok));
 }
 
 /// Until a join has come from there, a reflector sends no trains and no test's datagrams, and lets no stream in.
@@ -349,7 +361,7 @@ fn an_overtaken_answer_says_nothing_of_the_present() {
     w.run_until(6_000);
     assert!(w.samples.iter().any(|s| s.rtt_ns == Some(230 * MS)));
     let addresses = w.events.iter();
-    let addresses = addresses.filter(|e| matches!(e, SessionEvent::AddressSeen(_)));
+    let addresses = addresses.filter(|e| matches!(e, SessionEvent::AddressSeen { .. }));
     assert_eq!(addresses.count(), 2, "{:?}", w.events);
     let told: u32 = w
         .events

@@ -1,8 +1,9 @@
-//! Interfaces that are probed, as they go down and come up, and get other addresses and gateways.
+//! Interfaces that are probed, as they go down and come up, and get other addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::netlink::{Interface, Route};
 use bufferbane_store::Severity;
 
@@ -62,7 +63,7 @@ fn addresses(interface: &Interface) -> BTreeSet<String> {
 }
 
 impl Keeper {
-    /// Tells when a probed interface has another address, or another gateway.
+    /// Tells when a probed interface has another address or gateway, and when the host's default routes move.
     pub(super) fn note_moves(
         &mut self,
         interfaces: &[Interface],
@@ -76,26 +77,20 @@ impl Keeper {
         let mut news = Vec::new();
         for i in probed {
             if let Some([now, before]) = self.addresses.renewed(&i.name, addresses(i)) {
-                let text = format!("{} has the address {now}, before that {before}", i.name);
-                news.push(("address_change", &i.name, text));
-            }
-            let own = routes.iter().filter(|r| r.interface == i.index);
-            let gateways = own.filter_map(|r| Some(r.gateway?.to_string()));
-            if let Some([now, before]) = self.gateways.renewed(&i.name, gateways.collect()) {
-                let text = format!("the gateway of {} is {now}, before that {before}", i.name);
-                news.push(("route_change", &i.name, text));
+                news.push(Fact {
+                    values: Vec::new(),
+                    kind: "address_change",
+                    severity: Severity::Info,
+                    interface: i.name.clone(),
+                    target: None,
+                    text: format!("{} has the address {now}, before that {before}", i.name),
+                });
             }
         }
-        for (kind, interface, text) in news {
-            log::info!("{text}");
-            self.order(Order::Moment(Fact {
-                values: Vec::new(),
-                kind,
-                severity: Severity::Info,
-                interface: interface.clone(),
-                target: None,
-                text,
-            }));
+        news.extend(self.gateways.news(interfaces, routes, &names));
+        for fact in news {
+            log::info!("{}", fact.text);
+            self.order(Order::Moment(self.seen, fact));
         }
     }
 
@@ -114,21 +109,36 @@ impl Keeper {
             }
         }
         for name in still {
-            self.order(Order::Still(link_down(&name), went_down(&name)));
+            self.order(Order::Still(self.seen, link_down(&name), went_down(&name)));
         }
         for (name, up) in news {
-            let down = link_down(&name);
             if up {
-                log::info!("interface {name} is up");
-                self.order(Order::End(down));
-                let text = format!("interface {name} came up");
-                let up = of_link(&name, "link_up", Severity::Info, text);
-                self.order(Order::Moment(up));
+                self.link_comes(&name, self.seen);
             } else {
-                log::warn!("interface {name} is down");
-                self.order(Order::Begin(down, went_down(&name)));
+                self.link_goes(&name, self.seen);
             }
         }
+    }
+
+    /// Tells that a probed interface was down in between.
+    pub(super) fn link_was_down(&self, name: &str, from: Monotonic, until: Monotonic) {
+        if self.links.get(name) == Some(&true) {
+            self.link_goes(name, from);
+            self.link_comes(name, until);
+        }
+    }
+
+    fn link_goes(&self, name: &str, at: Monotonic) {
+        log::warn!("interface {name} is down");
+        self.order(Order::Begin(at, link_down(name), went_down(name)));
+    }
+
+    fn link_comes(&self, name: &str, at: Monotonic) {
+        log::info!("interface {name} is up");
+        self.order(Order::End(at, link_down(name)));
+        let text = format!("interface {name} came up");
+        let fact = of_link(name, "link_up", Severity::Info, text);
+        self.order(Order::Moment(at, fact));
     }
 }
 

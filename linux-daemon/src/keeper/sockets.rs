@@ -5,11 +5,12 @@ use bufferbane_store::Severity;
 use nix::libc;
 
 use super::Keeper;
+use super::trouble::Trouble;
 use crate::ask;
 use crate::equip;
 use crate::plan::{Probe, Wanted};
 use crate::probe::Command;
-use crate::recorder::{Fact, Order};
+use crate::recorder::Fact;
 
 impl Keeper {
     /// Opens or closes a unit's socket as interface and route demand.
@@ -22,10 +23,10 @@ impl Keeper {
         match path {
             Ok(index) if kept.open == Some(index) => {}
             Ok(index) if matches!(w.probe, Probe::Service(_)) => {
-                kept.open = Some(index);
-                let mended = kept.trouble.take().is_some();
+                (kept.open, kept.opened) = (Some(index), self.seen);
+                let trouble = kept.trouble.take();
                 self.ask(ask::Command::Open(id));
-                self.note_mended(w, mended);
+                self.note_mended(w, trouble);
             }
             Ok(index) => match equip::socket(w) {
                 Ok((socket, stamped)) => {
@@ -33,10 +34,10 @@ impl Keeper {
                         log::info!("packets of {} are stamped {stamped}", w.interface);
                         self.stamped.insert(w.interface.clone(), stamped);
                     }
-                    kept.open = Some(index);
-                    let mended = kept.trouble.take().is_some();
+                    (kept.open, kept.opened) = (Some(index), self.seen);
+                    let trouble = kept.trouble.take();
                     self.tell(Command::Open(id, Box::new(socket)));
-                    self.note_mended(w, mended);
+                    self.note_mended(w, trouble);
                 }
                 Err(e) => {
                     let errno = e.source.raw_os_error().unwrap_or(libc::EIO);
@@ -47,10 +48,9 @@ impl Keeper {
         }
     }
 
-    fn note_mended(&self, w: &Wanted, mended: bool) {
-        if mended {
+    fn note_mended(&self, w: &Wanted, trouble: Option<Trouble>) {
+        if self.end_trouble(w, trouble, self.seen) {
             log::info!("{}: probed again", w.name());
-            self.end_trouble(w);
         }
     }
 
@@ -59,39 +59,35 @@ impl Keeper {
             return;
         };
         let was_open = kept.open.take().is_some();
-        if !was_open && kept.trouble.as_ref().is_some_and(|(_, t)| *t == why) {
+        if !was_open && kept.trouble.as_ref().is_some_and(|t| t.why == why) {
             return;
         }
         let id = kept.id;
         // That an interface went down is an event of its own; one for each target would only repeat it. Nor are routes
         // there at once where it has come up.
         let is_of_link = |errno| errno == libc::ENETDOWN || errno == libc::ENODEV;
-        let had_link_trouble = kept.trouble.as_ref().is_some_and(|(e, _)| is_of_link(*e));
+        let had_link_trouble = kept.trouble.as_ref().is_some_and(|t| is_of_link(t.errno));
         let severity = if (was_open && is_of_link(errno)) || had_link_trouble {
             Severity::Info
         } else {
             Severity::Warning
         };
-        log::warn!("{}: not probed: {why}", w.name());
-        kept.trouble = Some((errno, why.clone()));
-        match &w.probe {
-            Probe::Service(_) => self.ask(ask::Command::Close(id, errno)),
-            _ => self.tell(Command::Close(id, errno)),
-        }
         let fact = Fact {
             values: Vec::new(),
             kind: "not_probed",
             severity,
             interface: w.interface.clone(),
             target: Some(w.target.clone()),
-            text: why,
+            text: why.clone(),
         };
-        self.end_trouble(w);
-        self.order(Order::Begin(trouble_name(w), fact));
-    }
-
-    pub(super) fn end_trouble(&self, w: &Wanted) {
-        self.order(Order::End(trouble_name(w)));
+        let before = kept.trouble.take();
+        let trouble = Trouble::new((errno, why), self.seen, before.as_ref(), fact);
+        kept.trouble = Some(trouble);
+        match &w.probe {
+            Probe::Service(_) => self.ask(ask::Command::Close(id, errno)),
+            _ => self.tell(Command::Close(id, errno)),
+        }
+        self.end_trouble(w, before, self.seen);
     }
 
     /// The index of the interface if the target can be reached through it, or errno and reason.
@@ -140,8 +136,4 @@ impl Keeper {
             }
         }
     }
-}
-
-fn trouble_name(w: &Wanted) -> String {
-    format!("not_probed {}", w.name())
 }

@@ -26,11 +26,12 @@ fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
 }
 
 fn default_route(interface: u32, gateway: &str, metric: u32) -> Route {
+    let gateway = gateway.parse().unwrap();
     Route {
-        family: Family::V4,
+        family: Family::of(&gateway),
         prefix: 0,
         interface,
-        gateway: Some(gateway.parse().unwrap()),
+        gateway: Some(gateway),
         source: None,
         metric,
         table: 254,
@@ -49,7 +50,7 @@ fn with(config: &Config, host: &Host<'_>, known: &mut Known) -> Vec<String> {
 /// Addresses stand for themselves, and what is found is this. Private addresses are reached by interface
 /// 3, all others by 2.
 #[derive(Default)]
-struct Known(Vec<(Errand, IpAddr)>);
+struct Known(Vec<(Errand, IpAddr)>, bool);
 
 impl Sources for Known {
     fn resolve(&mut self, name: &str, port: u16) -> Vec<SocketAddr> {
@@ -68,7 +69,7 @@ impl Sources for Known {
     }
 
     fn is_probed(&self, _: &str, _: &str, _: SocketAddr) -> bool {
-        false
+        self.1
     }
 }
 
@@ -87,6 +88,7 @@ fn where_a_ppp_route_names_no_next_hop_the_peer_is_the_gateway() {
             interfaces: &[ppp],
             default_routes: &[route],
             resolvers: &[],
+            left_by: [None; 2],
         };
         let config = crate::config::parse(
             "f.toml",
@@ -128,6 +130,7 @@ fn a_link_local_address_is_meant_on_the_interface_that_is_probed_from() {
         interfaces: &interfaces,
         default_routes: &routes,
         resolvers: &[],
+        left_by: [None; 2],
     };
     let config = crate::config::parse(
         "f.toml",
@@ -151,6 +154,115 @@ fn a_link_local_address_is_meant_on_the_interface_that_is_probed_from() {
     assert_eq!(remotes, expected);
 }
 
+/// Nobody would tell of what is not wanted any more.
+#[test]
+fn what_is_probed_stays_wanted_when_the_interface_loses_the_address() {
+    let config = crate::config::parse(
+        "f.toml",
+        "[[interface]]\nname = \"eth0\"\n\
+         [[target]]\nname = \"far\"\nkind = \"icmp\"\naddress = \"192.0.2.9\"\n",
+        std::path::Path::new("/"),
+    );
+    let config = config.unwrap().config;
+    let wanted = |own: &[&str], probed: bool| {
+        let interfaces = [interface(2, "eth0", own)];
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: &[],
+            resolvers: &[],
+            left_by: [None; 2],
+        };
+        with(&config, &host, &mut Known(Vec::new(), probed)).len()
+    };
+    for probed in [false, true] {
+        assert_eq!(wanted(&["192.0.2.7", "fe80::7"], probed), 1);
+        assert_eq!(wanted(&["fe80::7"], probed), 1);
+        let six_only = wanted(&["2001:db8::7", "fe80::7"], probed);
+        assert_eq!(six_only, usize::from(probed));
+    }
+}
+
+/// The metric of one family's route says nothing of the other's.
+#[test]
+fn without_a_configuration_each_family_is_probed_where_its_default_route_leaves() {
+    let both = ["192.0.2.7", "2001:db8::7"];
+    let interfaces = [interface(2, "eth0", &both), interface(3, "wwan0", &both)];
+    let elsewhere = Route {
+        table: 77,
+        ..default_route(3, "192.0.2.254", 0)
+    };
+    let routes = |six: u32| {
+        [
+            default_route(3, "192.0.2.2", 700),
+            default_route(2, "192.0.2.1", 600),
+            default_route(six, "fe80::1", 50),
+            elsewhere,
+        ]
+    };
+    let found = |routes: &[Route]| {
+        let host = Host {
+            interfaces: &interfaces,
+            default_routes: routes,
+            resolvers: &[],
+            left_by: [None; 2],
+        };
+        let mut config = Config::default();
+        config.reflectors.push(Reflector {
+            name: "vienna".into(),
+            host: "2001:db8::9".into(),
+            port: 9876,
+            key: PresharedKey {
+                id: KeyId([1; 8]),
+                secret: Secret::new([1; 32]),
+            }
+            .into(),
+            family: FamilyChoice::Auto,
+            streams: Vec::new(),
+            tcp_prefix: None,
+        });
+        names(&config, &host)
+    };
+    let at = |interface: &str, places: &[&str]| -> Vec<String> {
+        let named = places.iter().map(|p| format!("{interface} {p}"));
+        named.collect()
+    };
+    let four = [
+        "cloudflare (1.1.1.1)",
+        "gateway (192.0.2.1)",
+        "quad9 (9.9.9.9)",
+    ];
+    let six = [
+        "cloudflare-6 (2606:4700:4700::1111)",
+        "quad9-6 (2620:fe::fe)",
+        "vienna (2001:db8::9)",
+    ];
+    let apart = [
+        at("eth0", &four),
+        at("wwan0", &six),
+        at("wwan0", &["gateway (fe80::1)"]),
+    ];
+    let mut apart = apart.concat();
+    let mut told = found(&routes(3));
+    (told.sort(), apart.sort());
+    assert_eq!(told, apart);
+    // Where all routes are gone for now, nothing else is wanted than before, but for the gateways.
+    let host = Host {
+        interfaces: &interfaces,
+        default_routes: &[],
+        resolvers: &[],
+        left_by: [Some("eth0"), Some("wwan0")],
+    };
+    let names = names(&Config::default(), &host);
+    let is_kept = |n: &String| names.contains(n) == !n.contains("gateway");
+    let all = apart.iter().filter(|n| !n.contains("vienna"));
+    assert!(all.clone().all(is_kept), "{names:?}");
+    // One that both leave by has all of them.
+    let mut together = [at("eth0", &four), at("eth0", &six)].concat();
+    let mut told = found(&routes(2));
+    (told.sort(), together.sort());
+    assert_eq!(told, together);
+}
+
 #[test]
 fn without_a_configuration_the_default_route_is_probed() {
     let interfaces = [
@@ -165,6 +277,7 @@ fn without_a_configuration_the_default_route_is_probed() {
         interfaces: &interfaces,
         default_routes: &routes,
         resolvers: &[],
+        left_by: [None; 2],
     };
     let names = names(&Config::default(), &host);
     assert!(
@@ -216,6 +329,7 @@ fn a_modem_is_probed_only_once_it_has_answered_through_that_interface() {
         interfaces: &interfaces,
         default_routes: &routes,
         resolvers: &[],
+        left_by: [None; 2],
     };
     let is_modem = |n: &String| n.contains(" modem ");
     let config = Config::default();
@@ -225,7 +339,7 @@ fn a_modem_is_probed_only_once_it_has_answered_through_that_interface() {
             way: Way::of(&interface.into()),
             sought: Sought::Modem,
         };
-        Known(vec![(errand, crate::scout::MODEM)])
+        Known(vec![(errand, crate::scout::MODEM)], false)
     };
     let other = with(&config, &host, &mut answered("eth1"));
     assert!(!other.iter().any(is_modem), "{other:?}");
@@ -241,8 +355,9 @@ fn the_providers_first_hop_is_what_was_found_in_the_family_that_is_asked_for() {
         interfaces: &interfaces,
         default_routes: &[],
         resolvers: &[],
+        left_by: [None; 2],
     };
-    let mut known = Known(Vec::new());
+    let mut known = Known::default();
     for (family, ip) in [(Family::V4, "203.0.113.1"), (Family::V6, "2001:db8::1")] {
         let errand = Errand {
             way: Way::of(&"eth0".into()),
@@ -280,6 +395,7 @@ fn several_interfaces_are_probed_at_once_and_a_gone_one_stays_planned() {
         interfaces: &interfaces,
         default_routes: &routes,
         resolvers: &[],
+        left_by: [None; 2],
     };
     let config = Config {
         interfaces: vec!["eth0".into(), "ppp0".into()],
@@ -307,6 +423,7 @@ fn every_resolver_of_the_host_is_a_target_of_its_own() {
         interfaces: &interfaces,
         default_routes: &[default_route(2, "192.0.2.1", 100)],
         resolvers: &resolvers,
+        left_by: [None; 2],
     };
     // Of a family that the interface has; a number stays whatever becomes of the others.
     let mut of_resolvers = names(&Config::default(), &host);
@@ -331,6 +448,7 @@ fn a_resolver_is_asked_by_the_interface_that_leads_to_it_unless_all_are_asked_fo
         interfaces: &interfaces,
         default_routes: &[],
         resolvers: &resolvers,
+        left_by: [None; 2],
     };
     let mut config = Config {
         interfaces: vec!["eth0".into(), "eth1".into()],
@@ -406,6 +524,7 @@ fn a_name_whose_answers_take_turns_stays_one_target_until_its_address_is_gone() 
         interfaces: &interfaces,
         default_routes: &[],
         resolvers: &[],
+        left_by: [None; 2],
     };
     let mut sources = Turning {
         answers: vec!["198.51.100.1", "198.51.100.2", "198.51.100.3"],

@@ -188,7 +188,7 @@ impl ProbeThread {
                         self.by_socket[socket.index()] = Some(id);
                         self.socket_drops[socket.index()] = 0;
                         if let Some(u) = self.units.iter_mut().find(|u| u.id == id) {
-                            u.socket = Ok(socket);
+                            u.handle_socket(socket);
                         }
                     }
                     Err(e) => {

@@ -114,6 +114,14 @@ impl Unit {
         }
     }
 
+    /// It goes on through another socket.
+    pub(super) fn handle_socket(&mut self, socket: SocketId) {
+        self.socket = Ok(socket);
+        if let Prober::Session(c) = &mut self.prober {
+            c.handle_new_socket();
+        }
+    }
+
     pub(super) fn handle_own_drops(&mut self) {
         match &mut self.prober {
             Prober::Icmp(p) => p.handle_own_drops(),

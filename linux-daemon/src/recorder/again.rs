@@ -16,7 +16,7 @@ pub(super) const KINDS: [&str; 7] = [
     "route_change",
 ];
 /// Those of other words are about something else.
-const BY_WORDS: [&str; 2] = ["not_probed", "reflector_back"];
+const BY_WORDS: [&str; 3] = ["not_probed", "reflector_back", "reflector_lost"];
 /// Their words say what is new, and not only what they are about.
 const CHANGES: [&str; 2] = ["address_change", "route_change"];
 /// Most changes whose words are kept.

@@ -295,12 +295,12 @@ mod tests {
 
     fn begin() -> Order {
         let (name, fact) = link_down();
-        Order::Begin(name, fact)
+        Order::Begin(clock::now(), name, fact)
     }
 
     fn still() -> Order {
         let (name, fact) = link_down();
-        Order::Still(name, fact)
+        Order::Still(clock::now(), name, fact)
     }
 
     fn told(all: &[(&str, u64, bool)]) -> Vec<(String, u64, bool)> {
@@ -324,7 +324,7 @@ mod tests {
             let name = link_down().0;
             assert_eq!(recorder.open_events[&name].0, EventId(0));
             if n == 1 {
-                recorder.obey(Order::End(name));
+                recorder.obey(Order::End(clock::now(), name));
             }
             recorder.finish(clock::now());
         }

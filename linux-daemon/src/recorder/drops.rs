@@ -99,8 +99,8 @@ mod tests {
     use bufferbane_store::Reader;
 
     use super::Recorder;
-    use crate::recorder::SECOND_NS;
     use crate::recorder::testing::{any_room, recorder};
+    use crate::recorder::{SECOND_NS, Session};
 
     /// Four minutes of drops with every echo are one event, and two commits for its two ends.
     #[test]
@@ -108,9 +108,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
         let mut recorder = recorder(&path, any_room());
-        recorder
-            .sessions
-            .insert(7, ("wan".into(), "far.example".into()));
+        let session = Session {
+            interface: "wan".into(),
+            target: "far.example".into(),
+            family: 4,
+        };
+        recorder.session_begins(7, session);
         let begin = clock::now();
         let mut commits = 0;
         let mut now = begin;

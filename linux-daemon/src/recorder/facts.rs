@@ -1,9 +1,8 @@
-//! What becomes an event that no detector has to find: sessions, clocks, routes, troubles.
+//! What becomes an event that no detector has to find: clocks, routes, troubles.
 
 use std::collections::BTreeMap;
 
 use bufferbane_core::clock::Change;
-use bufferbane_core::session::client::SessionEvent;
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::clock;
 use bufferbane_store::{SeriesInfo, Severity};
@@ -11,7 +10,6 @@ use bufferbane_store::{SeriesInfo, Severity};
 use super::trust;
 use super::{Fact, Recorder, note, paths};
 use crate::alerts::News;
-use crate::status::SeriesStatus;
 use crate::walk::Shown;
 
 /// What the names of facts begin with that tell of series that are not watched.
@@ -19,80 +17,6 @@ const UNWATCHED: &str = "not_watched ";
 const LINK_DOWN: &str = "link_down";
 
 impl Recorder {
-    pub(super) fn session_event(&mut self, unit: u32, at: Monotonic, event: SessionEvent) {
-        let Some((interface, target)) = self.sessions.get(&unit).cloned() else {
-            return;
-        };
-        let name = format!("reflector_lost {interface} {target}");
-        let fact = |kind, severity, text: String| Fact {
-            values: Vec::new(),
-            kind,
-            severity,
-            interface: interface.clone(),
-            target: Some(target.clone()),
-            text,
-        };
-        match event {
-            SessionEvent::Established => {
-                log::info!("{interface} {target}: the reflector answers");
-                self.end_fact(at, &name);
-            }
-            SessionEvent::Lost => {
-                let text = format!("{target} does not answer through {interface}");
-                log::warn!("{text}");
-                let fact = fact("reflector_lost", Severity::Warning, text);
-                self.fact(at, Some(name), fact, true);
-            }
-            SessionEvent::Back => {
-                let text = format!("{target} answers through {interface} again");
-                log::info!("{text}");
-                self.end_fact(at, &name);
-                self.fact(
-                    at,
-                    None,
-                    fact("reflector_back", Severity::Info, text),
-                    false,
-                );
-            }
-            SessionEvent::RemoteRestarted => {
-                let text = format!("{target} was restarted: losses across it have no direction");
-                log::info!("{interface}: {text}");
-                let fact = Fact {
-                    values: vec![("restarted", true.into())],
-                    ..fact("reflector_back", Severity::Info, text)
-                };
-                self.fact(at, None, fact, false);
-            }
-            SessionEvent::AddressSeen(address) => {
-                let before = self.addresses.insert(unit, address);
-                let text = format!("{target} sees {interface} at {address}");
-                log::info!("{text}");
-                if let Some(before) = before {
-                    let text = format!("{text}, before that at {before}");
-                    let fact = fact("address_change", Severity::Info, text);
-                    self.fact(at, None, fact, false);
-                }
-            }
-            SessionEvent::RemoteClock { disciplined, set } => {
-                let of_it = |s: &&mut SeriesStatus| {
-                    s.kind == "udp" && s.interface == interface && s.target == target
-                };
-                for live in self.live.values_mut().filter(of_it) {
-                    live.far_clock_disciplined = Some(disciplined);
-                }
-                let state = if disciplined { "is" } else { "is not" };
-                log::info!("{interface}: the wall clock of {target} {state} synchronised");
-                if set {
-                    // Delays are of its monotonic clock.
-                    log::info!("{interface}: the wall clock of {target} was set; no delay has it");
-                }
-            }
-            SessionEvent::RemoteDrops(n) => {
-                self.reflector_dropped(at, &interface, &target, n);
-            }
-        }
-    }
-
     /// The clock of a far end was set, or the way there became another.
     pub(super) fn path_change(&mut self, info: &SeriesInfo, change: Change) {
         let millis = |ns: i64| ns as f64 / 1e6;
@@ -258,12 +182,19 @@ impl Recorder {
         }
     }
 
+    /// What lasted under this name is over.
     pub(super) fn end_fact(&mut self, at: Monotonic, name: &str) {
+        self.end_fact_so(at, name, "");
+    }
+
+    /// The same, and its text goes on with `why`.
+    pub(super) fn end_fact_so(&mut self, at: Monotonic, name: &str, why: &str) {
         self.waiting_facts
             .retain(|(_, n, ..)| n.as_deref() != Some(name));
         if let (Some((id, mut event)), Some(w)) = (self.open_events.remove(name), &mut self.writer)
         {
-            event.end_ns = Some(at.as_nanos());
+            event.end_ns = Some(at.as_nanos().max(event.start_ns));
+            event.text += why;
             if event.kind == LINK_DOWN {
                 self.down.ends(&event.interface, at.as_nanos());
             }

@@ -8,7 +8,7 @@ use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Capacity, Event, LoadTest, SeriesInfo, Severity};
 
-use super::Settings;
+use super::{Session, Settings};
 use crate::held::Told;
 
 /// See the module.
@@ -18,20 +18,22 @@ pub(crate) enum Order {
     Series(SeriesIndex, SeriesInfo),
     /// They no longer come.
     Forget(SeriesIndex),
-    /// Unit `id` speaks to this reflector through this interface.
-    Session(u32, String, String),
+    /// This unit has this session with a reflector.
+    Session(u32, Session),
+    /// It is over since then.
+    SessionEnds(Monotonic, u32),
     /// What became of a question that was asked outside the probe thread.
     Observation(Observation),
     /// What became of a connection that is held open.
     Held(Told),
-    /// Something happened, and was over.
-    Moment(Fact),
-    /// Something began: (name of the trouble, event).
-    Begin(String, Fact),
+    /// Something happened then, and was over.
+    Moment(Monotonic, Fact),
+    /// Something began then: (name of the trouble, event).
+    Begin(Monotonic, String, Fact),
     /// It is so when probing begins, and may have been so for long.
-    Still(String, Fact),
-    /// It ended.
-    End(String),
+    Still(Monotonic, String, Fact),
+    /// What is so named ended then.
+    End(Monotonic, String),
     /// A throughput test loads this interface from then on.
     LoadBegins(String, Monotonic),
     /// And no longer.

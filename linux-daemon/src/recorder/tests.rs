@@ -62,7 +62,14 @@ fn what_a_session_tells_waits_for_its_name() {
     let (order, orders) = std::sync::mpsc::channel();
     let (mut say, reports) = rtrb::RingBuffer::new(1);
     (recorder.orders, recorder.reports) = (orders, reports);
-    let named = Order::Session(7, "wan".into(), "far".into());
+    let named = Order::Session(
+        7,
+        Session {
+            interface: "wan".into(),
+            target: "far".into(),
+            family: 4,
+        },
+    );
     order.send(named).unwrap();
     say.push(Report::Session(7, clock::now(), SessionEvent::Lost))
         .unwrap();

@@ -90,6 +90,7 @@ mod tests {
             severity: Severity::Warning,
             interface: "eth0".into(),
             target: None,
+            family: None,
             text: String::new(),
             ongoing,
         }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+pub mod links;
 #[path = "../../../reflector/tests/common/memory.rs"]
 pub mod memory;
 pub mod refuse;

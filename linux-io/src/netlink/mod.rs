@@ -127,7 +127,7 @@ impl Netlink {
         self.dump(RTM_GETROUTE, ALL, &mut found, |found, m| {
             found.extend(parse::route(m.body).filter(|r| r.prefix == 0));
         })?;
-        found.sort_by_key(|r| (r.family, r.table != 254, r.metric));
+        found.sort_by_key(|r| (r.family, r.rank()));
         Ok(found)
     }
 

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use crate::socket::Family;
 
+/// `RT_TABLE_MAIN`.
+const MAIN_TABLE: u32 = 254;
+
 /// What kind of link an interface is, as far as can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum InterfaceKind {
@@ -87,6 +90,15 @@ pub struct Route {
     pub metric: u32,
     /// The table it is in; 254 is the main one.
     pub table: u32,
+}
+
+impl Route {
+    /// Of routes to the same place the one of the lowest rank is taken: the main table's before those of other tables,
+    /// and then by metric.
+    #[must_use]
+    pub const fn rank(&self) -> (bool, u32) {
+        (self.table != MAIN_TABLE, self.metric)
+    }
 }
 
 /// What a route is asked for.

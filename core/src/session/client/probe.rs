@@ -206,9 +206,13 @@ where
     fn take_present(&mut self, now: Monotonic, reply: &Reply) {
         let address = address_from_bytes(reply.address, reply.port.get());
         let before = self.address.replace(address);
+        let new_socket = core::mem::take(&mut self.new_socket);
         if before != Some(address) {
             self.has_moved |= before.is_some();
-            self.event(SessionEvent::AddressSeen(address));
+            self.event(SessionEvent::AddressSeen {
+                address,
+                new_socket,
+            });
         }
         let clock = (
             reply.flags.get() & Reply::DISCIPLINED != 0,

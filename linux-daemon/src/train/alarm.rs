@@ -26,7 +26,9 @@ pub(super) struct Alarms {
     ongoing: Vec<u64>,
     /// The latest outage that is over, and when that was seen.
     over: Option<(u64, Monotonic)>,
-    /// Events up to this one were there at the first look, or are known.
+    /// What was over at the first look is of before.
+    has_looked: bool,
+    /// The latest outage of which it is known that it is over. Numbers begin with 0.
     known: Option<u64>,
 }
 
@@ -55,9 +57,9 @@ impl Alarms {
             .filter(|e| !e.ongoing && AFTER.contains(&e.kind.as_str()))
             .map(|e| e.id)
             .max();
-        let is_first_look = self.known.is_none();
+        let is_first_look = !std::mem::replace(&mut self.has_looked, true);
         let is_over = last > self.known && !is_first_look;
-        self.known = last.max(self.known).or(Some(0));
+        self.known = last.max(self.known);
         if is_over {
             self.over = last.map(|id| (id, now));
         }
@@ -101,6 +103,15 @@ mod tests {
         let now = Monotonic::from_nanos(s * 1_000_000_000);
         let come = alarms.look(now, "eth0", events);
         (come, alarms.events().iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn the_first_event_of_a_store_is_an_event() {
+        let mut alarms = Alarms::default();
+        assert_eq!(look(&mut alarms, 0, &[]), (false, vec![]));
+        let cut = [event(0, "micro_outage", false)];
+        assert_eq!(look(&mut alarms, 1, &cut), (true, vec![0]));
+        assert_eq!(look(&mut alarms, 2, &cut), (false, vec![0]));
     }
 
     #[test]

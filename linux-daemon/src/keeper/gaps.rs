@@ -101,9 +101,13 @@ impl Keeper {
             let interface = interface.filter(|i| family.is_none() || !was_down(i));
             let lasted_ns = gap.until.saturating_since(gap.from);
             let was_probed = self.units.iter().any(|(w, kept)| {
+                // Else its trouble was told, or will be. A review near the end of the gap makes one that is too short.
+                let is_silent = match &kept.trouble {
+                    Some(t) => t.stays_untold(self.seen, w.probe.interval_ns()),
+                    None => kept.open.is_some(),
+                };
                 Some(&w.interface) == interface.as_ref()
-                    && kept.open.is_some()
-                    // Else its trouble was told.
+                    && is_silent
                     && kept.opened <= gap.from
                     && family.is_none_or(|f| Family::of(&w.remote.ip()) == f)
                     && w.probe.interval_ns() <= lasted_ns

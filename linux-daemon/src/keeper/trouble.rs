@@ -39,9 +39,14 @@ impl Trouble {
         }
     }
 
+    /// Whether it would be no news if it were over at `at`, where a probe is due each `interval_ns`.
+    pub(super) fn stays_untold(&self, at: Monotonic, interval_ns: u64) -> bool {
+        self.untold.is_some() && at.saturating_since(self.begun) < interval_ns.min(LONG_NS)
+    }
+
     /// What is news of it by `at`, where a probe is due each `interval_ns`.
     fn news(&mut self, at: Monotonic, interval_ns: u64) -> Option<(Monotonic, Fact)> {
-        if at.saturating_since(self.begun) < interval_ns.min(LONG_NS) {
+        if self.stays_untold(at, interval_ns) {
             return None;
         }
         Some((self.since, self.untold.take()?))
@@ -146,6 +151,10 @@ mod tests {
         assert_eq!(edges(&trouble(1000, None).end(&w, at(1049))), []);
         let whole = [('b', at(1000)), ('e', at(1050))];
         assert_eq!(edges(&trouble(1000, None).end(&w, at(1050))), whole);
+        // Whoever knows of a longer silence is told whether this one will be.
+        let short = trouble(1000, None);
+        assert!(short.stays_untold(at(1049), 50_000_000));
+        assert!(!short.stays_untold(at(1050), 50_000_000));
         // Nobody waits a minute for one that is due each minute.
         let mut long = trouble(1000, None);
         assert!(long.begin(&every(60_000), at(1199)).is_none());

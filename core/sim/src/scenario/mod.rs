@@ -366,10 +366,13 @@ fn paired(run: &Run, told: Vec<Event>) -> Vec<Pair> {
             })
             .min();
         let told = best.and_then(|(_, i)| left[i].take());
-        let is_loss = told.as_ref().filter(|_| e.kind == Kind::PacketLoss);
+        // What is told because of loss has the edges of that loss.
+        let source = e.same_as.unwrap_or(n);
+        let is_loss = run.scenario.expected[source].kind == Kind::PacketLoss;
+        let of_loss = told.as_ref().filter(|_| is_loss);
         pairs.push(Pair {
             expected: Some(expected(run, n, told.as_ref())),
-            at_best_ns: is_loss.and_then(|t| oracle::edges(run, n, t.series)),
+            at_best_ns: of_loss.and_then(|t| oracle::edges(run, source, t.series)),
             told,
         });
     }

@@ -111,7 +111,8 @@ pub(super) fn everything(rng: &mut ChaCha8Rng) -> Scenario {
     micro(rng, &mut s, 40 * MINUTE, 8, true);
     let at = 58 * MINUTE;
     bloat(rng, &mut s, at, Direction::Up, 240 * MS);
-    let span = (66 * MINUTE, 66 * MINUTE + between(rng, 60 * S, 150 * S));
+    // Whatever else there is, this is worse.
+    let span = (66 * MINUTE, 66 * MINUTE + between(rng, 120 * S, 210 * S));
     s.cut(Kind::Outage, span, true, true, far);
     let e = s.expect(Kind::LatencySpike, Some(Direction::Down), Edges::Touched);
     let what = What::Delay {

@@ -5,6 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use bufferbane_core::train::pacer::When;
 use bufferbane_store::{LoadTest, Method, Protocol, Reader};
 use bufferbaned::config::{self, Config};
 use bufferbaned::load::{TestNews, TestWish, UdpRates};
@@ -31,6 +32,8 @@ fn config(far: &Place, near: &Place, monthly_budget_bytes: u64) -> Config {
         .config;
     config.throughput.every_ns = Some(500_000_000);
     config.throughput.monthly_budget_bytes = monthly_budget_bytes;
+    // A part of the budget would be kept for these.
+    config.throughput.trains = When::Never;
     config
 }
 

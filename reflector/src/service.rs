@@ -19,8 +19,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::Running;
 use crate::config::{self, Config};
 
-/// How long a client of the control socket may keep us waiting.
-const CLIENT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a client of the control socket may take to say what it wants.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(500);
+/// And how long, all in all, to read the answer: of thousands of sessions that is a megabyte or two. Signals and systemd wait
+/// meanwhile.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the line in `systemctl status` is renewed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// The echo thread is stuck when it did not come by for this long: it does twice a second.
@@ -109,7 +112,7 @@ impl Service<'_> {
             }
             if let Some(control) = control.filter(|_| ready[2]) {
                 match control.listener.accept() {
-                    Ok((stream, _)) => self.answer(stream),
+                    Ok((stream, _)) => self.answer(stream, ANSWER_PATIENCE),
                     Err(e) => log::warn!("control socket: {e}"),
                 }
             }
@@ -150,9 +153,14 @@ impl Service<'_> {
         Ok(clients)
     }
 
-    fn answer(&mut self, mut stream: UnixStream) {
+    /// Answers one request to whoever has read the answer within `patience`.
+    fn answer(&mut self, mut stream: UnixStream, patience: Duration) {
         let request = read_request(&mut stream);
-        let mut out = BufWriter::new(stream);
+        let mut out = BufWriter::new(Until {
+            patience,
+            end: None,
+            stream,
+        });
         // Who has gone meanwhile, or reads no more, is told no more.
         let _ = self
             .write_answer(request, &mut out)
@@ -184,6 +192,30 @@ impl Service<'_> {
     }
 }
 
+/// A stream that is written to for so long from its first byte on, however slowly its other end reads.
+struct Until {
+    patience: Duration,
+    end: Option<Instant>,
+    stream: UnixStream,
+}
+
+impl Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = Instant::now();
+        let end = *self.end.get_or_insert(now + self.patience);
+        let left = end.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_write_timeout(Some(left))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// What was asked for.
 #[derive(Serialize)]
 struct Done<T> {
@@ -196,8 +228,7 @@ struct Done<T> {
 fn read_request(stream: &mut UnixStream) -> Result<Value, String> {
     let mut buffer = [0; REQUEST_BYTES];
     let len = stream
-        .set_read_timeout(Some(CLIENT_PATIENCE))
-        .and_then(|()| stream.set_write_timeout(Some(CLIENT_PATIENCE)))
+        .set_read_timeout(Some(REQUEST_PATIENCE))
         .and_then(|()| stream.read(&mut buffer))
         .map_err(|e| format!("no request came: {e}"))?;
     serde_json::from_slice(&buffer[..len])
@@ -349,11 +380,25 @@ mod tests {
         Running::start(&config).unwrap()
     }
 
-    /// What comes back for a request for statistics.
-    fn asked(service: &mut Service<'_>) -> String {
+    fn service() -> Service<'static> {
+        Service {
+            file: Path::new(""),
+            running: reflector(),
+            watchdog: None,
+        }
+    }
+
+    /// Both ends of a connection over which statistics have been requested.
+    fn request() -> (UnixStream, UnixStream) {
         let (mut here, there) = UnixStream::pair().unwrap();
         here.write_all(b"{\"cmd\":\"status\"}\n").unwrap();
-        service.answer(there);
+        (here, there)
+    }
+
+    /// What comes back for a request for statistics.
+    fn asked(service: &mut Service<'_>) -> String {
+        let (mut here, there) = request();
+        service.answer(there, ANSWER_PATIENCE);
         let mut answer = String::new();
         here.read_to_string(&mut answer).unwrap();
         answer
@@ -361,11 +406,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_says_only_why_there_is_none() {
-        let mut service = Service {
-            file: Path::new(""),
-            running: reflector(),
-            watchdog: None,
-        };
+        let mut service = service();
         let whole: Value = serde_json::from_str(&asked(&mut service)).unwrap();
         assert_eq!(
             (&whole["ok"], &whole["sessions"]),
@@ -396,5 +437,30 @@ mod tests {
                 .as_str()
                 .is_some_and(|why| why.contains("echo"))
         );
+    }
+
+    #[test]
+    fn who_reads_an_answer_slowly_is_not_waited_for() {
+        let mut service = service();
+        // More than the kernel holds for a reader, by far.
+        service.running.clients = vec!["c".repeat(1000); 2000];
+        let (mut here, there) = request();
+        let reader = std::thread::spawn(move || {
+            let (mut read, mut part) = (0, [0; 8192]);
+            loop {
+                match here.read(&mut part).unwrap() {
+                    0 => return read,
+                    len => read += len,
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let begun = Instant::now();
+        service.answer(there, Duration::from_millis(200));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        // And this one was read all the time.
+        let read = reader.join().unwrap();
+        assert!((10_000..1_000_000).contains(&read), "{read}");
     }
 }

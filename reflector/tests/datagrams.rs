@@ -11,9 +11,8 @@ use bufferbane_core::wire::load::{EndReason, Offer};
 use bufferbane_linux_io::clock;
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, connects, key};
+use common::{LONG, Prober, asking, connects, key, until};
 
-const LONG: Duration = Duration::from_secs(10);
 const SIZE: u16 = 1200;
 /// No datagrams.
 const OFF: Offer = Offer {
@@ -66,23 +65,10 @@ fn granted(r: &Running, up_bps: u64, down_bps: u64, time_ms: u32) -> (Prober, Gr
             size: SIZE,
         },
     );
-    let mut prober = Prober::new(key(1), r.listen()[0]);
-    prober.guest = Some(Guest::new(wish, 9, clock::now()));
-    until(&mut prober, |s| s == GuestState::Granted);
+    let guest = Guest::new(wish, 9, clock::now());
+    let prober = asking(r, 1, guest, |s| s == GuestState::Granted);
     let grant = prober.guest.as_ref().unwrap().grant().unwrap().clone();
     (prober, grant)
-}
-
-fn until(prober: &mut Prober, wanted: impl Fn(GuestState) -> bool) {
-    let end = Instant::now() + LONG;
-    loop {
-        prober.run(Duration::from_millis(20));
-        let state = prober.guest.as_ref().unwrap().state();
-        if wanted(state) {
-            return;
-        }
-        assert!(Instant::now() < end, "{state:?}");
-    }
 }
 
 fn load(prober: &mut Prober, on: bool) {

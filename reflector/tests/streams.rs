@@ -12,9 +12,7 @@ use bufferbane_core::wire::load::EndReason;
 use bufferbane_linux_io::{Role, clock};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config};
-use common::{Prober, connects, key, load, load_to_the_end, load_while};
-
-const LONG: Duration = Duration::from_secs(10);
+use common::{LONG, Prober, asking, connects, key, load, load_to_the_end, load_while, until};
 
 fn config(daily_bytes: Option<u64>, max_rate_bps: Option<u64>) -> Config {
     let client = |n: u8| Client {
@@ -51,26 +49,6 @@ fn guest(up: u8, down: u8) -> Guest {
         offer: None,
     };
     Guest::new(wish, u64::from(up) << 8 | u64::from(down), clock::now())
-}
-
-/// A client that has asked and been answered so that `wanted` holds.
-fn asking(r: &Running, n: u8, guest: Guest, wanted: impl Fn(GuestState) -> bool) -> Prober {
-    let mut prober = Prober::new(key(n), r.listen()[0]);
-    prober.guest = Some(guest);
-    until(&mut prober, wanted);
-    prober
-}
-
-fn until(prober: &mut Prober, wanted: impl Fn(GuestState) -> bool) {
-    let end = Instant::now() + LONG;
-    loop {
-        prober.run(Duration::from_millis(20));
-        let state = prober.guest.as_ref().unwrap().state();
-        if wanted(state) {
-            return;
-        }
-        assert!(Instant::now() < end, "{state:?}");
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bufferbane_config::keyfile;
 use bufferbane_core::flight::{LossSlot, Slot};
-use bufferbane_core::load::guest::{Grant, Guest};
+use bufferbane_core::load::guest::{Grant, Guest, GuestState};
 use bufferbane_core::load::write_token;
 use bufferbane_core::packet::{RecvMeta, SendOutcome};
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
@@ -22,11 +22,14 @@ use bufferbane_core::time::Stamp;
 use bufferbane_core::wire::header::{Kind, Prefix};
 use bufferbane_linux_io::tcp::{TcpOptions, TcpSocket};
 use bufferbane_linux_io::{Bulk, BulkEvent, Family, Role, clock};
+use bufferbane_reflector::Running;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use socket2::{Domain, Socket, Type};
 
 pub const MS: u64 = 1_000_000;
+/// The most that anything may take on a busy machine.
+pub const LONG: Duration = Duration::from_secs(10);
 
 /// Says that a test is left out; in CI that is a failure.
 pub fn skip(why: &str) {
@@ -228,6 +231,27 @@ impl Prober {
                 }
             }
         }
+    }
+}
+
+/// A client that has asked and been answered so that `wanted` holds.
+pub fn asking(r: &Running, n: u8, guest: Guest, wanted: impl Fn(GuestState) -> bool) -> Prober {
+    let mut prober = Prober::new(key(n), r.listen()[0]);
+    prober.guest = Some(guest);
+    until(&mut prober, wanted);
+    prober
+}
+
+/// Runs a client until its test is as `wanted`.
+pub fn until(prober: &mut Prober, wanted: impl Fn(GuestState) -> bool) {
+    let end = Instant::now() + LONG;
+    loop {
+        prober.run(Duration::from_millis(20));
+        let state = prober.guest.as_ref().unwrap().state();
+        if wanted(state) {
+            return;
+        }
+        assert!(Instant::now() < end, "{state:?}");
     }
 }
 

@@ -128,24 +128,17 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use bufferbane_core::time::Monotonic;
     use redb::Database;
 
     use super::*;
+    use crate::common::writer;
     use crate::tables::EVENTS;
-    use crate::{Trust, Writer, WriterOptions};
 
     #[test]
     fn a_damaged_row_is_found_in_whatever_table_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.redb");
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut w = Writer::open(&path, options).unwrap();
-        w.begin_boot("a", Monotonic::ZERO, 1, Trust::Disciplined)
-            .unwrap();
+        let w = writer(&path);
         let boot = w.boot();
         w.close().unwrap();
 

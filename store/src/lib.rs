@@ -10,6 +10,12 @@ mod cable;
 mod capacity;
 mod check;
 mod codec;
+// Tests in here make and read what those beside do, whose word for this crate it is, too.
+#[cfg(test)]
+extern crate self as bufferbane_store;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod copy;
 mod echoes;
 mod error;

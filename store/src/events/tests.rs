@@ -7,11 +7,10 @@ use bufferbane_core::time::Monotonic;
 use redb::{Database, ReadableDatabase};
 
 use super::*;
+use crate::common::{S, START_WALL_NS as WALL_NS, info, open};
 use crate::tables::SCHEMA;
-use crate::{Retention, SeriesInfo, SeriesKind, Severity, Trust, Writer, WriterOptions};
+use crate::{Retention, Severity, Trust};
 
-const S: u64 = 1_000_000_000;
-const WALL_NS: i64 = 1_790_000_000 * 1_000_000_000;
 const FOR_EVER: Retention = Retention {
     samples_ns: None,
     minutes_ns: None,
@@ -19,14 +18,6 @@ const FOR_EVER: Retention = Retention {
     events_ns: None,
     max_bytes: None,
 };
-
-fn open(path: &Path) -> Writer {
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    Writer::open(path, options).unwrap()
-}
 
 const fn at(s: u64) -> Monotonic {
     Monotonic::from_nanos(s * S)
@@ -41,20 +32,6 @@ fn event(boot: u32, start_s: u64, end_s: Option<u64>) -> Event {
     let mut event = Event::new("outage", Severity::Warning, boot, at(start_s), text);
     event.end_ns = end_s.map(|s| s * S);
     event
-}
-
-fn info() -> SeriesInfo {
-    SeriesInfo {
-        interface: "eth0".into(),
-        interface_kind: "wired".into(),
-        target: "a".into(),
-        kind: SeriesKind::Icmp,
-        family: 4,
-        dscp: 0,
-        size: 64,
-        interval_ns: S,
-        address: "192.0.2.1".into(),
-    }
 }
 
 /// The starts in seconds of what touches these seconds of wall time.
@@ -250,7 +227,7 @@ fn events_take_their_part_of_the_file_and_no_more() {
     w.begin_boot("a", at(0), WALL_NS, Trust::Disciplined)
         .unwrap();
     w.event(event(1, 1, None));
-    let line = w.series(&info());
+    let line = w.series(&info("a"));
     for n in 0..30_000 {
         w.event(event(1, n, Some(n + 1)));
         w.record(line, Sample::lost(SeriesIndex(0), n, at(n), 64));

@@ -9,21 +9,13 @@ use proptest::prelude::*;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 use super::*;
+use crate::common::{S, START_WALL_NS as WALL_NS, open};
 use crate::tables::META;
-use crate::{
-    Health, OpenError, Reader, Retention, StoredLoad, Trust, Window, Writer, WriterOptions,
-};
-
-const S: u64 = 1_000_000_000;
-const WALL_NS: i64 = 1_790_000_000 * 1_000_000_000;
+use crate::{Health, OpenError, Reader, Retention, StoredLoad, Trust, Window, Writer};
 
 /// In this boot, which began at `begin_ns`.
 fn writer(path: &Path, boot: u32, begin_ns: i64) -> Writer {
-    let options = WriterOptions {
-        min_free_bytes: 0,
-        ..WriterOptions::default()
-    };
-    let mut w = Writer::open(path, options).unwrap();
+    let mut w = open(path);
     w.begin_boot(
         &boot.to_string(),
         Monotonic::ZERO,

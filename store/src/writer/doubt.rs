@@ -76,20 +76,17 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use bufferbane_core::sample::{Sample, SeriesIndex, Status};
-    use bufferbane_core::time::Monotonic;
+    use bufferbane_core::sample::{Sample, Status};
     use redb::backends::FileBackend;
     use redb::{BackendError, StorageBackend};
 
     use super::*;
     use crate::codec::decode_summary;
+    use crate::common::{self, S};
     use crate::tables::{CACHE_BYTES, MINUTES, MODE};
-    use crate::{Filter, Reader, SeriesId, SeriesInfo, SeriesKind, Trust, WriterOptions};
+    use crate::{Filter, Reader, SeriesId};
 
-    const S: u64 = 1_000_000_000;
     type Locked<T> = std::result::Result<T, BackendError>;
-
-    const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
 
     /// A file whose disk fails for good at a write or a sync, which it may have done all the same.
     #[derive(Debug)]
@@ -167,12 +164,8 @@ mod tests {
 
     /// Number `seq` of one in a second; each fifth is lost.
     fn sample(seq: u64) -> Sample {
-        let mut s = Sample::lost(SeriesIndex(0), seq, Monotonic::from_nanos(seq * S), 64);
-        if seq % 5 != 3 {
-            s.status = Status::Ok;
-            s.rtt_ns = Some(20_000_000 + seq * 977 % 1_000_000);
-        }
-        s
+        let rtt_ns = 20_000_000 + seq * 977 % 1_000_000;
+        common::sample(seq, seq * S, (seq % 5 != 3).then_some(rtt_ns))
     }
 
     /// The same when more is known of it.
@@ -184,24 +177,8 @@ mod tests {
     }
 
     fn begin(path: &Path) -> (Writer, SeriesId) {
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut w = Writer::open(path, options).unwrap();
-        w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
-            .unwrap();
-        let id = w.series(&SeriesInfo {
-            interface: "eth0".into(),
-            interface_kind: "wired".into(),
-            target: "a".into(),
-            kind: SeriesKind::Icmp,
-            family: 4,
-            dscp: 0,
-            size: 64,
-            interval_ns: S,
-            address: "192.0.2.1".into(),
-        });
+        let mut w = common::writer(path);
+        let id = w.series(&common::info("a"));
         (w, id)
     }
 

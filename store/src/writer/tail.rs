@@ -128,70 +128,27 @@ mod tests {
     use std::path::Path;
 
     use bufferbane_core::household::Minute;
-    use bufferbane_core::sample::{Sample, SeriesIndex, Status};
+    use bufferbane_core::sample::Sample;
     use bufferbane_core::time::Monotonic;
     use proptest::prelude::*;
     use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
     use super::*;
     use crate::buffer::Buffer;
+    use crate::common::{self, S, info, writer};
     use crate::tables::{META, SCHEMA, WHOLE_TAIL};
     use crate::tail::{Form, Row, Tail, Wanted, decode, encode_whole};
     use crate::waiting::{self, For};
-    use crate::{Filter, Health, Reader, SeriesInfo, SeriesKind, Trust, Window, WriterOptions};
-
-    const S: u64 = 1_000_000_000;
+    use crate::{Health, Reader, Window};
 
     fn sample(seq: u64, sent_ns: u64, is_lost: bool) -> Sample {
-        let mut s = Sample::lost(SeriesIndex(0), seq, Monotonic::from_nanos(sent_ns), 64);
-        if !is_lost {
-            s.status = Status::Ok;
-            s.rtt_ns = Some(20_000_000 + seq * 977 % 1_000_000);
-        }
-        s
-    }
-
-    fn writer(path: &Path) -> Writer {
-        let options = WriterOptions {
-            min_free_bytes: 0,
-            ..WriterOptions::default()
-        };
-        let mut w = Writer::open(path, options).unwrap();
-        w.begin_boot(
-            "boot-a",
-            Monotonic::ZERO,
-            1_790_000_000 * 1_000_000_000,
-            Trust::Disciplined,
-        )
-        .unwrap();
-        w
-    }
-
-    fn info(target: &str) -> SeriesInfo {
-        SeriesInfo {
-            interface: "eth0".into(),
-            interface_kind: "wired".into(),
-            target: target.into(),
-            kind: SeriesKind::Icmp,
-            family: 4,
-            dscp: 0,
-            size: 64,
-            interval_ns: S,
-            address: "192.0.2.1".into(),
-        }
+        let rtt_ns = 20_000_000 + seq * 977 % 1_000_000;
+        common::sample(seq, sent_ns, (!is_lost).then_some(rtt_ns))
     }
 
     fn everything(path: &Path) -> Vec<(SeriesId, Sample)> {
-        let r = Reader::open(path).unwrap();
-        let series = r.series().unwrap().into_keys().collect();
-        let filter = Filter {
-            from_ns: i64::MIN,
-            to_ns: i64::MAX,
-            series,
-        };
-        r.samples(&filter)
-            .map(|row| row.map(|r| (r.series, r.sample)).unwrap())
-            .collect()
+        let all = common::everything(path).into_iter();
+        all.map(|(id, _, sample)| (id, sample)).collect()
     }
 
     #[derive(Clone, Debug)]

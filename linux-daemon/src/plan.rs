@@ -2,7 +2,7 @@
 
 mod leg;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

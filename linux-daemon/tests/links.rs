@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bufferbane_core::sample::Status;
 use bufferbane_linux_io::clock;
 use bufferbane_store::{Event, EventId, Reader};
-use common::links::{Host, configure, total};
-use common::{PATIENCE, Place, inside_namespaces, ip, rows};
+use common::links::{Host, configure, plugged, series, through_up0, total};
+use common::{PATIENCE, Place, ip, rows};
 use nix::libc;
 use serde_json::Value;
 
@@ -30,15 +30,10 @@ fn trouble(status: &Value, with: &str) -> bool {
 #[test]
 fn an_interface_that_returns_under_its_name_is_probed_again_within_a_second() {
     const TEST: &str = "an_interface_that_returns_under_its_name_is_probed_again_within_a_second";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[("peer", "10.9.0.1")]);
-    let service = place.start().ready();
+    };
+    let (place, service) = through_up0(&[("peer", "10.9.0.1")]);
     place.status_with("answers", |s| total(s, "peer", "received") > 50);
 
     let came = || {
@@ -105,17 +100,12 @@ fn an_interface_that_returns_under_its_name_is_probed_again_within_a_second() {
 #[test]
 fn the_gateway_is_the_next_hop_of_the_moment() {
     const TEST: &str = "the_gateway_is_the_next_hop_of_the_moment";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
     far.ip("addr add 10.9.0.3/24 dev far");
     ip("route add default via 10.9.0.1");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[("router", "gateway")]);
-    let service = place.start().ready();
+    let (place, service) = through_up0(&[("router", "gateway")]);
     let addresses = |s: &Value| {
         let series = s["series"].as_array().unwrap().iter();
         let routers = series.filter(|s| s["target"] == "router");
@@ -148,26 +138,17 @@ fn the_gateway_is_the_next_hop_of_the_moment() {
 #[test]
 fn a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before() {
     const TEST: &str = "a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
-    ip("route add default via 10.9.0.1");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[]);
-    let service = place.start().ready();
-    place.status_with("answers", |s| total(s, "gateway", "received") > 1);
-    let has_modem = |s: &Value| {
-        let mut all = s["series"].as_array().unwrap().iter();
-        all.any(|s| s["target"] == "modem")
     };
+    ip("route add default via 10.9.0.1");
+    let (place, service) = through_up0(&[]);
+    place.status_with("answers", |s| total(s, "gateway", "received") > 1);
     // Long enough for all of its echoes; nobody is told of what nobody asked for.
     std::thread::sleep(Duration::from_secs(4));
     let status = place.status();
     assert!(
-        !has_modem(&status) && !trouble(&status, "modem"),
+        series(&status, "modem").is_none() && !trouble(&status, "modem"),
         "{status:#}"
     );
     // It answers by now, and a changed route is a reason to look again.
@@ -184,19 +165,15 @@ fn a_modem_becomes_a_series_once_it_answers_and_never_a_loss_before() {
 #[test]
 fn a_modems_address_in_the_household_is_not_asked_through_the_uplink() {
     const TEST: &str = "a_modems_address_in_the_household_is_not_asked_through_the_uplink";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let (far, house) = (Host::new(), Host::new());
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
+    let house = Host::new();
     house.plug("lan0", "192.168.100.2", "192.168.100.7");
     ip("route add default via 10.9.0.1");
     // Whoever has that address out there is somebody else.
     far.ip("addr add 192.168.100.1/32 dev far");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[]);
-    let service = place.start().ready();
+    let (place, service) = through_up0(&[]);
     place.status_with("answers", |s| total(s, "gateway", "received") > 2);
     assert_eq!(total(&place.status(), "modem", "sent"), 0);
     assert_eq!(service.end().0, Some(0));
@@ -205,35 +182,20 @@ fn a_modems_address_in_the_household_is_not_asked_through_the_uplink() {
 #[test]
 fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
     const TEST: &str = "the_providers_first_hop_is_found_and_replaced_when_it_changes";
-    if !inside_namespaces(TEST) {
+    let Some(home) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let (home, isp) = (Host::new(), Host::new());
-    home.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
+    let isp = Host::new();
     ip("route add default via 10.9.0.1");
-    home.ip(&format!(
-        "link add out type veth peer name in netns {}",
-        isp.0.id()
-    ));
+    home.provider(&isp);
     home.ip("addr add 203.0.113.2/24 dev out");
-    home.ip("link set out up");
     isp.ip("addr add 203.0.113.1/24 dev in");
-    isp.ip("link set in up");
     isp.ip("route add 10.9.0.0/24 via 203.0.113.2");
-    // Beyond is the rest of the world.
-    isp.ip("link add world type veth peer name beyond");
-    isp.ip("link set world up");
-    isp.ip("link set beyond up");
     isp.ip("route add default dev world");
     home.ip("route add default via 203.0.113.1");
-    home.forward();
-    isp.forward();
     // As long as the far host is in the house, there is no provider on the way to it.
     home.ip("addr add 9.9.9.9/32 dev far");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[("first", "isp")]);
-    let service = place.start().ready();
+    let (place, service) = through_up0(&[("first", "isp")]);
     place.status_with("trouble", |s| {
         trouble(s, "the provider's first hop through up0")
     });
@@ -241,11 +203,7 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
 
     home.ip("addr del 9.9.9.9/32 dev far");
     ip("route replace default via 10.9.0.1 metric 7");
-    let address = |s: &Value| {
-        let series = s["series"].as_array().unwrap();
-        let found = series.iter().find(|s| s["target"] == "first");
-        found.map(|s| s["address"].as_str().unwrap().to_owned())
-    };
+    let address = |s: &Value| series(s, "first").map(|s| s["address"].as_str().unwrap().to_owned());
     let status = place.status_with("answers", |s| total(s, "first", "received") > 20);
     assert_eq!(address(&status).as_deref(), Some("203.0.113.1"));
     assert_eq!(
@@ -286,33 +244,21 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
 #[test]
 fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_first_hop_beyond() {
     const TEST: &str = "over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_first_hop_beyond";
-    if !inside_namespaces(TEST) {
+    let Some(home) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let (home, isp) = (Host::new(), Host::new());
-    home.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
+    let isp = Host::new();
     ip("addr add 2001:db8:9::2/64 dev up0 nodad");
     home.ip("addr add 2001:db8:9::1/64 dev far nodad");
     home.ip("addr add fe80::9/64 dev far nodad");
     // As routers announce themselves.
     ip("-6 route add default via fe80::9 dev up0");
-    home.ip(&format!(
-        "link add out type veth peer name in netns {}",
-        isp.0.id()
-    ));
+    home.provider(&isp);
     home.ip("addr add 2001:db8:f::2/64 dev out nodad");
-    home.ip("link set out up");
     isp.ip("addr add 2001:db8:f::1/64 dev in nodad");
-    isp.ip("link set in up");
     isp.ip("-6 route add 2001:db8:9::/64 via 2001:db8:f::2");
-    isp.ip("link add world type veth peer name beyond");
-    isp.ip("link set world up");
-    isp.ip("link set beyond up");
     isp.ip("-6 route add default dev world");
     home.ip("-6 route add default via 2001:db8:f::1");
-    home.forward();
-    isp.forward();
     let configure = |place: &Place| {
         let mut text = place.head().replace("name = \"lo\"\n", "name = \"up0\"\n");
         text += "[[target]]\nname = \"first\"\nkind = \"icmp\"\naddress = \"isp\"\nfamily = \"6\"\n\
@@ -329,10 +275,9 @@ fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_fi
             .iter()
             .all(|target| total(s, target, "received") > 20)
     });
-    let series = status["series"].as_array().unwrap();
-    let router = series.iter().find(|s| s["target"] == "router").unwrap();
+    let router = series(&status, "router").unwrap();
     assert_eq!(router["address"], "fe80::9", "{status:#}");
-    let first = series.iter().find(|s| s["target"] == "first").unwrap();
+    let first = series(&status, "first").unwrap();
     // The household's own router has a public address, too, and is not the provider's.
     assert_eq!(first["address"], "2001:db8:f::1", "{status:#}");
     assert_eq!(first["family"], 6);
@@ -345,8 +290,7 @@ fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_fi
     configure(&place);
     let service = place.start().ready();
     let status = place.status_with("answers", |s| total(s, "first", "received") > 5);
-    let series = status["series"].as_array().unwrap();
-    let first = series.iter().find(|s| s["target"] == "first").unwrap();
+    let first = series(&status, "first").unwrap();
     assert_eq!(first["address"], "2001:db8:9::1", "{status:#}");
     assert_eq!(service.end().0, Some(0));
 }
@@ -354,17 +298,11 @@ fn over_ipv6_the_gateway_is_found_at_its_link_local_address_and_the_providers_fi
 #[test]
 fn a_missing_route_is_named_and_never_counted_as_loss() {
     const TEST: &str = "a_missing_route_is_named_and_never_counted_as_loss";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
     far.ip("addr add 203.0.113.7/32 dev far");
-    let place = Place::new();
-    let targets = [("peer", "10.9.0.1"), ("beyond", "203.0.113.7")];
-    configure(&place, "name = \"up0\"\n", &targets);
-    let service = place.start().ready();
+    let (place, service) = through_up0(&[("peer", "10.9.0.1"), ("beyond", "203.0.113.7")]);
     let no_route = "no route to 203.0.113.7 through up0";
     let status = place.status_with("trouble and answers", |s| {
         trouble(s, no_route)
@@ -436,12 +374,9 @@ fn test(place: &Place, wish: &str) -> Value {
 #[test]
 fn a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured() {
     const TEST: &str = "a_route_is_looked_up_for_exactly_the_source_and_mark_that_are_configured";
-    if !inside_namespaces(TEST) {
+    let Some(far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
     far.ip("addr add 203.0.113.7/32 dev far");
     far.ip("addr add 203.0.113.8/32 dev far");
     ip("addr add 10.9.0.3/24 dev up0");

@@ -7,8 +7,8 @@ use std::process::Command;
 use bufferbane_core::sample::Status;
 use bufferbane_linux_io::clock;
 use bufferbane_store::Reader;
-use common::links::{Host, configure, total};
-use common::{Place, inside_namespaces, ip, rows};
+use common::links::{Host, plugged, through_up0, total};
+use common::{ip, rows};
 use serde_json::Value;
 
 fn tells(status: &Value, words: &str) -> bool {
@@ -19,18 +19,14 @@ fn tells(status: &Value, words: &str) -> bool {
 #[test]
 fn a_default_route_that_moves_is_told_with_both_interfaces_and_when_it_did() {
     const TEST: &str = "a_default_route_that_moves_is_told_with_both_interfaces_and_when_it_did";
-    if !inside_namespaces(TEST) {
+    let Some(_far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let (far, other) = (Host::new(), Host::new());
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    };
+    let other = Host::new();
     other.plug("up1", "10.8.0.2", "10.8.0.1");
     ip("route add default via 10.9.0.1 metric 100");
     ip("route add default via 10.8.0.1 metric 200");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[("peer", "10.9.0.1")]);
-    let service = place.start().ready();
+    let (place, service) = through_up0(&[("peer", "10.9.0.1")]);
     place.status_with("answers", |s| total(s, "peer", "received") > 5);
     let moves = [
         (
@@ -71,15 +67,10 @@ fn a_default_route_that_moves_is_told_with_both_interfaces_and_when_it_did() {
 #[test]
 fn an_address_that_is_gone_for_a_moment_is_told() {
     const TEST: &str = "an_address_that_is_gone_for_a_moment_is_told";
-    if !inside_namespaces(TEST) {
+    let Some(_far) = plugged(TEST) else {
         return;
-    }
-    ip("link set lo up");
-    let far = Host::new();
-    far.plug("up0", "10.9.0.2", "10.9.0.1");
-    let place = Place::new();
-    configure(&place, "name = \"up0\"\n", &[("peer", "10.9.0.1")]);
-    let service = place.start().ready();
+    };
+    let (place, service) = through_up0(&[("peer", "10.9.0.1")]);
     place.status_with("answers", |s| total(s, "peer", "received") > 20);
     // Other changes meanwhile, so that nobody looks before it is back.
     let moment = "ip addr del 10.9.0.2/24 dev up0\n\

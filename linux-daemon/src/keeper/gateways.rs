@@ -154,41 +154,17 @@ const fn family_name(family: Family) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use bufferbane_linux_io::netlink::InterfaceKind;
-
     use super::*;
-
-    fn interfaces() -> [Interface; 2] {
-        [(2, "eth0"), (3, "wwan0")].map(|(index, name)| Interface {
-            index,
-            name: name.into(),
-            kind: InterfaceKind::Wired,
-            up: true,
-            running: true,
-            mtu: 1500,
-            addresses: Vec::new(),
-        })
-    }
-
-    fn route(interface: u32, gateway: &str, metric: u32) -> Route {
-        let gateway = gateway.parse().unwrap();
-        Route {
-            family: Family::of(&gateway),
-            prefix: 0,
-            interface,
-            gateway: Some(gateway),
-            source: None,
-            metric,
-            table: 254,
-        }
-    }
+    use crate::plan::tests::{default_route as route, interface};
 
     /// What is told of each of these in turn, of which `eth0` is probed.
     fn told(turns: &[&[Route]]) -> Vec<Vec<String>> {
         let mut gateways = Gateways::default();
         let eth0 = "eth0".to_owned();
         let probed = BTreeSet::from([&eth0]);
-        let news = |routes: &&[Route]| gateways.news(&interfaces(), routes, &probed);
+        let interfaces =
+            [(2, "eth0"), (3, "wwan0")].map(|(index, name)| interface(index, name, &[]));
+        let news = |routes: &&[Route]| gateways.news(&interfaces, routes, &probed);
         let facts: Vec<Vec<Fact>> = turns.iter().map(news).collect();
         let texts = |facts: Vec<Fact>| facts.into_iter().map(|f| f.text).collect();
         facts.into_iter().map(texts).collect()

@@ -4,7 +4,7 @@ use bufferbane_linux_io::netlink::{Address, InterfaceKind};
 
 use crate::config::Reflector;
 
-fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
+pub(crate) fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
     Interface {
         index,
         name: name.into(),
@@ -25,7 +25,7 @@ fn interface(index: u32, name: &str, ips: &[&str]) -> Interface {
     }
 }
 
-fn default_route(interface: u32, gateway: &str, metric: u32) -> Route {
+pub(crate) fn default_route(interface: u32, gateway: &str, metric: u32) -> Route {
     let gateway = gateway.parse().unwrap();
     Route {
         family: Family::of(&gateway),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{PATIENCE, Place, ip};
+use super::{PATIENCE, Place, Service, inside_namespaces, ip};
 
 /// Another host: a network namespace that lasts as long as a process in it.
 pub struct Host(pub Child);
@@ -50,6 +50,22 @@ impl Host {
         );
     }
 
+    /// A way from this host to another, `out` here and `in` there, behind which is the rest of the world. Both pass on
+    /// what is not for themselves.
+    pub fn provider(&self, isp: &Self) {
+        let other = isp.0.id();
+        self.ip(&format!(
+            "link add out type veth peer name in netns {other}"
+        ));
+        self.ip("link set out up");
+        isp.ip("link set in up");
+        isp.ip("link add world type veth peer name beyond");
+        isp.ip("link set world up");
+        isp.ip("link set beyond up");
+        self.forward();
+        isp.forward();
+    }
+
     /// A cable from interface `here` to this host, with an address at both ends.
     pub fn plug(&self, here: &str, own: &str, far: &str) {
         ip(&format!(
@@ -70,6 +86,25 @@ impl Drop for Host {
     }
 }
 
+/// In the named test's copy in namespaces of its own: the host at 10.9.0.1, on a cable from `up0`, which is 10.9.0.2 here.
+pub fn plugged(test: &str) -> Option<Host> {
+    if !inside_namespaces(test) {
+        return None;
+    }
+    ip("link set lo up");
+    let far = Host::new();
+    far.plug("up0", "10.9.0.2", "10.9.0.1");
+    Some(far)
+}
+
+/// A daemon that probes these targets through `up0` and is ready.
+pub fn through_up0(targets: &[(&str, &str)]) -> (Place, Service) {
+    let place = Place::new();
+    configure(&place, "name = \"up0\"\n", targets);
+    let service = place.start().ready();
+    (place, service)
+}
+
 /// The daemon's own store, `up0` as its only interface, and these targets.
 pub fn configure(place: &Place, interface: &str, targets: &[(&str, &str)]) {
     let mut text = place.head().replace("name = \"lo\"\n", interface);
@@ -82,8 +117,12 @@ pub fn configure(place: &Place, interface: &str, targets: &[(&str, &str)]) {
     place.configure(&text);
 }
 
+/// What the daemon says of that target's one series, where it has one.
+pub fn series<'a>(status: &'a Value, target: &str) -> Option<&'a Value> {
+    let mut all = status["series"].as_array().unwrap().iter();
+    all.find(|s| s["target"] == target)
+}
+
 pub fn total(status: &Value, target: &str, count: &str) -> u64 {
-    let series = status["series"].as_array().unwrap();
-    let found = series.iter().find(|s| s["target"] == target);
-    found.map_or(0, |s| s["total"][count].as_u64().unwrap())
+    series(status, target).map_or(0, |s| s["total"][count].as_u64().unwrap())
 }

@@ -33,8 +33,8 @@ const INTERVAL_NS: u64 = 50_000_000;
 /// How long it is measured what the reflector can take of a flood, and how long a flood takes then.
 const MEASURE: Duration = Duration::from_millis(300);
 const TIME: Duration = Duration::from_millis(1_200);
-/// What any machine takes, datagrams per second.
-const GENTLE: u64 = 4_000;
+/// So often a flood is held against half of what this machine can take just then, where it is busy with something else.
+const ATTEMPTS: usize = 4;
 /// The line drops so many of a million packets each way at half of what the machine can take.
 const LOSS_PPM: u32 = 50_000;
 /// For one byte to the stranger so many come from there, at least: whom the kernel looks for on the cable is told, and
@@ -179,31 +179,31 @@ impl Lab {
     }
 }
 
-/// Every flood there is, with what the reflector can take of it, datagrams per second.
-fn capacities(lab: &Lab) -> [(Kind, u64); 5] {
-    Kind::ALL.map(|kind| {
-        let most = lab.flood(kind, None, MEASURE);
-        let rate = u128::from(most.taken) * 1_000_000_000 / MEASURE.as_nanos();
-        (kind, rate as u64)
-    })
+/// What the reflector can take of a flood, datagrams per second.
+fn capacity(lab: &Lab, kind: Kind) -> u64 {
+    let most = lab.flood(kind, None, MEASURE);
+    let rate = u128::from(most.taken) * 1_000_000_000 / MEASURE.as_nanos();
+    rate as u64
 }
 
-/// Floods at half of what the reflector can take, and at ever less where this machine was busy with something
-/// else meanwhile and a socket overflowed. Gives the times in which none did, `CLOCK_REALTIME`, ns.
+/// Floods at half of what the reflector can take. Where this machine was busy with something else meanwhile, so that
+/// a socket overflowed or not so much was sent, that is measured anew and held against once more. Gives the times in
+/// which no socket overflowed, `CLOCK_REALTIME`, ns.
 fn at_half(lab: &Lab, capacities: &[(Kind, u64)]) -> Vec<Range<i64>> {
     let (mut times, mut since_ns) = (Vec::new(), wall_ns());
-    for &(kind, most) in capacities {
-        let mut rate = most / 2;
-        loop {
-            let run = lab.flood(kind, Some(rate), TIME);
-            if run.not_taken == 0 {
-                let asked = u128::from(rate) * TIME.as_millis() / 1000;
-                assert!(u128::from(run.sent) * 4 > asked, "{run:?} of {asked}");
+    for &(kind, mut most) in capacities {
+        for attempt in 1.. {
+            let run = lab.flood(kind, Some(most / 2), TIME);
+            let asked = u128::from(most / 2) * TIME.as_millis() / 1000;
+            if run.not_taken == 0 && u128::from(run.sent) * 10 >= asked * 9 {
                 break;
             }
-            assert!(rate > GENTLE, "{kind:?} at {rate}: {run:?}");
-            rate /= 2;
+            assert!(
+                attempt < ATTEMPTS,
+                "{kind:?} at half of {most}: {run:?} of {asked}"
+            );
             times.push(since_ns..run.begin_ns);
+            most = capacity(lab, kind);
             // Until that is of no importance for any later loss.
             std::thread::sleep(SETTLE);
             since_ns = wall_ns();
@@ -264,7 +264,8 @@ fn judge_half(store: &Path, log: &[Passage], family: Family, times: &[Range<i64>
     assert!(lost[0] + lost[1] > 0, "nothing to be told of");
 }
 
-/// Nothing that the reflector did not take is told as the line's, which dropped nothing since `from_ns`.
+/// What the reflector did not take is told as lost, all of it and nothing else, and as no loss of the line, which dropped
+/// nothing since `from_ns`.
 fn judge_highest(store: &Path, log: &[Passage], family: Family, from_ns: i64) {
     let all = samples(store, family, i64::MIN, i64::MAX);
     let lost = |s: &&Sent| {
@@ -291,9 +292,7 @@ fn judge_highest(store: &Path, log: &[Passage], family: Family, from_ns: i64) {
     );
     assert_eq!(told[..2], [0, 0], "the line dropped nothing");
     assert!(told[2] > 0, "no probe was among what was not taken");
-    // The last probe may still be under way when the daemon stops.
-    let missing = (unanswered + dropped).abs_diff(in_all);
-    assert!(missing <= 1, "{missing} probes are told as something else");
+    assert_eq!(in_all, unanswered + dropped, "told as something else");
 }
 
 #[test]
@@ -314,7 +313,7 @@ fn a_flood_costs_a_client_nothing_that_the_line_did_not_drop() {
         server,
         captured,
     };
-    let capacities = capacities(&lab);
+    let capacities = Kind::ALL.map(|kind| (kind, capacity(&lab, kind)));
     let before_ns = wall_ns();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = daemon_config(dir.path(), &key_number(0), &FAMILIES, INTERVAL_NS);
@@ -338,6 +337,8 @@ fn a_flood_costs_a_client_nothing_that_the_line_did_not_drop() {
     std::thread::sleep(SETTLE);
     let counts = lab.server.counts();
     daemon.stop();
+    // The last probes' answers are on the line by then. Of those themselves nothing is told, as they have not timed out.
+    std::thread::sleep(Duration::from_millis(200));
 
     println!("{counts:?}");
     assert!(overflowing > 0, "nothing was too much");

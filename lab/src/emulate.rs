@@ -39,7 +39,8 @@ outages=10s/30s/2s   the first after 10 s, then one every 30 s, 2 s long
 reorder=1%/5ms       this share is held back for so long, and passed by others
 duplicate=0.1%       this share arrives twice
 dscp=clear           the DSCP is cleared on the way
-ttl=3                so much is taken from the TTL"
+ttl=3                so much is taken from the TTL
+only=9.9.9.9/1.1.1.1 all this happens to packets from and to these hosts; the others only take the delay"
 )]
 pub struct Options {
     /// the interface on the client's side
@@ -192,6 +193,6 @@ mod tests {
             .clone()
             .filter(|e| Direction::parse(e).is_err())
             .collect();
-        assert!(examples.count() >= 16 && unread.is_empty(), "{unread:?}");
+        assert!(examples.count() >= 17 && unread.is_empty(), "{unread:?}");
     }
 }

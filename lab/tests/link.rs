@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use bufferbane_lab::home::{Home, Layout, SERVERS};
+use bufferbane_lab::home::{Home, Layout, Place, SERVERS};
 use bufferbane_lab::link::{Direction, Fate, Flow, Passage, Record, Rewrite, Way};
 use bufferbane_lab::netns::{Namespace, possible};
 use bufferbane_lab::skip;
@@ -54,7 +54,7 @@ fn packets_arrive_as_the_log_has_them() {
     }
     let layout = Layout {
         uplinks: 2,
-        gateways: true,
+        place: Place::BehindGateways,
         plan: [Direction::delay(5 * MS), Direction::delay(5 * MS)],
         seed: 3,
     };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::thread::JoinHandle;
 
 use bufferbane_core::mtu::{Outcome, SearchConfig};
-use bufferbane_lab::home::{Home, Layout};
+use bufferbane_lab::home::{Home, Layout, Place};
 use bufferbane_lab::link::{Direction, Fate, Way};
 use bufferbane_lab::netns::possible;
 use bufferbane_lab::skip;
@@ -39,7 +39,7 @@ fn the_largest_packet_that_passes_is_found_and_who_says_so() {
     }
     let layout = Layout {
         uplinks: 4,
-        gateways: true,
+        place: Place::BehindGateways,
         plan: [Direction::delay(5 * MS), Direction::delay(5 * MS)],
         seed: 11,
     };

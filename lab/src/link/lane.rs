@@ -107,6 +107,17 @@ impl Lane {
         }
     }
 
+    /// Lets a packet pass that the plan spares.
+    pub(super) fn spare(&mut self, plan: &Direction, arrival_ns: i64) -> Decision {
+        let at_ns = self.last_leaves_ns.max(arrival_ns + plan.delay_ns as i64);
+        self.last_leaves_ns = at_ns;
+        Decision::Leave {
+            at_ns,
+            queue_ns: 0,
+            twice: false,
+        }
+    }
+
     fn in_burst(&mut self, plan: &Direction) -> bool {
         let Some(bursts) = plan.bursts else {
             self.bad = false;
@@ -295,6 +306,27 @@ mod tests {
         let mean = runs.iter().sum::<usize>() / runs.len();
         assert!((220..280).contains(&mean), "{mean} in {} runs", runs.len());
         assert!(runs.iter().any(|&r| r > 700));
+    }
+
+    #[test]
+    fn what_is_spared_passes_and_changes_nothing_for_the_others() {
+        let far = "192.0.2.1".parse().expect("an address");
+        let plan = Direction {
+            bursts: Some(Bursts {
+                begin_ppm: 1_000_000,
+                mean_packets: 1_000_000,
+                loss_ppm: 1_000_000,
+            }),
+            only: [Some(far), None, None, None],
+            ..Direction::delay(5 * MS as u64)
+        };
+        assert!(!plan.spares(far) && plan.spares("192.0.2.2".parse().expect("an address")));
+        assert!(!Direction::delay(0).spares(far));
+        let mut l = lane();
+        let lost = Decision::Drop(Fate::Lost);
+        assert_eq!(l.decide(&plan, START, 100), lost);
+        assert_eq!(leaves(l.spare(&plan, START)), Some(5 * MS));
+        assert_eq!(l.decide(&plan, START, 100), lost, "the run goes on");
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! What a line is meant to do to packets.
 
+use std::net::IpAddr;
+
+/// Most far hosts that a plan may name.
+pub(super) const MOST_NAMED: usize = 4;
+
 /// What one direction does to packets that arrive while this holds. Zero and `None` leave a part
 /// out, so `Direction::delay(..)` with a few fields changed says only what matters.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +42,9 @@ pub struct Direction {
     pub duplicate_ppm: u32,
     /// What is changed in the headers.
     pub rewrite: Rewrite,
+    /// All this is done to packets from and to these far hosts, and the others only take `delay_ns`; where none is
+    /// named, it is done to all.
+    pub only: [Option<IpAddr>; MOST_NAMED],
 }
 
 /// A token bucket: bursts pass at the line's rate until the bucket is empty.
@@ -142,7 +150,13 @@ impl Direction {
             reorder_ns: 0,
             duplicate_ppm: 0,
             rewrite: Rewrite::NONE,
+            only: [None; MOST_NAMED],
         }
+    }
+
+    /// Whether nothing is done to packets from and to this far host.
+    pub(super) fn spares(&self, far: IpAddr) -> bool {
+        self.only.iter().any(Option::is_some) && !self.only.contains(&Some(far))
     }
 
     /// Whether packets may have to wait.

@@ -2,7 +2,7 @@
 
 use bufferbane_config::{parse_duration, parse_size};
 
-use super::plan::{Bucket, Bursts, Direction, Grants, Outages};
+use super::plan::{Bucket, Bursts, Direction, Grants, MOST_NAMED, Outages};
 
 impl Direction {
     /// Reads a list of `key=value`, separated by commas; `bufferbane-lab link --help` has them all.
@@ -96,6 +96,13 @@ impl Direction {
                     .parse()
                     .map_err(|_| "a TTL is a whole number below 256")?;
             }
+            "only" => {
+                most(MOST_NAMED)?;
+                for (place, host) in self.only.iter_mut().zip(&parts) {
+                    let wrong = |_| format!("\"{host}\" is no address of a far host");
+                    *place = Some(host.parse().map_err(wrong)?);
+                }
+            }
             _ => {
                 return Err("there is no such key; bufferbane-lab link --help lists them".into());
             }
@@ -147,7 +154,7 @@ mod tests {
     fn every_key_does_what_it_says() {
         let text = "delay=20ms, jitter=3ms,rate=1.5Mbit,buffer=64KiB,buffer=120ms,bucket=2Mbit/128KiB,\
                     grants=2ms/1ms,largest=1400,loss=0.5%,bursts=0.1%/200/60%,outage,outages=10s/30s/2s,\
-                    reorder=1%/5ms,duplicate=0.1%,dscp=clear,ttl=3";
+                    reorder=1%/5ms,duplicate=0.1%,dscp=clear,ttl=3,only=192.0.2.1/2001:db8::1";
         let expected = Direction {
             delay_ns: 20_000_000,
             jitter_ns: 3_000_000,
@@ -182,6 +189,8 @@ mod tests {
                 ttl_less: 3,
                 ..Rewrite::BLEACH_DSCP
             },
+            only: [Some("192.0.2.1"), Some("2001:db8::1"), None, None]
+                .map(|host| host.map(|h| h.parse().expect("an address"))),
         };
         assert_eq!(Direction::parse(text), Ok(expected));
         assert_eq!(Direction::parse(""), Ok(Direction::delay(0)));
@@ -199,6 +208,8 @@ mod tests {
             ("bursts=1%", "too few"),
             ("grants=1ms/1ms/1ms", "too many"),
             ("ttl=300", "TTL"),
+            ("only=vienna", "vienna"),
+            ("only=::1/::2/::3/::4/::5", "too many"),
             ("delay=1ms,outage=yes", "outage=yes"),
         ] {
             let said = Direction::parse(text).expect_err(text);

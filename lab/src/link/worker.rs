@@ -229,7 +229,12 @@ impl Worker {
                         ttl: facts.ttl,
                         ..Passage::arrived(way, arrival_ns, bytes.len() as u32)
                     };
-                    match lane.decide(plan, arrival_ns, bytes.len() as u64) {
+                    let decision = if plan.spares(facts.far) {
+                        lane.spare(plan, arrival_ns)
+                    } else {
+                        lane.decide(plan, arrival_ns, bytes.len() as u64)
+                    };
+                    match decision {
                         Decision::Drop(fate) => {
                             passage.fate = fate;
                             noted.push((passage, arrival_ns));
@@ -239,7 +244,9 @@ impl Worker {
                             queue_ns,
                             twice,
                         } => {
-                            frame::rewrite(bytes, plan.rewrite);
+                            if !plan.spares(facts.far) {
+                                frame::rewrite(bytes, plan.rewrite);
+                            }
                             passage.planned_ns = at_ns;
                             passage.queue_ns = queue_ns;
                             hold(at_ns, bytes, Some(passage));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bufferbane_lab::home::{Home, Layout};
+use bufferbane_lab::home::{Home, Layout, Place};
 use bufferbane_lab::link::{Direction, Fate, Flow, Passage, Way};
 use bufferbane_lab::{netns, skip};
 use bufferbane_reflector::Running;
@@ -29,7 +29,7 @@ fn an_outage_names_the_last_hop_that_answered() {
     let quiet = Direction::delay(5 * MS);
     let layout = Layout {
         uplinks: 1,
-        gateways: true,
+        place: Place::BehindGateways,
         plan: [quiet.clone(), quiet.clone()],
         seed: 33,
     };

@@ -18,7 +18,7 @@ use super::super::Fail;
 use super::super::child::{Program, installed};
 use super::super::setup::wait_until;
 use super::judge::{Cause, Episode};
-use crate::home::{Home, Layout};
+use crate::home::{Home, Layout, Place};
 use crate::link::{Bin, Direction, Record, Way};
 use crate::netns::Namespace;
 
@@ -101,7 +101,7 @@ impl House {
     fn build() -> io::Result<(Home, Namespace, Namespace)> {
         let home = Home::build(&Layout {
             uplinks: 1,
-            gateways: true,
+            place: Place::BehindGateways,
             plan: PLAN,
             seed: 11,
         })?;

@@ -161,6 +161,10 @@ pub type Values = Vec<(&'static str, Value), 12>;
 
 /// The probes that the figures of an event are of.
 pub(crate) const PROBES: &str = "probes";
+/// The value that says how far back figures reach.
+pub(crate) const WITHIN_NS: &str = "within_ns";
+/// The value that says how many were lost in a row.
+pub(crate) const LOST: &str = "lost";
 
 /// The place of the series that an event's figures are of, where they are of one alone.
 pub const MEASURED_BY: &str = "measured_by";

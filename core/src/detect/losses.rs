@@ -4,7 +4,7 @@ use heapless::Deque;
 
 use super::chance::{Rate, Z95};
 use super::edge::{Beside, Edge};
-use super::event::{Direction, Finding, Kind, PROBES, Severity};
+use super::event::{Direction, Finding, Kind, LOST, PROBES, Severity, WITHIN_NS};
 use super::input::{Probe, Thresholds};
 use super::nearby::{Nearby, ln_chance};
 use super::outage::{Outages, Part};
@@ -221,8 +221,8 @@ impl Losses {
                 let first = self.chain.first;
                 let f = Finding::new(Kind::LossBurst, severity, first)
                     .weights(run.up.into(), run.down.into())
-                    .number("lost", run.lost.into())
-                    .number("duration_ns", run.end.saturating_since(first));
+                    .number(LOST, run.lost.into())
+                    .number("duration_ns", run.end.saturating_since(run.first));
                 return Some((f, run.last));
             }
             self.scattered(now, &run);
@@ -365,7 +365,7 @@ impl Losses {
             .direction(Direction::of_weights(self.up, self.down))
             .ratio("loss", rate.share())
             .ratio("at_least", at_least)
-            .number("within_ns", within_s * S)
+            .number(WITHIN_NS, within_s * S)
             .number(PROBES, rate.all as u64)
             .number("lost_up", self.up)
             .number("lost_down", self.down)

@@ -8,8 +8,8 @@ use heapless::{Deque, Vec};
 use super::MAX_SERIES;
 use super::edge::{Beside, Edge};
 use super::event::{
-    Direction, Event, Finding, Kind, MEASURED_BY, Notice, PROBES, Phase, SeriesSet, Value, Values,
-    WELL_LINE, set,
+    Direction, Event, Finding, Kind, LOST, MEASURED_BY, Notice, PROBES, Phase, SeriesSet, Value,
+    Values, WELL_LINE, WITHIN_NS, set,
 };
 use crate::time::Monotonic;
 use changes::Changes;
@@ -193,8 +193,9 @@ impl Ledger {
         open.members.insert(series);
         let times = changes::times(&e.values) + 1;
         // Who sent most probes knows a share best: what found few of them lost may just have had an unlucky moment.
-        // And what makes it worse says how bad it is.
-        if f.severity > before.severity || probes(&f.values) >= probes(&e.values) {
+        // The longest run of losses says most of a burst, and what makes it worse says how bad it is.
+        let weighs_more = weight(&f.values) >= weight(&e.values);
+        if f.severity > before.severity || weighs_more || is_of_more_than_all(&before, series, &f) {
             for (name, value) in &f.values {
                 set(&mut e.values, name, *value);
             }
@@ -378,17 +379,31 @@ impl Ledger {
     }
 }
 
-/// How many probes figures are of; 0 where that is not said.
-fn probes(values: &Values) -> u64 {
-    match values.iter().find(|(name, _)| *name == PROBES) {
+/// A number among the values; 0 where there is none.
+fn number(values: &Values, name: &str) -> u64 {
+    match values.iter().find(|(n, _)| *n == name) {
         Some((_, Value::Number(n))) => *n,
         _ => 0,
     }
 }
 
+/// How much figures say: of how many probes they are, or of how many that were lost in a row.
+fn weight(values: &Values) -> u64 {
+    number(values, PROBES).max(number(values, LOST))
+}
+
+/// Whether the figures of `e`, of `series`, reach back to before its begin, which those of `f` do not.
+fn is_of_more_than_all(e: &Event, series: u8, f: &Finding) -> bool {
+    let is_its = e
+        .values
+        .contains(&(MEASURED_BY, Value::Number(series.into())));
+    let all_ns = f.start.saturating_since(e.start) + number(&f.values, WITHIN_NS);
+    is_its && number(&e.values, WITHIN_NS) > all_ns
+}
+
 /// Notes whose figures they are, where they are of so many probes of one series.
 fn measured_by(values: &mut Values, series: u8) {
-    if values.iter().any(|(name, _)| *name == "loss") && probes(values) > 0 {
+    if values.iter().any(|(name, _)| *name == "loss") && number(values, PROBES) > 0 {
         set(values, MEASURED_BY, Value::Number(series.into()));
     }
 }

@@ -133,3 +133,42 @@ fn what_is_new_is_told_however_much_is_over() {
     assert_eq!((begins, ledger.overflow()), (3 * OPEN, 0));
     assert!(ledger.may_change(3 * OPEN as u32 - 1) && !ledger.may_change(0));
 }
+
+/// The figures of an event after each of these findings of packet loss: series, probes, the window in seconds, and
+/// whether that makes it worse.
+fn measured(findings: &[(u8, u64, u64, Severity)]) -> u64 {
+    let mut ledger = Ledger::new(300 * S);
+    for (series, probes, within_s, severity) in findings {
+        let f = Finding::new(Kind::PacketLoss, *severity, Monotonic::from_nanos(1000 * S))
+            .ratio("loss", 0.05)
+            .number(PROBES, *probes)
+            .number(WITHIN_NS, within_s * S);
+        ledger.raise(0, *series, f);
+    }
+    let told = core::iter::from_fn(|| ledger.poll()).count();
+    assert!(told > 0);
+    number(&ledger.open[0].event.values, PROBES)
+}
+
+/// What was raised within three minutes that lasted for half of one is told of that half when it is over.
+#[test]
+fn figures_of_more_than_all_of_it_give_way_to_those_of_all_of_it() {
+    let raised = (1, 777, 180, Severity::Warning);
+    assert_eq!(measured(&[raised, (1, 344, 35, Severity::Info)]), 344);
+    // Not to those of a series that sends less,
+    assert_eq!(measured(&[raised, (2, 34, 35, Severity::Info)]), 777);
+    // nor to those of a part of it.
+    let of_all = (1, 344, 35, Severity::Warning);
+    assert_eq!(measured(&[of_all, (2, 340, 60, Severity::Warning)]), 344);
+}
+
+#[test]
+fn a_burst_is_as_long_as_its_longest_run() {
+    let mut ledger = Ledger::new(300 * S);
+    for (n, lost) in [(0, 3), (1, 7), (2, 1)] {
+        let at = Monotonic::from_nanos((1000 + n) * S);
+        let f = Finding::new(Kind::LossBurst, Severity::Warning, at).number(LOST, lost);
+        ledger.happened(0, 3, f, at);
+    }
+    assert_eq!(number(&ledger.open[0].event.values, LOST), 7);
+}

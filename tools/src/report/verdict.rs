@@ -16,7 +16,9 @@ use super::plug::{LINK_DOWN, is_down_in, unplugged};
 use crate::show::{clean, percent, plural, stretch};
 use crate::when;
 pub(super) use blame::is_far_end_s;
-use blame::{blame, is_in_house, is_of_only_one, is_of_radio, is_silence_of_one, own_drops, sign};
+use blame::{
+    blame, is_in_house, is_of_loss, is_of_only_one, is_of_radio, is_silence_of_one, own_drops, sign,
+};
 
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
@@ -343,7 +345,12 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
             .to_owned()
         }
         Cause::Bufferbloat => format!(
-            "a buffer fills{way} when the line is used, and everything waits behind it"
+            "a buffer fills{way} when the line is used, and everything waits behind it{}",
+            if events.iter().any(|e| is_of_loss(e)) {
+                ", or does not fit and is lost"
+            } else {
+                ""
+            }
         ),
         Cause::AccessLoss if is_of_one => format!(
             "packets to {whom}, the only far target, are lost{way}, on the access line or beyond it"

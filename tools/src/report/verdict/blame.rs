@@ -19,6 +19,8 @@ const GRAIN_NS: i64 = 5_000_000_000;
 /// The kind of the event of drops, and of that which says that a reflector is there again.
 const DROPPED: &str = "samples_dropped";
 const BACK: &str = "reflector_back";
+/// The class of loss that comes with load in its direction only.
+const UNDER_LOAD: &str = "loss_under_load";
 
 /// What an event is to a verdict; `None` where it says nothing of what is at fault.
 pub(super) fn sign(report: &Report, e: &Event) -> Option<Sign> {
@@ -92,6 +94,9 @@ pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
     if is_of_radio(e) {
         return Some(Cause::InHouse);
     }
+    if is_of_full_buffer(report, e) {
+        return Some(Cause::Bufferbloat);
+    }
     let is_loss = e.direction.is_none() && is_of_loss(e);
     let mut drops = report.events.iter().filter(|d| {
         d.kind == DROPPED && d.target.is_none() && sign(report, d) == Some(Sign::OwnDrops)
@@ -109,7 +114,7 @@ fn end_of(e: &Event, report: &Report) -> i64 {
     e.end.unwrap_or(report.to).0
 }
 
-fn is_of_loss(e: &Event) -> bool {
+pub(super) fn is_of_loss(e: &Event) -> bool {
     let kinds = [
         Kind::PacketLoss,
         Kind::LossBurst,
@@ -117,6 +122,19 @@ fn is_of_loss(e: &Event) -> bool {
         Kind::RoutingFault,
     ];
     is_outage(e) || kind_of(e).is_some_and(|k| kinds.contains(&k))
+}
+
+/// Whether it is loss under load in a direction whose buffer was full meanwhile: what does not fit is dropped.
+fn is_of_full_buffer(report: &Report, e: &Event) -> bool {
+    let is_under_load = e.values.get("class").and_then(Value::as_str) == Some(UNDER_LOAD);
+    let fills = |d: &Event| {
+        d.kind == Kind::Bufferbloat.as_str()
+            && (&d.interface, d.direction) == (&e.interface, e.direction)
+            && d.start
+                .is_some_and(|at| e.start.is_some_and(|start| at <= start))
+            && end_of(e, report) <= end_of(d, report).saturating_add(GRAIN_NS)
+    };
+    is_under_load && is_of_loss(e) && report.events.iter().any(fills)
 }
 
 /// Whether only hosts in the house show it that nothing else is reached through.

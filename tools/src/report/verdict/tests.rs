@@ -424,3 +424,34 @@ fn what_this_host_dropped_is_neither_the_line_s_nor_nothing() {
     assert_eq!(causes(5), [Cause::Nothing.as_str()]);
     assert_eq!(causes(200), [Cause::ThisHost.as_str()]);
 }
+
+/// A household that fills its own buffer loses what does not fit.
+#[test]
+fn what_a_full_buffer_drops_is_no_loss_of_the_line() {
+    let up = |mut e: Event| {
+        e.direction = Some(Way::Up);
+        e
+    };
+    let bloat = up(told("bufferbloat", &["vienna"], 1000, Some(1060)));
+    let loss = |class: &str, from| {
+        let e = told("loss_burst", &["vienna"], from, Some(from + 2));
+        up(with(e, "class", class))
+    };
+    let of = |loss: Event| {
+        let events = vec![bloat.clone(), loss];
+        judged(&day(vec![to("vienna", 20_000, 9)], events))
+    };
+    let (causes, text) = of(loss("loss_under_load", 1020));
+    assert_eq!(causes, [Cause::Bufferbloat.as_str()]);
+    assert!(text.contains("does not fit and is lost"), "{text}");
+    for other in [
+        loss("loss_without_load", 1020),
+        loss("loss_under_load", 2000),
+    ] {
+        let causes = of(other).0;
+        assert!(causes.contains(&Cause::AccessLoss.as_str()), "{causes:?}");
+    }
+    let mut down = loss("loss_under_load", 1020);
+    down.direction = Some(Way::Down);
+    assert!(of(down).0.contains(&Cause::AccessLoss.as_str()));
+}

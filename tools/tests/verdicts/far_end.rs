@@ -1,20 +1,17 @@
-//! Real programs in trouble that is known, and whose fault the report says it is first.
-#![cfg(feature = "demo")]
+//! What a reflector does is not the line's doing.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
-use bufferbane_lab::home::Home;
-use bufferbane_lab::link::{Direction, Way};
-use bufferbane_lab::{netns, skip};
 use bufferbane_reflector::Running;
 use bufferbane_reflector::config::{Client, Config as ReflectorConfig};
 use bufferbaned::Daemon;
 use bufferbaned::config::{Config, FamilyChoice, Reflector, Stream};
 use serde_json::Value;
+
+use super::line::{causes, report};
 
 const MS: u64 = 1_000_000;
 const INTERVAL_NS: u64 = 20 * MS;
@@ -89,15 +86,12 @@ fn until_answers(daemon: &Daemon, at_least: u64) {
 
 /// The first verdict of the report, and all of it.
 fn first_verdict(dir: &Path) -> (String, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_bbtool"))
-        .args(["report", "--format", "json", "--store"])
-        .arg(dir.join("s.redb"))
-        .output()
-        .expect("bbtool runs");
-    assert!(output.status.success(), "{output:?}");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let cause = report["verdicts"][0]["cause"].as_str().unwrap_or("none");
-    (cause.to_owned(), report)
+    let report = report(&dir.join("s.redb"));
+    let first = causes(&report)
+        .first()
+        .map_or("none", |(cause, _)| cause)
+        .to_owned();
+    (first, report)
 }
 
 fn said(report: &Value) -> String {
@@ -108,51 +102,6 @@ fn said(report: &Value) -> String {
 fn on_loopback() -> SocketAddr {
     let free = UdpSocket::bind("127.0.0.1:0").expect("a port");
     free.local_addr().expect("bound")
-}
-
-#[test]
-fn a_line_that_is_cut_is_the_access_lines_outage() {
-    if let Err(why) = netns::possible() {
-        return skip(&why);
-    }
-    let quiet = Direction::delay(5 * MS);
-    let home = Home::new(1, &quiet, &quiet, 51).expect("a lab");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let servers = ["10.99.0.1", "10.99.0.2"].map(|a| {
-        let ip: IpAddr = a.parse().expect("an address");
-        SocketAddr::new(ip, 9876)
-    });
-    let config = reflector_at(servers.to_vec(), 1000);
-    let reflector = home.server.spawn(move || Running::start(&config));
-    let reflector = reflector.expect("the server's namespace").join();
-    let _reflector = reflector.expect("no panic").expect("the reflector starts");
-    let config = daemon_to(
-        dir.path(),
-        "wan0",
-        &[("vienna", servers[0]), ("berlin", servers[1])],
-    );
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
-    until_answers(&daemon, 150);
-    for outage in [true, false] {
-        for way in Way::BOTH {
-            let state = Direction {
-                outage,
-                ..quiet.clone()
-            };
-            home.links[0].change(way, state);
-        }
-        std::thread::sleep(Duration::from_millis(1_500));
-    }
-    std::thread::sleep(DECIDED - Duration::from_millis(1_500));
-    daemon.stop();
-    let (cause, report) = first_verdict(dir.path());
-    assert_eq!(cause, "access_outages", "{report:#}");
-    assert!(
-        said(&report).contains("the access line went dead"),
-        "{report:#}"
-    );
 }
 
 #[test]

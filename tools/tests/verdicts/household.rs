@@ -15,6 +15,8 @@ use bufferbane_lab::{netns, skip};
 use bufferbane_store::{Event, Method, Reader};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::line::{causes, report};
+
 const MS: u64 = 1_000_000;
 const REFLECTOR: &str = "10.99.0.1:9876";
 const SINK: &str = "10.99.0.2:5001";
@@ -180,5 +182,12 @@ fn a_households_own_upload_says_capacity_bufferbloat_and_collapse() {
     assert!(
         !events.iter().any(|(_, e)| e.kind == "latency_spike"),
         "the queue is its own"
+    );
+    let report = report(&recorded.store());
+    let named = causes(&report);
+    assert_eq!(
+        named,
+        [("bufferbloat", "up"), ("capacity_down", "up")],
+        "{report:#}"
     );
 }

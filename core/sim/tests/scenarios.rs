@@ -83,6 +83,24 @@ fn edges_are_where_rates_changed() {
     }
 }
 
+/// Losses by chance near to what comes back at a period, and periods that have none, neither part it nor move its edges.
+#[test]
+fn what_comes_back_at_a_period_is_one_event_from_first_to_last() {
+    for (name, seed) in [
+        ("periodic_30s", 1302),
+        ("periodic_30s", 10),
+        ("periodic_spikes_30s", 1302),
+        ("periodic_spikes_quick", 354),
+    ] {
+        let make = list::ALL.iter().find(|(n, _)| *n == name).unwrap().1;
+        let pairs = judge(make, seed, None).pairs;
+        let [pair] = &pairs[..] else {
+            panic!("{name} {seed}: {pairs:?}")
+        };
+        assert_eq!(pair.edges_wrong(), Some(0), "{name} {seed}: {pair:?}");
+    }
+}
+
 /// What a download carries is not why others' traffic delays the way up, whoever sees all of the household's.
 #[test]
 fn a_queue_upward_of_others_is_not_the_households_while_it_downloads() {

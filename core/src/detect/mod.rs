@@ -41,7 +41,6 @@ mod nearby;
 mod outage;
 mod peak;
 mod periodic;
-mod places;
 mod queue;
 mod rate;
 mod route;

@@ -15,6 +15,9 @@ const JUDGED_NS: u64 = 15 * S;
 /// Where delay varies, what is this many times the threshold is high all the same.
 const JITTERY: u64 = 5;
 
+/// Delay that did not stand high for this part of what is one spike may be another.
+const LULL: u64 = 4;
+
 /// What the line carried when a probe was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
@@ -179,8 +182,11 @@ impl Queues {
             self.tell_bloat(change, t, told);
         }
         if !loaded && high {
-            if at.saturating_since(self.blip) > self.apart_ns {
+            let since_ns = at.saturating_since(self.blip);
+            if since_ns > self.apart_ns {
                 periodic.add(Cluster::spike(at, way));
+            } else if since_ns > self.apart_ns / LULL {
+                periodic.again(at);
             }
             self.blip = at;
             self.way = way;

@@ -29,6 +29,8 @@ struct Open {
     /// The series that show it now.
     active: SeriesSet,
     start: Edge,
+    /// The series that told that, and still shows it.
+    begun_by: Option<u8>,
     /// The latest end of those that no longer do.
     ended: Option<Edge>,
     /// What speaks for up and for down.
@@ -176,14 +178,23 @@ impl Ledger {
             return self.begin(members, event, &f);
         };
         let before = open.event.clone();
-        open.start = open.start.earlier(f.edge());
+        // Who told of a period may know better by now what lay on it.
+        let knows_better = f.kind == Kind::PeriodicLoss && open.begun_by == Some(series);
+        if knows_better {
+            open.start = f.edge();
+        } else if open.start.earlier(f.edge()) != open.start {
+            open.start = f.edge();
+            open.begun_by = Some(series);
+        }
         open.weights.0 += f.weights.0;
         open.weights.1 += f.weights.1;
         let e = &mut open.event;
         e.start = open.start.at;
         e.end = None;
         e.severity = e.severity.max(f.severity);
-        e.direction = if open.weights == (0, 0) {
+        e.direction = if knows_better {
+            f.direction.or(e.direction)
+        } else if open.weights == (0, 0) {
             joined(e.direction, f.direction)
         } else {
             Direction::of_weights(open.weights.0, open.weights.1)
@@ -233,6 +244,7 @@ impl Ledger {
             .find(|o| o.event.line == line && o.event.kind == kind && o.active.contains(series));
         let Some(open) = found else { return };
         open.active.remove(series);
+        open.begun_by = open.begun_by.filter(|s| *s != series);
         let end = end.into();
         let ended = open.ended.map_or(end, |e| e.later(end));
         open.ended = Some(ended);
@@ -371,6 +383,7 @@ impl Ledger {
             members: active,
             active,
             start: f.edge(),
+            begun_by: active.iter().next(),
             ended: None,
             weights: f.weights,
             event: event.clone(),

@@ -172,3 +172,26 @@ fn a_burst_is_as_long_as_its_longest_run() {
     }
     assert_eq!(number(&ledger.open[0].event.values, LOST), 7);
 }
+
+/// Who told where something began that comes back at a period moves that both ways while it lasts, and nobody else does.
+#[test]
+fn the_begin_of_a_period_is_where_who_told_it_knows_it_by_now() {
+    let mut ledger = Ledger::new(300 * S);
+    let at = |s: u64| Monotonic::from_nanos(s * S);
+    let start = |ledger: &mut Ledger, kind, series, s| {
+        ledger.raise(0, series, Finding::new(kind, Severity::Warning, at(s)));
+        let told = core::iter::from_fn(|| ledger.poll()).last();
+        told.map(|n| n.event.start.as_nanos() / S)
+    };
+    let kind = Kind::PeriodicLoss;
+    assert_eq!(start(&mut ledger, kind, 1, 100), Some(100));
+    assert_eq!(start(&mut ledger, kind, 1, 130), Some(130));
+    assert_eq!(start(&mut ledger, kind, 2, 160), Some(130));
+    assert_eq!(start(&mut ledger, kind, 1, 110), Some(110));
+    ledger.clear(0, 1, kind, at(500));
+    ledger.clear(0, 2, kind, at(500));
+    assert_eq!(start(&mut ledger, kind, 1, 600), Some(110));
+    assert_eq!(start(&mut ledger, kind, 1, 630), None);
+    assert_eq!(start(&mut ledger, Kind::HighJitter, 1, 100), Some(100));
+    assert_eq!(start(&mut ledger, Kind::HighJitter, 1, 130), None);
+}

@@ -205,6 +205,13 @@ where
         self.session.is_some() && !self.silent
     }
 
+    /// Whether its first session may be there at the reflector already, but is not known of here: the second knock has no
+    /// answer yet.
+    #[must_use]
+    pub const fn is_joining(&self) -> bool {
+        self.session.is_none() && matches!(self.knock, Knock::Join { .. })
+    }
+
     /// The next datagram, if one is due: a knock, a probe whose deadline has come, or a check whether the session is
     /// still there.
     pub fn poll_transmit(

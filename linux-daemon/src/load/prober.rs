@@ -112,6 +112,11 @@ impl Prober {
         self.client.is_answering()
     }
 
+    /// Whether the reflector may have a session that cannot be ended from here yet.
+    pub(super) fn is_joining(&self) -> bool {
+        self.client.is_joining()
+    }
+
     /// Sends what is due, of the test's datagrams too, and takes what comes until the next tick.
     pub(super) fn step(
         &mut self,

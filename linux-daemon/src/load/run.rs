@@ -30,6 +30,8 @@ const PROGRESS_NS: u64 = 200_000_000;
 const SESSION_NS: u64 = 5_000_000_000;
 /// Once latency is back, the last probes may come, and the last figures be fetched, for this long, ns.
 const SETTLE_NS: u64 = 5_000_000_000;
+/// Whoever is cut off while the session begins waits this long for it, to be able to end it, ns.
+const WELCOME_NS: u64 = 500_000_000;
 /// The most that a test takes beside its load, with reflectors that are asked in vain before, ns.
 pub(super) const BESIDE_LOAD_NS: u64 = {
     let phases = PhaseTimes::with_load(0);
@@ -118,6 +120,7 @@ fn drive(
     let mut settle_until = None;
     loop {
         if ended() {
+            test.await_session(rng)?;
             test.abandon();
             return Err("it was cut off".into());
         }
@@ -352,6 +355,15 @@ impl<'a> Test<'a> {
         let load_end = self.phases.and_then(|p| p.load_end());
         let end_ns = load_end.map_or(u64::MAX, Monotonic::as_nanos);
         self.guest.is_over() && self.prober.probes.are_over(end_ns)
+    }
+
+    /// A session that is about to begin would be kept by the reflector for minutes.
+    fn await_session(&mut self, rng: &mut ChaCha12Rng) -> Result<(), String> {
+        let until = clock::now().saturating_add(WELCOME_NS);
+        while self.prober.is_joining() && clock::now() < until {
+            self.prober.step(rng, &mut self.guest, None)?;
+        }
+        Ok(())
     }
 
     /// Ends everything at once; the reflector hears of it if it can.

@@ -18,7 +18,7 @@ if ! grep -q "no global memory allocator found" <<<"$said"; then
 fi
 
 target=thumbv7em-none-eabihf
-echo "core builds for $target, which has no std:"
+echo "core compiles for $target, which has no std:"
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"
-cargo build --quiet --manifest-path ../Cargo.toml --package bufferbane-core --target "$target"
+cargo check --quiet --manifest-path ../Cargo.toml --package bufferbane-core --target "$target"
 echo "core is no_std and allocates nothing"

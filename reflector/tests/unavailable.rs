@@ -1,6 +1,6 @@
 //! The reflector on hosts that have no io_uring.
 
-#[path = "../../linux-daemon/tests/common/refuse.rs"]
+#[path = "../../linux-daemon/tests/all/common/refuse.rs"]
 mod refuse;
 
 mod common;

@@ -87,7 +87,7 @@ fn reflector_config() -> bufferbane_reflector::config::Config {
     }
 }
 
-/// Each test needs the machine's cores for its line: one at a time.
+/// Of tests that need the machine's cores for their lines, one runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,7 @@ use bufferbane_reflector::Running;
 use bufferbane_store::{Echoes, PathEnd, Reader};
 use bufferbaned::Daemon;
 
-use super::{MS, V4, alone, daemon_config, reflector_config, target};
+use super::{MS, V4, daemon_config, reflector_config, target};
 
 const GATEWAY: [u8; 4] = [10, 77, 0, 254];
 /// Of an Ethernet frame with an echo of a close look. Regular pings of this test have another size.
@@ -25,7 +25,6 @@ fn an_outage_names_the_last_hop_that_answered() {
     if let Err(why) = netns::possible() {
         return skip(&why);
     }
-    let _alone = alone();
     let quiet = Direction::delay(5 * MS);
     let layout = Layout {
         uplinks: 1,

@@ -113,7 +113,7 @@ pub(crate) fn skipped(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
 }
 
-/// Set for the copy of this test that runs inside the namespace.
+/// Set for the copy of a test that runs inside the namespace: a file it makes to show that it ran.
 const INSIDE: &str = "BUFFERBANE_TEST_NAMESPACE";
 
 /// Enters a new network namespace; who is not root makes a user namespace first.
@@ -137,21 +137,29 @@ fn enter_namespace() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the named test of this file again inside a namespace; true in the copy.
-pub(crate) fn inside_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+/// Runs the named test of this module (`module_path!()`) again inside a namespace; true in the copy.
+pub(crate) fn inside_namespace(module: &str, test: &str) -> bool {
+    if let Some(shown) = std::env::var_os(INSIDE) {
+        std::fs::write(shown, "").unwrap();
         return true;
     }
+    let (_, module) = module.split_once("::").unwrap();
+    let name = format!("{module}::{test}");
+    let dir = tempfile::tempdir().unwrap();
+    let shown = dir.path().join("ran");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1");
+        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, &shown);
     // SAFETY: between fork and exec only system calls and short-lived allocations happen, in a
     // child whose parent's other threads hold no lock of the allocator that is not restored by
     // libc's own fork handlers.
     unsafe { command.pre_exec(enter_namespace) };
     match command.status() {
-        Ok(status) => assert!(status.success(), "the copy in the namespace failed"),
+        Ok(status) => {
+            assert!(status.success(), "the copy in the namespace failed");
+            assert!(shown.exists(), "no test is called {name}");
+        }
         Err(e) => skipped(&format!("no network namespace: {e}")),
     }
     false

@@ -44,7 +44,10 @@ pub fn skip(why: &str) {
 pub fn key(n: u8) -> PresharedKey {
     PresharedKey {
         id: KeyId([n; 8]),
-        secret: Secret::new([n ^ 0x55; 32]),
+        // Not one byte over and over, of which there may be a run anywhere in memory.
+        secret: Secret::new(std::array::from_fn(|i| {
+            (n ^ 0x55).wrapping_mul(i as u8 | 1)
+        })),
     }
 }
 

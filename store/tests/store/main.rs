@@ -2,8 +2,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
 mod ends;
 mod floors;
+mod full;
+mod lines;
 mod list;
 mod reading;
+mod retention;
 mod revisions;

@@ -1,0 +1,14 @@
+//! The engine on real sockets. One program, so that tests wait side by side.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod admission;
+mod icmp;
+mod joined;
+mod namespace;
+mod once;
+mod overload;
+mod skew;
+mod streams;
+mod udp_echo;

@@ -489,7 +489,8 @@ impl Recorder {
             self.write_health(now);
         }
         self.sum_up_reflector_drops(now);
-        self.watcher.end(now);
+        self.household(now);
+        self.watch_ends(now);
         self.note_cables(now, true);
         if let Some(mut writer) = self.writer.take() {
             writer.end_events(now);

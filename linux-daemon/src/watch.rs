@@ -65,6 +65,8 @@ impl Known {
     }
 }
 
+type Detectors = Watch<Vec<SeriesState>, Vec<LineState>>;
+
 /// One series as it is watched.
 struct Watched {
     place: u8,
@@ -75,7 +77,7 @@ struct Watched {
 
 /// See the module.
 pub(crate) struct Watcher {
-    watch: Watch<Vec<SeriesState>, Vec<LineState>>,
+    watch: Detectors,
     series: HashMap<SeriesIndex, Watched>,
     /// Those that are gone, by whose names events may still be told: one of a place at most.
     gone: Vec<Watched>,
@@ -387,14 +389,7 @@ impl Watcher {
 
     /// What is new by now.
     pub(crate) fn news(&mut self, now: Monotonic) -> Vec<Notice> {
-        let mut news = Vec::new();
-        loop {
-            let more = self.watch.handle_timeout(now);
-            news.extend(std::iter::from_fn(|| self.watch.poll_notice()));
-            if !more {
-                break;
-            }
-        }
+        let news = self.notices(|w| w.handle_timeout(now));
         let unwatched = std::mem::take(&mut self.unwatched);
         for (index, info) in unwatched {
             if !self.watch(now, index, &info) {
@@ -413,9 +408,21 @@ impl Watcher {
             .collect()
     }
 
-    /// Recording ends: all that was summed up is told.
-    pub(crate) fn end(&mut self, now: Monotonic) {
-        self.watch.handle_end(now);
+    /// Recording ends: what there is to tell by what was seen, and all that was summed up is told as records.
+    pub(crate) fn end(&mut self, now: Monotonic) -> Vec<Notice> {
+        self.notices(|w| w.handle_end(now))
+    }
+
+    /// What there is to tell while `handle` says that there is more.
+    fn notices(&mut self, handle: impl Fn(&mut Detectors) -> bool) -> Vec<Notice> {
+        let mut news = Vec::new();
+        loop {
+            let more = handle(&mut self.watch);
+            news.extend(std::iter::from_fn(|| self.watch.poll_notice()));
+            if !more {
+                return news;
+            }
+        }
     }
 
     /// A series beyond the access line that shows a notice's event, where one does.

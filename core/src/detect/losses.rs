@@ -230,6 +230,17 @@ impl Losses {
         None
     }
 
+    /// The same where probing ends, so that no run can wait.
+    pub(crate) fn settle_all(
+        &mut self,
+        now: Monotonic,
+        line: &Outages,
+        t: &Thresholds,
+        periodic: &mut Periodic,
+    ) -> Option<(Finding, Monotonic)> {
+        self.settle(now.saturating_add(PATIENCE_NS), line, t, periodic)
+    }
+
     /// Whether the scattered loss of the time does not explain the losses that are near to each other
     /// now: that of the series and of its line, right before and after, and over a long time.
     fn is_burst(&self, line: &Outages, run: &Run) -> bool {

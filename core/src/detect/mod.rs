@@ -29,6 +29,7 @@ mod capacity;
 mod chance;
 mod compare;
 mod edge;
+mod ending;
 mod event;
 mod input;
 mod jitter;
@@ -361,18 +362,16 @@ where
 
     /// Decides what can be decided by now. Whether there is more to do once notices have been polled.
     pub fn handle_timeout(&mut self, now: Monotonic) -> bool {
-        let horizon = now.saturating_sub(self.hold_ns);
+        self.decide(now.saturating_sub(self.hold_ns))
+    }
+
+    /// The same of what was sent until `horizon`.
+    fn decide(&mut self, horizon: Monotonic) -> bool {
         loop {
             if !self.ledger.has_room() {
                 return true;
             }
-            let next = self
-                .series
-                .iter()
-                .enumerate()
-                .filter_map(|(i, s)| Some((s.0.as_ref()?.settle.first()?, i)))
-                .min()
-                .filter(|(sent, _)| *sent <= horizon);
+            let next = self.first_held().filter(|(sent, _)| *sent <= horizon);
             let until = next.map_or(horizon, |(sent, _)| sent);
             if self.second_at <= until {
                 let at = self.second_at;
@@ -386,7 +385,7 @@ where
                 continue;
             }
             match next {
-                Some((_, place)) => self.release(place as u8),
+                Some((_, place)) => self.release(place),
                 None => return false,
             }
         }
@@ -409,13 +408,6 @@ where
         lines.find_map(|(n, l)| l.0.as_mut()?.cable.poll(n as u8))
     }
 
-    /// It ends: what has been summed up for records is there to be polled.
-    pub fn handle_end(&mut self, now: Monotonic) {
-        for l in self.lines.iter_mut().filter_map(|l| l.0.as_mut()) {
-            l.cable.tell(now, true);
-        }
-    }
-
     /// Events that could not be told, and probes that had to be judged before all was known of them.
     #[must_use]
     pub const fn shortfalls(&self) -> (u64, u64) {
@@ -427,26 +419,47 @@ where
         at.as_nanos().checked_add_signed(offset_ns)
     }
 
+    /// When the oldest of the probes that are held was sent, and its series.
+    fn first_held(&self) -> Option<(Monotonic, u8)> {
+        let all = self.series.iter().enumerate();
+        all.filter_map(|(i, s)| Some((s.0.as_ref()?.settle.first()?, i as u8)))
+            .min()
+    }
+
     /// Hands the oldest probe of a series to its detectors.
     fn release(&mut self, place: u8) {
         let t = self.thresholds;
+        let Some(probe) = self.take_settled(place) else {
+            return;
+        };
         let Some(s) = watched(&mut self.series, place) else {
             return;
         };
-        // Neither a loss nor none, where nobody knows that it is the line's.
-        let Some(mut probe) = s.settle.pop().filter(|p| !p.dropped) else {
+        let far = s.is_far();
+        let Some(l) = line_of(&mut self.lines, s.line()) else {
             return;
         };
-        let (far, in_house, facts) = (s.is_far(), s.is_in_house(), *s.facts());
-        let alive = s.losses.is_alive();
-        let Some(l) = line_of(&mut self.lines, facts.line) else {
-            return;
-        };
-        probe.in_test |=
-            l.tests.touch(probe.sent, probe.sent) || l.tests.meets_train(probe.sent, probe.sent);
         // What a near host is slow to answer is not the access line's queue.
         let way = if far { l.way(&probe, &t) } else { probe.way() };
         let state = (l.busy(probe.sent), way, l.jittery);
+        let local_ns = self.local_ns(probe.sent);
+        if let Some(s) = watched(&mut self.series, place) {
+            s.step(place, &probe, state, local_ns, &t, &mut self.ledger);
+        }
+    }
+
+    /// The oldest probe of a series, of which its line has heard then; `None` where nobody knows whether it says anything
+    /// of the line.
+    fn take_settled(&mut self, place: u8) -> Option<Probe> {
+        let t = self.thresholds;
+        let s = watched(&mut self.series, place)?;
+        // Neither a loss nor none, where nobody knows that it is the line's.
+        let mut probe = s.settle.pop().filter(|p| !p.dropped)?;
+        let (far, in_house, facts) = (s.is_far(), s.is_in_house(), *s.facts());
+        let alive = s.losses.is_alive();
+        let l = line_of(&mut self.lines, facts.line)?;
+        probe.in_test |=
+            l.tests.touch(probe.sent, probe.sent) || l.tests.meets_train(probe.sent, probe.sent);
         if in_house {
             // The way out does not lead through it.
         } else if !far {
@@ -461,10 +474,7 @@ where
             outages.step(place, facts.target, &probe, &t, &mut at);
             l.cable.step(place, &facts, &probe);
         }
-        let local_ns = self.local_ns(probe.sent);
-        if let Some(s) = watched(&mut self.series, place) {
-            s.step(place, &probe, state, local_ns, &t, &mut self.ledger);
-        }
+        Some(probe)
     }
 
     fn each_second(&mut self, now: Monotonic) {

@@ -21,6 +21,8 @@ const AROUND_NS: u64 = 1000 * MS;
 const WAITING: usize = 24;
 /// Stretches of which it is known what they were.
 const KNOWN: usize = 48;
+/// Some target beyond the access line is asked this often, ns.
+const ASKED_NS: u64 = 3 * S;
 /// Losses are counted by this, ns: sixteen seconds back.
 const BIN_NS: u64 = 250 * MS;
 /// Probes that the long-term loss stands for beside those right before and after a stretch, and
@@ -242,6 +244,35 @@ impl Outages {
         }
     }
 
+    /// Probing ends: judges all stretches by what was seen, and of one that lasts tells the begin. What was sent
+    /// `unknown_ns` ago and later may yet be answered.
+    pub(crate) fn finish(
+        &mut self,
+        now: Monotonic,
+        unknown_ns: u64,
+        t: &Thresholds,
+        out: &mut At<'_>,
+    ) {
+        self.settle(now.saturating_add(AROUND_NS + BIN_NS), t, out);
+        let Some(s) = self.now.filter(|_| !self.telling) else {
+            return;
+        };
+        let lasted = Ended {
+            stretch: s,
+            end: s.last,
+            answer: s.last,
+        };
+        let long = s.last.saturating_since(s.first) >= t.micro_outage_ns && enough(&s);
+        // Where nobody is asked any more, nobody is silent.
+        let lasts = now.saturating_since(s.last) <= unknown_ns + ASKED_NS;
+        if long && lasts && self.answered.is_some() && self.is_something(&lasted) {
+            let start = start_of(&s);
+            let f = finding(Kind::MicroOutage, Severity::Warning, &s, start, out);
+            let series = s.series.iter().next().unwrap_or(0);
+            out.ledger.raise(out.line, series, f);
+        }
+    }
+
     /// Whether the losses around a stretch do not explain it.
     fn is_something(&self, e: &Ended) -> bool {
         let (first, end) = (e.stretch.first, e.end);
@@ -434,77 +465,4 @@ fn finding(kind: Kind, severity: Severity, s: &Stretch, start: Monotonic, out: &
 }
 
 #[cfg(test)]
-mod tests {
-    use std::vec::Vec;
-
-    use super::*;
-
-    const EVERY_NS: u64 = 50 * MS;
-
-    fn probe(sent: Monotonic, answered: bool) -> Probe {
-        Probe {
-            sent,
-            status: if answered { Status::Ok } else { Status::Lost },
-            eighths: 8,
-            in_test: false,
-            dropped: false,
-            ttl_up: None,
-            ttl_down: None,
-            rtt_ns: answered.then_some(20_000_000),
-            queue_up_ns: None,
-            queue_down_ns: None,
-            raw_up_ns: None,
-            raw_down_ns: None,
-        }
-    }
-
-    /// Begin and end in ms of what is told of a stream that loses the probes with these numbers, after a
-    /// minute without a loss.
-    fn told(lost: &[u64]) -> Vec<(u64, u64)> {
-        let (mut outages, mut ledger) = (Outages::new(), Ledger::new(300 * S));
-        let (near, t) = (Near::new(), Thresholds::default());
-        for n in 0..1400 {
-            let sent = Monotonic::from_nanos(n * EVERY_NS);
-            let mut at = At {
-                ledger: &mut ledger,
-                line: 0,
-                near: &near,
-            };
-            outages.step(1, 1, &probe(sent, !lost.contains(&n)), &t, &mut at);
-            outages.settle(sent, &t, &mut at);
-        }
-        let notices = core::iter::from_fn(|| ledger.poll());
-        notices
-            .map(|n| {
-                let end = n.event.end.expect("it is over");
-                (n.event.start.as_nanos() / MS, end.as_nanos() / MS)
-            })
-            .collect()
-    }
-
-    /// Four probes in a row are gone, and one by chance before or after them.
-    #[test]
-    fn a_loss_by_chance_beside_an_outage_hides_it_not() {
-        let outage = [1200, 1201, 1202, 1203];
-        let right = [(60_000, 60_200)];
-        assert_eq!(told(&outage), right);
-        for by_chance in [1185, 1193, 1198, 1205, 1208, 1215] {
-            assert_eq!(told(&[&outage[..], &[by_chance]].concat()), right);
-        }
-    }
-
-    /// What is in the midst of losses is part of them, and so is what begins or ends them.
-    #[test]
-    fn a_run_within_a_burst_is_no_outage() {
-        let run = [1200, 1201, 1202, 1203];
-        for others in [
-            &[1196, 1198][..],
-            &[1205, 1208],
-            &[1198, 1205, 1207],
-            &[1206, 1207, 1208, 1210, 1213],
-            &[1185, 1187, 1190, 1191, 1192, 1195, 1197],
-        ] {
-            assert_eq!(told(&[&run[..], others].concat()), [], "{others:?}");
-        }
-    }
-}
+mod tests;

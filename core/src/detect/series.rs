@@ -224,6 +224,20 @@ impl Watched {
         }
     }
 
+    /// Probing ends: what waits is judged by what was seen.
+    pub(crate) fn finish(
+        &mut self,
+        me: u8,
+        now: Monotonic,
+        outages: &Outages,
+        t: &Thresholds,
+        ledger: &mut Ledger,
+    ) {
+        while let Some((burst, end)) = self.losses.settle_all(now, outages, t, &mut self.periodic) {
+            ledger.happened(self.facts.line, me, burst, end);
+        }
+    }
+
     /// Once a second, when everything up to `now` has been seen.
     pub(crate) fn each_second(
         &mut self,

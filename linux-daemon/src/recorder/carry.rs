@@ -22,6 +22,8 @@ const OF_LINE: [&str; 4] = [
 const ALONE: [&str; 2] = ["micro_outage", "route_change"];
 /// Detectors may know only so much later of what began within the hold-down, ns.
 const PATIENCE_NS: u64 = 60 * SECOND_NS;
+/// Who is asked from the begin on has been by then, ns.
+const BEGIN_NS: u64 = 10 * SECOND_NS;
 /// Of evenings it is known the next one whether they are as bad as before, ns.
 const EVENING_NS: u64 = 25 * 3600 * SECOND_NS;
 
@@ -32,6 +34,8 @@ pub(super) struct Carry {
     before: Vec<Recent>,
     /// What detectors tell of it, by the number of their notices.
     told: HashMap<u32, (EventId, Event)>,
+    /// When recording began.
+    begun: Monotonic,
 }
 
 impl Carry {
@@ -79,8 +83,10 @@ impl Carry {
     }
 
     fn take(&mut self, event: &Event, hold_down_ns: u64) -> Option<(EventId, Event)> {
+        let is_first = event.start_ns <= self.begun.saturating_add(BEGIN_NS).as_nanos();
         let is_it = |b: &Recent| {
-            event.start_ns <= until_ns(&b.event, hold_down_ns) && is_same(&b.event, event)
+            event.start_ns <= until_ns(&b.event, hold_down_ns)
+                && (is_same(&b.event, event) || (is_first && has_grown(&b.event, event)))
         };
         let n = self.before.iter().position(is_it)?;
         let before = self.before.swap_remove(n);
@@ -121,6 +127,12 @@ fn is_same(a: &Event, b: &Event) -> bool {
     }
 }
 
+/// Whether a silence that had just begun when recording ended is this one, which lasts since it began again.
+fn has_grown(before: &Event, event: &Event) -> bool {
+    let kinds = (before.kind.as_str(), event.kind.as_str());
+    before.cut && before.interface == event.interface && kinds == ("micro_outage", "outage")
+}
+
 /// Makes `event`, which `before` was when recording ended, one with it.
 fn join(event: &mut Event, before: &Event) {
     event.start_ns = event.start_ns.min(before.start_ns);
@@ -158,7 +170,7 @@ impl Recorder {
         for b in others.into_iter().filter(|b| b.event.cut) {
             self.end_cut(b);
         }
-        self.carry.before = own;
+        (self.carry.before, self.carry.begun) = (own, now);
         self.end_carried(now);
         // Facts that were over are looked for there.
         let is_over =
@@ -211,13 +223,16 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
+    use bufferbane_core::detect::Thresholds;
+    use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
     use bufferbane_linux_io::clock;
-    use bufferbane_store::{Reader, Severity, Trust};
+    use bufferbane_store::{Reader, SeriesInfo, SeriesKind, Severity, Trust};
 
-    use super::super::testing::{any_room, open, unopened};
+    use super::super::testing::{any_room, open, series, unopened};
     use super::*;
     use crate::alerts::Alerts;
     use crate::recorder::Order;
+    use crate::watch::Watcher;
 
     /// A daemon that is started again and again, and what a hook of it is told.
     struct Host {
@@ -334,6 +349,66 @@ mod tests {
         let events = events.events(i64::MIN, i64::MAX).unwrap();
         assert_eq!(events.len(), 1);
         assert!(!events[0].1.cut && !events[0].1.values.contains_key("times"));
+    }
+
+    /// Twenty probes a second of one target, from and to these seconds of the host: they are answered at once until
+    /// `silent_s`, and known to be lost three seconds later.
+    fn probe(recorder: &mut Recorder, host: &Host, (from_s, to_s): (u64, u64), silent_s: u64) {
+        let info = SeriesInfo {
+            interval_ns: SECOND_NS / 20,
+            ..series(SeriesKind::Icmp)
+        };
+        recorder.obey(Order::Series(SeriesIndex(0), info));
+        for n in from_s * 20..to_s * 20 {
+            let now = host.now.saturating_add(n * (SECOND_NS / 20));
+            let mut sample = Sample::lost(SeriesIndex(0), n, now, 64);
+            if n < silent_s * 20 {
+                sample.status = Status::Ok;
+                sample.rtt_ns = Some(20_000_000);
+            } else {
+                sample.sent = now.saturating_sub(3 * SECOND_NS);
+            }
+            if n < silent_s * 20 || n >= (from_s.max(silent_s) + 3) * 20 {
+                recorder.obey(Order::Observation(Observation::New(sample)));
+            }
+            recorder.watch(now);
+        }
+    }
+
+    /// The line dies five seconds before a restart, and lives again or not.
+    #[test]
+    fn a_silence_that_has_just_begun_at_a_restart_is_told_and_told_on() {
+        for lasts in [true, false] {
+            let host = Host::new();
+            let mut recorder = host.start();
+            // Detectors begin when the host does.
+            recorder.watcher = Watcher::new(host.now, Thresholds::default());
+            probe(&mut recorder, &host, (0, 65), 60);
+            recorder.finish(host.after(65));
+            let mut recorder = host.start();
+            recorder.carry.begun = host.after(66);
+            recorder.watcher = Watcher::new(host.after(66), Thresholds::default());
+            let silent_s = if lasts { 66 } else { 999 };
+            probe(&mut recorder, &host, (66, 96), silent_s);
+            recorder.end_carried(host.after(9999));
+            recorder.finish(host.after(96));
+            let events = Reader::open(&host.store()).unwrap();
+            let events = events.events(i64::MIN, i64::MAX).unwrap();
+            let [(_, event)] = &events[..] else {
+                panic!("{events:?}");
+            };
+            assert_eq!(event.start_ns, host.after(60).as_nanos());
+            let (kind, end_s) = if lasts {
+                ("outage", 96)
+            } else {
+                ("micro_outage", 65)
+            };
+            assert_eq!(event.kind, kind);
+            assert_eq!(
+                (event.end_ns, event.cut),
+                (Some(host.after(end_s).as_nanos()), lasts)
+            );
+        }
     }
 
     #[test]

@@ -94,10 +94,23 @@ impl Recorder {
     /// Records what the detectors tell, and says it to the journal.
     pub(super) fn watch(&mut self, now: Monotonic) {
         // Until the store is open nothing is recorded, and so nothing watched.
+        if self.writer.is_some() {
+            let news = self.watcher.news(now);
+            self.tell(now, news);
+        }
+    }
+
+    /// The same where recording ends, of what nothing more can be known.
+    pub(super) fn watch_ends(&mut self, now: Monotonic) {
+        let news = self.watcher.end(now);
+        self.tell(now, news);
+    }
+
+    fn tell(&mut self, now: Monotonic, news: Vec<Notice>) {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        for notice in self.watcher.news(now) {
+        for notice in news {
             let mut event = self.watcher.event(writer.boot(), &notice);
             if self.watcher.is_of_line(&notice) {
                 self.asked.line_event(now, &event.interface, &notice);

@@ -303,16 +303,17 @@ fn watch_and_hear(
             }
         }
         loop {
-            let more = watch.handle_timeout(now);
+            let more = if now_ns >= end_ns {
+                watch.handle_end(now)
+            } else {
+                watch.handle_timeout(now)
+            };
             while let Some(n) = watch.poll_notice() {
                 hear(n);
             }
             if !more {
                 break;
             }
-        }
-        if now_ns >= end_ns {
-            watch.handle_end(now);
         }
         while let Some(r) = watch.poll_record() {
             hear_record(r);

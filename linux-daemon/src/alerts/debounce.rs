@@ -93,6 +93,11 @@ impl Debounce {
         self.open.push((id, severity));
     }
 
+    /// What was held back and still lasts, where its end will be told by the next run: a begin of each.
+    pub(super) fn rest(&mut self) -> Vec<Alert> {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// What was held back, still lasts, and may be told by now, if there is any: the gravest.
     pub(super) fn due(&mut self, now_ns: u64) -> Option<Alert> {
         let may = |w: &Alert| {

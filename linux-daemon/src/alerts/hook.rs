@@ -111,8 +111,12 @@ impl Hook {
         }
     }
 
-    /// Ends: what was handed over has until then to be delivered, and what is left is counted and lost.
-    pub(super) fn finish(self, until: Instant) {
+    /// Ends: what was handed over has until then to be delivered, and what is left is counted and lost. What was held back
+    /// and lasts is told now, as the next run tells its end.
+    pub(super) fn finish(mut self, until: Instant) {
+        for alert in self.debounce.rest() {
+            self.queue(alert);
+        }
         let Self {
             config,
             queue,
@@ -355,6 +359,29 @@ mod tests {
         let left = Arc::clone(&hook.left);
         hook.finish(Instant::now() + 2 * LOOK);
         assert_eq!(left.load(Ordering::Acquire), 1);
+    }
+
+    /// Its end is told by the next run, which is no first word then.
+    #[test]
+    fn what_was_held_back_and_lasts_is_told_at_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let seldom = HookConfig {
+            every_ns: 3_600_000_000_000,
+            ..everything_from(Severity::Warning, &listener)
+        };
+        let mut hook = Hook::start(&seldom).unwrap();
+        for (id, phase) in [
+            (1, News::Begin),
+            (2, News::Begin),
+            (2, News::End),
+            (3, News::Begin),
+        ] {
+            hook.tell(&example(phase, id));
+        }
+        let left = Arc::clone(&hook.left);
+        assert_eq!(left.load(Ordering::Acquire), 1);
+        hook.finish(Instant::now() + 2 * LOOK);
+        assert_eq!(left.load(Ordering::Acquire), 2);
     }
 
     #[test]

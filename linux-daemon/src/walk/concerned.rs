@@ -1,7 +1,10 @@
 //! Which ways and hosts show what is wrong.
 
+use std::net::IpAddr;
+
 use bufferbane_core::look::INTERVAL_NS;
-use bufferbane_store::SeriesKind;
+use bufferbane_store::{Event, SeriesKind};
+use serde_json::Value;
 
 use super::close::Wanted;
 use super::{Shown, Target, Walks};
@@ -28,16 +31,54 @@ impl Target {
     }
 }
 
-/// Less is more likely to show what is wrong: who shows it, then `target`, and farther ones before those at addresses
-/// of a household.
-fn rank(key: &Key, of: &Target, target: Option<&str>, shown: Shown) -> (bool, bool, bool) {
-    let shows = match shown {
-        Shown::Anybody => false,
-        Shown::Series(series) => of.series.contains_key(&series),
-        Shown::Host(address) => key.2 == address,
-    };
-    let far = bufferbane_core::path::is_providers(key.2, None);
-    (!shows, target != Some(key.1.as_str()), !far)
+/// What is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    interface: &'a str,
+    target: Option<&'a str>,
+    /// 4 or 6, where it is of that one alone: ways of the other say nothing of it.
+    family: Option<u64>,
+    shown: Shown,
+}
+
+impl<'a> About<'a> {
+    /// All that an interface leads to.
+    pub(super) const fn all(interface: &'a str, shown: Shown) -> Self {
+        Self {
+            interface,
+            target: None,
+            family: None,
+            shown,
+        }
+    }
+
+    /// What an event tells of.
+    pub(super) fn event(event: &'a Event, shown: Shown) -> Self {
+        Self {
+            interface: &event.interface,
+            target: event.target.as_deref(),
+            family: event.values.get("family").and_then(Value::as_u64),
+            shown,
+        }
+    }
+
+    /// Whether a way through its interface to this address may show it.
+    pub(super) fn is_of_family(&self, address: IpAddr) -> bool {
+        let family = if address.is_ipv4() { 4 } else { 6 };
+        self.family.is_none_or(|f| f == family)
+    }
+
+    /// Less is more likely to show what is wrong: who shows it, then the target, and farther ones before those at
+    /// addresses of a household.
+    fn rank(&self, key: &Key, of: &Target) -> (bool, bool, bool) {
+        let shows = match self.shown {
+            Shown::Anybody => false,
+            Shown::Series(series) => of.series.contains_key(&series),
+            Shown::Host(address) => key.2 == address,
+        };
+        let far = bufferbane_core::path::is_providers(key.2, None);
+        (!shows, self.target != Some(key.1.as_str()), !far)
+    }
 }
 
 impl Walks {
@@ -45,43 +86,47 @@ impl Walks {
         self.targets.iter().filter(move |(k, _)| k.0 == interface)
     }
 
+    /// The ways that may show it.
+    fn of(&self, about: About<'_>) -> impl Iterator<Item = (&Key, &Target)> {
+        let through = self.through(about.interface);
+        through.filter(move |(k, _)| about.is_of_family(k.2))
+    }
+
     /// The way that most likely shows what is wrong: to who shows it, pinged or not, else to the target, else any
     /// through the interface.
-    pub(super) fn worst(&self, interface: &str, target: Option<&str>, shown: Shown) -> Option<Key> {
-        if let Shown::Host(address) = shown
-            && self.through(interface).all(|(k, _)| k.2 != address)
+    pub(super) fn worst(&self, about: About<'_>) -> Option<Key> {
+        if let Shown::Host(address) = about.shown
+            && self.of(about).all(|(k, _)| k.2 != address)
         {
-            let name = target.map_or_else(|| address.to_string(), str::to_owned);
-            return Some((interface.to_owned(), name, address));
+            let name = about
+                .target
+                .map_or_else(|| address.to_string(), str::to_owned);
+            return Some((about.interface.to_owned(), name, address));
         }
-        let best = self
-            .through(interface)
-            .min_by_key(|(k, t)| rank(k, t, target, shown));
+        let best = self.of(about).min_by_key(|(k, t)| about.rank(k, t));
         best.map(|(key, _)| key.clone())
     }
 
     /// Hosts that quick echoes show more of than their probes do: the one that most likely shows what is wrong, and
     /// the gateway before it.
-    pub(super) fn concerned(
-        &self,
-        interface: &str,
-        target: Option<&str>,
-        shown: Shown,
-    ) -> Vec<Wanted> {
-        let Some(worst) = self.worst(interface, target, shown) else {
+    pub(super) fn concerned(&self, about: About<'_>) -> Vec<Wanted> {
+        let Some(worst) = self.worst(about) else {
             return Vec::new();
         };
-        let pinged = || self.through(interface).filter(|(_, t)| t.is_pinged());
+        let is_pinged = |(_, t): &(&Key, &Target)| t.is_pinged();
         let is_slow = self.targets.get(&worst).is_none_or(Target::is_slow);
         // Who is not pinged may well answer no echo at all. Another name of the same host is the next best.
-        let shows = pinged().min_by_key(|(k, t)| (k.2 != worst.2, rank(k, t, target, shown)));
+        let shows = self.of(about).filter(is_pinged);
+        let shows = shows.min_by_key(|(k, t)| (k.2 != worst.2, about.rank(k, t)));
         let shows = shows.filter(|_| is_slow);
         let first_hop = |key: &Key| {
             let ways = self.targets.values().filter_map(|t| t.ways.now());
             let mut firsts = ways.filter_map(|k| k.path.hops.first());
             firsts.any(|hop| hop.addresses.contains(&key.2))
         };
-        let near = pinged().filter(|(k, _)| !watch::is_far_at(SeriesKind::Icmp, k.2));
+        // It is one host, whichever family it is pinged over.
+        let near = self.through(about.interface).filter(is_pinged);
+        let near = near.filter(|(k, _)| !watch::is_far_at(SeriesKind::Icmp, k.2));
         let gateway = near.min_by_key(|(k, _)| {
             let is_family = k.2.is_ipv4() == worst.2.is_ipv4();
             (!is_family, !first_hop(k))

@@ -6,6 +6,7 @@ use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Event, EventId, Look, PathEnd};
 
+use super::concerned::About;
 use super::line::Asked;
 use super::start::Start;
 use super::worker::Thoroughness;
@@ -95,8 +96,8 @@ impl Walks {
         let Some((_, how)) = KINDS.iter().find(|(kind, _)| *kind == event.kind) else {
             return Vec::new();
         };
-        let shown = shown.into();
-        let worst = self.worst(&event.interface, event.target.as_deref(), shown);
+        let about = About::event(event, shown.into());
+        let worst = self.worst(about);
         let mut news = Vec::new();
         let from = event.start_ns.saturating_sub(EARLY_NS);
         let until = event.end_ns.unwrap_or(u64::MAX);
@@ -109,7 +110,7 @@ impl Walks {
         for seen in &mut self.looks {
             let path = &seen.look.path;
             let during = (from..=until).contains(&seen.at.as_nanos());
-            if path.interface == event.interface && during {
+            if path.interface == event.interface && about.is_of_family(path.address) && during {
                 if fits((&path.target, path.address), seen.how) {
                     is_seen = true;
                     is_fresh |= now.saturating_since(seen.at) < RECENT_NS;
@@ -131,7 +132,10 @@ impl Walks {
                 Some(at) => (from..=until).contains(&at.as_nanos()),
                 None => event.end_ns.is_none(),
             };
-            if during && let Some(events) = &mut asked.events {
+            if during
+                && about.is_of_family(asked.key.2)
+                && let Some(events) = &mut asked.events
+            {
                 if !events.contains(&id) {
                     events.push(id);
                 }
@@ -153,7 +157,7 @@ impl Walks {
         } else if event.end_ns.is_some() {
             self.ends(now, id);
         }
-        let hosts = self.concerned(&event.interface, event.target.as_deref(), shown);
+        let hosts = self.concerned(about);
         news.extend(self.close.begins(now, id, event, hosts));
         news
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bufferbane_core::sample::SeriesIndex;
 use bufferbane_core::time::Monotonic;
 
+use super::concerned::About;
 use super::worker::Thoroughness;
-use super::{S, Shown, Walks};
+use super::{S, Walks};
 
 /// An uplink is silent if nobody beyond it has answered for this many slots of its fastest series: what is shorter can
 /// be no outage.
@@ -66,11 +67,11 @@ impl Walks {
         for interface in fallen {
             let ear = |(_, e): &(&SeriesIndex, &Ear)| e.interface == interface;
             let ears = self.ears.iter().filter(ear).map(|(index, _)| *index);
-            let first = Shown::from(ears.min());
-            if let Some(key) = self.worst(&interface, None, first) {
+            let about = About::all(&interface, ears.min().into());
+            if let Some(key) = self.worst(about) {
                 self.ask(now, key, Vec::new(), Thoroughness::Quick);
             }
-            let hosts = self.concerned(&interface, None, first);
+            let hosts = self.concerned(about);
             self.close.falls_silent(now, &interface, hosts);
         }
     }

@@ -2,9 +2,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bufferbane_store::{Event, PathHop, SeriesKind, Severity};
 
+use super::concerned::About;
 use super::worker::{Errand, Worker};
 use super::*;
 use crate::errands::testing::{at, info, infos};
+
+mod families;
 
 struct Lab {
     walks: Walks,
@@ -282,9 +285,10 @@ fn a_look_says_what_the_way_was_before_and_goes_before_other_walks() {
 fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_slow() {
     let mut lab = Lab::new();
     let concerned = |lab: &Lab, target: Option<&str>, series: Option<u16>| {
-        let hosts = lab
-            .walks
-            .concerned("eth0", target, series.map(SeriesIndex).into());
+        let mut loss = event("packet_loss", at(100), None);
+        loss.target = target.map(str::to_owned);
+        let about = About::event(&loss, series.map(SeriesIndex).into());
+        let hosts = lab.walks.concerned(about);
         let of = |h: close::Wanted| (h.key.1, h.pings.into_iter().map(|s| s.0).collect());
         hosts
             .into_iter()
@@ -344,7 +348,8 @@ fn a_close_look_is_at_the_host_concerned_and_the_gateway_where_their_pings_are_s
     lab.walks.add(at(30), SeriesIndex(1), &stream);
     let hosts = concerned(&lab, Some("vienna"), Some(1));
     assert_eq!(hosts, [gateway(), ("one".to_owned(), vec![8])]);
-    assert_eq!(lab.walks.concerned("wlan0", None, Shown::Anybody).len(), 0);
+    let nobody = lab.walks.concerned(About::all("wlan0", Shown::Anybody));
+    assert_eq!(nobody.len(), 0);
 }
 
 #[test]

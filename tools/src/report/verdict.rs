@@ -17,7 +17,7 @@ use crate::show::{clean, percent, plural, stretch};
 use crate::when;
 pub(super) use blame::is_far_end_s;
 use blame::{
-    blame, is_in_house, is_of_loss, is_of_only_one, is_of_radio, is_silence_of_one, own_drops, sign,
+    blame, fell_silent, is_in_house, is_of_loss, is_of_only_one, is_of_radio, own_drops, sign,
 };
 
 /// Events that a verdict names.
@@ -87,7 +87,7 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
         let text = if is_tunnels {
             tunnel::sentence(report, j, &interface)
         } else {
-            sentence(j, &clean(&interface), &events)
+            sentence(report, j, &clean(&interface), &events)
         };
         verdicts.push(Verdict {
             cause: if is_tunnels {
@@ -323,7 +323,7 @@ const fn direction_of(d: Option<Direction>) -> Option<Way> {
 }
 
 /// What is at fault, for people, by the `events` that speak for it, the worst first.
-fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
+fn sentence(report: &Report, j: &Judgement, interface: &str, events: &[&Event]) -> String {
     let way = way(j);
     let names = distinct(events.iter().flat_map(|e| names_of(e)));
     let whom = listed(&names);
@@ -389,9 +389,9 @@ fn sentence(j: &Judgement, interface: &str, events: &[&Event]) -> String {
         Cause::FarEnd if are_all(is_in_house) => format!(
             "{whom} is reached badly within the house: neither the line nor the gateway is to blame"
         ),
-        Cause::FarEnd if are_all(is_silence_of_one) => format!(
-            "{whom}, the only far target, was restarted, or did not answer while the way to it was whole: the line is \
-             not to blame"
+        Cause::FarEnd if events.iter().all(|e| fell_silent(report, e)) => format!(
+            "{whom}{} was restarted, or did not answer while the way to it was whole: the line is not to blame",
+            if is_of_one { ", the only far target," } else { "" }
         ),
         Cause::FarEnd => format!(
             "{whom} alone is reached badly, and all others well: the line is not to blame"

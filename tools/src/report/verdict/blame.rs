@@ -151,27 +151,41 @@ pub(super) fn is_of_radio(e: &Event) -> bool {
         && e.values.get("same_gateway") == Some(&true.into())
 }
 
-/// Whether what was lost or silent was so by the doing of the one far end that it names: that dropped packets itself,
-/// or was the only one to ask, and was restarted or could be reached all the same.
+/// Whether what was lost or silent was so by the doing of the one far end that it names: that dropped packets itself, or
+/// fell silent by itself.
 pub(in super::super) fn is_far_end_s(report: &Report, e: &Event) -> bool {
-    let [target] = names_of(e)[..] else {
+    fell_silent(report, e) || has_dropped(report, e)
+}
+
+/// Whether the one far end that an event names dropped packets itself meanwhile.
+fn has_dropped(report: &Report, e: &Event) -> bool {
+    let (Some((_, mut beside)), Some(start)) = (beside(report, e), e.start) else {
         return false;
     };
-    let Some(start) = e.start else { return false };
+    let is_its = |d: &Event| {
+        let from = d.start.map_or(i64::MAX, |at| at.0 - GRAIN_NS);
+        let span = from..=end_of(d, report) + GRAIN_NS;
+        sign(report, d) == Some(Sign::FarDrops)
+            && span.contains(&start.0)
+            && span.contains(&end_of(e, report))
+    };
+    is_of_loss(e) && beside.any(is_its)
+}
+
+/// Whether the one far end that an event names was restarted meanwhile, or, where nobody else was asked, could be reached
+/// all the same.
+pub(super) fn fell_silent(report: &Report, e: &Event) -> bool {
+    let is_of_one = is_silence_of_one(e);
+    let (Some((target, mut beside)), Some(start)) = (beside(report, e), e.start) else {
+        return false;
+    };
     let (from, to) = (start.0 - GRAIN_NS, end_of(e, report) + GRAIN_NS);
-    let beside = report
-        .events
-        .iter()
-        .filter(|d| d.interface == e.interface && d.target.as_deref() == Some(target));
-    let says_so = |d: &Event| {
-        let Some(at) = d.start else { return false };
-        if sign(report, d) == Some(Sign::FarDrops) {
-            let span = at.0 - GRAIN_NS..=end_of(d, report) + GRAIN_NS;
-            return is_of_loss(e) && span.contains(&start.0) && span.contains(&end_of(e, report));
-        }
-        let restarted = d.kind == BACK && d.values.get("restarted") == Some(&true.into());
+    let restarted = |d: &Event| {
         // Those that follow each other soon are one event.
-        restarted && is_silence_of_one(e) && at.0 <= to && end_of(d, report) >= from
+        d.kind == BACK
+            && d.values.get("restarted") == Some(&true.into())
+            && d.start.is_some_and(|at| at.0 <= to)
+            && end_of(d, report) >= from
     };
     let mut ways = report.events.iter().flat_map(|d| &d.seen).chain(&e.seen);
     let was_whole = |s: &super::super::paths::Seen| {
@@ -182,12 +196,25 @@ pub(in super::super) fn is_far_end_s(report: &Report, e: &Event) -> bool {
             && s.way.end == PathEnd::Target
             && silent.contains(&s.at.0)
     };
-    beside.into_iter().any(says_so) || is_silence_of_one(e) && ways.any(was_whole)
+    let is_burst = e.kind == Kind::LossBurst.as_str();
+    (is_of_one || is_burst) && beside.any(restarted) || is_of_one && ways.any(was_whole)
 }
 
-/// Whether it says that nothing came from the only far target there was.
+/// The one target that an event names, and what else is told of it.
+fn beside<'a>(
+    report: &'a Report,
+    e: &'a Event,
+) -> Option<(&'a str, impl Iterator<Item = &'a Event>)> {
+    let [target] = names_of(e)[..] else {
+        return None;
+    };
+    let of_it = move |d: &&Event| d.interface == e.interface && d.target.as_deref() == Some(target);
+    Some((target, report.events.iter().filter(of_it)))
+}
+
+/// Whether it says that nothing came from the only far target that was asked meanwhile.
 pub(super) fn is_silence_of_one(e: &Event) -> bool {
-    is_outage(e) && is_of_only_one(e)
+    is_outage(e) && (is_of_only_one(e) || e.values.get("targets_lost") == Some(&1.into()))
 }
 
 /// Whether there was no other far target to ask.

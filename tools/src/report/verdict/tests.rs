@@ -82,7 +82,8 @@ fn said(cause: Cause, events: u32, told: &[&Event]) -> String {
         events,
         weight: 1.0,
     };
-    sentence(&j, "eth0", told).replace('\u{a0}', " ")
+    let report = testing::report(Vec::new(), Vec::new());
+    sentence(&report, &j, "eth0", told).replace('\u{a0}', " ")
 }
 
 #[test]
@@ -310,7 +311,7 @@ fn what_a_reflector_drops_itself_is_not_lost_by_the_line() {
 }
 
 #[test]
-fn the_only_far_target_that_was_restarted_leaves_the_line_well() {
+fn a_far_target_that_was_restarted_leaves_the_line_well() {
     let outage = with(
         told("outage", &["vienna"], 1000, Some(1026)),
         "far_targets",
@@ -326,13 +327,36 @@ fn the_only_far_target_that_was_restarted_leaves_the_line_well() {
         ),
         "{text}"
     );
-    let restarted = with(back, "restarted", true);
+    let restarted = with(back.clone(), "restarted", true);
     let (causes, text) = of(vec![outage.clone(), restarted.clone()]);
     assert_eq!(causes, [Cause::FarEnd.as_str()]);
     assert!(text.contains("the line is not to blame"), "{text}");
-    // Others were silent too.
-    let all = with(outage, "far_targets", 3);
-    assert_eq!(of(vec![all, restarted]).0, [Cause::AccessOutages.as_str()]);
+    // Others were silent too, or were not asked in so short a time.
+    let of_three = |lost: u64| {
+        let outage = with(outage.clone(), "far_targets", 3);
+        of(vec![with(outage, "targets_lost", lost), restarted.clone()])
+    };
+    assert_eq!(of_three(3).0, [Cause::AccessOutages.as_str()]);
+    let (causes, text) = of_three(1);
+    assert_eq!(causes, [Cause::FarEnd.as_str()]);
+    assert!(
+        text.contains("vienna was restarted, or did not answer"),
+        "{text}"
+    );
+    // Others were well: its losses are a burst, and not the line's.
+    let burst = told("loss_burst", &["vienna"], 1020, Some(1026));
+    let (causes, text) = of(vec![burst.clone(), restarted.clone()]);
+    assert_eq!(causes, [Cause::FarEnd.as_str()]);
+    assert!(
+        text.contains("vienna was restarted, or did not answer"),
+        "{text}"
+    );
+    let both = told("loss_burst", &["vienna", "quad9"], 1020, Some(1026));
+    let loss = told("packet_loss", &["vienna"], 1000, Some(1900));
+    for (e, back) in [(both, &restarted), (loss, &restarted), (burst, &back)] {
+        let causes = of(vec![e, back.clone()]).0;
+        assert_eq!(causes, [Cause::AccessLoss.as_str()]);
+    }
 }
 
 #[test]

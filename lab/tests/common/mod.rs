@@ -81,9 +81,9 @@ pub fn reflector_config(listen: [SocketAddr; 2], clients: &[Vec<PresharedKey>]) 
 
 /// Starts a daemon at the client's end.
 pub fn start_daemon(home: &Home, config: Config) -> Daemon {
-    let started = home.client.spawn(move || Daemon::start(config, None));
-    let started = started.expect("the client's namespace").join();
-    started.expect("no panic").expect("the daemon starts")
+    let started = home.client.inside(move || Daemon::start(config, None));
+    let started = started.expect("the client's namespace");
+    started.expect("the daemon starts")
 }
 
 /// What it has recorded of the probes over one family, from `from_ns` to `to_ns`.

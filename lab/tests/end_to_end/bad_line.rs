@@ -9,14 +9,12 @@ use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Bursts, Direction, Fate, Flow, Link, Passage, Way};
 use bufferbane_lab::matching::{Sent, compare, exchanges};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
 use bufferbane_store::{Filter, Reader, SeriesId, SeriesKind};
-use bufferbaned::Daemon;
 use bufferbaned::config::Config;
 
 use super::{
-    MS, PING_BYTES, PROBE_BYTES, V4, V6, alone, daemon_config, median, reflector_config, stream_to,
-    target,
+    MS, PING_BYTES, PROBE_BYTES, V4, V6, alone, daemon_config, median, start_daemon,
+    start_reflector, stream_to, target,
 };
 
 fn sent(reader: &Reader, series: SeriesId, from_ns: i64, to_ns: i64) -> Vec<Sent> {
@@ -109,31 +107,13 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
     let quiet_down = Direction::delay(20 * MS);
     let home = Home::new(2, &quiet_up, &quiet_down, 4711).expect("a lab");
     let dir = tempfile::tempdir().expect("a temporary directory");
-
-    let (stop_reflector, stopping) = std::sync::mpsc::channel::<()>();
-    let reflector = home
-        .server
-        .spawn(move || {
-            let mut running = Running::start(&reflector_config()).expect("the reflector starts");
-            let _ = stopping.recv();
-            let status = running.status().expect("the reflector answers");
-            running.stop().expect("the reflector ran to the end");
-            status
-        })
-        .expect("the server's namespace");
-    std::thread::sleep(Duration::from_millis(300));
+    let mut reflector = start_reflector(&home);
     let config = Config {
         targets: Some(vec![target("server", V4), target("server6", V6)]),
         reflectors: vec![stream_to("vienna", V4), stream_to("vienna6", V6)],
         ..daemon_config(dir.path(), 2)
     };
-    let mut daemon = home
-        .client
-        .spawn(move || Daemon::start(config, None))
-        .expect("the client's namespace")
-        .join()
-        .expect("no panic")
-        .expect("the daemon starts");
+    let mut daemon = start_daemon(&home, config);
     std::thread::sleep(Duration::from_secs(3));
 
     let lossy = |d: &Direction| Direction {
@@ -193,8 +173,8 @@ fn every_probe_through_a_bad_line_is_told_as_the_line_has_it() {
     let own = daemon.status();
     daemon.stop();
     println!("daemon: dropped {:?}", own.drops);
-    let _ = stop_reflector.send(());
-    let status = reflector.join().expect("no panic");
+    let status = reflector.status().expect("the reflector answers");
+    reflector.stop().expect("the reflector ran to the end");
     println!(
         "reflector: {} answered, dropped {}, socket {}, overload {}",
         status["answered"], status["drops"], status["socket_drops"], status["overload"]

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
+use bufferbane_lab::home::Home;
+use bufferbane_reflector::Running;
+use bufferbaned::Daemon;
 use bufferbaned::config::{Config, FamilyChoice, Place, Reflector, Stream, Target};
 
 const MS: u64 = 1_000_000;
@@ -85,6 +88,20 @@ fn reflector_config() -> bufferbane_reflector::config::Config {
         }],
         ..bufferbane_reflector::config::Config::default()
     }
+}
+
+/// Starts a reflector at the server's end.
+fn start_reflector(home: &Home) -> Running {
+    let started = home.server.inside(|| Running::start(&reflector_config()));
+    let started = started.expect("the server's namespace");
+    started.expect("the reflector starts")
+}
+
+/// Starts a daemon at the client's end.
+fn start_daemon(home: &Home, config: Config) -> Daemon {
+    let started = home.client.inside(move || Daemon::start(config, None));
+    let started = started.expect("the client's namespace");
+    started.expect("the daemon starts")
 }
 
 /// Of tests that need the machine's cores for their lines, one runs at a time.

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use bufferbane_lab::home::{Home, Layout, Place};
 use bufferbane_lab::link::{Direction, Fate, Flow, Passage, Way};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
 use bufferbane_store::{Echoes, PathEnd, Reader};
-use bufferbaned::Daemon;
 
-use super::{MS, V4, daemon_config, reflector_config, target};
+use super::{MS, V4, daemon_config, start_daemon, start_reflector, target};
 
 const GATEWAY: [u8; 4] = [10, 77, 0, 254];
 /// Of an Ethernet frame with an echo of a close look. Regular pings of this test have another size.
@@ -34,9 +32,7 @@ fn an_outage_names_the_last_hop_that_answered() {
     };
     let home = Home::build(&layout).expect("a lab");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let reflector = home.server.spawn(|| Running::start(&reflector_config()));
-    let reflector = reflector.expect("the server's namespace").join();
-    let _reflector = reflector.expect("no panic").expect("the reflector starts");
+    let _reflector = start_reflector(&home);
     let mut config = daemon_config(dir.path(), 1);
     let gateway = IpAddr::from(GATEWAY).to_string();
     let mut pinged = vec![target("gateway", &gateway), target("server", V4)];
@@ -49,9 +45,7 @@ fn an_outage_names_the_last_hop_that_answered() {
     let sooner = "target = []\n[alerts]\noutage = \"1s\"\n";
     let sooner = bufferbaned::config::parse("sooner.toml", sooner, dir.path());
     config.alerts = sooner.expect("a right configuration").config.alerts;
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let mut daemon = start_daemon(&home, config);
     let until = |what: &str, mut is: Box<dyn FnMut() -> bool + '_>| {
         let begun = Instant::now();
         while !is() {

@@ -9,11 +9,9 @@ use bufferbane_lab::home::Home;
 use bufferbane_lab::link::{Direction, Flow, Passage, Way};
 use bufferbane_lab::matching::{Sent, exchanges, pairs};
 use bufferbane_lab::{netns, skip};
-use bufferbane_reflector::Running;
 use bufferbane_store::{Filter, Reader};
-use bufferbaned::Daemon;
 
-use super::{MS, PROBE_BYTES, alone, daemon_config, median, reflector_config};
+use super::{MS, PROBE_BYTES, alone, daemon_config, median, start_daemon, start_reflector};
 
 /// Sends more than a line of 4 Mbit/s takes, for so long.
 fn flood(socket: &UdpSocket, to: &str, seconds: u64) {
@@ -70,25 +68,10 @@ fn queueing_delay_is_told_in_its_direction_as_the_line_has_it() {
     };
     let home = Home::new(1, &direction, &direction, 815).expect("a lab");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (stop_reflector, stopping) = std::sync::mpsc::channel::<()>();
-    let reflector = home
-        .server
-        .spawn(move || {
-            let running = Running::start(&reflector_config()).expect("the reflector starts");
-            let _ = stopping.recv();
-            running.stop()
-        })
-        .expect("the server's namespace");
-    std::thread::sleep(Duration::from_millis(300));
+    let reflector = start_reflector(&home);
     let mut config = daemon_config(dir.path(), 1);
     config.targets = Some(vec![]);
-    let mut daemon = home
-        .client
-        .spawn(move || Daemon::start(config, None))
-        .expect("the client's namespace")
-        .join()
-        .expect("no panic")
-        .expect("the daemon starts");
+    let mut daemon = start_daemon(&home, config);
     let bound = |namespace: &netns::Namespace, address: &'static str| {
         let socket = namespace.spawn(move || UdpSocket::bind(address).expect("an address"));
         socket.expect("a namespace").join().expect("a socket")
@@ -103,11 +86,7 @@ fn queueing_delay_is_told_in_its_direction_as_the_line_has_it() {
     flood(&far, "10.77.0.1:7000", 4);
     std::thread::sleep(Duration::from_secs(4));
     daemon.stop();
-    let _ = stop_reflector.send(());
-    reflector
-        .join()
-        .expect("no panic")
-        .expect("the reflector ran to the end");
+    reflector.stop().expect("the reflector ran to the end");
 
     let probe = |p: &Passage| match p.flow {
         Flow::Udp(from, to, len) => len == PROBE_BYTES && (from == 9876 || to == 9876),

@@ -41,9 +41,9 @@ fn tested(
     config.store = dir.path().join("c.redb");
     config.control_socket = dir.path().join("c.sock");
     config.keep.min_free_bytes = 0;
-    let daemon = client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let started = client.inside(move || Daemon::start(config, None));
+    let daemon = started.expect("the client's namespace");
+    let mut daemon = daemon.expect("the daemon starts");
     let result = loop {
         let wish = TestWish {
             direction: Some(bufferbaned::load::Kind::Both),
@@ -116,9 +116,9 @@ fn reflector(server: &Namespace) -> Running {
         }],
         ..Config::default()
     };
-    let running = server.spawn(move || Running::start(&config));
-    let running = running.expect("the server's namespace").join();
-    running.expect("no panic").expect("the reflector starts")
+    let running = server.inside(move || Running::start(&config));
+    let running = running.expect("the server's namespace");
+    running.expect("the reflector starts")
 }
 
 fn carries(test: Result<LoadTest, String>) {

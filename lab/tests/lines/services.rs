@@ -361,9 +361,9 @@ fn resolvers_are_asked_and_their_failures_told_apart() {
     config.control_socket = dir.path().join("c.sock");
     config.http = None;
     config.keep.min_free_bytes = 0;
-    let daemon = home.client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let started = home.client.inside(move || Daemon::start(config, None));
+    let daemon = started.expect("the client's namespace");
+    let mut daemon = daemon.expect("the daemon starts");
     std::thread::sleep(Duration::from_secs(9));
     let status = daemon.status();
     daemon.stop();

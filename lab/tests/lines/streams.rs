@@ -44,9 +44,9 @@ fn measured(client: &Namespace, address: &str) -> Found {
     config.store = dir.path().join("s.redb");
     config.control_socket = dir.path().join("c.sock");
     config.keep.min_free_bytes = 0;
-    let daemon = client.spawn(move || Daemon::start(config, None));
-    let daemon = daemon.expect("the client's namespace").join();
-    let mut daemon = daemon.expect("no panic").expect("the daemon starts");
+    let started = client.inside(move || Daemon::start(config, None));
+    let daemon = started.expect("the client's namespace");
+    let mut daemon = daemon.expect("the daemon starts");
     std::thread::sleep(Duration::from_secs(6));
     daemon.stop();
 
@@ -119,9 +119,9 @@ fn classes_and_sizes_stand_side_by_side_over_both_families() {
         }),
         ..bufferbane_reflector::config::Config::default()
     };
-    let running = server.spawn(move || Running::start(&config));
-    let running = running.expect("the server's namespace").join();
-    let reflector = running.expect("no panic").expect("the reflector starts");
+    let running = server.inside(move || Running::start(&config));
+    let running = running.expect("the server's namespace");
+    let reflector = running.expect("the reflector starts");
     for address in ["10.88.0.2", "[fd88::2]"] {
         let found = measured(&client, address);
         println!("{address}: {found:?}");

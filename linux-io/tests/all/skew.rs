@@ -1,14 +1,33 @@
 //! A process with a shifted clock: everything that the engine takes and gives is shifted alike.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::common::{add_local, all_features, engine, wait_for, warm_up};
 use bufferbane_core::time::ClockSource;
 use bufferbane_linux_io::clock::{self, Skew};
-use bufferbane_linux_io::{Event, Family, Outbox, ProbeSocket};
+use bufferbane_linux_io::{Engine, Event, Family, Outbox, ProbeSocket, SocketId};
 
 /// There is one clock in a process, so one test at a time may have it.
 static CLOCK: Mutex<()> = Mutex::new(());
+
+/// Sends a datagram to itself; both of its stamps are of this time.
+fn stamped(e: &mut Engine, id: SocketId, at: SocketAddr) {
+    let before = clock::now();
+    e.send(id, at, b"x", 1).unwrap();
+    let mut seen = 0;
+    assert!(wait_for(e, 1000, |_, event| {
+        let stamp = match event {
+            Event::Received { meta, .. } => meta.at,
+            Event::TxStamp { stamp, .. } => stamp,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stamp.clock, ClockSource::Kernel);
+        assert!(stamp.at >= before && stamp.at <= clock::now(), "{stamp:?}");
+        seen += 1;
+        seen == 2
+    }));
+}
 
 #[test]
 fn stamps_and_deadlines_follow_an_injected_clock() {
@@ -44,20 +63,7 @@ fn stamps_and_deadlines_follow_an_injected_clock() {
         for features in all_features() {
             let mut e = engine(features);
             let (id, at) = add_local(&mut e, ProbeSocket::udp(Family::V4), Family::V4);
-            let before = clock::now();
-            e.send(id, at, b"x", 1).unwrap();
-            let mut seen = 0;
-            assert!(wait_for(&mut e, 1000, |_, event| {
-                let stamp = match event {
-                    Event::Received { meta, .. } => meta.at,
-                    Event::TxStamp { stamp, .. } => stamp,
-                    other => panic!("{other:?}"),
-                };
-                assert_eq!(stamp.clock, ClockSource::Kernel);
-                assert!(stamp.at >= before && stamp.at <= clock::now(), "{stamp:?}");
-                seen += 1;
-                seen == 2
-            }));
+            stamped(&mut e, id, at);
             let until = clock::now().saturating_add(5_000_000);
             while clock::now() < until {
                 e.wait(until, &mut |_: &mut Outbox<'_>, _: Event<'_>| {})
@@ -79,20 +85,7 @@ fn a_step_of_the_wall_clock_is_in_the_stamps_and_not_in_the_times() {
     let begun = clock::now();
     let mut stepped = false;
     while clock::now().saturating_since(begun) < 200_000_000 {
-        let before = clock::now();
-        e.send(id, at, b"x", 1).unwrap();
-        let mut seen = 0;
-        assert!(wait_for(&mut e, 1000, |_, event| {
-            let stamp = match event {
-                Event::Received { meta, .. } => meta.at,
-                Event::TxStamp { stamp, .. } => stamp,
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(stamp.clock, ClockSource::Kernel);
-            assert!(stamp.at >= before && stamp.at <= clock::now(), "{stamp:?}");
-            seen += 1;
-            seen == 2
-        }));
+        stamped(&mut e, id, at);
         stepped |= e
             .take_clock_step()
             .is_some_and(|s| (s.step_ns - 100_000_000).abs() < 1_000_000);

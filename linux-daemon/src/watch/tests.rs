@@ -96,13 +96,16 @@ fn an_outage_of_the_line_is_told_with_the_gateway_well() {
 #[test]
 fn silence_of_the_only_far_target_is_not_told_as_that_of_all() {
     let watcher = watcher(&[info("gateway", "192.168.1.1"), info("quad9", "9.9.9.9")]);
-    let told = |far| {
-        let values = [("far_targets", Value::Number(far))];
+    let told = |far, lost| {
+        let values = [("far_targets", far), ("targets_lost", lost)];
+        let values = values.map(|(name, n)| (name, Value::Number(n)));
         let notice = notice(&watcher, Kind::Outage, &[1], &values);
         watcher.event(1, &notice).text
     };
-    assert_eq!(told(1), "no answer from quad9, the only far target");
-    assert_eq!(told(2), "no answer from anywhere");
+    assert_eq!(told(1, 1), "no answer from quad9, the only far target");
+    assert_eq!(told(2, 2), "no answer from anywhere");
+    let alone = "no answer from quad9, the only far target that was asked meanwhile";
+    assert_eq!(told(2, 1), alone);
 }
 
 /// Whoever of several tells it: what is of the line has a target only where there is no other.

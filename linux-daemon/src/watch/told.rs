@@ -298,13 +298,14 @@ fn sentence(notice: &Notice, about: &About<'_>) -> String {
             number("period_ns") as f64 / 1e9
         ),
         Kind::MicroOutage | Kind::Outage => {
-            let from = match number("far_targets") {
-                1 => format!("{whom}, the only far target"),
-                _ => "anywhere".to_owned(),
-            };
-            match lasted_s {
-                Some(s) => format!("no answer from {from} for {s:.2} s"),
-                None => format!("no answer from {from}"),
+            let lasted = lasted_s.map_or_else(String::new, |s| format!(" for {s:.2} s"));
+            match (number("far_targets"), number("targets_lost")) {
+                (1, _) => format!("no answer{lasted} from {whom}, the only far target"),
+                // The others have their turn before and after it.
+                (_, 1) => format!(
+                    "no answer{lasted} from {whom}, the only far target that was asked meanwhile"
+                ),
+                _ => format!("no answer from anywhere{lasted}"),
             }
         }
         Kind::Bufferbloat => format!(

@@ -84,7 +84,8 @@ pub(super) fn bursts_down(rng: &mut ChaCha8Rng) -> Scenario {
     s
 }
 
-pub(super) fn periodic(rng: &mut ChaCha8Rng, period_ns: u64, up: bool) -> Scenario {
+/// This happens for so long, again and again over half an hour.
+fn again(rng: &mut ChaCha8Rng, (period_ns, long_ns): (u64, u64), up: bool, what: What) -> Scenario {
     let mut s = calm(home(0));
     let way = if up { Direction::Up } else { Direction::Down };
     s.blame = (Cause::Periodic, Some(way));
@@ -92,10 +93,15 @@ pub(super) fn periodic(rng: &mut ChaCha8Rng, period_ns: u64, up: bool) -> Scenar
     let from = between(rng, 12 * MINUTE, 14 * MINUTE);
     for n in 0..(30 * MINUTE / period_ns) {
         let at = from + n * period_ns + between(rng, 0, 40 * MS);
-        let (up, down) = if up { (1.0, 0.0) } else { (0.0, 1.0) };
-        s.effect((at, at + 45 * MS), What::Loss { up, down }, far, Some(e));
+        s.effect((at, at + long_ns), what, far, Some(e));
     }
     s
+}
+
+pub(super) fn periodic(rng: &mut ChaCha8Rng, period_ns: u64, up: bool) -> Scenario {
+    let (up_share, down) = if up { (1.0, 0.0) } else { (0.0, 1.0) };
+    let what = What::Loss { up: up_share, down };
+    again(rng, (period_ns, 45 * MS), up, what)
 }
 
 pub(super) fn periodic_30s(rng: &mut ChaCha8Rng) -> Scenario {
@@ -106,18 +112,9 @@ pub(super) fn periodic_12s(rng: &mut ChaCha8Rng) -> Scenario {
     periodic(rng, 12_300 * MS, false)
 }
 
-/// Something else fills the way for a moment, again and again: nothing is lost.
-fn periodic_spikes(rng: &mut ChaCha8Rng, (period_ns, long_ns): (u64, u64), up: bool) -> Scenario {
-    let mut s = calm(home(0));
-    let way = if up { Direction::Up } else { Direction::Down };
-    s.blame = (Cause::Periodic, Some(way));
-    let e = s.expect(Kind::PeriodicLoss, Some(way), Edges::Touched);
-    let from = between(rng, 12 * MINUTE, 14 * MINUTE);
-    for n in 0..(30 * MINUTE / period_ns) {
-        let at = from + n * period_ns + between(rng, 0, 40 * MS);
-        s.effect((at, at + long_ns), blip(up), far, Some(e));
-    }
-    s
+/// Something else fills the way for a moment: nothing is lost.
+fn periodic_spikes(rng: &mut ChaCha8Rng, spans_ns: (u64, u64), up: bool) -> Scenario {
+    again(rng, spans_ns, up, blip(up))
 }
 
 pub(super) fn periodic_spikes_30s(rng: &mut ChaCha8Rng) -> Scenario {

@@ -238,8 +238,13 @@ impl Outages {
                 (Kind::MicroOutage, Severity::Warning)
             };
             let f = finding(kind, severity, &e.stretch, start, out);
-            let series = e.stretch.series.iter().next().unwrap_or(0);
-            out.ledger.happened(out.line, series, f, end);
+            if long {
+                for series in e.stretch.series.iter() {
+                    out.ledger.happened(out.line, series, f.clone(), end);
+                }
+            } else {
+                out.ledger.went_dead(out.line, e.stretch.series, &f, end);
+            }
             self.remember(kind, &e.stretch);
         }
     }

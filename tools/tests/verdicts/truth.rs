@@ -44,6 +44,8 @@ pub(super) fn hold(log: &[Passage], report: &Value, hosts: &[(&str, &str)]) -> V
                     let off_ns = truth.map_or(f64::NAN, |t| (said - t) as f64);
                     expect(what, off_ns, 0.0, EDGE_NS as f64);
                 }
+                let named = values["targets"].as_array().map_or(0, Vec::len);
+                expect("targets", named as f64, hosts.len() as f64, 0.0);
             }
             "packet_loss" => {
                 let name = values["measured_to"].as_str().unwrap_or_default();

@@ -258,19 +258,17 @@ impl Ledger {
     /// It happened, and is over.
     pub(crate) fn happened(&mut self, line: u8, series: u8, f: Finding, end: Monotonic) {
         let kind = f.kind;
-        // Each outage has edges of its own and is told by itself.
-        if kind == Kind::MicroOutage {
-            let mut members = SeriesSet::default();
-            members.insert(series);
-            let mut event = event_of(line, members, &f);
-            event.end = Some(end);
-            let id = self.next_id;
-            self.next_id += 1;
-            self.tell(id, Phase::Begin, event);
-            return;
-        }
         self.raise(line, series, f);
         self.clear(line, series, kind, end);
+    }
+
+    /// A short outage, which all these series showed: each has edges of its own and is told by itself.
+    pub(crate) fn went_dead(&mut self, line: u8, series: SeriesSet, f: &Finding, end: Monotonic) {
+        let mut event = event_of(line, series, f);
+        event.end = Some(end);
+        let id = self.next_id;
+        self.next_id += 1;
+        self.tell(id, Phase::Begin, event);
     }
 
     /// Sets a direction that became known only after the event was told.

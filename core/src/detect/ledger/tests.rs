@@ -20,7 +20,7 @@ fn what_comes_back_at_once_takes_the_room_of_two_notices() {
     // Outages are told each by itself.
     for n in 0..10 {
         let f = Finding::new(Kind::MicroOutage, Severity::Warning, at(n));
-        ledger.happened(0, 3, f, at(n + 1));
+        ledger.went_dead(0, SeriesSet::default(), &f, at(n + 1));
     }
     assert_eq!(ledger.overflow(), 0);
     let told: std::vec::Vec<Notice> = core::iter::from_fn(|| ledger.poll()).collect();

@@ -70,3 +70,27 @@ fn a_run_within_a_burst_is_no_outage() {
         assert_eq!(told(&[&run[..], others].concat()), [], "{others:?}");
     }
 }
+
+/// Who was silent, too, is named: what only some others show at that time is another trouble.
+#[test]
+fn an_outage_is_of_all_that_were_silent() {
+    let (mut outages, mut ledger) = (Outages::new(), Ledger::new(300 * S));
+    let (near, t) = (Near::new(), Thresholds::default());
+    for n in 0..1400 {
+        let sent = Monotonic::from_nanos(n * EVERY_NS);
+        let mut at = At {
+            ledger: &mut ledger,
+            line: 0,
+            near: &near,
+        };
+        for series in [1, 2, 5] {
+            let probe = probe(sent, !(1200..1220).contains(&n));
+            outages.step(series, series.into(), &probe, &t, &mut at);
+        }
+        outages.settle(sent, &t, &mut at);
+    }
+    let event = ledger.poll().expect("an outage").event;
+    assert_eq!(event.kind, Kind::MicroOutage);
+    assert_eq!(event.series.iter().collect::<Vec<u8>>(), [1, 2, 5]);
+    assert!(ledger.poll().is_none());
+}

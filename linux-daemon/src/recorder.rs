@@ -13,6 +13,7 @@ mod findings;
 mod held;
 mod hours;
 mod order;
+mod overload;
 mod past;
 mod paths;
 mod routes;
@@ -122,6 +123,7 @@ pub(crate) struct Recorder {
     down: down::Down,
     open_events: HashMap<String, (EventId, Event)>,
     reflector_drops: drops::ReflectorDrops,
+    overload: overload::Overload,
     waiting_facts: Vec<(Monotonic, Option<String>, Fact, bool)>,
     /// What was so when probing began, likewise.
     waiting_still: Vec<(Monotonic, String, Fact)>,
@@ -185,6 +187,7 @@ impl Recorder {
             settings,
             open_events: HashMap::new(),
             reflector_drops: drops::ReflectorDrops::new(),
+            overload: overload::Overload::default(),
             waiting_facts: Vec::new(),
             waiting_held: Vec::new(),
             backlog: VecDeque::new(),

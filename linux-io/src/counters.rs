@@ -35,6 +35,52 @@ pub struct ProcessUsage {
     pub resident_bytes: u64,
 }
 
+/// What this host as a whole did since it started, all processors together. Counts of packets wrap at 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    /// Packets that came in and were taken.
+    pub taken: u32,
+    /// Packets that came in and were dropped, as no processor took them in time.
+    pub dropped: u32,
+    /// Time that processors worked, in ticks.
+    pub busy_ticks: u64,
+    /// Time that whoever runs this host as a guest took from it, in ticks.
+    pub stolen_ticks: u64,
+    /// All time, in ticks.
+    pub ticks: u64,
+}
+
+/// Reads what this host did so far.
+///
+/// # Errors
+/// Where the kernel does not say it.
+pub fn host_counters() -> io::Result<HostCounters> {
+    let packets = std::fs::read_to_string("/proc/net/softnet_stat")?;
+    let times = std::fs::read_to_string("/proc/stat")?;
+    parse_host(&packets, &times).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse_host(packets: &str, times: &str) -> Option<HostCounters> {
+    let mut host = HostCounters::default();
+    for cpu in packets.lines() {
+        let mut counts = cpu.split_ascii_whitespace();
+        let mut next = || u32::from_str_radix(counts.next()?, 16).ok();
+        host.taken = host.taken.wrapping_add(next()?);
+        host.dropped = host.dropped.wrapping_add(next()?);
+    }
+    let all = times.lines().find_map(|l| l.strip_prefix("cpu "))?;
+    let ticks = all.split_ascii_whitespace().map(str::parse);
+    // What guests of this host take is in the first two already.
+    let ticks: Vec<u64> = ticks.take(8).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, idle, waiting, irq, softirq, stolen] = ticks[..] else {
+        return None;
+    };
+    host.busy_ticks = user + nice + system + irq + softirq;
+    host.stolen_ticks = stolen;
+    host.ticks = host.busy_ticks + stolen + idle + waiting;
+    Some(host)
+}
+
 /// Reads what this process has used so far.
 pub fn process_usage() -> io::Result<ProcessUsage> {
     Ok(ProcessUsage {
@@ -67,6 +113,24 @@ fn resident_bytes() -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_processors_did_is_added_up() {
+        let packets = "012d08ea 00000003 00000001 00000000\nfffffff0 0000000a 00000000 00000000\n";
+        let times = "cpu  100 20 30 400 50 1 2 7 90 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let host = HostCounters {
+            taken: 0x012d_08da,
+            dropped: 13,
+            busy_ticks: 153,
+            stolen_ticks: 7,
+            ticks: 610,
+        };
+        assert_eq!(parse_host(packets, times), Some(host));
+        assert_eq!(parse_host("zz", times), None);
+        assert_eq!(parse_host(packets, "cpu  1 2 3\n"), None);
+        let now = host_counters().expect("this host's");
+        assert!(now.taken > 0 && now.ticks > now.busy_ticks, "{now:?}");
+    }
 
     #[test]
     fn this_process_uses_something() {

@@ -19,7 +19,7 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * S;
 /// Events that no detector of the line tells.
-const FACTS: [&str; 13] = [
+const FACTS: [&str; 14] = [
     "store_full",
     "clock_step",
     "link_down",
@@ -27,6 +27,7 @@ const FACTS: [&str; 13] = [
     "address_change",
     "config_reload",
     "samples_dropped",
+    "host_overloaded",
     "reflector_lost",
     "reflector_back",
     "not_probed",

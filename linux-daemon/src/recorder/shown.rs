@@ -26,6 +26,7 @@ impl Recorder {
             self.write_health(now);
         }
         self.sum_up_reflector_drops(now);
+        self.look_at_host(now);
         self.note_unwatched(now);
         self.minute.tell_watchdog(now);
         self.alerts.tick();

@@ -2,7 +2,7 @@
 
 use bufferbane_core::detect::Kind;
 use bufferbane_core::detect::verdict::{Cause, Sign};
-use bufferbane_store::{PathEnd, Severity};
+use bufferbane_store::{Direction as Way, PathEnd, Severity};
 use serde_json::Value;
 
 use super::super::model::{Event, Report, Series};
@@ -19,11 +19,16 @@ const GRAIN_NS: i64 = 5_000_000_000;
 /// The kind of the event of drops, and of that which says that a reflector is there again.
 const DROPPED: &str = "samples_dropped";
 const BACK: &str = "reflector_back";
+/// The kind of the event of a host that has no time for what comes in.
+const OVERLOADED: &str = "host_overloaded";
 /// The class of loss that comes with load in its direction only.
 const UNDER_LOAD: &str = "loss_under_load";
 
 /// What an event is to a verdict; `None` where it says nothing of what is at fault.
 pub(super) fn sign(report: &Report, e: &Event) -> Option<Sign> {
+    if e.kind == OVERLOADED {
+        return Some(Sign::OwnDrops);
+    }
     if e.kind != DROPPED {
         return kind_of(e).map(Sign::Found);
     }
@@ -97,17 +102,25 @@ pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
     if is_of_full_buffer(report, e) {
         return Some(Cause::Bufferbloat);
     }
-    let is_loss = e.direction.is_none() && is_of_loss(e);
-    let mut drops = report.events.iter().filter(|d| {
-        d.kind == DROPPED && d.target.is_none() && sign(report, d) == Some(Sign::OwnDrops)
-    });
-    // A minute of its own trouble is told at its end.
+    let drops = report.events.iter();
+    let mut drops = drops.filter(|d| sign(report, d) == Some(Sign::OwnDrops));
     let is_own = |d: &Event| {
+        // What comes in is answers: the far end has counted what it got.
+        let is_overload = d.kind == OVERLOADED;
+        let may_be = e.direction.is_none() || is_overload && e.direction == Some(Way::Down);
+        // A minute of its own trouble is told at its end.
+        let before_ns = if is_overload {
+            GRAIN_NS
+        } else {
+            MINUTE_NS.cast_signed()
+        };
         let (start, to) = (d.start.map_or(0, |t| t.0), end_of(d, report));
-        let from = start.saturating_sub_unsigned(MINUTE_NS);
-        e.start.is_some_and(|at| (from..=to).contains(&at.0)) && end_of(e, report) <= to + GRAIN_NS
+        let from = start.saturating_sub(before_ns);
+        may_be
+            && e.start.is_some_and(|at| (from..=to).contains(&at.0))
+            && end_of(e, report) <= to + GRAIN_NS
     };
-    (is_loss && drops.any(is_own)).then_some(Cause::ThisHost)
+    (is_of_loss(e) && drops.any(is_own)).then_some(Cause::ThisHost)
 }
 
 fn end_of(e: &Event, report: &Report) -> i64 {

@@ -479,3 +479,30 @@ fn what_a_full_buffer_drops_is_no_loss_of_the_line() {
     down.direction = Some(Way::Down);
     assert!(of(down).0.contains(&Cause::AccessLoss.as_str()));
 }
+
+/// Answers are dropped as all that comes in, where no processor has time for it.
+#[test]
+fn what_a_host_without_time_drops_of_answers_is_not_lost_by_the_line() {
+    let overload = |from| {
+        let mut e = told("host_overloaded", &[], from, Some(1050));
+        (e.interface, e.severity) = (String::new(), Grade::Warning);
+        e
+    };
+    let of = |way, from| {
+        let mut loss = told("packet_loss", &["vienna"], 1000, Some(1045));
+        loss.direction = way;
+        let events = vec![loss, overload(from)];
+        judged(&day(vec![to("vienna", 20_000, 100)], events)).0
+    };
+    for way in [None, Some(Way::Down)] {
+        let causes = of(way, 995);
+        assert!(
+            causes.iter().all(|c| *c == Cause::ThisHost.as_str()),
+            "{causes:?}"
+        );
+    }
+    // What the far end never got was lost on the way there, and before that no answer was dropped.
+    for causes in [of(Some(Way::Up), 995), of(Some(Way::Down), 1020)] {
+        assert!(causes.contains(&Cause::AccessLoss.as_str()), "{causes:?}");
+    }
+}

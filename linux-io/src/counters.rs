@@ -38,6 +38,8 @@ pub struct ProcessUsage {
 /// What this host as a whole did since it started, all processors together. Counts of packets wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostCounters {
+    /// Processors that took packets: those that are offline have no part in these counts.
+    pub processors: u32,
     /// Packets that came in and were taken.
     pub taken: u32,
     /// Packets that came in and were dropped, as no processor took them in time.
@@ -65,6 +67,7 @@ fn parse_host(packets: &str, times: &str) -> Option<HostCounters> {
     for cpu in packets.lines() {
         let mut counts = cpu.split_ascii_whitespace();
         let mut next = || u32::from_str_radix(counts.next()?, 16).ok();
+        host.processors += 1;
         host.taken = host.taken.wrapping_add(next()?);
         host.dropped = host.dropped.wrapping_add(next()?);
     }
@@ -119,6 +122,7 @@ mod tests {
         let packets = "012d08ea 00000003 00000001 00000000\nfffffff0 0000000a 00000000 00000000\n";
         let times = "cpu  100 20 30 400 50 1 2 7 90 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
         let host = HostCounters {
+            processors: 2,
             taken: 0x012d_08da,
             dropped: 13,
             busy_ticks: 153,

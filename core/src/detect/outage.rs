@@ -273,8 +273,9 @@ impl Outages {
         if long && lasts && self.answered.is_some() && self.is_something(&lasted) {
             let start = start_of(&s);
             let f = finding(Kind::MicroOutage, Severity::Warning, &s, start, out);
-            let series = s.series.iter().next().unwrap_or(0);
-            out.ledger.raise(out.line, series, f);
+            for series in s.series.iter() {
+                out.ledger.raise(out.line, series, f.clone());
+            }
         }
     }
 

@@ -5,13 +5,13 @@
 use bufferbane_core::time::Monotonic;
 use bufferbane_linux_io::counters::{self, HostCounters};
 use bufferbane_store::Severity;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Fact, MINUTE_NS, Recorder, SECOND_NS, note};
 
 /// How often it is looked at, ns.
 const LOOK_NS: u64 = 10 * SECOND_NS;
-/// So many dropped in ten seconds are trouble, where they are this share of what came in.
+/// So many dropped in ten seconds are trouble, where they are surely this share of what came in.
 const LEAST: u64 = 3;
 const SHARE: f64 = 0.01;
 /// Names the event.
@@ -44,15 +44,13 @@ enum Change {
 }
 
 impl Lasting {
-    fn values(&self) -> Map<String, Value> {
-        let values = [
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        vec![
             ("packets", self.dropped.into()),
             ("taken", self.taken.into()),
             ("busy", self.busy.into()),
             ("stolen", self.stolen.into()),
-        ];
-        let named = values.into_iter().map(|(name, v)| (name.to_owned(), v));
-        named.collect()
+        ]
     }
 
     fn text(&self) -> String {
@@ -78,10 +76,15 @@ impl Overload {
 
     fn look(&mut self, now: Monotonic, host: HostCounters) -> Option<Change> {
         let (from, before) = self.before.replace((now, host))?;
+        if host.processors != before.processors {
+            return None;
+        }
         let dropped = u64::from(host.dropped.wrapping_sub(before.dropped));
         let taken = u64::from(host.taken.wrapping_sub(before.taken));
         let ticks = host.ticks.saturating_sub(before.ticks).max(1) as f64;
-        if dropped < LEAST || (dropped as f64) < SHARE * (dropped + taken) as f64 {
+        // The lower end of what so many may be by chance.
+        let surely = dropped as f64 - 2.0 * (dropped as f64).sqrt();
+        if dropped < LEAST || surely < SHARE * (dropped + taken) as f64 {
             let latest = self.lasting?.latest;
             let is_over = now.saturating_since(latest) >= MINUTE_NS;
             return is_over.then(|| {
@@ -124,7 +127,7 @@ impl Recorder {
         };
         if let Some(Change::Begun(at)) = change {
             let fact = Fact {
-                values: Vec::new(),
+                values: lasting.values(),
                 kind: NAME,
                 severity: Severity::Warning,
                 interface: String::new(),
@@ -139,7 +142,10 @@ impl Recorder {
                 (self.open_events.get_mut(NAME), &mut self.writer)
         {
             event.text = lasting.text();
-            event.values.extend(lasting.values());
+            let values = lasting.values().into_iter();
+            event
+                .values
+                .extend(values.map(|(name, v)| (name.to_owned(), v)));
             note(&self.status, &self.meters, *id, event);
             writer.update_event(*id, event.clone());
         }

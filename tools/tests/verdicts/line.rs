@@ -269,13 +269,18 @@ pub(super) fn report(store: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// The causes that a report names, each with its direction, or without one.
+/// The causes that a report names, each with its direction, or without one. That this host is too busy with all these
+/// lines may be so, and is told of each.
 pub(super) fn causes(report: &Value) -> Vec<(&str, &str)> {
     fn word<'a>(verdict: &'a Value, name: &str) -> &'a str {
         verdict[name].as_str().unwrap_or_default()
     }
     let verdicts = report["verdicts"].as_array().into_iter().flatten();
+    let events = report["events"].as_array().into_iter().flatten();
+    let mut kinds = events.map(|e| word(e, "kind"));
+    let is_busy = kinds.any(|kind| kind == "host_overloaded");
     verdicts
+        .filter(|v| !is_busy || word(v, "cause") != "this_host")
         .map(|v| (word(v, "cause"), word(v, "direction")))
         .collect()
 }

@@ -8,7 +8,6 @@ mod icmp;
 mod joined;
 mod namespace;
 mod once;
-mod overload;
 mod skew;
 mod streams;
 mod udp_echo;

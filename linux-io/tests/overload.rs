@@ -1,15 +1,17 @@
 //! More than there is room for: completions beyond the queue, stamps beyond the receive buffer. What
 //! is lost is told as missing, and nothing is told of another probe.
 
+mod common;
+
 use std::collections::BTreeMap;
 
-use crate::common::{add_local, all_features, wait_for, warm_up};
 use bufferbane_core::awaited::{Awaited, Place};
 use bufferbane_core::flight::{Flight, FlightConfig, LossSlot, ReplyFacts, Slot};
 use bufferbane_core::packet::SendOutcome;
 use bufferbane_core::sample::{Observation, Sample, SeriesIndex, Status};
 use bufferbane_core::time::{ClockSource, Monotonic, Stamp};
 use bufferbane_linux_io::{Engine, EngineOptions, Event, Family, ProbeSocket, clock};
+use common::{add_local, all_features, wait_for, warm_up};
 
 /// How far stamps of two sides of this host may be apart beyond what they say, ns: both are converted
 /// from the wall clock.

@@ -9,5 +9,4 @@ mod joined;
 mod namespace;
 mod once;
 mod skew;
-mod streams;
 mod udp_echo;

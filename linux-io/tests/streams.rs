@@ -1,6 +1,8 @@
 //! Bulk streams over loopback: every byte is counted at both ends, notes come back, and closing
 //! leaves nothing behind.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ fn options() -> TcpOptions {
 }
 
 fn bulk() -> Bulk {
-    crate::common::warm_up();
+    common::warm_up();
     Bulk::new(8, |bytes| bytes.fill(0xa5)).unwrap()
 }
 

@@ -109,12 +109,21 @@ fn steps_and_slews_of_either_clock_are_no_queue() {
             ..line(vec![bloat(2200, 180, 150)], vec![])
         };
         let w = world(plan, seed, 2800 * S);
-        let steps = |c: &&Change| matches!(c, Change::ClockStep { .. });
-        let found = w.changes.iter().filter(steps).count();
-        assert_eq!(w.changes.len(), found, "{:?}", w.changes);
-        // One probe a second may not tell the small one, in the middle of a queue, from the queue.
+        // To what the way up varies by.
+        let is = |c: &Change, ms: i64| match c {
+            Change::ClockStep { by_ns, .. } => by_ns.abs_diff(ms * 1_000_000) < 3 * MS,
+            Change::Route { .. } => false,
+        };
+        let all = [100, -2000, 40];
+        // One probe a second does not tell the small one, in the middle of a queue, from the queue: with the seeds 100 to
+        // 139 it did at 12.
         let least = if interval_ns < S { 3 } else { 2 };
-        assert!((least..=3).contains(&found), "{:?}", w.changes);
+        assert!(
+            (least..=3).contains(&w.changes.len())
+                && w.changes.iter().zip(all).all(|(c, ms)| is(c, ms)),
+            "{:?}",
+            w.changes
+        );
         assert_right("all of it", w.check_queueing(60 * S..2800 * S));
         assert_right("the queue", w.check_queueing(2200 * S..2380 * S));
         // Not even the first probe after a step is told as having waited for it.
@@ -158,7 +167,7 @@ fn a_flood_of_minutes_both_ways_is_told_through_skew_and_slew() {
         height_ns: height_ms * MS,
         breath_permille: 20,
     };
-    let (mut all, mut off) = (0, 0);
+    let mut off = 0;
     for quiet_s in [12, 60, 300] {
         for (drift_ppb, slew_ppb) in [
             (0, 0),
@@ -203,15 +212,17 @@ fn a_flood_of_minutes_both_ways_is_told_through_skew_and_slew() {
                     v.answered > 50 && v.unknown * 10 <= v.answered,
                     "{what}: {v:?}"
                 );
-                // Now and then a flood hides the least delay for so long that it is off by a little more.
-                assert!(v.p95_ns <= 4 * PROMISED_NS, "{what}: {v:?}");
-                all += 1;
+                // A flood both ways hides both least delays for so long that a rate which changed a minute before it may
+                // be off by too much: with the seeds 100 to 139 at 25 of 2880, three at most with one seed.
+                let is_hidden = part == "both ways" && slew_ppb != 0;
+                let most_ns = if is_hidden { 4 } else { 1 } * PROMISED_NS;
+                assert!(v.p95_ns <= most_ns, "{what}: {v:?}");
                 off += u64::from(v.p95_ns > PROMISED_NS);
             }
             assert!(w.changes.is_empty(), "{:?}", w.changes);
         }
     }
-    assert!(10 * off <= all, "{off} of {all}");
+    assert!(off <= 3, "{off}");
 }
 
 /// The fastest slew that Linux makes, begun while a queue stands, in either direction of the clock.

@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod held;
 pub mod link;
 pub mod scenario;
 pub mod services;

@@ -37,6 +37,15 @@ fn the_same_line_is_judged_the_same_twice() {
     assert_eq!(a.blamed, (Cause::AccessLoss, Some(Direction::Up)));
 }
 
+/// As many days as a test has time for of `quiet_month`, of which one event in thirty days would be the most.
+#[test]
+fn nothing_is_told_of_quiet_days() {
+    let make = list::MONTHS[0].1;
+    let (probes, events) = count_by_day(make, SEED, 5, |_| {});
+    assert!(probes > 10_000_000, "{probes}");
+    assert_eq!(events, 0);
+}
+
 /// What is run to see what it takes shows that only where it has something to tell.
 #[test]
 fn a_year_has_trouble_every_day_and_a_quiet_one_none() {

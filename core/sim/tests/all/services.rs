@@ -3,8 +3,9 @@
 use bufferbane_core::detect::Severity;
 use bufferbane_core::detect::service::{Asks, Trouble};
 use bufferbane_core::failure::Failure;
-use bufferbane_sim::MS;
+use bufferbane_sim::held::{self, Ends};
 use bufferbane_sim::services::{Does, Plan, Service, Spell, Told, edges_s, is, run};
+use bufferbane_sim::{MS, S};
 
 /// Nothing was tuned on them.
 const SEEDS: std::ops::Range<u64> = 1100..1106;
@@ -231,4 +232,80 @@ fn what_services_do_is_told_as_well_as_what_lines_do() {
         100 * right >= 97 * all && 100 * wrong <= 3 * right && 100 * off <= 3 * right,
         "{said}"
     );
+}
+
+/// A connection that is held for three hours while this is so.
+fn holding(spells: &[(u64, u64, Ends)], seed: u64) -> held::Outcome {
+    let spell = |(from_s, to_s, ends): &(u64, u64, Ends)| held::Spell {
+        from_s: *from_s,
+        to_s: *to_s,
+        ends: *ends,
+    };
+    let spells: Vec<_> = spells.iter().map(spell).collect();
+    held::run(&spells, 3 * 3600, seed)
+}
+
+/// That one trouble was told: from the `first` loss to the last but `after`, and of as many.
+#[track_caller]
+fn is_of_its_losses(outcome: &held::Outcome, first: usize, after: usize) -> held::Told {
+    let [told] = outcome.told[..] else {
+        panic!("{outcome:#?}");
+    };
+    let lost = &outcome.lost[first..outcome.lost.len() - after];
+    assert_eq!(told.unstable.since, lost[0], "{outcome:#?}");
+    assert_eq!(told.end.as_ref(), lost.last(), "{outcome:#?}");
+    assert_eq!(told.unstable.drops as usize, lost.len(), "{outcome:#?}");
+    told
+}
+
+#[test]
+fn a_connection_that_is_closed_in_order_or_lost_now_and_then_is_no_trouble() {
+    let reset = |s| (s, s + 1, Ends::Reset(0, 0));
+    for seed in 1501..1511 {
+        let closed = holding(&[(100, 9000, Ends::Closed(60 * S))], seed);
+        assert!(closed.closed > 140 && closed.lost.is_empty(), "{closed:?}");
+        assert!(closed.told.is_empty(), "{closed:?}");
+        let lost = holding(&[reset(500), reset(802), reset(5000)], seed);
+        assert_eq!((lost.lost.len(), lost.told.len()), (3, 0), "{lost:?}");
+        // A line that is dead for less than keep-alives wait ends none, however often.
+        let short: Vec<_> = (0..9)
+            .map(|n| (500 + 60 * n, 535 + 60 * n, Ends::Dead))
+            .collect();
+        assert!(holding(&short, seed).lost.is_empty());
+    }
+}
+
+#[test]
+fn two_losses_in_five_minutes_are_trouble_from_the_first_to_the_last() {
+    let reset = |s| (s, s + 1, Ends::Reset(0, 0));
+    for seed in 1501..1511 {
+        // One long before, and one long after, are none of it.
+        let two = holding(&[reset(500), reset(2000), reset(2290), reset(2600)], seed);
+        assert_eq!(is_of_its_losses(&two, 1, 1).unstable.each_after_ns, None);
+        let often = (1000, 5000, Ends::Reset(20 * S, 250 * S));
+        let many = holding(&[often], seed);
+        assert!(many.lost.len() > 20, "{many:?}");
+        is_of_its_losses(&many, 0, 0);
+        // Closed in order meanwhile.
+        let closed = (2100, 2200, Ends::Closed(20 * S));
+        let both = holding(&[reset(2000), closed, reset(2280)], seed);
+        assert_eq!((both.closed, both.lost.len()), (5, 2), "{both:?}");
+        is_of_its_losses(&both, 0, 0);
+        // A line that dies twice for as long as keep-alives wait, which is known as long after.
+        let dead = |s| (s, s + 80, Ends::Dead);
+        let outages = holding(&[dead(1000), dead(1200)], seed);
+        let told = is_of_its_losses(&outages, 0, 0);
+        let at_s = told.unstable.since.as_nanos() / S - 1000;
+        assert!((1040..=1070).contains(&at_s), "{at_s}: {outages:?}");
+    }
+}
+
+#[test]
+fn what_ends_each_connection_at_the_same_age_is_told_as_a_timer() {
+    for seed in 1501..1511 {
+        let forgets = (1000, 4000, Ends::Reset(120 * S, 121 * S));
+        let timer = is_of_its_losses(&holding(&[forgets], seed), 0, 0);
+        let each_ns = timer.unstable.each_after_ns.unwrap_or(0);
+        assert!((120 * S..122 * S).contains(&each_ns), "{timer:?}");
+    }
 }

@@ -252,17 +252,17 @@ mod tests {
     /// Five stray hits after the end must not make the part before it fit a rate of its own.
     #[test]
     fn an_end_is_not_sooner_because_a_rate_can_be_made_to_fit_what_follows() {
-        // A hit each 1.4 s for minutes, a lull of 6 s by chance, and five more in 13 s.
+        // A hit each 1.4 s for minutes, a lull of 8 s by chance, and five more in 14 s.
         let mut m = Marks::default();
         for n in 0..100 {
             m.add(at(n * 14 * S / 10));
         }
         let last = 99 * 14 * S / 10;
-        for ms in [6500, 9500, 11_100, 17_700, 19_500] {
+        for ms in [8000, 11_000, 15_000, 19_000, 22_000] {
             m.add(at(last + ms * S / 1000));
         }
         let quiet = 4e-3 / S as f64;
-        let (start, end) = (at(0), last + 19_500 * S / 1000);
+        let (start, end) = (at(0), last + 22 * S);
         let told = (1..60).find_map(|s| m.offset(start, at(end + s * S), quiet, 14.0));
         assert_eq!(told, Some(at(end)));
     }

@@ -213,7 +213,7 @@ fn a_flood_of_minutes_both_ways_is_told_through_skew_and_slew() {
                     "{what}: {v:?}"
                 );
                 // A flood both ways hides both least delays for so long that a rate which changed a minute before it may
-                // be off by too much: with the seeds 100 to 139 at 25 of 2880, three at most with one seed.
+                // be off by too much: with the seeds 100 to 139 at 23 of 2880, three at most with one seed.
                 let is_hidden = part == "both ways" && slew_ppb != 0;
                 let most_ns = if is_hidden { 4 } else { 1 } * PROMISED_NS;
                 assert!(v.p95_ns <= most_ns, "{what}: {v:?}");

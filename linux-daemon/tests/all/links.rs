@@ -221,9 +221,28 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
         address(s).as_deref() == Some("203.0.113.99") && total(s, "first", "received") > 20
     });
 
+    // No hop of a provider on a way that is whole: while who it was answers, that one says nothing of what passes.
+    let none = "none of them from a public address";
+    home.ip("addr add 9.9.9.9/32 dev far");
+    ip("route replace default via 10.9.0.1 metric 9");
+    std::thread::sleep(Duration::from_secs(1));
+    let status = place.status();
+    assert_eq!(address(&status).as_deref(), Some("203.0.113.99"));
+    assert!(!trouble(&status, none), "{status:#}");
+    // Once it does not, either, it is given up.
+    isp.run("echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all");
+    ip("route replace default via 10.9.0.1 metric 10");
+    place.status_with("none", |s| address(s).is_none() && trouble(s, none));
+    home.ip("addr del 9.9.9.9/32 dev far");
+    isp.run("echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_all");
+    ip("route replace default via 10.9.0.1 metric 11");
+    place.status_with("the other again", |s| {
+        address(s).as_deref() == Some("203.0.113.99") && total(s, "first", "received") > 20
+    });
+
     // Its silence alone does not make forget it: the search takes three seconds then.
     isp.run("echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all");
-    ip("route replace default via 10.9.0.1 metric 9");
+    ip("route replace default via 10.9.0.1 metric 12");
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(address(&place.status()).as_deref(), Some("203.0.113.99"));
     // Another one that answers no ping: who it was is it no more, and nobody is probed in its place.
@@ -232,7 +251,7 @@ fn the_providers_first_hop_is_found_and_replaced_when_it_changes() {
     isp.ip("route replace 10.9.0.0/24 via 203.0.113.2");
     isp.ip("route replace default dev world");
     home.ip("route replace default via 203.0.113.98");
-    ip("route replace default via 10.9.0.1 metric 10");
+    ip("route replace default via 10.9.0.1 metric 13");
     place.status_with("nobody", |s| {
         address(s).is_none() && trouble(s, "203.0.113.98, which answers no ping")
     });

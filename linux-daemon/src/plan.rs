@@ -329,6 +329,10 @@ fn service_places(
                     // No way at present: it stays where it was, and the trouble is told there.
                     None => sources.is_probed(interface, name, SocketAddr::new(*ip, 53)),
                 });
+                if matches!(&target.service, Service::Dns(lookup) if lookup.tcp) {
+                    let sought = |ip| Sought::DnsOverTcp(SocketAddr::new(ip, 53));
+                    named.retain(|(_, ip)| find(&leg.uplink, sought(*ip), sources).is_some());
+                }
             }
             let placed = named
                 .into_iter()

@@ -16,6 +16,7 @@ use bufferbane_core::wire::icmp::{Echo, MIN_LEN, Refusal, Report, Version, strip
 use bufferbane_linux_io::netlink::{Interface, Netlink, RouteQuery};
 use bufferbane_linux_io::{Family, HopSocket, ProbeSocket, SocketBuilder, Word, clock, host};
 
+use crate::ask::{self, Lookup};
 use crate::config::Uplink;
 
 /// Where most cable modems answer, whatever network is behind them.
@@ -92,6 +93,8 @@ pub(crate) enum Sought {
     Modem,
     /// The first hop that is the provider's.
     FirstHop(Family),
+    /// This resolver, over TCP.
+    DnsOverTcp(SocketAddr),
 }
 
 impl Sought {
@@ -99,6 +102,15 @@ impl Sought {
         match self {
             Self::Modem => Family::V4,
             Self::FirstHop(family) => family,
+            Self::DnsOverTcp(to) => Family::of(&to.ip()),
+        }
+    }
+
+    /// Whether what has answered once stays, whatever becomes of it.
+    const fn stays(self) -> bool {
+        match self {
+            Self::Modem | Self::DnsOverTcp(_) => true,
+            Self::FirstHop(_) => false,
         }
     }
 }
@@ -146,6 +158,7 @@ impl Scout {
                 let found = match errand.sought {
                     Sought::Modem => modem(&errand.way),
                     Sought::FirstHop(family) => first_hop(&errand.way, family, before),
+                    Sought::DnsOverTcp(to) => over_tcp(&errand.way, to),
                 };
                 if back.send((errand, found)).is_err() {
                     return;
@@ -193,6 +206,10 @@ impl Scout {
     /// Everything is looked at anew; with other routes also what has been looked for lately.
     pub(crate) fn begin(&mut self, rerouted: bool) {
         let now = Instant::now();
+        // Where hosts roam there is no end of resolvers.
+        self.known.retain(|errand, known| {
+            known.wanted || known.out || !matches!(errand.sought, Sought::DnsOverTcp(_))
+        });
         for known in self.known.values_mut() {
             known.wanted = false;
             if rerouted {
@@ -207,7 +224,7 @@ impl Scout {
         wanted.filter_map(|k| k.trouble.clone())
     }
 
-    /// Where it is, as far as that is known by now. A modem that has answered once stays.
+    /// Where it is, as far as that is known by now.
     pub(crate) fn find(&mut self, errand: Errand) -> Option<IpAddr> {
         let now = Instant::now();
         let known = self.known.entry(errand.clone()).or_insert(Known {
@@ -218,7 +235,7 @@ impl Scout {
             due: now,
         });
         known.wanted = true;
-        let stays = errand.sought == Sought::Modem && known.found.is_some();
+        let stays = errand.sought.stays() && known.found.is_some();
         if !stays && !known.out && now >= known.due {
             known.due = now + if known.found.is_some() { REVIEW } else { AGAIN };
             // The thread lives as long as this end of its queue.
@@ -236,6 +253,22 @@ fn modem(way: &Way) -> Found {
         Ok(false) => Err(Missing::Unknown(None)),
         Err(e) => {
             log::debug!("the modem through {}: {e}", way.interface);
+            Err(Missing::Unknown(None))
+        }
+    }
+}
+
+/// Many routers take questions over UDP only, and nobody need know.
+fn over_tcp(way: &Way, to: SocketAddr) -> Found {
+    let lookup = Lookup {
+        tcp: true,
+        ..Lookup::default()
+    };
+    match ask::is_answered(way, to, &lookup, PATIENCE) {
+        Ok(true) => Ok(to.ip()),
+        Ok(false) => Err(Missing::Unknown(None)),
+        Err(e) => {
+            log::debug!("DNS over TCP to {to} through {}: {e}", way.interface);
             Err(Missing::Unknown(None))
         }
     }
@@ -444,4 +477,58 @@ fn answers(way: &Way, to: IpAddr) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Closes the first connection, answers what is asked on the second one, and takes no more.
+    fn hesitant(listener: TcpListener) {
+        drop(listener.accept().unwrap());
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = [0; 512];
+        let len = stream.read(&mut question).unwrap();
+        let mut answer = question[2..len].to_vec();
+        answer[2..4].copy_from_slice(&[0x81, 0x80]);
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 80]);
+        let len = answer.len() as u16;
+        stream.write_all(&len.to_be_bytes()).unwrap();
+        stream.write_all(&answer).unwrap();
+    }
+
+    #[test]
+    fn a_resolver_is_asked_over_tcp_once_it_has_answered_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || hesitant(listener));
+        let errand = Errand {
+            way: Way::of(&"lo".into()),
+            sought: Sought::DnsOverTcp(to),
+        };
+        let mut scout = Scout::start();
+        let ask = |scout: &mut Scout| {
+            scout.begin(true);
+            let at_first = scout.find(errand.clone());
+            while scout.known[&errand].out {
+                scout.has_news();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            (at_first, scout.find(errand.clone()))
+        };
+        assert_eq!(ask(&mut scout), (None, None));
+        assert_eq!(scout.troubles().count(), 0);
+        assert_eq!(ask(&mut scout), (None, Some(to.ip())));
+        // What becomes of it then is for who asks it to tell.
+        server.join().unwrap();
+        assert_eq!(ask(&mut scout), (Some(to.ip()), Some(to.ip())));
+        // Nobody wants it any more.
+        scout.begin(false);
+        scout.begin(false);
+        assert!(scout.known.is_empty());
+    }
 }

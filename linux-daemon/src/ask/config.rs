@@ -25,6 +25,9 @@ const LONGEST_LOOKUP: usize = 230;
 /// More often is no measurement but a burden, ns.
 const MIN_INTERVAL_NS: u64 = 100_000_000;
 const INTERVAL_NS: u64 = 10_000_000_000;
+/// How often a resolver is asked over TCP, and for what no cache has, where nothing is configured, ns: both cost others
+/// more than a question does that is always the same.
+const SELDOM_NS: u64 = 60_000_000_000;
 /// How long a connection that is held may be silent, ns: less is a burden, and hardly a NAT remembers for longer.
 const HOLD_NS: std::ops::RangeInclusive<u64> = 1_000_000_000..=7_200_000_000_000;
 /// A server of HTTP has more work with each request, and the line too: some ten packets each way.
@@ -52,7 +55,8 @@ pub enum ServicePlace {
     /// Wherever this host's own resolvers are, through every interface.
     System,
     /// The same, each through the one interface by which this host itself reaches it: a provider's
-    /// resolver may refuse whoever comes by another line.
+    /// resolver may refuse whoever comes by another line. Over TCP only those that have answered so once: many
+    /// routers never do, and nobody has asked for it.
     SystemByRoute,
 }
 
@@ -106,6 +110,18 @@ pub struct Lookup {
     pub tcp: bool,
     /// Length of a slot, ns.
     pub interval_ns: u64,
+}
+
+impl Default for Lookup {
+    /// What is asked where nothing is said of it.
+    fn default() -> Self {
+        Self {
+            name: LOOKUP.into(),
+            random: false,
+            tcp: false,
+            interval_ns: INTERVAL_NS,
+        }
+    }
 }
 
 impl Service {
@@ -169,19 +185,27 @@ impl Service {
     }
 }
 
-/// This host's own resolvers, asked every few seconds: what is asked where nothing is configured.
+/// This host's own resolvers, asked every few seconds, and now and then over TCP and for names that no cache has: what
+/// is asked where nothing is configured.
 pub(crate) fn default_services() -> Vec<ServiceTarget> {
-    vec![ServiceTarget {
-        name: "resolver".into(),
+    let seldom = |random, tcp| Lookup {
+        random,
+        tcp,
+        interval_ns: SELDOM_NS,
+        ..Lookup::default()
+    };
+    let all = [
+        ("resolver", Lookup::default()),
+        ("resolver-tcp", seldom(false, true)),
+        ("resolver-random", seldom(true, false)),
+    ];
+    let target = |(name, lookup): (&str, Lookup)| ServiceTarget {
+        name: name.into(),
         place: ServicePlace::SystemByRoute,
         family: FamilyChoice::Auto,
-        service: Service::Dns(Lookup {
-            name: LOOKUP.into(),
-            random: false,
-            tcp: false,
-            interval_ns: INTERVAL_NS,
-        }),
-    }]
+        service: Service::Dns(lookup),
+    };
+    all.map(target).into()
 }
 
 /// Reads what stands beside `name` and `kind = "tcp"`.
@@ -273,15 +297,16 @@ pub(crate) fn read_dns(s: &Section<'_>, name: Option<String>) -> Option<ServiceT
     let interval_ns = s.duration_ns("interval", MIN_INTERVAL_NS..=MAX_INTERVAL_NS);
     let family = read_family(s);
     s.finish();
+    let usual = Lookup::default();
     Some(ServiceTarget {
         name: name?,
         place: place?,
         family,
         service: Service::Dns(Lookup {
-            name: lookup.unwrap_or_else(|| LOOKUP.into()),
-            random: random.unwrap_or(false),
-            tcp: tcp.unwrap_or(false),
-            interval_ns: interval_ns.unwrap_or(INTERVAL_NS),
+            name: lookup.unwrap_or(usual.name),
+            random: random.unwrap_or(usual.random),
+            tcp: tcp.unwrap_or(usual.tcp),
+            interval_ns: interval_ns.unwrap_or(usual.interval_ns),
         }),
     })
 }

@@ -87,6 +87,25 @@ impl Unit {
     }
 }
 
+/// Asks a resolver once, and waits: whether it gives an answer.
+///
+/// # Errors
+/// When the system has nothing to wait with.
+pub(crate) fn is_answered(
+    way: &Way,
+    to: SocketAddr,
+    lookup: &Lookup,
+    patience: Duration,
+) -> io::Result<bool> {
+    let random = [getrandom::u64()?, getrandom::u64()?];
+    let asking = dns::ask(way, to, lookup, random);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async { tokio::time::timeout(patience, asking).await });
+    Ok(matches!(outcome, Ok(Outcome::Answered(_))))
+}
+
 /// Whether a unit may ask.
 #[derive(Clone, Copy, Debug)]
 enum Gate {

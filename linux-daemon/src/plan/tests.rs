@@ -427,15 +427,33 @@ fn every_resolver_of_the_host_is_a_target_of_its_own() {
         resolvers: &resolvers,
         left_by: [None; 2],
     };
-    // Of a family that the interface has; a number stays whatever becomes of the others.
-    let mut of_resolvers = names(&Config::default(), &host);
-    of_resolvers.retain(|n| n.contains("resolver"));
+    // Of a family that the interface has; a number stays whatever becomes of the others. Over TCP those that have
+    // answered so.
+    let third = resolvers[2];
+    let over_tcp = Errand {
+        way: Way::of(&"eth0".into()),
+        sought: Sought::DnsOverTcp(SocketAddr::new(third, 53)),
+    };
+    let mut known = Known(vec![(over_tcp, third)], false);
+    let wanted = wanted(&Config::default(), &host, &mut known);
+    let asked = wanted.iter().filter_map(|w| match &w.probe {
+        Probe::Service(Service::Dns(lookup)) => {
+            let seconds = lookup.interval_ns / 1_000_000_000;
+            Some((w.name(), lookup.random, lookup.tcp, seconds))
+        }
+        _ => None,
+    });
+    let asked: Vec<(String, bool, bool, u64)> = asked.collect();
+    let expected = [
+        ("eth0 resolver (192.0.2.1)", false, false, 10),
+        ("eth0 resolver-3 (203.0.113.53)", false, false, 10),
+        ("eth0 resolver-random (192.0.2.1)", true, false, 60),
+        ("eth0 resolver-random-3 (203.0.113.53)", true, false, 60),
+        ("eth0 resolver-tcp-3 (203.0.113.53)", false, true, 60),
+    ];
     assert_eq!(
-        of_resolvers,
-        [
-            "eth0 resolver (192.0.2.1)",
-            "eth0 resolver-3 (203.0.113.53)"
-        ]
+        asked,
+        expected.map(|(name, random, tcp, s)| (name.to_owned(), random, tcp, s))
     );
 }
 
@@ -461,10 +479,16 @@ fn a_resolver_is_asked_by_the_interface_that_leads_to_it_unless_all_are_asked_fo
         all.retain(|n| n.contains("resolver"));
         all
     };
-    let by_route = ["eth0 resolver-2 (192.0.2.53)", "eth1 resolver (10.0.0.53)"];
+    let by_route = [
+        "eth0 resolver-2 (192.0.2.53)",
+        "eth0 resolver-random-2 (192.0.2.53)",
+        "eth1 resolver (10.0.0.53)",
+        "eth1 resolver-random (10.0.0.53)",
+    ];
     assert_eq!(of_resolvers(&config), by_route);
     // Named by hand they are asked through every interface, and nobody else's name is taken.
     let mut named = default_services();
+    named.truncate(1);
     named[0].place = ServicePlace::System;
     named.push(ServiceTarget {
         name: "resolver-2".into(),

@@ -38,7 +38,7 @@ use std::time::Duration;
 use bufferbane_core::detect::service::{Trouble, Why};
 use bufferbane_core::sample::{Observation, SeriesIndex};
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::{clock, host};
+use bufferbane_linux_io::{clock, counters, host};
 use bufferbane_store::{
     Event, EventId, OpenError, SeriesId, SeriesInfo, SeriesKind, Trust, Writer, WriterOptions,
 };
@@ -492,6 +492,7 @@ impl Recorder {
             self.write_health(now);
         }
         self.sum_up_reflector_drops(now);
+        self.look_at_host(now, true, counters::host_counters);
         self.household(now);
         self.watch_ends(now);
         self.note_cables(now, true);

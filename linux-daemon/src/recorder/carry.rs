@@ -82,15 +82,25 @@ impl Carry {
         self.before.iter().any(|b| is_same(&b.event, event))
     }
 
+    /// What was told before of an event that begins now: it may have lasted when recording ended, or have just been over.
+    pub(super) fn find(&self, event: &Event, hold_down_ns: u64) -> Option<&Event> {
+        let n = self.place(event, hold_down_ns)?;
+        Some(&self.before[n].event)
+    }
+
     fn take(&mut self, event: &Event, hold_down_ns: u64) -> Option<(EventId, Event)> {
+        let n = self.place(event, hold_down_ns)?;
+        let before = self.before.swap_remove(n);
+        Some((before.id, before.event))
+    }
+
+    fn place(&self, event: &Event, hold_down_ns: u64) -> Option<usize> {
         let is_first = event.start_ns <= self.begun.saturating_add(BEGIN_NS).as_nanos();
         let is_it = |b: &Recent| {
             event.start_ns <= until_ns(&b.event, hold_down_ns)
                 && (is_same(&b.event, event) || (is_first && has_grown(&b.event, event)))
         };
-        let n = self.before.iter().position(is_it)?;
-        let before = self.before.swap_remove(n);
-        Some((before.id, before.event))
+        self.before.iter().position(is_it)
     }
 
     /// What has not been seen again by now, once.

@@ -2,9 +2,11 @@
 //! ten seconds with many of them until a minute has passed without. What seems lost by the line then may be this host's
 //! doing: answers to probes are dropped as all that comes in.
 
+use std::io;
+
 use bufferbane_core::time::Monotonic;
-use bufferbane_linux_io::counters::{self, HostCounters};
-use bufferbane_store::Severity;
+use bufferbane_linux_io::counters::HostCounters;
+use bufferbane_store::{Event, Severity};
 use serde_json::Value;
 
 use super::{Fact, MINUTE_NS, Recorder, SECOND_NS, note};
@@ -28,6 +30,8 @@ pub(super) struct Overload {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Lasting {
     latest: Monotonic,
+    /// Of the looks with many dropped ones: how long they are, ns, and the packets that came in meanwhile.
+    looked_ns: u64,
     dropped: u64,
     taken: u64,
     /// The largest shares of processors' time.
@@ -50,7 +54,20 @@ impl Lasting {
             ("taken", self.taken.into()),
             ("busy", self.busy.into()),
             ("stolen", self.stolen.into()),
+            ("looked_ns", self.looked_ns.into()),
         ]
+    }
+
+    /// Adds what a run before this one has told of the same event.
+    fn add(&mut self, before: &Event) {
+        let figure = |name: &str| before.values.get(name);
+        let count = |name: &str| figure(name).and_then(Value::as_u64).unwrap_or(0);
+        let share = |name: &str| figure(name).and_then(Value::as_f64).unwrap_or(0.0);
+        self.looked_ns += count("looked_ns");
+        self.dropped += count("packets");
+        self.taken += count("taken");
+        self.busy = self.busy.max(share("busy"));
+        self.stolen = self.stolen.max(share("stolen"));
     }
 
     fn text(&self) -> String {
@@ -74,7 +91,9 @@ impl Overload {
             .is_none_or(|(at, _)| now.saturating_since(at) >= LOOK_NS)
     }
 
-    fn look(&mut self, now: Monotonic, host: HostCounters) -> Option<Change> {
+    /// What changed by `now`. It is over a minute after the latest look with many dropped ones; where recording ends, after
+    /// one look's time without.
+    fn look(&mut self, now: Monotonic, host: HostCounters, ends: bool) -> Option<Change> {
         let (from, before) = self.before.replace((now, host))?;
         if host.processors != before.processors {
             return None;
@@ -86,7 +105,8 @@ impl Overload {
         let surely = dropped as f64 - 2.0 * (dropped as f64).sqrt();
         if dropped < LEAST || surely < SHARE * (dropped + taken) as f64 {
             let latest = self.lasting?.latest;
-            let is_over = now.saturating_since(latest) >= MINUTE_NS;
+            let calm_ns = if ends { LOOK_NS } else { MINUTE_NS };
+            let is_over = now.saturating_since(latest) >= calm_ns;
             return is_over.then(|| {
                 self.lasting = None;
                 Change::Over(latest)
@@ -96,6 +116,7 @@ impl Overload {
         let is_new = self.lasting.is_none();
         let l = self.lasting.get_or_insert_default();
         l.latest = now;
+        l.looked_ns += now.saturating_since(from);
         l.dropped += dropped;
         l.taken += taken;
         l.busy = l.busy.max(share(host.busy_ticks, before.busy_ticks));
@@ -109,38 +130,58 @@ impl Overload {
 }
 
 impl Recorder {
-    /// Looks whether this host drops what comes in, once it is time.
-    pub(super) fn look_at_host(&mut self, now: Monotonic) {
-        if !self.overload.is_due(now) {
+    /// Looks whether this host drops what comes in, once it is time, or where recording ends. `read` gives its counters.
+    pub(super) fn look_at_host(
+        &mut self,
+        now: Monotonic,
+        ends: bool,
+        read: impl FnOnce() -> io::Result<HostCounters>,
+    ) {
+        if !ends && !self.overload.is_due(now) {
             return;
         }
         // Where the kernel does not say it, nothing is told.
-        let Ok(host) = counters::host_counters() else {
+        let Ok(host) = read() else {
             return;
         };
-        let change = self.overload.look(now, host);
-        if let Some(Change::Over(at)) = change {
-            self.end_fact(at, NAME);
+        match self.overload.look(now, host, ends) {
+            Some(Change::Begun(at)) => self.overload_begins(at),
+            Some(Change::GoesOn) => self.overload_goes_on(),
+            Some(Change::Over(at)) => self.end_fact(at, NAME),
+            None => {}
         }
-        let Some(lasting) = self.overload.lasting else {
+    }
+
+    fn overload_begins(&mut self, at: Monotonic) {
+        let Some(lasting) = &mut self.overload.lasting else {
             return;
         };
-        if let Some(Change::Begun(at)) = change {
-            let fact = Fact {
-                values: lasting.values(),
-                kind: NAME,
-                severity: Severity::Warning,
-                interface: String::new(),
-                target: None,
-                text: lasting.text(),
-            };
-            log::warn!("{}", fact.text);
-            self.fact(at, Some(NAME.to_owned()), fact, true);
+        let mut fact = Fact {
+            values: Vec::new(),
+            kind: NAME,
+            severity: Severity::Warning,
+            interface: String::new(),
+            target: None,
+            text: String::new(),
+        };
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        if let Some(writer) = &self.writer {
+            let event = fact.clone().event(writer.boot(), at);
+            if let Some(before) = self.carry.find(&event, hold_down_ns) {
+                lasting.add(before);
+            }
         }
-        if let Some(Change::Begun(_) | Change::GoesOn) = change
-            && let (Some((id, event)), Some(writer)) =
-                (self.open_events.get_mut(NAME), &mut self.writer)
-        {
+        (fact.values, fact.text) = (lasting.values(), lasting.text());
+        log::warn!("{}", fact.text);
+        self.fact(at, Some(NAME.to_owned()), fact, true);
+    }
+
+    fn overload_goes_on(&mut self) {
+        if let (Some(lasting), Some((id, event)), Some(writer)) = (
+            &self.overload.lasting,
+            self.open_events.get_mut(NAME),
+            &mut self.writer,
+        ) {
             event.text = lasting.text();
             let values = lasting.values().into_iter();
             event
@@ -154,6 +195,12 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use bufferbane_linux_io::clock;
+    use bufferbane_store::Reader;
+
+    use super::super::testing::{any_room, recorder};
     use super::*;
 
     fn at(seconds: u64) -> Monotonic {
@@ -177,7 +224,7 @@ mod tests {
             host.ticks += 2000;
             host.busy_ticks += 1900;
             host.stolen_ticks += 40;
-            all.extend(overload.look(at(10 * n), host));
+            all.extend(overload.look(at(10 * n), host, false));
             assert!(!overload.is_due(at(10 * n + 9)));
             last = overload.lasting.or(last);
         }
@@ -202,5 +249,64 @@ mod tests {
     #[test]
     fn a_few_of_many_are_nothing() {
         assert_eq!(changes(&[2, 9, 0, 9]).0, []);
+    }
+
+    /// Runs that follow each other, of each of which these are the looks: when, in seconds, and how many of a thousand packets
+    /// were dropped since the look before it. The last one is where recording ends. Gives the events that are in the store
+    /// then: begin and end, in seconds, and how many were dropped of how many.
+    fn recorded(runs: &[&[(u64, u32)]]) -> Vec<(u64, Option<u64>, bool, [u64; 2])> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let begin = clock::now();
+        let after = |s: u64| begin.saturating_add(s * SECOND_NS);
+        let mut host = HostCounters::default();
+        for looks in runs {
+            let mut recorder = recorder(&path, any_room());
+            let ends_s = looks.last().unwrap().0;
+            for (s, dropped) in *looks {
+                host.taken += 1000 - dropped;
+                host.dropped += dropped;
+                host.ticks += 2000;
+                recorder.look_at_host(after(*s), *s == ends_s, || Ok(host));
+            }
+            recorder.finish(after(ends_s));
+        }
+        let told = |e: Event| {
+            let s = |ns: u64| (ns - begin.as_nanos()) / SECOND_NS;
+            assert_eq!(e.kind, NAME);
+            let [dropped, taken] = ["packets", "taken"].map(|n| e.values[n].as_u64().unwrap());
+            let text = format!("dropped {dropped} of {} packets", dropped + taken);
+            assert!(e.text.contains(&text), "{e:?}");
+            (s(e.start_ns), e.end_ns.map(s), e.cut, [dropped, taken])
+        };
+        let events = Reader::open(Path::new(&path)).unwrap();
+        let events = events.events(i64::MIN, i64::MAX).unwrap();
+        events.into_iter().map(|(_, e)| told(e)).collect()
+    }
+
+    #[test]
+    fn what_goes_on_over_a_restart_is_counted_on() {
+        let before: &[(u64, u32)] = &[(0, 0), (10, 100), (20, 50)];
+        assert_eq!(recorded(&[before]), [(0, Some(20), true, [150, 1850])]);
+        let after: &[(u64, u32)] = &[(23, 0), (33, 70), (43, 30), (53, 0), (63, 0)];
+        let both = recorded(&[before, after]);
+        assert_eq!(both, [(0, Some(43), false, [250, 3750])]);
+    }
+
+    #[test]
+    fn what_is_dropped_in_the_last_seconds_is_told_and_what_is_over_then_is_so() {
+        assert_eq!(
+            recorded(&[&[(0, 0), (10, 0), (14, 90)]]),
+            [(10, Some(14), true, [90, 910])]
+        );
+        assert_eq!(
+            recorded(&[&[(0, 0), (10, 90), (20, 0)]]),
+            [(0, Some(10), false, [90, 910])]
+        );
+        // Too little is known of so short a time.
+        assert_eq!(
+            recorded(&[&[(0, 0), (10, 90), (13, 0)]]),
+            [(0, Some(13), true, [90, 910])]
+        );
     }
 }

@@ -26,7 +26,7 @@ impl Recorder {
             self.write_health(now);
         }
         self.sum_up_reflector_drops(now);
-        self.look_at_host(now);
+        self.look_at_host(now, false, counters::host_counters);
         self.note_unwatched(now);
         self.minute.tell_watchdog(now);
         self.alerts.tick();

@@ -2,8 +2,10 @@
 
 mod blame;
 mod certificate;
+mod overload;
 mod services;
 pub(super) mod tunnel;
+mod well;
 
 use bufferbane_core::detect::verdict::{Cause, Fact, Judgement, Others, Sign, judge};
 use bufferbane_core::detect::{Direction, Kind, SeriesSet, Severity};
@@ -11,25 +13,21 @@ use bufferbane_store::{Direction as Way, Severity as Grade};
 
 use jiff::tz::TimeZone;
 
-use super::model::{Event, Report, Series, Time, Verdict};
+use super::model::{Event, Report, Time, Verdict};
 use super::plug::{LINK_DOWN, is_down_in, unplugged};
-use crate::show::{clean, percent, plural, stretch};
+use crate::show::{clean, plural, stretch};
 use crate::when;
 pub(super) use blame::is_far_end_s;
 use blame::{
     blame, fell_silent, is_in_house, is_of_loss, is_of_only_one, is_of_radio, own_drops, sign,
 };
+use well::well;
+pub(super) use well::{LEAST_NS, watched_ns};
 
 /// Events that a verdict names.
 const MOST_NAMED: usize = 5;
 /// Targets that a sentence spells out.
 const MOST_LISTED: usize = 3;
-/// Less than this is too short to call a line well, ns.
-pub(super) const LEAST_NS: u64 = 600_000_000_000;
-/// Nor is one well that lost more than this of its probes, whatever the events say.
-const LOSS: f64 = 0.01;
-/// Probes over less of the range than this share do not speak for all of it.
-const WHOLE: f64 = 0.9;
 
 /// What is judged of a report's events and series: worst first, and "nothing wrong" alone where that
 /// is so; and certificates that nobody accepts. Empty where nothing can be said. The events that speak for it are told with their times in
@@ -58,7 +56,7 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = Vec::new();
     for j in &judged {
         if j.cause == Cause::Nothing {
-            verdicts.extend(well(report, j));
+            verdicts.extend(well(report, j, zone));
             continue;
         }
         // The events that were judged to have this cause are those of its line and time; each is
@@ -76,7 +74,8 @@ pub(crate) fn verdicts(report: &Report, zone: &TimeZone) -> Vec<Verdict> {
         });
         let downs: Vec<&Event> = downs.collect();
         let beside = well_beside(report, j, &interface);
-        for event in beside.iter().chain(&downs) {
+        let overloads = overload::behind(report, j, &events);
+        for event in beside.iter().chain(&downs).chain(&overloads) {
             if !events.iter().any(|e| e.id == event.id) {
                 events.push(event);
             }
@@ -162,82 +161,6 @@ fn shortened(mut evidence: Vec<String>) -> Vec<String> {
         ));
     }
     evidence
-}
-
-/// The series that say how the line is: what services answer is their own doing too, and where no detector looked,
-/// silence says nothing.
-fn of_the_line(report: &Report) -> impl Iterator<Item = &Series> {
-    let series = report.series.iter();
-    series.filter(|s| !s.of_service && !report.events.iter().any(|e| is_unwatched(s, e)))
-}
-
-/// Whether an event says that a series was recorded only, and not watched.
-fn is_unwatched(s: &Series, e: &Event) -> bool {
-    e.kind == "not_watched"
-        && !s.of_service
-        && e.interface == s.interface
-        && e.target.as_deref() == Some(s.target.as_str())
-}
-
-/// How much of a report's time probes speak for, ns.
-pub(super) fn watched_ns(report: &Report) -> u64 {
-    let longest = of_the_line(report)
-        .map(|s| s.sent.saturating_mul(s.interval_ns))
-        .max();
-    let asked_ns = report.to.0.abs_diff(report.from.0);
-    longest.unwrap_or(0).min(asked_ns)
-}
-
-/// What may be said where nothing was found: of the time that probes speak for, if that is enough.
-fn nothing_wrong(watched_ns: u64, asked_ns: u64) -> Option<String> {
-    if watched_ns < LEAST_NS {
-        return None;
-    }
-    Some(if (watched_ns as f64) < WHOLE * asked_ns as f64 {
-        format!(
-            "Nothing wrong was found while probes were sent, which is {} of {}; of the rest nothing \
-             is known.",
-            stretch(watched_ns),
-            stretch(asked_ns)
-        )
-    } else {
-        format!("Nothing wrong was found in {}.", stretch(asked_ns))
-    })
-}
-
-/// "Nothing wrong", where what was measured bears it, and for no longer than that.
-fn well(report: &Report, j: &Judgement) -> Option<Verdict> {
-    let asked_ns = report.to.0.abs_diff(report.from.0);
-    let lossy = |s: &Series| s.lost as f64 > LOSS * s.sent as f64;
-    if report.series.iter().any(|s| !s.of_service && lossy(s)) {
-        return None;
-    }
-    let text = nothing_wrong(watched_ns(report), asked_ns)?;
-    let unwatched = report
-        .series
-        .iter()
-        .filter(|s| report.events.iter().any(|e| is_unwatched(s, e)));
-    let evidence = unwatched
-        .map(|s| format!("{} was not watched: nothing is said of it", s.name()))
-        .chain(of_the_line(report).map(|s| {
-            format!(
-                "{}: {} of {} lost",
-                s.name(),
-                percent(s.lost, s.sent),
-                plural(s.sent, "probe", "probes")
-            )
-        }))
-        .collect();
-    Some(Verdict {
-        cause: Cause::Nothing.as_str(),
-        interface: String::new(),
-        direction: None,
-        confidence: (j.confidence * 100.0).round() / 100.0,
-        since: report.from,
-        until: report.to,
-        text,
-        evidence: shortened(evidence),
-    })
 }
 
 fn number(names: &mut Vec<String>, name: &str) -> usize {
@@ -401,9 +324,10 @@ fn sentence(report: &Report, j: &Judgement, interface: &str, events: &[&Event]) 
         Cause::Resolver => services::resolver(&names, events),
         Cause::Service => services::connections(&whom, events),
         Cause::ThisHost => format!(
-            "{} did not keep up, and dropped packets or left probes out itself: what looks like loss then may be its \
-             own doing",
-            if interface.is_empty() { "it" } else { "this host" }
+            "{} did not keep up, and dropped packets or left probes out itself: what looks like {} then may be its own \
+             doing",
+            if interface.is_empty() { "it" } else { "this host" },
+            if events.iter().any(|e| overload::is_late(e)) { "loss or delay" } else { "loss" }
         ),
     };
     let sure = sure(j);

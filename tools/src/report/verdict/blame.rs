@@ -2,11 +2,11 @@
 
 use bufferbane_core::detect::Kind;
 use bufferbane_core::detect::verdict::{Cause, Sign};
-use bufferbane_store::{Direction as Way, PathEnd, Severity};
+use bufferbane_store::{PathEnd, Severity};
 use serde_json::Value;
 
 use super::super::model::{Event, Report, Series};
-use super::{is_outage, kind_of, names_of};
+use super::{is_outage, kind_of, names_of, overload};
 
 /// What a host did not count, or a reflector did not answer, of what was sent: less than this share is no trouble.
 const SHARE: f64 = 0.01;
@@ -15,20 +15,15 @@ const LEAST: u64 = 3;
 /// What a host tells of its own drops is of about this long, ns.
 const MINUTE_NS: u64 = 60_000_000_000;
 /// Edges of what one program does to another are known by this, ns: a session is found again that much later.
-const GRAIN_NS: i64 = 5_000_000_000;
+pub(super) const GRAIN_NS: i64 = 5_000_000_000;
 /// The kind of the event of drops, and of that which says that a reflector is there again.
 const DROPPED: &str = "samples_dropped";
 const BACK: &str = "reflector_back";
-/// The kind of the event of a host that has no time for what comes in.
-const OVERLOADED: &str = "host_overloaded";
 /// The class of loss that comes with load in its direction only.
 const UNDER_LOAD: &str = "loss_under_load";
 
 /// What an event is to a verdict; `None` where it says nothing of what is at fault.
 pub(super) fn sign(report: &Report, e: &Event) -> Option<Sign> {
-    if e.kind == OVERLOADED {
-        return Some(Sign::OwnDrops);
-    }
     if e.kind != DROPPED {
         return kind_of(e).map(Sign::Found);
     }
@@ -105,25 +100,19 @@ pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
     let drops = report.events.iter();
     let mut drops = drops.filter(|d| sign(report, d) == Some(Sign::OwnDrops));
     let is_own = |d: &Event| {
-        // What comes in is answers: the far end has counted what it got.
-        let is_overload = d.kind == OVERLOADED;
-        let may_be = e.direction.is_none() || is_overload && e.direction == Some(Way::Down);
         // A minute of its own trouble is told at its end.
-        let before_ns = if is_overload {
-            GRAIN_NS
-        } else {
-            MINUTE_NS.cast_signed()
-        };
         let (start, to) = (d.start.map_or(0, |t| t.0), end_of(d, report));
-        let from = start.saturating_sub(before_ns);
-        may_be
+        let from = start.saturating_sub(MINUTE_NS.cast_signed());
+        // With a direction the far end has counted it.
+        e.direction.is_none()
             && e.start.is_some_and(|at| (from..=to).contains(&at.0))
             && end_of(e, report) <= to + GRAIN_NS
     };
-    (is_of_loss(e) && drops.any(is_own)).then_some(Cause::ThisHost)
+    let is_hosts = is_of_loss(e) && drops.any(is_own) || overload::is_its(report, e);
+    is_hosts.then_some(Cause::ThisHost)
 }
 
-fn end_of(e: &Event, report: &Report) -> i64 {
+pub(super) fn end_of(e: &Event, report: &Report) -> i64 {
     e.end.unwrap_or(report.to).0
 }
 

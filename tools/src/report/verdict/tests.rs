@@ -1,7 +1,10 @@
 //! What a verdict says, and of which events.
 
 use super::super::testing;
+use super::well::nothing_wrong;
 use super::*;
+
+mod host;
 
 #[test]
 fn what_was_not_watched_is_not_called_well() {
@@ -417,38 +420,6 @@ fn a_slow_evening_is_the_provider_s_only_where_the_house_was_idle() {
     );
 }
 
-#[test]
-fn what_this_host_dropped_is_neither_the_line_s_nor_nothing() {
-    let loss = told("packet_loss", &["vienna"], 1000, Some(1045));
-    let mut drops = told("samples_dropped", &[], 1050, Some(1050));
-    drops.interface = String::new();
-    drops.severity = Grade::Warning;
-    let drops = with(drops, "samples", 100);
-    let of = |events| judged(&day(vec![to("vienna", 20_000, 100)], events));
-    let (causes, text) = of(vec![loss.clone(), drops.clone()]);
-    assert_eq!(causes[0], Cause::ThisHost.as_str());
-    assert!(!causes.contains(&Cause::AccessLoss.as_str()), "{causes:?}");
-    assert!(text.contains("its own doing"), "{text}");
-    let (causes, text) = of(vec![drops]);
-    assert_eq!(causes, [Cause::ThisHost.as_str()]);
-    assert!(
-        text.starts_with("In this host, likely: it did not keep up"),
-        "{text}"
-    );
-    // With a direction the far end has counted it.
-    let mut up = loss;
-    up.direction = Some(Way::Up);
-    assert_eq!(of(vec![up]).0, [Cause::AccessLoss.as_str()]);
-    let mut report = day(vec![to("vienna", 1_728_000, 0)], Vec::new());
-    report.health.own_trouble = vec![super::super::model::Gap::new(0, 60_000_000_000)];
-    let mut causes = |skipped| {
-        report.health.skipped_slots = Some(skipped);
-        judged(&report).0
-    };
-    assert_eq!(causes(5), [Cause::Nothing.as_str()]);
-    assert_eq!(causes(200), [Cause::ThisHost.as_str()]);
-}
-
 /// A household that fills its own buffer loses what does not fit.
 #[test]
 fn what_a_full_buffer_drops_is_no_loss_of_the_line() {
@@ -478,31 +449,4 @@ fn what_a_full_buffer_drops_is_no_loss_of_the_line() {
     let mut down = loss("loss_under_load", 1020);
     down.direction = Some(Way::Down);
     assert!(of(down).0.contains(&Cause::AccessLoss.as_str()));
-}
-
-/// Answers are dropped as all that comes in, where no processor has time for it.
-#[test]
-fn what_a_host_without_time_drops_of_answers_is_not_lost_by_the_line() {
-    let overload = |from| {
-        let mut e = told("host_overloaded", &[], from, Some(1050));
-        (e.interface, e.severity) = (String::new(), Grade::Warning);
-        e
-    };
-    let of = |way, from| {
-        let mut loss = told("packet_loss", &["vienna"], 1000, Some(1045));
-        loss.direction = way;
-        let events = vec![loss, overload(from)];
-        judged(&day(vec![to("vienna", 20_000, 100)], events)).0
-    };
-    for way in [None, Some(Way::Down)] {
-        let causes = of(way, 995);
-        assert!(
-            causes.iter().all(|c| *c == Cause::ThisHost.as_str()),
-            "{causes:?}"
-        );
-    }
-    // What the far end never got was lost on the way there, and before that no answer was dropped.
-    for causes in [of(Some(Way::Up), 995), of(Some(Way::Down), 1020)] {
-        assert!(causes.contains(&Cause::AccessLoss.as_str()), "{causes:?}");
-    }
 }

@@ -23,8 +23,7 @@ where
         // Later what has become of some is not known: shares of them say nothing, but silence ends with any answer.
         while self.ledger.has_room() {
             let Some((_, place)) = self.first_held() else {
-                self.last_judgement(now);
-                return false;
+                return self.last_judgement(now);
             };
             let probe = self.take_settled(place).filter(|p| !p.in_test);
             if let Some((probe, s)) = probe.zip(watched(&mut self.series, place)) {
@@ -34,17 +33,11 @@ where
         true
     }
 
-    /// All that was seen has been handed on.
-    fn last_judgement(&mut self, now: Monotonic) {
+    /// All that was seen has been handed on. Whether there is more to tell than there is room for; to be called with room.
+    fn last_judgement(&mut self, now: Monotonic) -> bool {
         let t = self.thresholds;
         for (n, l) in self.lines.iter_mut().enumerate() {
-            let Some(LineWatch {
-                outages,
-                near,
-                cable,
-                ..
-            }) = &mut l.0
-            else {
+            let Some(LineWatch { outages, near, .. }) = &mut l.0 else {
                 continue;
             };
             let mut at = At {
@@ -52,15 +45,22 @@ where
                 line: n as u8,
                 near,
             };
-            outages.finish(now, self.hold_ns, &t, &mut at);
-            cable.tell(now, true);
+            if outages.finish(now, self.hold_ns, &t, &mut at) {
+                return true;
+            }
         }
         for (n, s) in self.series.iter_mut().enumerate() {
             let Some(s) = &mut s.0 else { continue };
-            if let Some(l) = line_of(&mut self.lines, s.line()) {
-                s.finish(n as u8, now, &l.outages, &t, &mut self.ledger);
+            if let Some(l) = line_of(&mut self.lines, s.line())
+                && s.finish(n as u8, now, &l.outages, &t, &mut self.ledger)
+            {
+                return true;
             }
         }
+        for l in self.lines.iter_mut().filter_map(|l| l.0.as_mut()) {
+            l.cable.tell(now, true);
+        }
+        false
     }
 }
 
@@ -68,7 +68,7 @@ where
 mod tests {
     use std::vec::Vec;
 
-    use super::super::{Kind, Phase, Probe, Role, SeriesFacts, Thresholds};
+    use super::super::{Kind, MAX_LINES, Phase, Probe, Role, SeriesFacts, Thresholds};
     use super::*;
     use crate::sample::Status;
 
@@ -86,14 +86,22 @@ mod tests {
     /// What is told in two minutes of two far targets: when it began and ended, in ms before the end of probing. An answer
     /// comes when `answer` says, in ms, of the series and when it was sent; and never where it says nothing.
     fn told(answer: impl Fn(usize, u64) -> Option<u64>) -> Vec<(Kind, u64, Option<u64>)> {
+        told_of(&EVERY_MS.map(|every_ms| (0, every_ms)), answer)
+    }
+
+    /// The same of these series, each of this line and sent every so many ms.
+    fn told_of(
+        all: &[(u8, u64)],
+        answer: impl Fn(usize, u64) -> Option<u64>,
+    ) -> Vec<(Kind, u64, Option<u64>)> {
         let (series, lines) = (
-            std::vec![SeriesState::default(); 2],
-            std::vec![LineState::default()],
+            std::vec![SeriesState::default(); all.len()],
+            std::vec![LineState::default(); MAX_LINES],
         );
         let mut watch = Watch::new(at(0), Thresholds::default(), series, lines);
-        for (n, every_ms) in EVERY_MS.iter().enumerate() {
+        for (n, (line, every_ms)) in all.iter().enumerate() {
             let facts = SeriesFacts {
-                line: 0,
+                line: *line,
                 target: n as u16,
                 role: Role::Far,
                 family: 4,
@@ -105,7 +113,7 @@ mod tests {
         }
         // What becomes known when.
         let mut known = Vec::new();
-        for (n, every_ms) in EVERY_MS.iter().enumerate() {
+        for (n, (_, every_ms)) in all.iter().enumerate() {
             for sent_ms in (7 * n as u64..END_MS).step_by(*every_ms as usize) {
                 let rtt_ms = answer(n, sent_ms).filter(|rtt_ms| *rtt_ms < TIMEOUT_MS);
                 known.push((
@@ -158,6 +166,7 @@ mod tests {
             hear(&mut watch);
         }
         hear(&mut watch);
+        assert_eq!(watch.shortfalls(), (0, 0));
         let before_ms = |at: Monotonic| END_MS - at.as_nanos() / MS;
         let all = events.into_values();
         all.map(|e| (e.kind, before_ms(e.start), e.end.map(before_ms)))
@@ -223,5 +232,28 @@ mod tests {
             let (first_ms, last_ms) = (from_ms - 507, from_ms - 4507);
             assert_eq!(burst, [(Kind::LossBurst, first_ms, Some(last_ms))]);
         }
+    }
+
+    /// More than there is room for at once.
+    #[test]
+    fn all_that_the_last_seconds_of_many_lines_show_is_told() {
+        let lines = MAX_LINES as u8;
+        let all: Vec<(u8, u64)> = (0..lines).flat_map(|l| [(l, 100), (l, 100)]).collect();
+        let bursts = told_of(&all, |n, ms| {
+            let from_ms = if n % 2 == 0 { 7000 } else { 5500 };
+            (!(from_ms - 1000..from_ms).contains(&(END_MS - ms))).then_some(20)
+        });
+        assert_eq!(bursts.len(), all.len());
+        assert!(
+            bursts
+                .iter()
+                .all(|b| b.0 == Kind::LossBurst && b.2.is_some())
+        );
+        // Both at once.
+        let short = told_of(&all, |_, ms| {
+            (!(4400..5000).contains(&(END_MS - ms))).then_some(20)
+        });
+        assert_eq!(short.len(), MAX_LINES);
+        assert!(short.iter().all(|s| s.0 == Kind::MicroOutage));
     }
 }

@@ -221,46 +221,55 @@ impl Outages {
 
     /// To be called as time goes on: judges stretches of which enough is known.
     pub(crate) fn settle(&mut self, now: Monotonic, t: &Thresholds, out: &mut At<'_>) {
-        while let Some(e) = self.waiting.front().copied() {
-            if now.saturating_since(e.end) < AROUND_NS + BIN_NS {
-                return;
-            }
-            self.waiting.pop_front();
-            if !self.is_something(&e) {
-                continue;
-            }
-            let start = start_of(&e.stretch);
-            let end = edge(&e.stretch, e.end, e.answer);
-            let long = end.saturating_since(start) >= t.outage_ns;
-            let (kind, severity) = if long {
-                (Kind::Outage, Severity::Critical)
-            } else {
-                (Kind::MicroOutage, Severity::Warning)
-            };
-            let f = finding(kind, severity, &e.stretch, start, out);
-            if long {
-                for series in e.stretch.series.iter() {
-                    out.ledger.happened(out.line, series, f.clone(), end);
-                }
-            } else {
-                out.ledger.went_dead(out.line, e.stretch.series, &f, end);
-            }
-            self.remember(kind, &e.stretch);
+        while self.settle_next(now, t, out) {}
+    }
+
+    /// Judges the oldest of them; `false` where there is none.
+    fn settle_next(&mut self, now: Monotonic, t: &Thresholds, out: &mut At<'_>) -> bool {
+        let is_known = |e: &Ended| now.saturating_since(e.end) >= AROUND_NS + BIN_NS;
+        if !self.waiting.front().is_some_and(is_known) {
+            return false;
         }
+        let Some(e) = self.waiting.pop_front().filter(|e| self.is_something(e)) else {
+            return true;
+        };
+        let start = start_of(&e.stretch);
+        let end = edge(&e.stretch, e.end, e.answer);
+        let long = end.saturating_since(start) >= t.outage_ns;
+        let (kind, severity) = if long {
+            (Kind::Outage, Severity::Critical)
+        } else {
+            (Kind::MicroOutage, Severity::Warning)
+        };
+        let f = finding(kind, severity, &e.stretch, start, out);
+        if long {
+            for series in e.stretch.series.iter() {
+                out.ledger.happened(out.line, series, f.clone(), end);
+            }
+        } else {
+            out.ledger.went_dead(out.line, e.stretch.series, &f, end);
+        }
+        self.remember(kind, &e.stretch);
+        true
     }
 
     /// Probing ends: judges all stretches by what was seen, and of one that lasts tells the begin. What was sent
-    /// `unknown_ns` ago and later may yet be answered.
+    /// `unknown_ns` ago and later may yet be answered. Whether there is more to tell than there is room for.
     pub(crate) fn finish(
         &mut self,
         now: Monotonic,
         unknown_ns: u64,
         t: &Thresholds,
         out: &mut At<'_>,
-    ) {
-        self.settle(now.saturating_add(AROUND_NS + BIN_NS), t, out);
+    ) -> bool {
+        let all = now.saturating_add(AROUND_NS + BIN_NS);
+        while self.settle_next(all, t, out) {
+            if !out.ledger.has_room() {
+                return true;
+            }
+        }
         let Some(s) = self.now.filter(|_| !self.telling) else {
-            return;
+            return false;
         };
         let lasted = Ended {
             stretch: s,
@@ -271,12 +280,14 @@ impl Outages {
         // Where nobody is asked any more, nobody is silent.
         let lasts = now.saturating_since(s.last) <= unknown_ns + ASKED_NS;
         if long && lasts && self.answered.is_some() && self.is_something(&lasted) {
+            self.telling = true;
             let start = start_of(&s);
             let f = finding(Kind::MicroOutage, Severity::Warning, &s, start, out);
             for series in s.series.iter() {
                 out.ledger.raise(out.line, series, f.clone());
             }
         }
+        !out.ledger.has_room()
     }
 
     /// Whether the losses around a stretch do not explain it.

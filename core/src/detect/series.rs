@@ -224,7 +224,7 @@ impl Watched {
         }
     }
 
-    /// Probing ends: what waits is judged by what was seen.
+    /// Probing ends: what waits is judged by what was seen. Whether there is more to tell than there is room for.
     pub(crate) fn finish(
         &mut self,
         me: u8,
@@ -232,10 +232,14 @@ impl Watched {
         outages: &Outages,
         t: &Thresholds,
         ledger: &mut Ledger,
-    ) {
+    ) -> bool {
         while let Some((burst, end)) = self.losses.settle_all(now, outages, t, &mut self.periodic) {
             ledger.happened(self.facts.line, me, burst, end);
+            if !ledger.has_room() {
+                return true;
+            }
         }
+        false
     }
 
     /// Once a second, when everything up to `now` has been seen.

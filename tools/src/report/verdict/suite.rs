@@ -7,6 +7,7 @@ use bufferbane_sim::scenario::{Watched, list, scenario, watch};
 use bufferbane_store::{SeriesInfo, SeriesKind};
 use bufferbaned::events_of;
 
+use super::super::model::Series;
 use super::super::testing;
 use super::*;
 

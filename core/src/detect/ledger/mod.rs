@@ -31,6 +31,8 @@ struct Open {
     start: Edge,
     /// The series that told that, and still shows it.
     begun_by: Option<u8>,
+    /// Who else tells a begin, and where: the one that would be right if that were not.
+    begun_beside: Option<(u8, Edge)>,
     /// The latest end of those that no longer do.
     ended: Option<Edge>,
     /// What speaks for up and for down.
@@ -44,6 +46,29 @@ impl Open {
     /// Whether it is the one of its line and kind that goes on now.
     fn lasts(&self, line: u8, kind: Kind) -> bool {
         self.event.line == line && self.event.kind == kind && !self.active.is_empty()
+    }
+
+    /// `series` tells that it began there. Whether it is the one that told it before and knows better by now, of a
+    /// period, what lay on it: then that moves both ways, but not beyond where another tells it.
+    fn begins(&mut self, kind: Kind, series: u8, edge: Edge) -> bool {
+        let knows_better = kind == Kind::PeriodicLoss && self.begun_by == Some(series);
+        if knows_better {
+            let beside = self.begun_beside.filter(|b| edge.earlier(b.1) != edge);
+            self.start = edge;
+            if let Some((other, other_edge)) = beside {
+                (self.start, self.begun_by) = (other_edge, Some(other));
+                self.begun_beside = Some((series, edge));
+            }
+        } else if self.start.earlier(edge) != self.start {
+            self.begun_beside = self.begun_by.map(|by| (by, self.start));
+            (self.start, self.begun_by) = (edge, Some(series));
+        } else {
+            let is_next = |b: (u8, Edge)| b.0 == series || b.1.earlier(edge) != b.1;
+            if self.begun_beside.is_none_or(is_next) {
+                self.begun_beside = Some((series, edge));
+            }
+        }
+        knows_better
     }
 
     fn ended_at(&self) -> Monotonic {
@@ -178,14 +203,7 @@ impl Ledger {
             return self.begin(members, event, &f);
         };
         let before = open.event.clone();
-        // Who told of a period may know better by now what lay on it.
-        let knows_better = f.kind == Kind::PeriodicLoss && open.begun_by == Some(series);
-        if knows_better {
-            open.start = f.edge();
-        } else if open.start.earlier(f.edge()) != open.start {
-            open.start = f.edge();
-            open.begun_by = Some(series);
-        }
+        let knows_better = open.begins(f.kind, series, f.edge());
         open.weights.0 += f.weights.0;
         open.weights.1 += f.weights.1;
         let e = &mut open.event;
@@ -382,6 +400,7 @@ impl Ledger {
             active,
             start: f.edge(),
             begun_by: active.iter().next(),
+            begun_beside: None,
             ended: None,
             weights: f.weights,
             event: event.clone(),

@@ -173,7 +173,8 @@ fn a_burst_is_as_long_as_its_longest_run() {
     assert_eq!(number(&ledger.open[0].event.values, LOST), 7);
 }
 
-/// Who told where something began that comes back at a period moves that both ways while it lasts, and nobody else does.
+/// Who told where something began that comes back at a period moves that both ways while it lasts, but not beyond where
+/// another tells it.
 #[test]
 fn the_begin_of_a_period_is_where_who_told_it_knows_it_by_now() {
     let mut ledger = Ledger::new(300 * S);
@@ -187,6 +188,11 @@ fn the_begin_of_a_period_is_where_who_told_it_knows_it_by_now() {
     assert_eq!(start(&mut ledger, kind, 1, 100), Some(100));
     assert_eq!(start(&mut ledger, kind, 1, 130), Some(130));
     assert_eq!(start(&mut ledger, kind, 2, 160), Some(130));
+    assert_eq!(start(&mut ledger, kind, 1, 110), Some(110));
+    // But not beyond where another tells it, who may know better then.
+    assert_eq!(start(&mut ledger, kind, 2, 120), None);
+    assert_eq!(start(&mut ledger, kind, 1, 140), Some(120));
+    assert_eq!(start(&mut ledger, kind, 2, 170), Some(140));
     assert_eq!(start(&mut ledger, kind, 1, 110), Some(110));
     ledger.clear(0, 1, kind, at(500));
     ledger.clear(0, 2, kind, at(500));

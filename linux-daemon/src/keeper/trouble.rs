@@ -56,20 +56,28 @@ impl Trouble {
     fn begin(&mut self, w: &Wanted, at: Monotonic) -> Option<Order> {
         let (since, fact) = self.news(at, w.probe.interval_ns())?;
         log::warn!("{}: not probed: {}", w.name(), self.why);
-        Some(Order::Begin(since, name(w), fact))
+        Some(Order::Begin(since, self.name(w), fact))
     }
 
-    /// What there is to be told of it now that it is over, since `at`.
-    pub(super) fn end(mut self, w: &Wanted, at: Monotonic) -> Vec<Order> {
+    /// What there is to be told of it now that it is over, since `at`, where `others` are still in trouble.
+    pub(super) fn end<'a>(
+        mut self,
+        w: &Wanted,
+        at: Monotonic,
+        others: impl IntoIterator<Item = (&'a Wanted, &'a Self)>,
+    ) -> Vec<Order> {
         let begin = self.begin(w, at);
-        let end = self.untold.is_none().then(|| Order::End(at, name(w)));
+        let name = self.name(w);
+        let goes_on = |(w, t): (&Wanted, &Self)| t.untold.is_none() && t.name(w) == name;
+        let is_over = self.untold.is_none() && !others.into_iter().any(goes_on);
+        let end = is_over.then_some(Order::End(at, name));
         begin.into_iter().chain(end).collect()
     }
-}
 
-/// Names the event.
-fn name(w: &Wanted) -> String {
-    format!("not_probed {}", w.name())
+    /// Names the event: what several units of a target cannot do for one reason is told once.
+    fn name(&self, w: &Wanted) -> String {
+        format!("not_probed {} {}: {}", w.interface, w.target, self.why)
+    }
 }
 
 impl Keeper {
@@ -86,7 +94,9 @@ impl Keeper {
 
     /// A unit is no longer in trouble, since `at`; `true` where that it was has been told.
     pub(super) fn end_trouble(&self, w: &Wanted, trouble: Option<Trouble>, at: Monotonic) -> bool {
-        let orders = trouble.map_or_else(Vec::new, |t| t.end(w, at));
+        let units = self.units.iter();
+        let others = units.filter_map(|(w, kept)| Some((w, kept.trouble.as_ref()?)));
+        let orders = trouble.map_or_else(Vec::new, |t| t.end(w, at, others));
         let was_told = !orders.is_empty();
         for order in orders {
             self.order(order);
@@ -148,9 +158,9 @@ mod tests {
     #[test]
     fn what_is_over_before_a_probe_was_due_is_no_news() {
         let w = every(50);
-        assert_eq!(edges(&trouble(1000, None).end(&w, at(1049))), []);
+        assert_eq!(edges(&trouble(1000, None).end(&w, at(1049), [])), []);
         let whole = [('b', at(1000)), ('e', at(1050))];
-        assert_eq!(edges(&trouble(1000, None).end(&w, at(1050))), whole);
+        assert_eq!(edges(&trouble(1000, None).end(&w, at(1050), [])), whole);
         // Whoever knows of a longer silence is told whether this one will be.
         let short = trouble(1000, None);
         assert!(short.stays_untold(at(1049), 50_000_000));
@@ -161,7 +171,7 @@ mod tests {
         let told = long.begin(&every(60_000), at(1200));
         assert_eq!(edges(&Vec::from_iter(told)), [('b', at(1000))]);
         assert!(long.begin(&every(60_000), at(1201)).is_none());
-        assert_eq!(edges(&long.end(&w, at(1300))), [('e', at(1300))]);
+        assert_eq!(edges(&long.end(&w, at(1300), [])), [('e', at(1300))]);
     }
 
     #[test]
@@ -169,8 +179,29 @@ mod tests {
         let w = every(50);
         let first = trouble(1000, None);
         let second = trouble(1030, Some(&first));
-        assert_eq!(edges(&first.end(&w, at(1030))), []);
+        assert_eq!(edges(&first.end(&w, at(1030), [])), []);
         let whole = [('b', at(1030)), ('e', at(1060))];
-        assert_eq!(edges(&second.end(&w, at(1060))), whole);
+        assert_eq!(edges(&second.end(&w, at(1060), [])), whole);
+    }
+
+    /// Of one target, by two addresses.
+    #[test]
+    fn what_keeps_two_units_of_a_target_from_being_probed_is_one_event() {
+        let four = every(50);
+        let six = Wanted {
+            remote: "[2001:db8::1]:0".parse().unwrap(),
+            ..every(50)
+        };
+        let [mut a, mut b] = [trouble(1000, None), trouble(1000, None)];
+        let begun = [a.begin(&four, at(1050)), b.begin(&six, at(1050))].map(Option::unwrap);
+        let [Order::Begin(_, first, _), Order::Begin(_, second, _)] = &begun else {
+            panic!("{begun:?}");
+        };
+        assert_eq!(first, second);
+        assert_eq!(edges(&a.end(&four, at(2000), [(&six, &b)])), []);
+        // Whom nobody has told of yet keeps nothing from being over.
+        let untold = trouble(2990, None);
+        let over = edges(&b.end(&six, at(3000), [(&four, &untold)]));
+        assert_eq!(over, [('e', at(3000))]);
     }
 }

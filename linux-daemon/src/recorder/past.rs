@@ -61,13 +61,16 @@ impl Past {
     /// Why it cannot be read.
     pub(super) fn read(store: &Path, wall_ns: i64, trust: Trust) -> Result<Self, String> {
         let reader = Reader::open(store).map_err(|e| e.to_string())?;
+        let span = reader.span().map_err(|e| e.to_string())?;
+        let last_ns = span.map_or(0, |(_, last)| last);
         let until_ns = if trust == Trust::None {
-            let span = reader.span().map_err(|e| e.to_string())?;
-            span.map_or(0, |(_, last)| last)
+            last_ns
         } else {
             wall_ns
         };
         let from_ns = until_ns.saturating_sub_unsigned(WEEK_NS);
+        // What lasted when recording ended is to be ended, however long ago that is.
+        let events_from_ns = from_ns.min(last_ns.saturating_sub_unsigned(DAY_NS));
         let capacities = reader.capacities(from_ns, i64::MAX);
         let tests = reader.tests(from_ns, i64::MAX);
         // Not all tests were told to the detectors, and capacities do not say of which test they are: those
@@ -114,7 +117,7 @@ impl Past {
             found: past,
             answered: hours::read(&reader, from_ns).map_err(|e| e.to_string())?,
             ways: before,
-            recent: recent(&reader, from_ns, until_ns).map_err(|e| e.to_string())?,
+            recent: recent(&reader, events_from_ns, until_ns).map_err(|e| e.to_string())?,
         })
     }
 
@@ -165,4 +168,48 @@ fn recent(reader: &Reader, from_ns: i64, until_ns: i64) -> Result<Vec<Recent>, S
         }
     }
     Ok(recent)
+}
+
+#[cfg(test)]
+mod tests {
+    use bufferbane_core::sample::{Observation, Sample, SeriesIndex};
+    use bufferbane_linux_io::clock;
+    use bufferbane_store::{SeriesKind, Severity};
+
+    use super::super::testing::{any_room, recorder, series};
+    use super::super::{Fact, Order};
+    use super::*;
+
+    #[test]
+    fn what_lasted_when_recording_ended_is_known_however_long_ago_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let mut recorder = recorder(&path, any_room());
+        recorder.obey(Order::Series(SeriesIndex(0), series(SeriesKind::Icmp)));
+        let now = clock::now();
+        let sample = Sample::lost(SeriesIndex(0), 0, now, 64);
+        recorder.obey(Order::Observation(Observation::New(sample)));
+        let down = Fact {
+            values: Vec::new(),
+            kind: "link_down",
+            severity: Severity::Warning,
+            interface: "wan".into(),
+            target: None,
+            text: "interface wan went down".into(),
+        };
+        let over = Fact {
+            kind: "link_up",
+            ..down.clone()
+        };
+        recorder.obey(Order::Begin(now, "link_down wan".into(), down));
+        recorder.obey(Order::Moment(now, over));
+        recorder.finish(clock::now());
+        for days in [0, 6, 8, 400] {
+            let wall_ns = clock::wall_now().saturating_add_unsigned(days * DAY_NS);
+            let past = Past::read(&path, wall_ns, Trust::Disciplined).unwrap();
+            let recent = past.recent.iter().filter(|r| r.event.cut);
+            let kinds: Vec<&str> = recent.map(|r| r.event.kind.as_str()).collect();
+            assert_eq!(kinds, ["link_down"], "after {days} days");
+        }
+    }
 }

@@ -369,6 +369,8 @@ fn most_of(cause: Cause, f: &Fact) -> f64 {
         _ if f.unsure => ALONE,
         Others::None if of_line => ALONE,
         Others::Unknown if of_line => UNSURE,
+        // Nobody compares so short a time, in which one alone showed it.
+        Others::Untold if of_line && f.is_one_of(&[Kind::LossBurst]) && f.targets == 1 => UNSURE,
         // No routing fault has said so.
         Others::Well if elsewhere => UNSURE,
         _ if cause == Cause::ThisHost => UNSURE,
@@ -474,6 +476,7 @@ mod tests {
         assert_eq!(loss(Others::Unknown), (Cause::AccessLoss, UNSURE));
         assert_eq!(loss(Others::None), (Cause::AccessLoss, ALONE));
         assert_eq!(loss(Others::Alike), (Cause::AccessLoss, 0.75));
+        assert_eq!(confidence(Kind::LossBurst, Others::Untold).1, UNSURE);
         let dead = |others| confidence(Kind::Outage, others);
         assert_eq!(dead(Others::None), (Cause::AccessOutages, ALONE));
         assert_eq!(dead(Others::Untold), (Cause::AccessOutages, 0.75));

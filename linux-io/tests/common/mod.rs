@@ -1,5 +1,8 @@
 //! What the integration tests share.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "five programs, kept apart for their load on loopback, use a part each"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;

@@ -1,6 +1,10 @@
 //! A client over an ordinary socket, with stamps of its own clock.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "of the tests of the reflector, its refusals and the lab each program uses a part"
+)]
 
 pub mod memory;
 

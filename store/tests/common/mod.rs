@@ -1,21 +1,18 @@
 //! What tests of the store make and read.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
-
 use std::path::Path;
 
 use bufferbane_core::sample::{Sample, SeriesIndex, Status};
-use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{
-    Filter, Reader, SeriesId, SeriesInfo, SeriesKind, Trust, Window, Writer, WriterOptions,
+    Filter, Reader, SeriesId, SeriesInfo, SeriesKind, Trust, Writer, WriterOptions,
 };
 
-pub const S: u64 = 1_000_000_000;
+pub(crate) const S: u64 = 1_000_000_000;
 /// What the wall clock shows when the first boot begins, ns since 1970.
-pub const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
+pub(crate) const START_WALL_NS: i64 = 1_790_000_000 * S as i64;
 
-pub fn info(target: &str) -> SeriesInfo {
+pub(crate) fn info(target: &str) -> SeriesInfo {
     SeriesInfo {
         interface: "eth0".into(),
         interface_kind: "wired".into(),
@@ -30,7 +27,7 @@ pub fn info(target: &str) -> SeriesInfo {
 }
 
 /// A probe that was answered after `rtt_ns`, or was lost.
-pub fn sample(seq: u64, sent_ns: u64, rtt_ns: Option<u64>) -> Sample {
+pub(crate) fn sample(seq: u64, sent_ns: u64, rtt_ns: Option<u64>) -> Sample {
     let mut s = Sample::lost(SeriesIndex(0), seq, Monotonic::from_nanos(sent_ns), 64);
     s.tx_clock = ClockSource::Kernel;
     if let Some(rtt_ns) = rtt_ns {
@@ -42,7 +39,7 @@ pub fn sample(seq: u64, sent_ns: u64, rtt_ns: Option<u64>) -> Sample {
 }
 
 /// One that writes however full the disk is.
-pub fn options() -> WriterOptions {
+pub(crate) fn options() -> WriterOptions {
     WriterOptions {
         min_free_bytes: 0,
         ..WriterOptions::default()
@@ -50,12 +47,12 @@ pub fn options() -> WriterOptions {
 }
 
 /// In no boot yet.
-pub fn open(path: &Path) -> Writer {
+pub(crate) fn open(path: &Path) -> Writer {
     Writer::open(path, options()).unwrap()
 }
 
 /// In the first boot, whose clock is right.
-pub fn writer(path: &Path) -> Writer {
+pub(crate) fn writer(path: &Path) -> Writer {
     let mut w = open(path);
     w.begin_boot("boot-a", Monotonic::ZERO, START_WALL_NS, Trust::Disciplined)
         .unwrap();
@@ -63,7 +60,7 @@ pub fn writer(path: &Path) -> Writer {
 }
 
 /// Every sample there is: its series, its wall time in ns since 1970, and itself.
-pub fn everything(path: &Path) -> Vec<(SeriesId, i64, Sample)> {
+pub(crate) fn everything(path: &Path) -> Vec<(SeriesId, i64, Sample)> {
     let r = Reader::open(path).unwrap();
     let series = r.series().unwrap().into_keys().collect();
     r.samples(&Filter {
@@ -73,18 +70,4 @@ pub fn everything(path: &Path) -> Vec<(SeriesId, i64, Sample)> {
     })
     .map(|row| row.map(|r| (r.series, r.wall_ns, r.sample)).unwrap())
     .collect()
-}
-
-/// Every rollup of a series in one boot.
-pub fn rows(path: &Path, window: Window, id: SeriesId, boot: u32) -> Vec<(u64, Summary)> {
-    let r = Reader::open(path).unwrap();
-    let (mut rows, mut from) = (Vec::new(), 0);
-    loop {
-        let more = r.rollups(window, id, boot, from..u64::MAX).unwrap();
-        let Some((last, _)) = more.last() else {
-            return rows;
-        };
-        from = last + 1;
-        rows.extend(more);
-    }
 }

@@ -11,3 +11,4 @@ mod list;
 mod reading;
 mod retention;
 mod revisions;
+mod rollups;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::common::{S, START_WALL_NS, everything, info, open, rows, sample, writer};
+use crate::common::{S, START_WALL_NS, everything, info, open, sample, writer};
+use crate::rollups::rows;
 use bufferbane_core::sample::Sample;
 use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::Monotonic;

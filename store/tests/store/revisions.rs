@@ -5,7 +5,8 @@ use bufferbane_core::stats::summary::Summary;
 use bufferbane_core::time::{ClockSource, Monotonic};
 use bufferbane_store::{Reader, Window};
 
-use crate::common::{S, START_WALL_NS, everything, info, rows, sample, writer};
+use crate::common::{S, START_WALL_NS, everything, info, sample, writer};
+use crate::rollups::rows;
 
 #[test]
 fn a_loss_learns_its_direction_wherever_it_is_by_then() {

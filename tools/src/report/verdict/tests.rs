@@ -420,6 +420,23 @@ fn a_slow_evening_is_the_provider_s_only_where_the_house_was_idle() {
     );
 }
 
+/// The first of those that were lost had an event of its own before it was known to be one of several.
+#[test]
+fn connections_that_are_lost_are_told_once() {
+    let first = told("tcp_lost", &["shell"], 1000, Some(1000));
+    let mut all = told("tcp_unstable", &["shell"], 1000, Some(1400));
+    all.severity = Grade::Warning;
+    let events = vec![first, with(all, "drops", 3)];
+    let judged = verdicts(&day(vec![to("vienna", 20_000, 0)], events), &TimeZone::UTC);
+    let [one] = &judged[..] else {
+        panic!("{judged:?}");
+    };
+    assert_eq!(
+        (one.cause, one.evidence.len()),
+        (Cause::Service.as_str(), 1)
+    );
+}
+
 /// A household that fills its own buffer loses what does not fit.
 #[test]
 fn what_a_full_buffer_drops_is_no_loss_of_the_line() {

@@ -351,16 +351,17 @@ impl Losses {
     }
 
     /// All since the trouble began, as far back as windows go, and from when on that is: longer windows are of whole
-    /// minutes.
+    /// minutes, of which the first may not have been counted from its begin.
     fn since(&mut self, now: Monotonic, since: Edge) -> (Rate, Monotonic) {
+        let counted = self.rate.counted_from(now);
         let lasted_s = now.saturating_since(since.at) / S;
         if lasted_s < MINUTE_S {
-            return (self.rate.last(now, lasted_s + 1), since.at);
+            return (self.rate.last(now, lasted_s + 1), since.at.max(counted));
         }
         let minute = |at: Monotonic| at.as_nanos() / (MINUTE_S * S);
         let minutes = (minute(now) - minute(since.at) + 1).min(MINUTES);
         let from = Monotonic::from_nanos((minute(now) + 1 - minutes) * MINUTE_S * S);
-        (self.rate.last(now, MINUTE_S * minutes), from)
+        (self.rate.last(now, MINUTE_S * minutes), from.max(counted))
     }
 
     fn told(
@@ -380,5 +381,44 @@ impl Losses {
             .number(PROBES, rate.all as u64)
             .number("lost_up", self.up)
             .number("lost_down", self.down)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Value;
+    use super::*;
+
+    /// Of ten a second one in ten is lost for a while that begins in the middle of a minute of the clock. Right before,
+    /// in the same minute, probing has begun; or what was lost before is over.
+    #[test]
+    fn the_share_of_what_is_over_is_one_of_what_was_sent() {
+        for is_second in [false, true] {
+            let mut losses = Losses::new(&Thresholds::default(), S / 10);
+            let bad = |s: u64| (58..128).contains(&s) || (is_second && (165..205).contains(&s));
+            let (begin_s, bad_s) = if is_second { (160, 40) } else { (48, 70) };
+            let mut told = std::vec::Vec::new();
+            for n in 480..7000 {
+                let now = Monotonic::from_nanos(n * (S / 10));
+                losses.rate.add(now, now, n % 10 == 7 && bad(n / 10));
+                if n % 10 == 9
+                    && let Some((finding, Some(_))) = losses.each_second(now, Beside::default())
+                    && n / 10 >= begin_s
+                {
+                    told.push(finding);
+                }
+            }
+            let [over] = &told[..] else {
+                panic!("{told:?}")
+            };
+            let get = |name| over.values.iter().find(|(n, _)| *n == name).map(|v| v.1);
+            let (Some(Value::Ratio(loss)), Some(Value::Number(probes))) =
+                (get("loss"), get(PROBES))
+            else {
+                panic!("{over:?}")
+            };
+            assert!((loss - 0.1).abs() < 0.02, "{over:?}");
+            assert!(probes.abs_diff(10 * bad_s) <= 20, "{over:?}");
+        }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct RateWatch {
     /// The thresholds are of so many seconds.
     over_s: u64,
     window: RateWindow,
+    /// When the first trial in the window was made that was no hit.
+    counted: Option<Monotonic>,
     marks: Marks,
     /// Hits and trials while nothing was wrong.
     quiet: (f64, f64),
@@ -67,6 +69,7 @@ impl RateWatch {
             critical,
             over_s,
             window: RateWindow::default(),
+            counted: None,
             marks: Marks::default(),
             quiet: (0.0, 0.0),
             since: None,
@@ -105,11 +108,18 @@ impl RateWatch {
         self.window.add(now, at, u32::from(hit), 1);
         if hit {
             self.marks.add(at);
+        } else {
+            self.counted.get_or_insert(at);
         }
     }
 
     pub(crate) const fn since(&self) -> Option<Edge> {
         self.since
+    }
+
+    /// From when on trials are counted, however far windows go back; `now` where there are none yet.
+    pub(crate) fn counted_from(&self, now: Monotonic) -> Monotonic {
+        self.counted.unwrap_or(now)
     }
 
     /// The latest hit.
@@ -164,6 +174,7 @@ impl RateWatch {
         self.severity = None;
         // Windows go back further than the end.
         self.window = RateWindow::default();
+        self.counted = None;
         self.settled = Monotonic::from_nanos(end.as_nanos() + 1);
     }
 

@@ -210,11 +210,8 @@ pub(crate) fn added(all: &[Bufferbloat], interface: &str, direction: Direction) 
 }
 
 /// What load adds, for people: what is too little to be felt is not told to the nanosecond.
-fn rise(ns: u64) -> String {
-    match ns {
-        0..100_000 => "no".into(),
-        ns => show::delay(ns),
-    }
+fn rise(ns: u64) -> Option<String> {
+    (ns >= 100_000).then(|| show::delay(ns))
 }
 
 /// `12.3 Mbit/s`.
@@ -314,8 +311,10 @@ pub(crate) fn lines(
             if let Some(b) = delay {
                 line.push_str(&format!(
                     "; latency {} higher under load (90th percentile {})",
-                    rise(b.delay.increase_ns),
-                    rise(b.delay.increase_p90_ns),
+                    rise(b.delay.increase_ns).as_deref().unwrap_or("no"),
+                    rise(b.delay.increase_p90_ns)
+                        .as_deref()
+                        .unwrap_or("no higher"),
                 ));
                 if t.protocol == Protocol::Tcp {
                     line.push_str(&format!(": grade {}", b.grade));

@@ -14,6 +14,8 @@ use crate::show::{clean, plural};
 const SURE: f64 = 0.5;
 /// Of fewer hours there is nothing to compare.
 const HOURS: usize = 3;
+/// Where the worst hour is below the best one by less than this part of it, none is worth a name.
+const ALIKE_PART: u64 = 20;
 
 /// A sentence for each direction of each interface of which enough hours are known.
 pub(crate) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
@@ -62,6 +64,13 @@ fn sentence(hours: [Vec<u64>; 24]) -> Option<String> {
     }
     let least = medians.iter().min_by_key(|m| m.1)?;
     let most = medians.iter().max_by_key(|m| m.1)?;
+    if most.1 - least.1 <= most.1 / ALIKE_PART {
+        return Some(format!(
+            "about {} in each of {} hours that are known",
+            rate(u64::midpoint(least.1, most.1)),
+            medians.len()
+        ));
+    }
     let word = |m: &(usize, u64, usize)| {
         let of = plural(m.2 as u64, "estimate", "estimates");
         format!("{} from {:02}:00 ({of})", rate(m.1), m.0)
@@ -111,6 +120,16 @@ mod tests {
         ];
         // Two hours are none to compare.
         assert_eq!(lines(&r, &zone), Vec::<String>::new());
+        let mut even = report(Vec::new(), Vec::new());
+        even.capacity = vec![
+            estimate("2026-03-01T02:10:00Z", 10_200_000, 0.9),
+            estimate("2026-03-01T03:10:00Z", 10_000_000, 0.9),
+            estimate("2026-03-01T04:10:00Z", 9_800_000, 0.9),
+        ];
+        assert_eq!(
+            lines(&even, &zone),
+            ["eth0 up: about 10.0 Mbit/s in each of 3 hours that are known"]
+        );
         let mut bucket = estimate("2026-03-01T10:00:00Z", 40_000_000, 0.8);
         bucket["sustained_bps"] = 12_000_000.into();
         r.capacity.push(bucket);

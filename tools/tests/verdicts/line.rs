@@ -31,6 +31,8 @@ pub(super) const PROBE_BYTES: u16 = 128;
 /// later, but for the end of loss, which takes longer to be sure of.
 const CALM: Duration = Duration::from_secs(8);
 const WHOLE: Duration = Duration::from_secs(86);
+/// So long it is well where its ways have to be known first: they are walked from the tenth second on.
+const WALKED: Duration = Duration::from_secs(22);
 /// Of far hosts.
 const HOSTS: [(&str, &str); 4] = [
     ("quad9", QUAD9),
@@ -76,6 +78,8 @@ pub(super) struct Line {
     pub(super) seconds: u64,
     /// All causes that have to be named, the first one first, each with its direction, or without one.
     pub(super) causes: &'static [(&'static str, &'static str)],
+    /// At which hop what one target suffers from starts, where it has to be told: then its way is walked while it is well.
+    pub(super) starts_at: Option<u64>,
 }
 
 impl Line {
@@ -91,6 +95,7 @@ impl Line {
             trouble,
             seconds,
             causes,
+            starts_at: None,
         }
     }
 
@@ -137,6 +142,9 @@ impl Line {
             if self.place == Place::RadioAndWire {
                 text += ["kind = \"wifi\"\n", "kind = \"wired\"\n"][i];
             }
+        }
+        if self.starts_at.is_some() {
+            text += "[alerts]\ndiffers_for = \"30s\"\n";
         }
         let (pinged, reflectors) = HOSTS.split_at(2);
         for (name, host) in [("gateway", "gateway")].iter().chain(pinged) {
@@ -302,7 +310,8 @@ pub(super) fn run(line: &Line) -> Vec<String> {
     let reflector = reflector(&home.server);
     let host = Host::start(line, &home.client, &file);
     let started = Instant::now();
-    std::thread::sleep(CALM);
+    let is_walked = line.starts_at.is_some();
+    std::thread::sleep(if is_walked { WALKED } else { CALM });
     let begun = Instant::now();
     let lasts = Duration::from_secs(line.seconds);
     match (line.trouble, &host) {
@@ -340,6 +349,9 @@ pub(super) fn run(line: &Line) -> Vec<String> {
     let named = causes(&report);
     if named != line.causes {
         wrong.push(format!("{named:?} was named"));
+    }
+    if let Some(hop) = line.starts_at {
+        wrong.extend(truth::hold_start(&report, hop));
     }
     if !wrong.is_empty() || std::env::var_os("BUFFERBANE_SHOW").is_some() {
         println!(

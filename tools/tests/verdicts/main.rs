@@ -85,12 +85,15 @@ static LINES: [Line; 12] = [
         70,
         &[("provider_path", "down")],
     ),
-    Line::new(
-        "one far end loses packets",
-        through("", "loss=8%,only=10.99.0.2"),
-        70,
-        &[("far_end", "down")],
-    ),
+    Line {
+        starts_at: Some(2),
+        ..Line::new(
+            "one far end loses packets",
+            through("", "loss=50%,only=10.99.0.2"),
+            54,
+            &[("far_end", "down")],
+        )
+    },
     Line::new(
         "the resolver fails",
         Trouble::Resolver,

@@ -78,9 +78,10 @@ pub(super) fn hold(log: &[Passage], report: &Value, hosts: &[(&str, &str)]) -> V
             }
             "loss_burst" => {
                 // One of a series is the longest, and which ones are bursts is not for the line to say.
-                let runs = hosts.iter().flat_map(|(_, host)| {
+                let ways = hosts.iter().flat_map(|h| Way::BOTH.map(|way| (h, way)));
+                let runs = ways.flat_map(|((_, host), way)| {
                     let host: IpAddr = host.parse().expect("an address");
-                    let own = log.iter().filter(|p| p.far == host && p.way == Way::Up);
+                    let own = log.iter().filter(|p| p.far == host && p.way == way);
                     let mut own: Vec<_> =
                         own.filter(|p| is_probe(p) && during(p, EDGE_NS)).collect();
                     own.sort_by_key(|p| p.arrival_ns);
@@ -117,6 +118,19 @@ pub(super) fn hold(log: &[Passage], report: &Value, hosts: &[(&str, &str)]) -> V
         }
     }
     wrong
+}
+
+/// Whether `report` says of each `routing_fault`, of which there has to be one, that loss starts at this hop; if not, in
+/// words.
+pub(super) fn hold_start(report: &Value, hop: u64) -> Option<String> {
+    let events = report["events"].as_array().into_iter().flatten();
+    let faults = events.filter(|e| e["kind"] == "routing_fault");
+    let started: Vec<&Value> = faults.map(|e| &e["values"]).collect();
+    let is_right = |v: &&Value| {
+        v["from_hop"] == hop && v["well_to_hop"] == hop - 1 && v["from_hop_by"] == "loss"
+    };
+    let all = !started.is_empty() && started.iter().all(is_right);
+    (!all).then(|| format!("it starts at hop {hop}, and told is {started:?}"))
 }
 
 /// RFC 3339, as ns since 1970; of what lasts none.

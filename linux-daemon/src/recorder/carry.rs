@@ -83,7 +83,7 @@ impl Carry {
     }
 
     /// What was told before of an event that begins now: it may have lasted when recording ended, or have just been over.
-    pub(super) fn find(&self, event: &Event, hold_down_ns: u64) -> Option<&Event> {
+    fn find(&self, event: &Event, hold_down_ns: u64) -> Option<&Event> {
         let n = self.place(event, hold_down_ns)?;
         Some(&self.before[n].event)
     }
@@ -214,6 +214,13 @@ impl Recorder {
             writer.update_event(id, event);
             self.commit_soon = true;
         }
+    }
+
+    /// What the run before told of `fact`, where that begins `at` and is the same event.
+    pub(super) fn told_before(&self, at: Monotonic, fact: &Fact) -> Option<&Event> {
+        let boot = self.writer.as_ref()?.boot();
+        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
+        self.carry.find(&fact.clone().event(boot, at), hold_down_ns)
     }
 
     /// So it is when recording begins: that is told where it was so when it ended, and no news elsewhere.

@@ -44,6 +44,17 @@ impl Recorder {
             dropping.latest = dropping.latest.max(at);
             return;
         }
+        let mut fact = Fact {
+            values: Vec::new(),
+            kind: "samples_dropped",
+            severity: Severity::Warning,
+            interface: interface.to_owned(),
+            target: Some(target.to_owned()),
+            text: String::new(),
+        };
+        let before = self.told_before(at, &fact);
+        let before = before.and_then(|e| e.values.get("packets")?.as_u64());
+        let datagrams = datagrams + before.unwrap_or(0);
         let dropping = Dropping {
             target: target.to_owned(),
             datagrams,
@@ -51,16 +62,9 @@ impl Recorder {
             told: datagrams,
         };
         self.reflector_drops.insert(name.clone(), dropping);
-        let text = text(target, datagrams);
-        log::warn!("{interface}: {text}");
-        let fact = Fact {
-            values: vec![("packets", datagrams.into())],
-            kind: "samples_dropped",
-            severity: Severity::Warning,
-            interface: interface.to_owned(),
-            target: Some(target.to_owned()),
-            text,
-        };
+        fact.values = vec![("packets", datagrams.into())];
+        fact.text = text(target, datagrams);
+        log::warn!("{interface}: {}", fact.text);
         self.fact(at, Some(name), fact, true);
     }
 
@@ -153,5 +157,25 @@ mod tests {
             event.text
         );
         assert_eq!(event.values["packets"], 9600);
+    }
+
+    #[test]
+    fn what_is_dropped_before_and_after_a_restart_is_one_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        for datagrams in [3, 4] {
+            let mut recorder = recorder(&path, any_room());
+            recorder.reflector_dropped(clock::now(), "wan", "far.example", datagrams);
+            recorder.finish(clock::now());
+        }
+        let events = Reader::open(&path)
+            .unwrap()
+            .events(i64::MIN, i64::MAX)
+            .unwrap();
+        let [(_, event)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(event.values["packets"], 7);
+        assert!(event.text.contains("dropped 7 packets"), "{}", event.text);
     }
 }

@@ -153,9 +153,6 @@ impl Recorder {
     }
 
     fn overload_begins(&mut self, at: Monotonic) {
-        let Some(lasting) = &mut self.overload.lasting else {
-            return;
-        };
         let mut fact = Fact {
             values: Vec::new(),
             kind: NAME,
@@ -164,12 +161,12 @@ impl Recorder {
             target: None,
             text: String::new(),
         };
-        let hold_down_ns = self.settings.alerts.thresholds.hold_down_ns;
-        if let Some(writer) = &self.writer {
-            let event = fact.clone().event(writer.boot(), at);
-            if let Some(before) = self.carry.find(&event, hold_down_ns) {
-                lasting.add(before);
-            }
+        let before = self.told_before(at, &fact).cloned();
+        let Some(lasting) = &mut self.overload.lasting else {
+            return;
+        };
+        if let Some(before) = before {
+            lasting.add(&before);
         }
         (fact.values, fact.text) = (lasting.values(), lasting.text());
         log::warn!("{}", fact.text);

@@ -4,6 +4,7 @@ mod knocks;
 mod records;
 
 use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::vec;
 use std::vec::Vec;
 
@@ -47,8 +48,8 @@ struct Bench {
     now: Monotonic,
     /// Probes that a client may have in flight.
     in_flight: usize,
-    /// Where datagrams come from.
-    address: [u8; 4],
+    /// Where datagrams come from, but for the port.
+    from: SocketAddr,
 }
 
 impl Bench {
@@ -63,7 +64,7 @@ impl Bench {
             rng,
             now: Monotonic::from_nanos(1000 * MS),
             in_flight: 64,
-            address: [192, 0, 2, 7],
+            from: ([192, 0, 2, 7], 0).into(),
         }
     }
 
@@ -72,9 +73,11 @@ impl Bench {
     }
 
     fn meta(&self, port: u16) -> RecvMeta {
+        let mut from = self.from;
+        from.set_port(port);
         RecvMeta {
             at: Stamp::kernel(self.now),
-            from: (self.address, port).into(),
+            from,
             to: None,
             ttl: None,
             tos: None,
@@ -301,6 +304,21 @@ fn failed_opens_have_one_budget_and_it_refills() {
     assert_eq!(b.ask(2, &probe), Err(DropReason::FailureBudget));
     b.wait(20);
     assert!(b.ask(2, &probe).is_ok());
+}
+
+#[test]
+fn a_client_at_a_link_local_address_is_heard_amid_failures_too() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 50);
+    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7);
+    b.from = SocketAddrV6::new(address, 0, 0, 3).into();
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let probe = b.next(&mut client);
+    let mut bad = probe.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    while b.ask(2, &bad) != Err(DropReason::FailureBudget) {}
+    assert!(b.ask(1, &probe).is_ok());
 }
 
 #[test]

@@ -44,10 +44,10 @@ fn challenges_have_a_budget_for_each_key_and_source() {
     assert_eq!(refused(&b), 40);
     let mut other = b.client(1, 1);
     b.connect(&mut other, 1).unwrap();
-    b.address = [198, 51, 100, 1];
+    b.from.set_ip([198, 51, 100, 1].into());
     let mut elsewhere = b.client(0, 1);
     b.connect(&mut elsewhere, 1).unwrap();
-    b.address = [192, 0, 2, 7];
+    b.from.set_ip([192, 0, 2, 7].into());
     // One more every 50 ms.
     b.wait(49);
     let mut client = b.client(0, 1);
@@ -92,10 +92,10 @@ fn more_captured_first_knocks_than_are_remembered_lock_nobody_out() {
         let (mut answered, mut connected) = (0, 0);
         for (n, hello) in (0..).zip(captured.iter().chain(&captured)) {
             b.wait(2);
-            b.address = [203, 0, 113, (n % sources) as u8];
+            b.from.set_ip([203, 0, 113, (n % sources) as u8].into());
             answered += u32::from(b.ask(n, hello).is_ok());
             if n % 100 == 0 {
-                b.address = [192, 0, 2, 7];
+                b.from.set_ip([192, 0, 2, 7].into());
                 let mut client = b.client(0, 1);
                 b.connect(&mut client, 1).unwrap();
                 connected += 1;

@@ -9,7 +9,6 @@ use super::{Answer, KeyEntry, Reflector, Session};
 use crate::drop_reason::DropReason;
 use crate::limits::MIN_PROBE_SIZE;
 use crate::packet::{RecvMeta, SendToken};
-use crate::session::address_bytes;
 use crate::session::record::StreamRecord;
 use crate::time::Monotonic;
 use crate::wire::header::Kind;
@@ -106,7 +105,6 @@ where
             stream.receive(probe.seq.get());
             told = Told::of(stream, &probe);
         }
-        let (address, port) = address_bytes(meta.from);
         let rx_ns = meta.at.at.as_nanos();
         let reply = Reply {
             stream: probe.stream,
@@ -129,8 +127,8 @@ where
             record: U64::new(told.record),
             record_back: U32::new(told.record_back),
             clock_epoch: U32::new(self.clock.epoch),
-            address,
-            port: U16::new(port),
+            address: session.address,
+            port: U16::new(session.port),
             reserved2: U16::ZERO,
         };
         let number = session.number(index);

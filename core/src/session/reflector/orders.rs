@@ -75,7 +75,7 @@ where
         }
         let from = OrderFrom {
             client: self.keys[usize::from(session.key)].client,
-            proven: !session.moved && session.address() == meta.from,
+            proven: !session.moved && session.is_at(meta.from),
             session: session.number(index),
         };
         Ok((from, order))
@@ -112,7 +112,7 @@ where
         }
         let (order, key) = of.ok_or(DropReason::UnknownSession)?;
         let session = self.find_session(order.session).map(|i| &self.sessions[i]);
-        let is_there = session.is_some_and(|s| s.address() == meta.from);
+        let is_there = session.is_some_and(|s| s.is_at(meta.from));
         if !is_there {
             return Err(DropReason::UnknownSession);
         }
@@ -131,7 +131,7 @@ where
     ) -> bool {
         let session = self.find_session(order.session).map(|i| &self.sessions[i]);
         session.is_some_and(|s| {
-            let is_there = !s.moved && s.address() == peer;
+            let is_there = !s.moved && s.is_at(peer);
             is_there && now.as_nanos().saturating_sub(s.used_ns) < within_ns
         })
     }

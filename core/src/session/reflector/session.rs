@@ -94,7 +94,7 @@ impl Session {
         let is_there = self.in_use && !self.is_idle(now.as_nanos());
         is_there.then(|| SessionFacts {
             key: self.key,
-            address: self.address(),
+            address: address_from_bytes(self.address, self.port),
             since: Monotonic::from_nanos(self.since_ns),
             used: Monotonic::from_nanos(self.used_ns),
             packets: self.packets,
@@ -106,8 +106,9 @@ impl Session {
         (self.address, self.port) = address_bytes(address);
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        address_from_bytes(self.address, self.port)
+    /// Whether that is where the client is; of a link-local address, whatever its zone.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        (self.address, self.port) == address_bytes(address)
     }
 
     /// Its number, where it lies in place `index`: the place and how often that was used.
@@ -159,7 +160,8 @@ where
         let session = &mut self.sessions[index];
         // Opening costs time, and sources can be spoofed: what fails is only tried so often. A client
         // that is where it was is always heard, however many others fail.
-        if session.address() != from && !self.failures.has(now_ns) {
+        let is_elsewhere = !session.is_at(from);
+        if is_elsewhere && !self.failures.has(now_ns) {
             session.passed_over = true;
             return Err(DropReason::FailureBudget);
         }
@@ -172,8 +174,8 @@ where
         session.replay.accept(header.counter.get())?;
         // Only a client that has moved can have been passed over: whoever makes up sources while it
         // stays where it was takes the direction of no loss.
-        let passed_over = core::mem::take(&mut session.passed_over) && session.address() != from;
-        session.moved |= session.address() != from;
+        let passed_over = core::mem::take(&mut session.passed_over) && is_elsewhere;
+        session.moved |= is_elsewhere;
         let max_pps = self.keys[usize::from(session.key)].max_pps;
         let apart_ns = u64::from(SECOND_NS / max_pps.max(1));
         let within = session.probes.take(now_ns, apart_ns, max_pps);

@@ -85,7 +85,7 @@ where
         let from = TrainFrom {
             client: key.client,
             max_pps: key.max_pps,
-            proven: !session.moved && session.address() == meta.from,
+            proven: !session.moved && session.is_at(meta.from),
             session: session.number(index),
         };
         Ok((from, body))

@@ -35,6 +35,8 @@ pub(crate) struct SendSlot {
     pub(crate) socket_generation: u16,
     pub(crate) key: u32,
     pub(crate) retried: bool,
+    /// Where more that is to join it goes, while it waits for that.
+    waits_for: Option<Transmit>,
     generation: u32,
 }
 
@@ -56,6 +58,7 @@ impl SendSlot {
             socket_generation: 0,
             key: 0,
             retried: false,
+            waits_for: None,
             generation: 0,
         }
     }
@@ -117,13 +120,6 @@ impl SendSlot {
 /// A slot in its place, and its payload.
 pub(crate) type FreeSlot<'a> = (u16, &'a mut SendSlot, &'a mut [u8]);
 
-/// A slot that is waiting for more.
-#[derive(Clone, Copy)]
-struct Waiting {
-    index: u16,
-    of: Option<Transmit>,
-}
-
 /// The table of slots.
 pub(crate) struct SendSlots {
     slots: Box<[SendSlot]>,
@@ -136,18 +132,14 @@ pub(crate) struct SendSlots {
     quiet: Vec<u16>,
     /// Filled, and not queued yet because more may join.
     filled: Vec<u16>,
-    /// Where those are whom others may join, by their destination.
-    waiting: Box<[Waiting; WAITING]>,
+    /// The slot that began to wait last, by the destination that it waits for.
+    waiting: [u16; WAITING],
 }
 
 impl SendSlots {
     /// `count` slots of `payload_bytes` each, at least [`MAX_PAYLOAD`].
     pub(crate) fn new(count: u16, payload_bytes: usize) -> Self {
         let payload_bytes = payload_bytes.max(MAX_PAYLOAD);
-        let nobody = Waiting {
-            index: NONE,
-            of: None,
-        };
         Self {
             slots: (0..count).map(|_| SendSlot::new()).collect(),
             payloads: vec![0; usize::from(count) * payload_bytes].into_boxed_slice(),
@@ -155,7 +147,7 @@ impl SendSlots {
             free: (0..count).rev().collect(),
             quiet: Vec::with_capacity(usize::from(count)),
             filled: Vec::with_capacity(usize::from(count)),
-            waiting: Box::new([nobody; WAITING]),
+            waiting: [NONE; WAITING],
         }
     }
 
@@ -181,10 +173,8 @@ impl SendSlots {
     pub(crate) fn take_waiting(&mut self, of: Transmit) {
         if let Some(index) = self.take_any() {
             self.filled.push(index);
-            self.waiting[place(&of)] = Waiting {
-                index,
-                of: Some(of),
-            };
+            self.slots[usize::from(index)].waits_for = Some(of);
+            self.waiting[place(&of)] = index;
         }
     }
 
@@ -198,18 +188,19 @@ impl SendSlots {
 
     /// A slot that waits for more datagrams to `to`, and the room that is left behind what it has.
     pub(crate) fn waiting_for(&mut self, to: &Transmit) -> Option<(&mut SendSlot, &mut [u8])> {
-        let Waiting { index, of } = self.waiting[place(to)];
-        if !of.is_some_and(|of| of.goes_with(to)) {
+        let (slot, payload) = self.at(self.waiting[place(to)])?;
+        if !slot.waits_for.as_ref()?.goes_with(to) {
             return None;
         }
-        let (slot, payload) = self.at(index)?;
         let room = payload.get_mut(slot.len..)?;
         Some((slot, room))
     }
 
     /// Nothing more joins the slot that waits for datagrams to `to`.
     pub(crate) fn end_waiting(&mut self, to: &Transmit) {
-        self.waiting[place(to)].of = None;
+        if let Some((slot, _)) = self.waiting_for(to) {
+            slot.waits_for = None;
+        }
     }
 
     /// Whether a slot waits to be queued.
@@ -219,8 +210,8 @@ impl SendSlots {
 
     /// Nothing more joins any slot.
     pub(crate) fn end_all_waiting(&mut self) {
-        for waiting in self.waiting.iter_mut() {
-            waiting.of = None;
+        for index in &self.filled {
+            self.slots[usize::from(*index)].waits_for = None;
         }
     }
 

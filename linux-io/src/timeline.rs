@@ -181,14 +181,15 @@ impl Timeline {
             let lower = anchor.at as i64;
             let at = match newer {
                 Some(next) if !next.stepped => {
-                    // Between two anchors of one slew: a straight line.
+                    // Between two anchors of one slew: a straight line. What the offset moved is so small
+                    // that floats do not miss a nanosecond of it.
                     let rough = wall_ns.saturating_sub(next.offset);
-                    let part = i128::from(rough.saturating_sub(lower));
-                    let whole = i128::from(next.at - anchor.at).max(1);
-                    let bend = i128::from(next.offset.saturating_sub(anchor.offset)) * part / whole;
+                    let part = rough.saturating_sub(lower) as f64;
+                    let whole = (next.at - anchor.at).max(1) as f64;
+                    let moved = next.offset.saturating_sub(anchor.offset) as f64;
                     wall_ns
                         .saturating_sub(anchor.offset)
-                        .saturating_sub(i64::try_from(bend).unwrap_or(0))
+                        .saturating_sub((moved * part / whole) as i64)
                 }
                 _ => wall_ns.saturating_sub(anchor.offset),
             };

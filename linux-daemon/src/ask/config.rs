@@ -163,7 +163,14 @@ impl Service {
         // Three segments each way open and close a connection.
         let connection = 2 * 3 * (ip + 32);
         match self {
-            Self::Dns(lookup) => 2 * (ip + 8 + u64::from(dns::size(lookup))),
+            Self::Dns(lookup) => {
+                let size = u64::from(dns::size(lookup));
+                match lookup.tcp {
+                    false => 2 * (ip + 8 + size),
+                    // The length goes before each message.
+                    true => connection + 2 * (ip + 32 + 2 + size),
+                }
+            }
             Self::Tcp {
                 interval_ns,
                 hold_ns,
@@ -335,6 +342,9 @@ mod tests {
         };
         assert!(lookup.random && lookup.tcp && lookup.name == "example.net");
         assert_eq!(b.service.interval_ns(), 1_000_000_000);
+        // A connection each time, and longer names.
+        assert_eq!(a.service.bytes(20), 2 * (20 + 8 + 29));
+        assert_eq!(b.service.bytes(20), 6 * 52 + 2 * (20 + 32 + 2 + 46));
         // Who changes the protocol begins another series.
         let at = |s: &Service, remote: &str| s.address(s.steps()[0], remote.parse().unwrap());
         assert_eq!(at(&a.service, "[2620:fe::fe]:53"), "[2620:fe::fe]:53/udp");

@@ -31,13 +31,34 @@ impl Target {
     }
 }
 
+/// 4 or 6, where something is of that one alone: what is of the other says nothing of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfFamily(Option<u64>);
+
+impl OfFamily {
+    /// That of an event.
+    pub(super) fn of(event: &Event) -> Self {
+        Self(event.values.get("family").and_then(Value::as_u64))
+    }
+
+    /// Whether who has this address may show it.
+    pub(super) fn has(self, address: IpAddr) -> bool {
+        let family = if address.is_ipv4() { 4 } else { 6 };
+        self.0.is_none_or(|f| f == family)
+    }
+
+    /// The same of who is pinged: one in the house is one host, whichever family that is over.
+    pub(super) fn has_or_is_near(self, address: IpAddr) -> bool {
+        self.has(address) || !watch::is_far_at(SeriesKind::Icmp, address)
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About<'a> {
     interface: &'a str,
     target: Option<&'a str>,
-    /// 4 or 6, where it is of that one alone: ways of the other say nothing of it.
-    family: Option<u64>,
+    family: OfFamily,
     shown: Shown,
 }
 
@@ -47,7 +68,7 @@ impl<'a> About<'a> {
         Self {
             interface,
             target: None,
-            family: None,
+            family: OfFamily(None),
             shown,
         }
     }
@@ -57,15 +78,14 @@ impl<'a> About<'a> {
         Self {
             interface: &event.interface,
             target: event.target.as_deref(),
-            family: event.values.get("family").and_then(Value::as_u64),
+            family: OfFamily::of(event),
             shown,
         }
     }
 
     /// Whether a way through its interface to this address may show it.
     pub(super) fn is_of_family(&self, address: IpAddr) -> bool {
-        let family = if address.is_ipv4() { 4 } else { 6 };
-        self.family.is_none_or(|f| f == family)
+        self.family.has(address)
     }
 
     /// Less is more likely to show what is wrong: who shows it, then the target, and farther ones before those at

@@ -14,6 +14,7 @@ use bufferbane_core::time::Monotonic;
 use bufferbane_store::{Echoes, Event, EventId};
 
 use super::budget::Looks;
+use super::concerned::OfFamily;
 use super::events::{EARLY_NS, RECENT_NS};
 use super::{LOOK_NS, News, S};
 use crate::errands::Key;
@@ -47,9 +48,9 @@ struct Line {
     looks: Looks,
     is_out: bool,
     /// What is wrong now: events that last, and that nobody answers.
-    open: BTreeSet<EventId>,
+    open: BTreeMap<EventId, OfFamily>,
     /// The event that the next look is because of: it may be over before the look begins.
-    asked_by: Option<EventId>,
+    asked_by: Option<(EventId, OfFamily)>,
     is_silent: bool,
     /// What the next look is at, and how many there may still be; the first is made even if the trouble is over.
     next: Vec<Wanted>,
@@ -64,7 +65,7 @@ impl Line {
             worker: Some(worker),
             looks: Looks::new(now),
             is_out: false,
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             asked_by: None,
             is_silent: false,
             next: Vec::new(),
@@ -207,13 +208,18 @@ impl CloseLooks {
     ) -> Vec<News> {
         let from_ns = event.start_ns.saturating_sub(EARLY_NS);
         let until_ns = event.end_ns.unwrap_or(u64::MAX);
+        let family = OfFamily::of(event);
         let mut news = Vec::new();
         // Whether it has a look, and one that need not be repeated yet.
         let (mut is_seen, mut is_fresh) = (false, false);
         for seen in &mut self.seen {
-            if seen.host.key.0 == event.interface && seen.is_during(from_ns, until_ns) {
-                is_seen = true;
-                is_fresh |= now.saturating_since(seen.begun) < RECENT_NS;
+            let address = seen.host.key.2;
+            let is_there = seen.host.key.0 == event.interface && family.has_or_is_near(address);
+            if is_there && seen.is_during(from_ns, until_ns) {
+                if family.has(address) {
+                    is_seen = true;
+                    is_fresh |= now.saturating_since(seen.begun) < RECENT_NS;
+                }
                 // An event that is back may have it already.
                 if !seen.events.contains(&id) {
                     seen.events.push(id);
@@ -227,12 +233,12 @@ impl CloseLooks {
             Some(end_ns) => !is_seen && now.as_nanos().saturating_sub(end_ns) < RECENT_NS,
         };
         if is_late {
-            self.ask(now, &event.interface, Some(id), hosts);
+            self.ask(now, &event.interface, Some((id, family)), hosts);
         }
         if event.end_ns.is_none()
             && let Some(line) = self.lines.get_mut(&event.interface)
         {
-            line.open.insert(id);
+            line.open.insert(id, family);
         }
         news
     }
@@ -263,7 +269,7 @@ impl CloseLooks {
         &mut self,
         now: Monotonic,
         interface: &str,
-        asked_by: Option<EventId>,
+        asked_by: Option<(EventId, OfFamily)>,
         mut hosts: Vec<Wanted>,
     ) {
         self.limited.retain(|_, until| now < *until);
@@ -424,6 +430,10 @@ impl CloseLooks {
             line.trouble = None;
             let mut events = line.open.clone();
             events.extend(line.asked_by.take());
+            let events_of = |address| {
+                let own = events.iter().filter(|(_, f)| f.has_or_is_near(address));
+                own.map(|(id, _)| *id).collect()
+            };
             for host in &line.next {
                 if self.seen.len() >= KEPT {
                     self.seen.pop_front();
@@ -431,7 +441,7 @@ impl CloseLooks {
                 self.seen.push_back(Seen {
                     begun: now,
                     host: host.clone(),
-                    events: events.iter().copied().collect(),
+                    events: events_of(host.key.2),
                     found: None,
                     regular: Regular::default(),
                     is_settled: false,

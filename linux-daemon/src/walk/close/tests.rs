@@ -134,6 +134,36 @@ fn a_silence_is_looked_at_before_anybody_knows_that_it_is_an_event() {
     assert_eq!(lab.asked(81), [""; 0]);
 }
 
+/// What IPv6 suffers from is not seen at a far host over IPv4; the gateway is one host.
+#[test]
+fn what_is_of_one_family_has_looks_of_that_one_and_those_at_the_gateway() {
+    let mut lab = Lab::new();
+    let at_address = |target: &str, address: &str| Wanted {
+        key: ("eth0".into(), target.into(), address.parse().unwrap()),
+        pings: BTreeSet::from([PING]),
+    };
+    let gateway = || at_address("gateway", "192.168.1.1");
+    let begins = |lab: &mut Lab, (start, now), id, family: Option<u8>, hosts| {
+        let mut event = event(start, None);
+        let family = family.map(|f| ("family".to_owned(), f.into()));
+        event.values.extend(family);
+        told(&lab.close.begins(at(now), EventId(id), &event, hosts))
+    };
+    let four = vec![gateway(), at_address("far", "192.0.2.9")];
+    begins(&mut lab, (100, 100), 1, None, four);
+    assert_eq!(lab.asked(100), ["gateway", "far"]);
+    // One is told while the look is under way, and asks for one of its own.
+    let six = vec![gateway(), at_address("six", "2001:db8::9")];
+    begins(&mut lab, (101, 101), 2, Some(6), six.clone());
+    let rows = |ids: [&[u64]; 2]| ids.map(|ids| (ids.to_vec(), None));
+    assert_eq!(lab.looked(100, 112, 200), rows([&[1, 2], &[1]]));
+    // The next look has both from the first; what is of IPv4 alone is told after it.
+    lab.errands.try_recv().unwrap();
+    assert_eq!(lab.looked(113, 125, 200), rows([&[1, 2], &[1, 2]]));
+    let late = begins(&mut lab, (116, 126), 3, Some(4), six);
+    assert_eq!(late, [(vec![1, 2, 3], None)]);
+}
+
 #[test]
 fn looks_keep_to_their_number_and_their_budget() {
     let mut lab = Lab::new();

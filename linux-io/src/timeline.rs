@@ -181,15 +181,14 @@ impl Timeline {
             let lower = anchor.at as i64;
             let at = match newer {
                 Some(next) if !next.stepped => {
-                    // Between two anchors of one slew: a straight line. What the offset moved is so small
-                    // that floats do not miss a nanosecond of it.
+                    // Between two anchors of one slew: a straight line.
                     let rough = wall_ns.saturating_sub(next.offset);
-                    let part = rough.saturating_sub(lower) as f64;
-                    let whole = (next.at - anchor.at).max(1) as f64;
-                    let moved = next.offset.saturating_sub(anchor.offset) as f64;
+                    let part = rough.saturating_sub(lower);
+                    let whole = i64::try_from(next.at - anchor.at).map_or(i64::MAX, |w| w.max(1));
+                    let moved = next.offset.saturating_sub(anchor.offset);
                     wall_ns
                         .saturating_sub(anchor.offset)
-                        .saturating_sub((moved * part / whole) as i64)
+                        .saturating_sub(share(moved, part, whole))
                 }
                 _ => wall_ns.saturating_sub(anchor.offset),
             };
@@ -219,6 +218,18 @@ impl Timeline {
         self.to_raw(wall_ns, clock::to_raw(now))
             .map(clock::from_raw)
     }
+}
+
+/// `moved * part / whole`; `whole` is not 0.
+fn share(moved: i64, part: i64, whole: i64) -> i64 {
+    // A division of 128 bits takes longer than all else that is done with a stamp.
+    moved.checked_mul(part).map_or_else(
+        || {
+            let share = i128::from(moved) * i128::from(part) / i128::from(whole);
+            i64::try_from(share).unwrap_or(0)
+        },
+        |product| product / whole,
+    )
 }
 
 #[cfg(test)]

@@ -8,5 +8,4 @@ mod icmp;
 mod joined;
 mod namespace;
 mod once;
-mod skew;
 mod udp_echo;

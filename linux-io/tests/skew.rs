@@ -1,12 +1,15 @@
-//! A process with a shifted clock: everything that the engine takes and gives is shifted alike.
+//! A process with a shifted clock: everything that the engine takes and gives is shifted alike. Whoever else runs in
+//! it is shifted, too, so nobody else does.
+
+mod common;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
-use crate::common::{add_local, all_features, engine, wait_for, warm_up};
 use bufferbane_core::time::ClockSource;
 use bufferbane_linux_io::clock::{self, Skew};
 use bufferbane_linux_io::{Engine, Event, Family, Outbox, ProbeSocket, SocketId};
+use common::{add_local, all_features, engine, wait_for, warm_up};
 
 /// There is one clock in a process, so one test at a time may have it.
 static CLOCK: Mutex<()> = Mutex::new(());

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{PATIENCE, Place};
+use crate::common::{PATIENCE, Place, Service};
 use bufferbane_store::{Direction, LoadTest, Reader};
 use serde_json::{Value, json};
 
@@ -209,57 +209,102 @@ fn connections(port: u16) -> usize {
     table.lines().skip(1).filter(of_test).count()
 }
 
-#[test]
-fn whenever_a_test_is_cut_off_no_socket_session_descriptor_or_thread_is_left() {
-    let mut place = place();
-    let service = place.start().ready();
-    place.status_with("probe", |s| crate::common::sent(s) > 5);
-    let pid = service.child.id();
-    let sessions = |place: &mut Place| {
-        let status = place.reflector.as_mut().unwrap().status().unwrap();
-        status["sessions"].as_u64().unwrap()
-    };
-    let before = (holds(pid), sessions(&mut place));
-    let settled = |place: &mut Place, what: &str| {
+/// A daemon and its reflector, and what both hold while no test runs.
+struct Calm {
+    place: Place,
+    service: Service,
+    /// Descriptors, threads, and sessions at the reflector.
+    before: (usize, usize, u64),
+}
+
+impl Calm {
+    fn new() -> Self {
+        let mut place = place();
+        let service = place.start().ready();
+        place.status_with("probe", |s| crate::common::sent(s) > 5);
+        let begun = Instant::now();
+        let sessions = loop {
+            match sessions(&mut place) {
+                0 => assert!(begun.elapsed() < PATIENCE, "no session"),
+                some => break some,
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let (descriptors, threads) = holds(service.child.id());
+        let before = (descriptors, threads, sessions);
+        Self {
+            place,
+            service,
+            before,
+        }
+    }
+
+    fn ask(&self, direction: &str) -> BufReader<UnixStream> {
+        let wish = json!({ "direction": direction, "seconds": 30 });
+        ask(&self.place, wish)
+    }
+
+    /// Waits until nothing of a test is left, at the reflector neither where there is one.
+    fn settled(mut self, what: &str) {
         let begun = Instant::now();
         loop {
-            let ((descriptors, threads), sessions) = (holds(pid), sessions(place));
-            let sockets = connections(place.address.port());
-            if descriptors <= before.0.0
-                && threads <= before.0.1
-                && sessions <= before.1
-                && sockets == 0
-                && running_tests(place) == 0
+            let (descriptors, threads) = holds(self.service.child.id());
+            let sockets = connections(self.place.address.port());
+            let [sessions, tests] = match self.place.reflector {
+                Some(_) => [sessions(&mut self.place), running_tests(&mut self.place)],
+                None => [0, 0],
+            };
+            let now = (descriptors, threads, sessions);
+            if descriptors <= self.before.0
+                && threads <= self.before.1
+                && sessions <= self.before.2
+                && (sockets, tests) == (0, 0)
             {
+                self.service.end();
                 return;
             }
             assert!(
                 begun.elapsed() < PATIENCE,
-                "{what}: {descriptors} descriptors, {threads} threads, {sessions} sessions, \
-                 {sockets} sockets; before {before:?}"
+                "{what}: descriptors, threads and sessions {now:?}, before {:?}; {sockets} sockets, {tests} tests",
+                self.before
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-    };
-    // At whatever point of its beginning.
+    }
+}
+
+fn sessions(place: &mut Place) -> u64 {
+    let status = place.reflector.as_mut().unwrap().status().unwrap();
+    status["sessions"].as_u64().unwrap()
+}
+
+/// At whatever point of its beginning.
+fn hung_up_at_once() {
+    let calm = Calm::new();
     for ms in 0..12 {
-        drop(ask(&place, json!({ "direction": "both", "seconds": 30 })));
+        drop(calm.ask("both"));
         std::thread::sleep(Duration::from_millis(ms));
     }
-    settled(&mut place, "hung up at once");
-    for (phase, ms) in [("waiting", 0), ("idle", 700), ("load", 0), ("load", 900)] {
-        let mut news = ask(&place, json!({ "direction": "both", "seconds": 30 }));
-        if phase != "waiting" {
-            wait_for(&mut news, phase);
-        }
-        std::thread::sleep(Duration::from_millis(ms));
-        drop(news);
-        settled(&mut place, &format!("hung up in {phase} + {ms} ms"));
+    calm.settled("hung up at once");
+}
+
+fn hung_up_in(phase: &str, ms: u64) {
+    let calm = Calm::new();
+    let mut news = calm.ask("both");
+    if phase != "waiting" {
+        wait_for(&mut news, phase);
     }
-    // The reflector goes: whoever asked is told at once.
-    let mut news = ask(&place, json!({ "direction": "up", "seconds": 30 }));
+    std::thread::sleep(Duration::from_millis(ms));
+    drop(news);
+    calm.settled(&format!("hung up in {phase} + {ms} ms"));
+}
+
+/// Whoever asked is told at once.
+fn left_by_its_reflector() {
+    let mut calm = Calm::new();
+    let mut news = calm.ask("up");
     wait_for(&mut news, "load");
-    place.reflector.take().unwrap().stop().unwrap();
+    calm.place.lose_reflector();
     let said = loop {
         let said = next(&mut news);
         if said["ok"] != true {
@@ -268,10 +313,17 @@ fn whenever_a_test_is_cut_off_no_socket_session_descriptor_or_thread_is_left() {
     };
     assert!(said["error"].as_str().unwrap().contains("ended"), "{said}");
     drop(news);
-    let begun = Instant::now();
-    while holds(pid) > before.0 || connections(place.address.port()) > 0 {
-        assert!(begun.elapsed() < PATIENCE, "{:?}", holds(pid));
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    service.end();
+    calm.settled("left by its reflector");
+}
+
+/// Until a session is gone takes a while: all at the same time.
+#[test]
+fn whenever_a_test_is_cut_off_no_socket_session_descriptor_or_thread_is_left() {
+    std::thread::scope(|all| {
+        all.spawn(hung_up_at_once);
+        for (phase, ms) in [("waiting", 0), ("idle", 700), ("load", 0), ("load", 900)] {
+            all.spawn(move || hung_up_in(phase, ms));
+        }
+        all.spawn(left_by_its_reflector);
+    });
 }

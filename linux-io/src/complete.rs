@@ -15,7 +15,7 @@ use crate::event::{ErrorOrigin, Event, SocketId};
 use crate::outbox::{self, Outbox};
 use crate::ring::{Completion, EngineError};
 use crate::sockaddr::{self, unspecified};
-use crate::sockets::{self, Open, Running};
+use crate::sockets::{Open, Running};
 use crate::sys;
 use crate::tag::{Op, Tag};
 use crate::timeline::{Reading, Timeline};
@@ -192,8 +192,12 @@ impl Engine {
         // Taken out so that the entries can be handed on while the engine is used.
         let mut errors = std::mem::take(&mut self.errors);
         // The completion may be a late one of a socket that is gone.
-        while let Some(fd) = self.sockets.get(socket).map(sockets::Open::fd) {
-            let count = errors.read(fd);
+        while let Some(open) = self.sockets.get(socket) {
+            let count = if open.socket.report_errors {
+                errors.read(open.fd())
+            } else {
+                errors.read_stamps(open.fd())
+            };
             // What was read may be younger than the completion that told of it.
             let now_ns = clock::raw_monotonic_ns();
             for entry in (0..count).filter_map(|i| errors.entry(i)) {

@@ -60,29 +60,38 @@ impl ErrorQueue {
 
     /// Takes up to a batch of entries off the queue of `fd` without waiting; returns how many.
     pub(crate) fn read(&mut self, fd: RawFd) -> usize {
-        self.take(fd, libc::MSG_ERRQUEUE, &mut [])
+        self.take(fd, libc::MSG_ERRQUEUE, Some(&mut []))
+    }
+
+    /// The same of a socket that is told transmit stamps only: neither address nor quotation is asked for, since
+    /// each of them costs time with every stamp.
+    pub(crate) fn read_stamps(&mut self, fd: RawFd) -> usize {
+        self.take(fd, libc::MSG_ERRQUEUE, None)
     }
 
     /// The same of the datagrams that `fd` received, each cut to what is kept of a quotation. `rest` is where what
     /// is cut off goes, of one after the other, because a ping socket tells the length only of what there is room for.
     pub(crate) fn read_received(&mut self, fd: RawFd, rest: &mut [u8]) -> usize {
-        self.take(fd, 0, rest)
+        self.take(fd, 0, Some(rest))
     }
 
-    fn take(&mut self, fd: RawFd, queue: libc::c_int, rest: &mut [u8]) -> usize {
+    /// Without room for what is beyond a quotation, only the control messages are taken.
+    fn take(&mut self, fd: RawFd, queue: libc::c_int, mut rest: Option<&mut [u8]>) -> usize {
         for (place, header) in self.places.iter_mut().zip(self.headers.iter_mut()) {
-            let [first, second] = &mut place.vectors;
-            (first.iov_base, first.iov_len) = (place.payload.as_mut_ptr().cast(), QUOTED);
-            (second.iov_base, second.iov_len) = (rest.as_mut_ptr().cast(), rest.len());
+            // SAFETY: mmsghdr is integers and pointers, for which zero is a valid value: no address, no payload.
+            *header = unsafe { std::mem::zeroed() };
             let h = &mut header.msg_hdr;
-            h.msg_name = place.name.as_mut_ptr().cast();
-            h.msg_namelen = NAME_LEN as libc::socklen_t;
-            h.msg_iov = place.vectors.as_mut_ptr();
-            h.msg_iovlen = 2;
+            if let Some(rest) = &mut rest {
+                let [first, second] = &mut place.vectors;
+                (first.iov_base, first.iov_len) = (place.payload.as_mut_ptr().cast(), QUOTED);
+                (second.iov_base, second.iov_len) = (rest.as_mut_ptr().cast(), rest.len());
+                h.msg_name = place.name.as_mut_ptr().cast();
+                h.msg_namelen = NAME_LEN as libc::socklen_t;
+                h.msg_iov = place.vectors.as_mut_ptr();
+                h.msg_iovlen = 2;
+            }
             h.msg_control = place.control.as_mut_ptr().cast();
             h.msg_controllen = RECEIVE_SPACE as _;
-            h.msg_flags = 0;
-            header.msg_len = 0;
         }
         // SAFETY: every header was just pointed at memory of the length it says, which lives in
         // `self` and `rest` and is not touched until the call returns. That all share `rest` only means that

@@ -73,12 +73,10 @@ pub fn run(options: &Options) -> Result<(), Fail> {
         )));
     }
     if options.memory {
-        // Two looks of each half.
-        let days = options.days.unwrap_or(0);
-        within("with --memory, --days", days, 4 * LOOK_DAYS..=400)?;
+        let days = memory_days(options.days)?;
         return chosen
             .iter()
-            .try_for_each(|(name, make)| memory(name, *make, options));
+            .try_for_each(|(name, make)| memory(name, *make, options.first_seed, days));
     }
     let seeds = options.first_seed..options.first_seed + options.seeds;
     let table = table::run(&chosen, seeds, options.days, options.verbose);
@@ -93,11 +91,25 @@ pub fn run(options: &Options) -> Result<(), Fail> {
     }
 }
 
-/// How much memory is resident while a scenario goes on.
-fn memory(name: &str, make: list::Make, options: &Options) -> Result<(), Fail> {
+/// How many days memory is looked at, of those that were asked for.
+fn memory_days(asked: Option<u64>) -> Result<u64, Fail> {
+    // Two looks of each half.
+    let allowed = 4 * LOOK_DAYS..=400;
+    let Some(days) = asked else {
+        return Err(Fail::Usage(format!(
+            "--memory needs --days: say how many days are to be looked at, {} to {}",
+            allowed.start(),
+            allowed.end()
+        )));
+    };
+    within("with --memory, --days", days, allowed)?;
+    Ok(days)
+}
+
+/// How much memory is resident while `days` days of a scenario go on.
+fn memory(name: &str, make: list::Make, seed: u64, days: u64) -> Result<(), Fail> {
     let mut looks = Vec::new();
-    let days = options.days.unwrap_or(0);
-    let (probes, events) = count_by_day(make, options.first_seed, days, |day| {
+    let (probes, events) = count_by_day(make, seed, days, |day| {
         if day.is_multiple_of(LOOK_DAYS) {
             let look = Memory::of("self");
             if let Ok(m) = &look {
@@ -115,5 +127,26 @@ fn memory(name: &str, make: list::Make, options: &Options) -> Result<(), Fail> {
             Err(Fail::Failed(format!("{name}: resident memory grows")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_that_nobody_gave_are_asked_for() {
+        let of = |args: &[&str]| run(&Options::from_args(&["scenario"], args).unwrap());
+        let why = of(&["year", "--memory"]).unwrap_err();
+        assert!(matches!(&why, Fail::Usage(_)), "{why:?}");
+        assert_eq!(
+            why.to_string(),
+            "--memory needs --days: say how many days are to be looked at, 120 to 400"
+        );
+        let why = of(&["year", "--memory", "--days", "30"]).unwrap_err();
+        assert_eq!(
+            why.to_string(),
+            "with --memory, --days 30 is out of range; 120 to 400 is allowed"
+        );
     }
 }

@@ -26,7 +26,7 @@ use crate::probe::{COMMANDS, ProbeThread, Queues, REPORTS};
 use crate::recorder::{Order, Recorder};
 use crate::reload::{Fixed, Reloader, settings};
 use crate::remote::Remotes;
-use crate::status::Status;
+use crate::status::{Status, StoreStatus};
 
 /// How long a signal may go unnoticed.
 const ATTENTION: Duration = Duration::from_millis(50);
@@ -96,8 +96,14 @@ impl Daemon {
             std::fs::create_dir_all(dir)
                 .map_err(|e| StartError::System(dir.display().to_string(), e))?;
         }
+        let store = std::path::absolute(&config.store)
+            .map_err(|e| StartError::System(config.store.display().to_string(), e))?;
         let status = Arc::new(Mutex::new(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: StoreStatus {
+                path: store.display().to_string(),
+                ..StoreStatus::default()
+            },
             ..Status::default()
         }));
         let (orders, order_queue) = sync_channel(1024);
@@ -334,9 +340,10 @@ mod tests {
     #[test]
     fn a_daemon_that_no_longer_asks_services_does_not_run() {
         let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("s.redb");
         let mut config = Config {
             targets: Some(Vec::new()),
-            store: dir.path().join("s.redb"),
+            store: store.clone(),
             control_socket: dir.path().join("c.sock"),
             http: None,
             ..Config::default()
@@ -351,6 +358,7 @@ mod tests {
             started => started.unwrap(),
         };
         assert!(daemon.is_running());
+        assert_eq!(daemon.status().store.path, store.to_str().unwrap());
         let ended = spawn("ask", || ()).unwrap();
         while !ended.is_finished() {
             std::thread::yield_now();

@@ -207,7 +207,7 @@ pub struct ScheduledTests {
 /// The store, as the daemon sees it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StoreStatus {
-    /// Its file.
+    /// Its file, from the root: who asks may be in another directory.
     pub path: String,
     /// Its size, bytes.
     pub file_bytes: u64,

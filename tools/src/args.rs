@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 
-/// Where the store is unless `--store` says otherwise.
+/// Where the store is unless `--store`, or the daemon that is asked, says otherwise.
 pub(crate) const DEFAULT_STORE: &str = "/var/lib/bufferbane/bufferbane.redb";
 /// Where the daemon's control socket is unless `--socket` says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
@@ -12,12 +12,12 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
 /// The store and the daemon that a command works on.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// The store's file.
-    pub(crate) store: PathBuf,
-    /// Whether it was named, or is where it is by default.
-    pub(crate) store_is_named: bool,
+    /// The store's file, where it was named; else see [`crate::source::store_of`].
+    pub(crate) store: Option<PathBuf>,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
+    /// Whether that was named, or is where it is by default.
+    pub(crate) socket_is_named: bool,
 }
 
 /// Which part of the record a command works on, as it was typed.
@@ -44,21 +44,22 @@ macro_rules! store_command {
         $(#[$meta])*
         pub(crate) struct $name {
             $($(#[$field_meta])* pub(crate) $field: $type $(<$inner>)?,)*
-            /// the store's file (default /var/lib/bufferbane/bufferbane.redb)
+            /// the store's file (default: that of the daemon at the socket, or where none runs
+            /// /var/lib/bufferbane/bufferbane.redb)
             #[argh(option, arg_name = "file")]
             store: Option<PathBuf>,
             /// the daemon's control socket (default /run/bufferbane/control.sock)
-            #[argh(option, arg_name = "path", default = "DEFAULT_SOCKET.into()")]
-            socket: PathBuf,
+            #[argh(option, arg_name = "path")]
+            socket: Option<PathBuf>,
         }
 
         impl $name {
             /// The store and the daemon it works on.
             pub(crate) fn place(&self) -> Place {
                 Place {
-                    store: self.store.clone().unwrap_or_else(|| DEFAULT_STORE.into()),
-                    store_is_named: self.store.is_some(),
-                    socket: self.socket.clone(),
+                    store: self.store.clone(),
+                    socket: self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into()),
+                    socket_is_named: self.socket.is_some(),
                 }
             }
         }

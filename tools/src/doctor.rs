@@ -16,7 +16,7 @@ use crate::args::Doctor as Arguments;
 use crate::control::{self, ControlError};
 use crate::fail::Fail;
 use crate::show::{bytes, clean, delay};
-use crate::{out, when};
+use crate::{out, source, when};
 
 /// The oldest kernel that works: major, minor.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
@@ -72,7 +72,15 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
     wall_clock(&mut f, args.utc);
     let place = args.place();
     let runs = daemon(&mut f, &place.socket);
-    store(&mut f, &place.store, runs);
+    match source::store_of(&place) {
+        Ok(path) => store(&mut f, &path, runs),
+        Err(_) => f.put(
+            Verdict::Warn,
+            "store",
+            "which one it is is not known without the daemon",
+            "name it with --store",
+        ),
+    }
     let failed = f.0.iter().filter(|l| l.verdict == Verdict::Fail).count();
     if args.json {
         out::print_json(&f.0)?;

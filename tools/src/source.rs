@@ -1,7 +1,7 @@
 //! Opening the store: beside a running daemon or without one, for the same figures.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -20,24 +20,49 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take to say how it does.
 pub(crate) const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The store that a command works on: the one that was named, else that of the daemon that answers at the
+/// socket, else the one that is there by default.
+///
+/// # Errors
+/// A socket was named, and nobody there says where its store is.
+pub(crate) fn store_of(place: &Place) -> Result<PathBuf, Fail> {
+    if let Some(store) = &place.store {
+        return Ok(store.clone());
+    }
+    match control::ask(&place.socket, "status", DAEMON_PATIENCE) {
+        Ok(answer) => Ok(its_store(&answer["status"]).to_owned()),
+        Err(e) if place.socket_is_named => Err(Fail::Failed(format!(
+            "{}: {e}; --store FILE names a store without it",
+            place.socket.display()
+        ))),
+        // Where it matters, who opens the store says what it is that the daemon does not answer.
+        Err(_) => Ok(DEFAULT_STORE.into()),
+    }
+}
+
 /// Opens the store for reading. A running daemon is asked first to commit what it holds, so that
 /// nothing is missing; after an unclean end without a daemon the file is repaired.
 pub(crate) fn open(place: &Place) -> Result<Reader, Fail> {
+    let store = store_of(place)?;
     match control::ask(&place.socket, "commit", COMMIT_PATIENCE) {
         Ok(_) | Err(ControlError::Absent) => {}
         Err(e) => warn(&format!("the last minute may be missing: {e}")),
     }
-    match Reader::open(&place.store) {
-        Err(OpenError::NeedsRecovery(_)) => repair(place),
-        other => other.map_err(|e| explain(&place.store, e)),
+    match Reader::open(&store) {
+        Err(OpenError::NeedsRecovery(_)) => repair(&store),
+        other => other.map_err(|e| explain(&store, e)),
     }
 }
 
-/// Whether the daemon that gave this `status` writes to the store of `place`.
-pub(crate) fn is_its_store(place: &Place, status: &Value) -> bool {
-    let its = Path::new(status["store"]["path"].as_str().unwrap_or_default());
+/// The store of the daemon that gave this `status`.
+fn its_store(status: &Value) -> &Path {
+    Path::new(status["store"]["path"].as_str().unwrap_or_default())
+}
+
+/// Whether the daemon that gave this `status` writes to `store`.
+pub(crate) fn is_its_store(store: &Path, status: &Value) -> bool {
     let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
-    real(its) == real(&place.store)
+    real(its_store(status)) == real(store)
 }
 
 /// Asks the daemon how it does, for a command that has nothing to do with any store but its own:
@@ -46,34 +71,36 @@ pub(crate) fn status(place: &Place, patience: Duration) -> Result<Value, Fail> {
     let mut answer =
         control::ask(&place.socket, "status", patience).map_err(|e| Fail::Failed(e.to_string()))?;
     let status = answer["status"].take();
-    if place.store_is_named && !is_its_store(place, &status) {
-        let its = status["store"]["path"].as_str().unwrap_or_default();
+    if let Some(store) = &place.store
+        && !is_its_store(store, &status)
+    {
         return Err(Fail::Usage(format!(
             "the daemon at {} writes to {}, not to {}: leave --store out, or name another socket with \
              --socket",
             place.socket.display(),
-            crate::show::clean(its),
-            place.store.display()
+            crate::show::clean(&its_store(&status).display().to_string()),
+            store.display()
         )));
     }
     Ok(status)
 }
 
-/// Refuses to change a store while the daemon writes to it.
-pub(crate) fn not_in_use(place: &Place) -> Result<(), Fail> {
+/// The store that a command is to change; refused while the daemon writes to it.
+pub(crate) fn not_in_use(place: &Place) -> Result<PathBuf, Fail> {
+    let store = store_of(place)?;
     match control::ask(&place.socket, "status", DAEMON_PATIENCE) {
-        Ok(answer) if is_its_store(place, &answer["status"]) => Err(Fail::Failed(format!(
+        Ok(answer) if is_its_store(&store, &answer["status"]) => Err(Fail::Failed(format!(
             "{}: the daemon at {} writes to it; stop it first (systemctl stop bufferbaned)",
-            place.store.display(),
+            store.display(),
             place.socket.display()
         ))),
         // Who else may have it open is seen when it is opened.
-        _ => Ok(()),
+        _ => Ok(store),
     }
 }
 
-fn repair(place: &Place) -> Result<Reader, Fail> {
-    if place.store == Path::new(DEFAULT_STORE)
+fn repair(store: &Path) -> Result<Reader, Fail> {
+    if store == Path::new(DEFAULT_STORE)
         && let Some(state) = unit_state()
         && state != "inactive"
         && state != "failed"
@@ -81,16 +108,16 @@ fn repair(place: &Place) -> Result<Reader, Fail> {
         return Err(Fail::Failed(format!(
             "{}: the daemon did not end cleanly before, and repairs the file now (bufferbaned.service \
              is {state}); try again in a minute",
-            place.store.display()
+            store.display()
         )));
     }
     warn("the daemon did not end cleanly; repairing the store");
-    match recover(&place.store) {
+    match recover(store) {
         // Between the two attempts a daemon may have come up, and repairs it itself.
         Ok(()) | Err(OpenError::Busy(_)) => {}
-        Err(e) => return Err(explain(&place.store, e)),
+        Err(e) => return Err(explain(store, e)),
     }
-    Reader::open(&place.store).map_err(|e| explain(&place.store, e))
+    Reader::open(store).map_err(|e| explain(store, e))
 }
 
 /// What systemd says of the daemon's unit; `None` where there is no systemd to ask.

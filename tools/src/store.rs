@@ -26,17 +26,17 @@ fn file_bytes(path: &Path) -> u64 {
 }
 
 fn check(args: &StoreCheck) -> Result<(), Fail> {
-    let place = args.place();
-    let reader = source::open(&place)?;
+    let reader = source::open(&args.place())?;
+    let path = reader.path();
     let report = reader
         .check()
-        .map_err(|e| Fail::Failed(format!("{}: damaged: {e}", place.store.display())))?;
+        .map_err(|e| Fail::Failed(format!("{}: damaged: {e}", path.display())))?;
     let span = reader.span()?;
     if args.json {
         return out::print_json(&json!({
-            "path": place.store.display().to_string(),
+            "path": path.display().to_string(),
             "whole": true,
-            "file_bytes": file_bytes(&place.store),
+            "file_bytes": file_bytes(path),
             "series": report.series,
             "blocks": report.blocks,
             "samples": report.samples,
@@ -50,15 +50,15 @@ fn check(args: &StoreCheck) -> Result<(), Fail> {
         0 => String::new(),
         n => format!(
             " ({:.1} bytes of file for each)",
-            file_bytes(&place.store) as f64 / n as f64
+            file_bytes(path) as f64 / n as f64
         ),
     };
     let zone = when::zone(args.utc);
     let text = format!(
         "{}: whole\n{} in the file\n{} series\n{} samples in {} blocks{per_sample}\n{} rollups\n\
          {} events\n{}\n",
-        place.store.display(),
-        bytes(file_bytes(&place.store)),
+        path.display(),
+        bytes(file_bytes(path)),
         count(report.series),
         count(report.samples),
         count(report.blocks),
@@ -73,21 +73,21 @@ fn check(args: &StoreCheck) -> Result<(), Fail> {
 }
 
 fn copy(args: &StoreCopy) -> Result<(), Fail> {
-    let place = args.place();
-    let reader = source::open(&place)?;
+    let reader = source::open(&args.place())?;
+    let path = reader.path();
     reader.copy(&args.out)?;
     if args.json {
         return out::print_json(&json!({
-            "path": place.store.display().to_string(),
-            "file_bytes": file_bytes(&place.store),
+            "path": path.display().to_string(),
+            "file_bytes": file_bytes(path),
             "copy": args.out.display().to_string(),
             "copy_bytes": file_bytes(&args.out),
         }));
     }
     let text = format!(
         "{}: {} copied to {}, {}\n",
-        place.store.display(),
-        bytes(file_bytes(&place.store)),
+        path.display(),
+        bytes(file_bytes(path)),
         args.out.display(),
         bytes(file_bytes(&args.out))
     );
@@ -95,9 +95,7 @@ fn copy(args: &StoreCopy) -> Result<(), Fail> {
 }
 
 fn shrink(args: &StoreCompact) -> Result<(), Fail> {
-    let place = args.place();
-    source::not_in_use(&place)?;
-    let path = &place.store;
+    let path = &source::not_in_use(&args.place())?;
     is_there(path)?;
     let before = file_bytes(path);
     compact(path)?;
@@ -159,9 +157,7 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
             "say what to keep how long: --samples, --rollups-1m, --rollups-1h, --events".into(),
         ));
     }
-    let place = args.place();
-    source::not_in_use(&place)?;
-    let path = place.store;
+    let path = source::not_in_use(&args.place())?;
     // Refused before anything is asked.
     is_there(&path)?;
     let what = planned.join(", ").replace('\u{a0}', " ");

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Test) -> Result<(), Fail> {
     }
     let failed = |e: ControlError| Fail::Failed(e.to_string());
     let place = args.place();
-    if place.store_is_named {
+    if place.store.is_some() {
         source::status(&place, source::DAEMON_PATIENCE)?;
     }
     let mut stream = control::connect(&place.socket, PATIENCE).map_err(failed)?;

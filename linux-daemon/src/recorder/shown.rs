@@ -45,7 +45,8 @@ impl Recorder {
         }
         let usage = counters::process_usage().ok();
         let store = StoreStatus {
-            path: self.settings.store.display().to_string(),
+            // Known since the start.
+            path: String::new(),
             file_bytes: self.writer.as_ref().map_or(0, Writer::file_bytes),
             uncommitted_samples: self.writer.as_ref().map_or(0, Writer::uncommitted),
             dropped_samples: self.dropped_in_all(),
@@ -56,7 +57,8 @@ impl Recorder {
         };
         status.series = self.live.values().cloned().collect();
         status.load = self.households.carried(now);
-        status.store = store;
+        let path = std::mem::take(&mut status.store.path);
+        status.store = StoreStatus { path, ..store };
         status.held = self.held.status(now);
         let wall_ns = clock::wall_now();
         let wall_of = |at: Monotonic| wall_ns.saturating_sub_unsigned(now.saturating_since(at));

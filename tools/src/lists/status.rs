@@ -1,5 +1,7 @@
 //! `bbtool status`: what the daemon does now, or what a store holds to which none writes.
 
+use std::path::Path;
+
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
@@ -17,16 +19,20 @@ pub(crate) fn status(args: &Status) -> Result<(), Fail> {
     let place = args.place();
     let status = match control::ask(&place.socket, "status", PATIENCE) {
         Ok(mut answer) => answer["status"].take(),
-        Err(ControlError::Absent) if place.store_is_named => return held(args, &place),
         Err(e @ ControlError::Absent) => {
-            return Err(Fail::Failed(format!(
-                "{e}; --store FILE says what a store holds"
-            )));
+            return match &place.store {
+                Some(store) => held(args, &place, store),
+                None => Err(Fail::Failed(format!(
+                    "{e}; --store FILE says what a store holds"
+                ))),
+            };
         }
         Err(e) => return Err(Fail::Failed(e.to_string())),
     };
-    if place.store_is_named && !source::is_its_store(&place, &status) {
-        return held(args, &place);
+    if let Some(store) = &place.store
+        && !source::is_its_store(store, &status)
+    {
+        return held(args, &place, store);
     }
     if args.json {
         return out::print_json(&status);
@@ -34,17 +40,17 @@ pub(crate) fn status(args: &Status) -> Result<(), Fail> {
     out::print(&status_text(&status, &when::zone(args.utc)).replace('\u{a0}', " "))
 }
 
-/// What a store holds to which no daemon that answers writes.
-fn held(args: &Status, place: &Place) -> Result<(), Fail> {
+/// What `store` holds, to which no daemon that answers writes.
+fn held(args: &Status, place: &Place, store: &Path) -> Result<(), Fail> {
     let reader = source::open(place)?;
     let listed = Listed::of(&reader, None)?;
     let span = reader.span()?;
-    let file_bytes = std::fs::metadata(&place.store).map_or(0, |m| m.len());
+    let file_bytes = std::fs::metadata(store).map_or(0, |m| m.len());
     if args.json {
         return out::print_json(&json!({
             "running": false,
             "store": {
-                "path": place.store.display().to_string(),
+                "path": store.display().to_string(),
                 "file_bytes": file_bytes,
                 "first": span.map(|s| when::rfc3339(s.0)),
                 "last": span.map(|s| when::rfc3339(s.1)),
@@ -60,7 +66,7 @@ fn held(args: &Status, place: &Place) -> Result<(), Fail> {
     let text = format!(
         "no daemon that writes to it answers at {}\nstore {}: {}, {extent}\n\n{}",
         place.socket.display(),
-        place.store.display(),
+        store.display(),
         bytes(file_bytes),
         listed.text(&zone)
     );

@@ -82,9 +82,9 @@ impl Stores {
         for path in &args.also {
             // Nobody's daemon: what is in the file is what counts.
             let place = Place {
-                store: path.clone(),
-                store_is_named: true,
+                store: Some(path.clone()),
                 socket: path.with_extension("no-socket"),
+                socket_is_named: true,
             };
             let mut other = Self::of(source::open(&place)?, &selection, now_ns)?;
             let mut name = label(path);

@@ -163,28 +163,48 @@ fn reports_and_exports_are_the_same_with_the_daemon_running_and_stopped() {
     assert!(load["up_bps"].as_u64() > Some(50_000), "{load}");
     let held = pair.run(&copy, &["status", "--json"]);
     assert!(held.contains("\"running\": false"), "{held}");
-    let refused = |args: &[&str], store: &Path| {
-        let output = Command::new(env!("CARGO_BIN_EXE_bbtool"))
-            .args(args)
-            .arg("--store")
-            .arg(store)
-            .arg("--socket")
-            .arg(pair.dir.path().join("control"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), said)
+    let socket = pair.dir.path().join("control");
+    let bbtool = |args: &[&str], store: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bbtool"));
+        command.args(args).arg("--socket").arg(&socket);
+        if let Some(store) = store {
+            command.arg("--store").arg(store);
+        }
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     };
-    let (code, said) = refused(&["test", "--seconds", "2"], &copy);
+    let (code, _, said) = bbtool(&["test", "--seconds", "2"], Some(&copy));
     assert!(
         code == Some(2) && said.contains("leave --store out"),
         "{said}"
     );
     for change in [&["compact"][..], &["prune", "--samples", "1h", "--yes"]] {
-        let (code, said) = refused(&[&["store"], change].concat(), &store);
+        let (code, _, said) = bbtool(&[&["store"], change].concat(), Some(&store));
         assert!(code == Some(1) && said.contains("stop it first"), "{said}");
     }
+    // Whoever names the socket only means the daemon's own store, whatever there is by default.
+    let (code, printed, said) = bbtool(&["targets", "--json"], None);
+    assert_eq!(code, Some(0), "{said}");
+    let targets: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(targets[0]["interface"], "lo", "{targets}");
+    assert_eq!(targets[0]["probed_now"], true, "{targets}");
+    let range = ["--format", "csv", "--from", &from, "--to", &to];
+    let (code, printed, said) = bbtool(&[&["export"], &range[..]].concat(), None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(printed == running[1], "{printed}");
+    let (code, _, said) = bbtool(&["store", "compact"], None);
+    assert!(code == Some(1) && said.contains("stop it first"), "{said}");
     pair.daemon.stop();
+    let (code, _, said) = bbtool(&["targets"], None);
+    assert!(
+        code == Some(1) && said.contains("names a store without it"),
+        "{said}"
+    );
     same(&running, &pair.figures(&store, &from, &to), "stopped");
     same(&running, &pair.figures(&copy, &from, &to), "the copy");
 

@@ -168,7 +168,7 @@ impl Outbox<'_> {
             .get_mut(transmit.socket)
             .ok_or(SendError::NoSocket)?;
         if !socket.joins || most > MAX_JOINED {
-            if self.slots.waiting_for(transmit).is_some() {
+            if self.slots.may_hold(transmit) {
                 // It was there first.
                 queue_filled(self.ring, self.slots);
             }

@@ -35,8 +35,10 @@ pub(crate) struct SendSlot {
     pub(crate) socket_generation: u16,
     pub(crate) key: u32,
     pub(crate) retried: bool,
-    /// Where more that is to join it goes, while it waits for that.
-    waits_for: Option<Transmit>,
+    /// Where it goes, from when it is filled until it is to be queued.
+    filled_for: Option<Transmit>,
+    /// Whether more may join it until then.
+    is_open: bool,
     generation: u32,
 }
 
@@ -58,7 +60,8 @@ impl SendSlot {
             socket_generation: 0,
             key: 0,
             retried: false,
-            waits_for: None,
+            filled_for: None,
+            is_open: false,
             generation: 0,
         }
     }
@@ -132,8 +135,10 @@ pub(crate) struct SendSlots {
     quiet: Vec<u16>,
     /// Filled, and not queued yet because more may join.
     filled: Vec<u16>,
-    /// The slot that began to wait last, by the destination that it waits for.
+    /// The slot that began to wait last, by its destination.
     waiting: [u16; WAITING],
+    /// Whether another took a filled slot's place there.
+    any_hidden: bool,
 }
 
 impl SendSlots {
@@ -148,6 +153,7 @@ impl SendSlots {
             quiet: Vec::with_capacity(usize::from(count)),
             filled: Vec::with_capacity(usize::from(count)),
             waiting: [NONE; WAITING],
+            any_hidden: false,
         }
     }
 
@@ -172,9 +178,13 @@ impl SendSlots {
     /// queued when [`SendSlots::filled`] gives it.
     pub(crate) fn take_waiting(&mut self, of: Transmit) {
         if let Some(index) = self.take_any() {
+            let place = place(&of);
+            let before = std::mem::replace(&mut self.waiting[place], index);
+            self.any_hidden |=
+                self.is_filled_for(before, |to| self::place(to) == place && !to.goes_with(&of));
             self.filled.push(index);
-            self.slots[usize::from(index)].waits_for = Some(of);
-            self.waiting[place(&of)] = index;
+            let slot = &mut self.slots[usize::from(index)];
+            (slot.filled_for, slot.is_open) = (Some(of), true);
         }
     }
 
@@ -189,7 +199,7 @@ impl SendSlots {
     /// A slot that waits for more datagrams to `to`, and the room that is left behind what it has.
     pub(crate) fn waiting_for(&mut self, to: &Transmit) -> Option<(&mut SendSlot, &mut [u8])> {
         let (slot, payload) = self.at(self.waiting[place(to)])?;
-        if !slot.waits_for.as_ref()?.goes_with(to) {
+        if !slot.is_open || !slot.filled_for.as_ref()?.goes_with(to) {
             return None;
         }
         let room = payload.get_mut(slot.len..)?;
@@ -199,8 +209,19 @@ impl SendSlots {
     /// Nothing more joins the slot that waits for datagrams to `to`.
     pub(crate) fn end_waiting(&mut self, to: &Transmit) {
         if let Some((slot, _)) = self.waiting_for(to) {
-            slot.waits_for = None;
+            slot.is_open = false;
         }
+    }
+
+    /// Whether datagrams to `to` may be filled in and not queued yet: what is queued now overtakes them.
+    pub(crate) fn may_hold(&self, to: &Transmit) -> bool {
+        self.any_hidden || self.is_filled_for(self.waiting[place(to)], |of| of.goes_with(to))
+    }
+
+    /// Whether slot `index` is filled for a destination of which this is true.
+    fn is_filled_for(&self, index: u16, is_so: impl FnOnce(&Transmit) -> bool) -> bool {
+        let slot = self.slots.get(usize::from(index));
+        slot.and_then(|s| s.filled_for.as_ref()).is_some_and(is_so)
     }
 
     /// Whether a slot waits to be queued.
@@ -208,11 +229,12 @@ impl SendSlots {
         !self.filled.is_empty()
     }
 
-    /// Nothing more joins any slot.
+    /// Nothing more joins any slot: all are to be queued now.
     pub(crate) fn end_all_waiting(&mut self) {
         for index in &self.filled {
-            self.slots[usize::from(*index)].waits_for = None;
+            self.slots[usize::from(*index)].filled_for = None;
         }
+        self.any_hidden = false;
     }
 
     /// The slots that are to be queued, in the order in which they were taken, each until

@@ -144,6 +144,28 @@ fn datagrams_to_one_place_leave_together_and_arrive_as_they_were() {
     }
 }
 
+#[test]
+fn what_goes_alone_overtakes_nothing_to_its_place() {
+    let (mut e, id) = unstamped();
+    let (a, to_a) = receiver(Family::V4);
+    // The last that joins a send ends the wait for more.
+    assert_eq!(queue(&mut e, id, to_a, 0, 100), Queued::First);
+    assert_eq!(queue(&mut e, id, to_a, 1, 60), Queued::With(0));
+    assert_eq!(queue(&mut e, id, to_a, 2, 1400), Queued::First);
+    e.outbox().flush().unwrap();
+    assert_eq!(received(&a, 3), [(0, 100), (1, 60), (2, 1400)]);
+    // And so does another destination that is looked for at the same place.
+    let to_b = SocketAddr::new([127, 0, 0, 17].into(), to_a.port());
+    let b = UdpSocket::bind(to_b).unwrap();
+    assert_eq!(queue(&mut e, id, to_a, 3, 100), Queued::First);
+    assert_eq!(queue(&mut e, id, to_b, 4, 100), Queued::First);
+    assert_eq!(queue(&mut e, id, to_a, 5, 1400), Queued::First);
+    e.outbox().flush().unwrap();
+    assert_eq!(received(&a, 2), [(3, 100), (5, 1400)]);
+    b.set_nonblocking(true).unwrap();
+    assert_eq!(received(&b, 1), [(4, 100)]);
+}
+
 /// What the kernel was told to take each longer send of the socket apart into, bytes; 0 for nothing.
 fn told(e: &Engine, socket: SocketId) -> libc::c_int {
     let mut value: libc::c_int = -1;

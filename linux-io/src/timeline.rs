@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slew_of_500_ppm_stays_within_50_ns() {
+    fn a_slew_of_500_ppm_is_off_by_what_it_moves_between_two_readings() {
         let offset = |mono: u64| EPOCH + (mono / 2000) as i64;
         let mut t = Timeline::new(reading(1_000_000, offset(1_000_000)));
         for k in 2..4000u64 {

@@ -384,6 +384,19 @@ mod tests {
     }
 
     #[test]
+    fn no_counter_follows_the_last_one() {
+        let mut window = ReplayWindow::new();
+        let replay = Err(DropReason::Replay);
+        assert_eq!(window.accept(u64::MAX), replay);
+        assert_eq!(window.accept(u64::MAX - 1), Ok(()));
+        for counter in [u64::MAX, u64::MAX - 1, 0] {
+            assert_eq!(window.accept(counter), replay, "{counter}");
+        }
+        assert_eq!(window.accept(u64::MAX - 1024), Ok(()));
+        assert_eq!(window.accept(u64::MAX - 1025), replay);
+    }
+
+    #[test]
     fn too_short_a_datagram_is_refused() {
         let key = Secret::new([7; 32]);
         assert_eq!(

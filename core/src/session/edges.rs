@@ -307,6 +307,47 @@ fn failed_opens_have_one_budget_and_it_refills() {
 }
 
 #[test]
+fn failed_knocks_are_of_the_same_budget() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 50);
+    let mut client = b.client(0, 1);
+    let hello = b.next(&mut client);
+    let mut bad = hello.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    let tried = (0..60).map(|n| b.ask(n, &bad).unwrap_err());
+    let opened = tried.filter(|reason| *reason == DropReason::Seal).count();
+    assert_eq!(opened, 50);
+    assert_eq!(b.ask(1, &hello), Err(DropReason::FailureBudget));
+    b.wait(20);
+    assert!(b.ask(1, &hello).is_ok());
+}
+
+#[test]
+fn a_client_that_moves_amid_failures_is_told_what_was_passed_over() {
+    let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 50);
+    let mut client = b.client(0, 1);
+    b.connect(&mut client, 1).unwrap();
+    b.wait(1);
+    let probe = b.next(&mut client);
+    let mut bad = probe.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    while b.ask(3, &bad) != Err(DropReason::FailureBudget) {}
+    // It may have been the client's own, but that is heard where it was.
+    b.ask(1, &probe).unwrap();
+    assert_eq!(b.reflector.own_drops_of_test(), 0);
+    b.wait(1);
+    let probe = b.next(&mut client);
+    assert_eq!(b.ask(2, &probe), Err(DropReason::FailureBudget));
+    b.wait(100);
+    let probe = b.next(&mut client);
+    b.ask(2, &probe).unwrap();
+    assert_eq!(b.reflector.own_drops_of_test(), 1);
+    b.wait(1);
+    let probe = b.next(&mut client);
+    b.ask(2, &probe).unwrap();
+    assert_eq!(b.reflector.own_drops_of_test(), 1);
+}
+
+#[test]
 fn a_client_at_a_link_local_address_is_heard_amid_failures_too() {
     let mut b = Bench::new(entries(&[(1000, 4)]), 4, 8, 50);
     let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7);

@@ -1,7 +1,10 @@
 //! What knocks and keys must never do, and when keys are renewed.
 
 use super::*;
+use crate::session::sealed::{knock_header, open_knock, seal_knock};
 use crate::wire::header::{Kind, Prefix};
+use crate::wire::knock::{Challenge, Join, KNOCK_LEN};
+use zerocopy::IntoBytes;
 
 #[test]
 fn a_captured_first_knock_earns_nothing_while_it_is_among_the_latest_and_locks_nobody_out() {
@@ -149,6 +152,46 @@ fn a_challenge_is_good_for_fifteen_seconds() {
     assert_eq!(b.ask(1, &join), Err(DropReason::Challenge));
     assert_eq!(b.reflector.keys()[0].drops().get(DropReason::Challenge), 1);
     assert_eq!(b.reflector.sessions(b.now).count(), 1);
+}
+
+#[test]
+fn a_challenge_is_good_for_who_and_where_asked_for_it_and_nobody_else() {
+    let mut b = Bench::new(entries(&[(1000, 4), (1000, 4)]), 4, 8, 100);
+    let mut client = b.client(0, 1);
+    let hello = b.next(&mut client);
+    let mut challenge = b.ask(1, &hello).unwrap();
+    let header = knock_header(&challenge).unwrap();
+    let knock = key(0).knock_key();
+    let challenge: Challenge = open_knock(&header, &knock, &mut challenge).unwrap();
+    let join = |b: &mut Bench, n: u16, port: u16, change: fn(&mut Join)| {
+        let mut body = Join {
+            client_random: challenge.client_random,
+            cookie: challenge.cookie,
+            instance: 1.into(),
+            padding: [0; 16],
+        };
+        change(&mut body);
+        let (key, mut out) = (key(n), [0; KNOCK_LEN]);
+        let knock = key.knock_key();
+        let body = body.as_bytes();
+        seal_knock(Kind::Join, &key, &knock, body, &mut out, &mut b.rng).unwrap();
+        b.ask(port, &out).map(drop)
+    };
+    b.wait(1);
+    let refused = Err(DropReason::Challenge);
+    assert_eq!(join(&mut b, 1, 1, |_| {}), refused, "another key");
+    assert_eq!(join(&mut b, 0, 2, |_| {}), refused, "another port");
+    let other_random = |j: &mut Join| j.client_random[31] ^= 1;
+    assert_eq!(join(&mut b, 0, 1, other_random), refused);
+    // Who makes it younger or older than it is has no longer for it.
+    let other_time = |j: &mut Join| j.cookie.issued_ns += 1;
+    assert_eq!(join(&mut b, 0, 1, other_time), refused);
+    let own = b.from;
+    b.from.set_ip([192, 0, 2, 8].into());
+    assert_eq!(join(&mut b, 0, 1, |_| {}), refused, "another address");
+    b.from = own;
+    assert_eq!(b.reflector.sessions(b.now).count(), 0);
+    assert_eq!(join(&mut b, 0, 1, |_| {}), Ok(()));
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn orders_and_reports_open_once_and_only_in_their_session() {
         assert!(w.reflector.open_order(there, &m, &mut bad).is_err());
     }
     // Its report would be longer than a shorter one.
-    let shorter = &mut sealed.clone()[..ORDER_LEN - 1];
+    let mut shorter = sealed;
+    let shorter = &mut shorter[..ORDER_LEN - 1];
     let refused = w.reflector.open_order(there, &m, shorter);
     assert_eq!(refused.unwrap_err(), DropReason::Length);
     let mut host = host_with(HostLimits {

@@ -75,6 +75,14 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         self.mix = Mix::new(more, 0..=u16::MAX);
     }
 
+    /// The identifier of its requests, and so of the replies to them. A ping socket's kernel sets another, but
+    /// a raw socket hears the replies to everybody's requests.
+    #[must_use]
+    pub const fn identifier(&self) -> u16 {
+        // Any bits of a random number are one.
+        self.cookie as u16
+    }
+
     /// The next request, if its deadline has come: written into `out`.
     pub fn poll_transmit(
         &mut self,
@@ -88,9 +96,8 @@ impl<S: DerefMut<Target = [Slot]>> IcmpProber<S> {
         }
         self.slots.advance(now, rng);
         let seq = self.flight.next_seq();
-        // The identifier only matters on raw sockets, where it keeps other pings' programs quiet.
         let echo = Echo {
-            identifier: self.cookie as u16,
+            identifier: self.identifier(),
             cookie: self.cookie,
             seq,
         };

@@ -31,6 +31,8 @@ pub(crate) struct Equipped {
     pub(crate) tos: Vec<u8>,
     /// Most probes in flight.
     pub(crate) in_flight: usize,
+    /// That of its echoes; 0 where it sends none.
+    pub(crate) identifier: u16,
 }
 
 /// Describes a series (kind, size, DSCP, interval in ns), and gives its number.
@@ -43,6 +45,7 @@ pub(crate) fn prober(
     describe: &mut Describe<'_>,
     rng: &mut ChaCha12Rng,
 ) -> Option<Equipped> {
+    let mut identifier = 0;
     let (prober, tos, in_flight) = match &w.probe {
         Probe::Icmp {
             size,
@@ -67,6 +70,7 @@ pub(crate) fn prober(
             let n = slots.len();
             let mut prober = IcmpProber::new(config, now, slots, rng);
             prober.mix_sizes(&more);
+            identifier = prober.identifier();
             (Prober::Icmp(Box::new(prober)), Vec::new(), n)
         }
         Probe::Stamp(probe) => {
@@ -118,6 +122,7 @@ pub(crate) fn prober(
         prober,
         tos,
         in_flight,
+        identifier,
     })
 }
 
@@ -141,12 +146,12 @@ fn framing(to: IpAddr) -> Framing {
     }
 }
 
-/// A socket for `w`, and in words who stamps what passes it.
-pub(crate) fn socket(w: &Wanted) -> Result<(ProbeSocket, String), SocketError> {
+/// A socket for `w`, whose echoes have this identifier, and in words who stamps what passes it.
+pub(crate) fn socket(w: &Wanted, identifier: u16) -> Result<(ProbeSocket, String), SocketError> {
     let family = Family::of(&w.remote.ip());
     let builder = match &w.probe {
         Probe::Icmp { .. } if host::icmp_access(family).ping => ProbeSocket::ping(family),
-        Probe::Icmp { .. } => ProbeSocket::raw_icmp(family),
+        Probe::Icmp { .. } => ProbeSocket::raw_icmp(family, identifier),
         _ => ProbeSocket::udp(family),
     };
     let socket = Way::to(w).socket(builder).build()?;

@@ -61,6 +61,8 @@ pub(crate) enum Request {
 struct Kept {
     id: u32,
     series: Vec<SeriesIndex>,
+    /// That of its echoes; 0 where it sends none.
+    identifier: u16,
     /// The interface index its socket is bound to; `None` while it has no socket.
     open: Option<u32>,
     /// Since when, if it has one.
@@ -372,6 +374,7 @@ impl Keeper {
             let _ = self.orders.send(Order::Session(id, session));
         }
         let now = clock::now();
+        let mut identifier = 0;
         if let Probe::Service(service) = &w.probe {
             let interval_ns = service.interval_ns();
             let steps = service.steps().iter();
@@ -388,6 +391,7 @@ impl Keeper {
                 rng,
             })));
         } else if let Some(e) = equip::prober(w, now, &mut describe, &mut self.rng) {
+            identifier = e.identifier;
             let unit = Unit::new(id, w.remote, e.prober, e.tos, e.in_flight);
             self.tell(Command::Add(Box::new(unit)));
         }
@@ -396,6 +400,7 @@ impl Keeper {
             Kept {
                 id,
                 series,
+                identifier,
                 open: None,
                 opened: self.seen,
                 trouble: None,

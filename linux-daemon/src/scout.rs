@@ -423,10 +423,13 @@ fn leads_to(way: &Way, to: IpAddr) -> io::Result<bool> {
 fn answers(way: &Way, to: IpAddr) -> io::Result<bool> {
     let family = Family::of(&to);
     let ping = host::icmp_access(family).ping;
+    let cookie = getrandom::u64()?;
+    // Any bits of a random number are one.
+    let identifier = cookie as u16;
     let builder = if ping {
         ProbeSocket::ping(family)
     } else {
-        ProbeSocket::raw_icmp(family)
+        ProbeSocket::raw_icmp(family, identifier)
     };
     let socket = way.socket(builder).build().map_err(io::Error::other)?;
     let socket = UdpSocket::from(OwnedFd::from(socket));
@@ -434,11 +437,10 @@ fn answers(way: &Way, to: IpAddr) -> io::Result<bool> {
         Family::V4 => Version::V4,
         Family::V6 => Version::V6,
     };
-    let cookie = getrandom::u64()?;
     let (mut request, mut reply) = ([0; MIN_LEN], [0; 256]);
     for seq in 0..ECHOES {
         let echo = Echo {
-            identifier: cookie as u16,
+            identifier,
             cookie,
             seq,
         };

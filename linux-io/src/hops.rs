@@ -191,7 +191,7 @@ impl HopSocket {
     /// The ICMP message that was received, and how long all of it is.
     fn message<'a>(&self, entry: &Entry<'a>) -> Option<(&'a [u8], usize)> {
         let message = match (self.socket.kind, self.socket.family) {
-            (SocketKind::RawIcmp, Family::V4) => strip_ipv4_header(entry.quoted).ok()?,
+            (SocketKind::RawIcmp { .. }, Family::V4) => strip_ipv4_header(entry.quoted).ok()?,
             _ => entry.quoted,
         };
         let stripped_len = entry.quoted.len() - message.len();

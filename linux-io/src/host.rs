@@ -98,7 +98,7 @@ pub struct IcmpAccess {
 pub fn icmp_access(family: Family) -> IcmpAccess {
     IcmpAccess {
         ping: ProbeSocket::ping(family).build().is_ok(),
-        raw: ProbeSocket::raw_icmp(family).build().is_ok(),
+        raw: ProbeSocket::raw_icmp(family, 0).build().is_ok(),
     }
 }
 
@@ -118,7 +118,8 @@ pub fn echoes(family: Family, identifier: u16) -> Option<(SocketBuilder, Transpo
     if access.ping {
         Some((ProbeSocket::ping(family), echo(None)))
     } else if access.raw {
-        Some((ProbeSocket::raw_icmp(family), echo(Some(identifier))))
+        let builder = ProbeSocket::raw_icmp(family, identifier);
+        Some((builder, echo(Some(identifier))))
     } else {
         None
     }

@@ -16,6 +16,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hops;
+mod icmp_filter;
 mod options;
 mod outbox;
 #[cfg(test)]

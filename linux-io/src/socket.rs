@@ -11,9 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::card::CardClock;
 use crate::sockopt::{
     BIND_PATIENCE, RECEIVE_BUFFER, SocketError, bind_patiently, error, interface_error, set,
-    set_icmp_filter, set_receive_buffer,
+    set_receive_buffer,
 };
-use crate::sys;
+use crate::{icmp_filter, sys};
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,9 +51,13 @@ pub enum SocketKind {
     /// only answers to this socket, without IP header. Who may is set by the sysctl
     /// `net.ipv4.ping_group_range`.
     Ping,
-    /// ICMP through a raw socket, which needs `CAP_NET_RAW`. Filtered to echo replies and errors.
-    /// What is received begins with the IPv4 header on IPv4, with the ICMPv6 header on IPv6.
-    RawIcmp,
+    /// ICMP through a raw socket, which needs `CAP_NET_RAW`. What is received is echo replies with this
+    /// identifier, which all requests that are sent are to carry, and errors, whatever they are about. It
+    /// begins with the IPv4 header on IPv4, with the ICMPv6 header on IPv6.
+    RawIcmp {
+        /// See above.
+        identifier: u16,
+    },
 }
 
 /// Where transmit and receive stamps are asked for.
@@ -95,8 +99,8 @@ impl ProbeSocket {
 
     /// A raw ICMP socket; see [`SocketKind::RawIcmp`].
     #[must_use]
-    pub const fn raw_icmp(family: Family) -> SocketBuilder {
-        SocketBuilder::new(SocketKind::RawIcmp, family)
+    pub const fn raw_icmp(family: Family, identifier: u16) -> SocketBuilder {
+        SocketBuilder::new(SocketKind::RawIcmp { identifier }, family)
     }
 
     /// The address it is bound to; of a ping socket the "port" is its ICMP identifier.
@@ -304,13 +308,14 @@ impl SocketBuilder {
         let socket = self.open()?;
         let fd = socket.as_raw_fd();
         let v6 = self.family == Family::V6;
-        if v6 && self.kind != SocketKind::RawIcmp {
+        if let SocketKind::RawIcmp { identifier } = self.kind {
+            // First of all: it receives already.
+            icmp_filter::attach(fd, self.family, identifier)
+                .map_err(error("ICMP filter", "own echo replies, errors"))?;
+        } else if v6 {
             socket
                 .set_only_v6(true)
                 .map_err(error("IPV6_V6ONLY", "on"))?;
-        }
-        if self.kind == SocketKind::RawIcmp {
-            set_icmp_filter(fd, self.family).map_err(error("ICMP filter", "echo reply, errors"))?;
         }
         if let Some(name) = &self.interface {
             socket
@@ -361,7 +366,7 @@ impl SocketBuilder {
                 "ICMP echo",
                 "the sysctl net.ipv4.ping_group_range has to include this process's group",
             ),
-            SocketKind::RawIcmp => (
+            SocketKind::RawIcmp { .. } => (
                 Type::RAW,
                 icmp,
                 "raw ICMP",

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::socket::Family;
 use crate::sys;
 
 /// Why a socket could not be made, and what helps.
@@ -95,31 +94,6 @@ pub(crate) fn set_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) -> io::R
         )
     };
     sys::check(result).map(drop)
-}
-
-/// Echo replies and the errors that say what became of a request pass; everything else that the
-/// host receives does not wake us.
-pub(crate) fn set_icmp_filter(fd: RawFd, family: Family) -> io::Result<()> {
-    match family {
-        Family::V4 => {
-            // Echo reply, destination unreachable, time exceeded, parameter problem.
-            let pass = 1u32 | 1 << 3 | 1 << 11 | 1 << 12;
-            set_bytes(fd, sys::SOL_RAW, sys::ICMP_FILTER, &(!pass).to_ne_bytes())
-        }
-        Family::V6 => {
-            // A set bit blocks the type. Unreachable, too big, time exceeded, parameter problem,
-            // echo reply.
-            let mut blocked = [u32::MAX; 8];
-            for kind in [1usize, 2, 3, 4, 129] {
-                blocked[kind / 32] &= !(1 << (kind % 32));
-            }
-            let mut bytes = [0u8; 32];
-            for (place, word) in bytes.chunks_exact_mut(4).zip(blocked) {
-                place.copy_from_slice(&word.to_ne_bytes());
-            }
-            set_bytes(fd, sys::SOL_ICMPV6, sys::ICMPV6_FILTER, &bytes)
-        }
-    }
 }
 
 pub(crate) fn set_receive_buffer(socket: &Socket, bytes: usize) -> Result<(), SocketError> {

@@ -141,8 +141,8 @@ impl Echo {
     /// # Errors
     /// [`DropReason::Length`] where not even ICMP's header is there, [`DropReason::Type`],
     /// [`DropReason::Checksum`] (ICMP only: the kernel has checked ICMPv6), or [`DropReason::Unmatched`] of
-    /// a sound reply that is shorter than any of ours: a raw socket hears those of other programs and of the
-    /// walks to targets, too.
+    /// a sound reply that is shorter than any of ours: a raw socket hears those to others, too, whose requests
+    /// happen to have its identifier.
     pub fn parse_reply(version: Version, bytes: &[u8]) -> Result<Self, DropReason> {
         let head = bytes
             .first_chunk::<HEADER_LEN>()

@@ -28,7 +28,7 @@ impl Keeper {
                 self.ask(ask::Command::Open(id));
                 self.note_mended(w, trouble);
             }
-            Ok(index) => match equip::socket(w) {
+            Ok(index) => match equip::socket(w, kept.identifier) {
                 Ok((socket, stamped)) => {
                     if self.stamped.get(&w.interface) != Some(&stamped) {
                         log::info!("packets of {} are stamped {stamped}", w.interface);

@@ -39,12 +39,6 @@ impl Pings {
         remote.set_port(0);
         let family = Family::of(&remote.ip());
         let may_ping = host::icmp_access(family).ping;
-        let socket = if may_ping {
-            ProbeSocket::ping(family)
-        } else {
-            ProbeSocket::raw_icmp(family)
-        };
-        let socket = spec.path.way().socket(socket).build().ok()?;
         let config = IcmpConfig {
             series: SeriesIndex(0),
             version: if remote.is_ipv4() {
@@ -63,10 +57,17 @@ impl Pings {
             timeout_ns: TIMEOUT_NS,
         };
         let slots = vec![Slot::default(); 2 * (TIMEOUT_NS / INTERVAL_NS) as usize];
+        let prober = IcmpProber::new(config, clock::now(), slots, rng);
+        let socket = if may_ping {
+            ProbeSocket::ping(family)
+        } else {
+            ProbeSocket::raw_icmp(family, prober.identifier())
+        };
+        let socket = spec.path.way().socket(socket).build().ok()?;
         Some(Self {
             socket: engine.add_socket(socket).ok()?,
             remote,
-            prober: IcmpProber::new(config, clock::now(), slots, rng),
+            prober,
             tokens: HashMap::new(),
             probes: Probes::default(),
         })

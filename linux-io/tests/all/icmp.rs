@@ -2,7 +2,12 @@
 
 use crate::common::{all_features, engine, inside_namespace, loopback, wait_for, warm_up};
 use bufferbane_core::time::ClockSource;
+use bufferbane_linux_io::support::Features;
 use bufferbane_linux_io::{Event, Family, ProbeSocket, SocketKind};
+
+/// Identifiers of raw sockets.
+const OWN: u16 = 0x4242;
+const OTHER: u16 = 0x4243;
 
 /// An echo request with a checksum, which the kernel computes itself for all but raw IPv4.
 fn request(family: Family, identifier: u16, sequence: u16) -> [u8; 24] {
@@ -26,7 +31,8 @@ fn request(family: Family, identifier: u16, sequence: u16) -> [u8; 24] {
 fn echoes(kind: SocketKind, family: Family) {
     let build = || match kind {
         SocketKind::Ping => ProbeSocket::ping(family),
-        _ => ProbeSocket::raw_icmp(family),
+        SocketKind::RawIcmp { identifier } => ProbeSocket::raw_icmp(family, identifier),
+        SocketKind::Udp => unreachable!("no echoes"),
     };
     for features in all_features() {
         let mut e = engine(features);
@@ -36,7 +42,7 @@ fn echoes(kind: SocketKind, family: Family) {
         let to = std::net::SocketAddr::new(loopback(family), 0);
         for sequence in 0..20u16 {
             let key = 1000 + u32::from(sequence);
-            e.send(id, to, &request(family, 0x4242, sequence), key)
+            e.send(id, to, &request(family, OWN, sequence), key)
                 .unwrap();
             let (mut tx, mut rx) = (None, None);
             assert!(
@@ -45,18 +51,14 @@ fn echoes(kind: SocketKind, family: Family) {
                         Event::TxStamp { key: k, stamp, .. } if k == key => tx = Some(stamp),
                         Event::Received { meta, bytes, .. } => {
                             let message = match (kind, family) {
-                                (SocketKind::RawIcmp, Family::V4) => &bytes[20..],
+                                (SocketKind::RawIcmp { .. }, Family::V4) => &bytes[20..],
                                 _ => bytes,
                             };
                             let reply = if family == Family::V4 { 0 } else { 129 };
                             assert_eq!(message[0], reply, "only echo replies pass");
                             if message[6..8] == sequence.to_be_bytes() {
                                 let identifier = u16::from_be_bytes([message[4], message[5]]);
-                                let expected = if kind == SocketKind::Ping {
-                                    own
-                                } else {
-                                    0x4242
-                                };
+                                let expected = if kind == SocketKind::Ping { own } else { OWN };
                                 assert_eq!(identifier, expected);
                                 assert_eq!(meta.from.ip(), to.ip());
                                 assert_eq!(meta.ttl, Some(64));
@@ -80,6 +82,58 @@ fn echoes(kind: SocketKind, family: Family) {
     }
 }
 
+/// Two raw sockets beside each other, and an error that is of neither.
+fn each_hears_its_own_replies_and_every_error(family: Family) {
+    let mut e = engine(Features::ALL);
+    let to = std::net::SocketAddr::new(loopback(family), 0);
+    let sockets = [OWN, OTHER].map(|identifier| {
+        let socket = ProbeSocket::raw_icmp(family, identifier).interface("lo");
+        let id = e.add_socket(socket.build().unwrap()).unwrap();
+        (id, identifier)
+    });
+    const EACH: u16 = 5;
+    for sequence in 0..EACH {
+        for (id, identifier) in sockets {
+            let request = request(family, identifier, sequence);
+            e.send(id, to, &request, sequence.into()).unwrap();
+        }
+    }
+    // Nobody is there.
+    let udp = std::net::UdpSocket::bind((loopback(family), 0)).unwrap();
+    udp.send_to(b"?", (loopback(family), 9)).unwrap();
+    let (reply, unreachable) = match family {
+        Family::V4 => (0, 3),
+        Family::V6 => (129, 1),
+    };
+    let (mut replies, mut errors) = (Vec::new(), Vec::new());
+    let all_came = wait_for(&mut e, 2000, |_, event| {
+        if let Event::Received {
+            socket,
+            meta,
+            bytes,
+            ..
+        } = event
+        {
+            let message = &bytes[if family == Family::V4 { 20 } else { 0 }..];
+            let identifier = u16::from_be_bytes([message[4], message[5]]);
+            match message[0] {
+                kind if kind == reply => replies.push((socket, identifier)),
+                kind if kind == unreachable => errors.push(socket),
+                kind => panic!("{kind}"),
+            }
+            assert_eq!(meta.socket_drops, 0, "what is left out is not lost");
+        }
+        replies.len() >= 2 * usize::from(EACH) && errors.len() == 2
+    });
+    assert!(all_came, "{family:?} {replies:?} {errors:?}");
+    for of in sockets {
+        let own = replies.iter().filter(|r| **r == of).count();
+        assert_eq!(own, usize::from(EACH), "{family:?} {replies:?}");
+        assert!(errors.contains(&of.0), "{family:?} {errors:?}");
+    }
+    assert_eq!(replies.len(), 2 * usize::from(EACH), "{replies:?}");
+}
+
 #[test]
 fn ping_and_raw_sockets_are_answered_and_stamped() {
     // In a namespace of its own, where even who is not root may open them.
@@ -97,9 +151,10 @@ fn ping_and_raw_sockets_are_answered_and_stamped() {
     }
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
     warm_up();
-    for kind in [SocketKind::Ping, SocketKind::RawIcmp] {
-        for family in [Family::V4, Family::V6] {
+    for family in [Family::V4, Family::V6] {
+        for kind in [SocketKind::Ping, SocketKind::RawIcmp { identifier: OWN }] {
             echoes(kind, family);
         }
+        each_hears_its_own_replies_and_every_error(family);
     }
 }

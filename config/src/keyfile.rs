@@ -34,15 +34,25 @@ pub fn read(path: &Path) -> Result<PresharedKey, String> {
 /// Writes a new key file that only its owner may read; one that exists is left as it is.
 ///
 /// # Errors
-/// When the file exists or cannot be written.
+/// When the file exists or cannot be written: then there is none.
 pub fn write_new(path: &Path, key: &PresharedKey) -> std::io::Result<()> {
+    make(path, |file| {
+        file.write_all(format(key).as_bytes())?;
+        file.sync_all()
+    })
+}
+
+/// Makes a file that `fill` writes. A full disk leaves none: without a key in it, it would only take the name.
+fn make(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(format(key).as_bytes())?;
-    file.sync_all()
+    fill(&mut file).inspect_err(|_| {
+        // Why it could not be written is what is told.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 pub(crate) fn format(key: &PresharedKey) -> Zeroizing<String> {
@@ -138,8 +148,12 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(read(&path).unwrap(), key);
         assert!(write_new(&path, &key).is_err());
+        let full = dir.path().join("full.key");
+        let no_room = |_: &mut File| Err(std::io::ErrorKind::StorageFull.into());
+        assert!(make(&full, no_room).is_err());
+        assert!(!full.exists());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read(&path).unwrap_err().contains("chmod 600"));
+        assert!(read(&path).unwrap_err().contains("chmod 640"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let text = std::fs::read_to_string(&path)
             .unwrap()

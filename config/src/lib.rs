@@ -7,11 +7,13 @@
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod host;
 pub mod keyfile;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 mod secretfile;
+pub use secretfile::open_to_all;
 pub mod stampkey;
 mod value;
 
@@ -22,6 +24,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use host::{check_host, split_port};
 pub use value::{
     check_load_rate, format_duration, parse_address, parse_duration, parse_load_rate, parse_rate,
     parse_size, parse_subnet,

@@ -9,6 +9,28 @@ use std::path::Path;
 /// The longest such file, bytes, with room for remarks.
 pub(crate) const MOST_BYTES: usize = 4096;
 
+/// What is wrong with a file at `path` of this `mode` that every user may read, and what to do. The services run as a user
+/// of their own: what only root may read, they cannot.
+#[must_use]
+pub fn open_to_all(path: &Path, mode: u32) -> String {
+    let name = path.display();
+    format!(
+        "every user may read it (mode {:03o}); chmod 640 {name}, and for the service chgrp bufferbane {name}",
+        mode & 0o777
+    )
+}
+
+/// Why a file with a secret cannot be opened, and what to do; `missing` where it is not there.
+fn closed(path: &Path, e: &std::io::Error, missing: &str) -> String {
+    let name = path.display();
+    match e.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("{e}; for the service chgrp bufferbane {name}, chmod 640 {name}")
+        }
+        _ => format!("{e}; {missing}"),
+    }
+}
+
 /// Reads the text of the file at `path` into `room`, which whoever lends it wipes. `missing` says what to do where it
 /// cannot be opened.
 pub(crate) fn read<'a>(
@@ -17,17 +39,13 @@ pub(crate) fn read<'a>(
     room: &'a mut [u8; MOST_BYTES],
 ) -> Result<&'a str, String> {
     let said = |what: &dyn std::fmt::Display| format!("key file {}: {what}", path.display());
-    let mut file = File::open(path).map_err(|e| said(&format!("{e}; {missing}")))?;
+    let mut file = File::open(path).map_err(|e| said(&closed(path, &e, missing)))?;
     let meta = file.metadata().map_err(|e| said(&e))?;
     if !meta.is_file() {
         return Err(said(&"not a file"));
     }
     if meta.mode() & 0o007 != 0 {
-        return Err(said(&format!(
-            "every user may read it (mode {:03o}); chmod 600 {}",
-            meta.mode() & 0o777,
-            path.display()
-        )));
+        return Err(said(&open_to_all(path, meta.mode())));
     }
     let mut len = 0;
     loop {
@@ -44,4 +62,27 @@ pub(crate) fn read<'a>(
         )));
     }
     std::str::from_utf8(&room[..len]).map_err(|e| said(&format!("it is not text: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_files_mode_leaves_the_service_able_to_read_it() {
+        let path = Path::new("/etc/bufferbane/keys/a.key");
+        let open = open_to_all(path, 0o100_644);
+        assert_eq!(
+            open,
+            "every user may read it (mode 644); chmod 640 /etc/bufferbane/keys/a.key, and for the service chgrp \
+             bufferbane /etc/bufferbane/keys/a.key"
+        );
+        let denied = closed(path, &ErrorKind::PermissionDenied.into(), "make one");
+        assert!(
+            denied.contains("chgrp bufferbane") && !denied.contains("make one"),
+            "{denied}"
+        );
+        let missing = closed(path, &ErrorKind::NotFound.into(), "make one");
+        assert!(missing.ends_with("; make one"), "{missing}");
+    }
 }

@@ -62,7 +62,7 @@ mod tests {
         std::fs::write(&file, "ab".repeat(32)).unwrap();
         let mode = |m| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(m)).unwrap();
         mode(0o644);
-        assert!(read(&file).unwrap_err().contains("chmod 600"));
+        assert!(read(&file).unwrap_err().contains("chmod 640"));
         mode(0o600);
         assert_eq!(read(&file).unwrap().reveal(), [0xab; 32]);
         let refused = |text: String| {

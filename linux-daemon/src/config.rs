@@ -390,64 +390,6 @@ pub(crate) fn read_family(s: &Section<'_>) -> FamilyChoice {
     .unwrap_or(FamilyChoice::Auto)
 }
 
-/// A host name or address, as far as that can be told without asking anybody.
-pub(crate) fn check_host(text: &str) -> Result<String, String> {
-    let wrong = |why: &str| {
-        Err(format!(
-            "\"{text}\" is not an address or host name: {why}; write for example 9.9.9.9"
-        ))
-    };
-    if text.parse::<std::net::IpAddr>().is_ok() {
-        return Ok(text.to_owned());
-    }
-    if text.is_empty() || text.len() > 253 {
-        return wrong("too short or too long");
-    }
-    if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        return wrong("not four numbers of 0 to 255");
-    }
-    if let Some((ip, _)) = text.split_once('%')
-        && ip.parse::<std::net::Ipv6Addr>().is_ok()
-    {
-        return Err(format!(
-            "\"{text}\" names an interface; write {ip}, which is reached through each that is probed from"
-        ));
-    }
-    if text.contains(':') {
-        return wrong("not a valid IPv6 address");
-    }
-    if !text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-    {
-        return wrong("a character that names cannot have");
-    }
-    Ok(text.to_owned())
-}
-
-/// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
-pub(crate) fn split_port(text: &str, default: u16) -> Result<(&str, u16), String> {
-    let port = |p: &str| {
-        p.parse::<u16>()
-            .ok()
-            .filter(|p| *p > 0)
-            .ok_or_else(|| format!("\"{p}\" is not a port; 1 to 65535 is allowed"))
-    };
-    if let Some((host, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
-        return match rest.strip_prefix(':') {
-            Some(p) => Ok((host, port(p)?)),
-            None if rest.is_empty() => Ok((host, default)),
-            None => Err(format!(
-                "\"{rest}\" after the bracket is not a port; write [{host}]:443"
-            )),
-        };
-    }
-    match text.split_once(':') {
-        Some((host, p)) if !p.contains(':') => Ok((host, port(p)?)),
-        _ => Ok((text, default)),
-    }
-}
-
 /// How long a probe with slots of `interval_ns` waits for its answer, ns.
 #[must_use]
 pub const fn timeout_ns(interval_ns: u64) -> u64 {

@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
-use bufferbane_config::{Section, stampkey};
+use bufferbane_config::{Section, check_host, split_port, stampkey};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use bufferbane_core::schedule::MORE_SIZES;
 use bufferbane_core::stamp::Counting;
 use bufferbane_core::wire::stamp::{Format, Key, PORT, base_len};
 
 use crate::config::probed::{more, probe_sizes};
-use crate::config::{FamilyChoice, check_host, read_family, split_port};
+use crate::config::{FamilyChoice, read_family};
 
 /// A STAMP reflector that is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{check_host, split_port};
+use bufferbane_config::{check_host, split_port};
 
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use bufferbane_config::keyfile;
+use bufferbane_config::{check_host, keyfile, split_port};
 use bufferbane_core::seal::{KeyId, PresharedKey, Secret};
 
 use crate::args::Keygen as Arguments;
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
             crate::show::clean(name)
         )));
     }
+    let address = with_port(&args.address).map_err(|e| Fail::Usage(format!("--address: {e}")))?;
     let dir = std::fs::canonicalize(&args.dir)
         .map_err(|e| Fail::of(args.dir.display(), format!("{e}; make the directory first")))?;
     let path = dir.join(format!("{name}.key"));
@@ -43,6 +44,10 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
             "{} exists and is left as it is; choose another name, or remove it first",
             path.display()
         )),
+        std::io::ErrorKind::PermissionDenied => Fail::of(
+            path.display(),
+            format!("{e}; use sudo, or say with --dir where this user may write"),
+        ),
         _ => Fail::of(path.display(), e),
     })?;
     let shared = share_with_service(&dir, &path).map_err(|e| Fail::of(path.display(), e))?;
@@ -77,7 +82,7 @@ pub(crate) fn run(args: &Arguments) -> Result<(), Fail> {
         crate::show::clean(&path.display().to_string()),
         name_of_file = format_args!("{name}.key"),
         name = toml_text(name),
-        address = toml_text(&with_port(&args.address)),
+        address = toml_text(&address),
     ))
 }
 
@@ -97,18 +102,14 @@ fn share_with_service(dir: &Path, key: &Path) -> std::io::Result<bool> {
 }
 
 /// The address with the port that reflectors have unless it says otherwise.
-fn with_port(address: &str) -> String {
+fn with_port(address: &str) -> Result<String, String> {
     const PORT: u16 = 9876;
-    let bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-    let has_port = !bare_v6
-        && address
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    match (bare_v6, has_port) {
-        (true, _) => format!("[{address}]:{PORT}"),
-        (_, true) => address.to_owned(),
-        _ => format!("{address}:{PORT}"),
-    }
+    let (host, port) = split_port(address, PORT)?;
+    let host = check_host(host)?;
+    Ok(match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    })
 }
 
 /// A TOML basic string.
@@ -139,7 +140,10 @@ mod tests {
             ("2001:db8::1", "[2001:db8::1]:9876"),
             ("[2001:db8::1]:7", "[2001:db8::1]:7"),
         ] {
-            assert_eq!(with_port(typed), meant);
+            assert_eq!(with_port(typed).as_deref(), Ok(meant));
+        }
+        for wrong in ["http://h", "h:99999", "h:0", "a b", "192.0.2", ""] {
+            assert!(with_port(wrong).is_err(), "{wrong}");
         }
         assert_eq!(toml_text("a\"\\\n"), "\"a\\\"\\\\\\u000A\"");
     }

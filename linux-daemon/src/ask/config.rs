@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
 
-use bufferbane_config::Section;
+use bufferbane_config::{Section, check_host, split_port};
 use bufferbane_core::limits::MAX_INTERVAL_NS;
 use bufferbane_store::SeriesKind;
 use domain::base::Name;
 use rustls::pki_types::ServerName;
 
 use super::{dns, http};
-use crate::config::{FamilyChoice, check_host, read_family, split_port};
+use crate::config::{FamilyChoice, read_family};
 use crate::tls::Roots;
 use crate::url::Url;
 

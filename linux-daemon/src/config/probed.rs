@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use bufferbane_config::{Section, keyfile, parse_size, parse_subnet};
+use bufferbane_config::{Section, check_host, keyfile, parse_size, parse_subnet, split_port};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_core::stamp::Subnet;
@@ -13,10 +13,7 @@ use bufferbane_core::wire::load::{MIN_PREFIX_V4, MIN_PREFIX_V6};
 use bufferbane_linux_io::MAX_PAYLOAD;
 use bufferbane_linux_io::netlink::InterfaceKind;
 
-use super::{
-    DEFAULT_PORT, Place, Reflector, SECOND_NS, Stream, Target, Uplink, check_host, read_family,
-    split_port,
-};
+use super::{DEFAULT_PORT, Place, Reflector, SECOND_NS, Stream, Target, Uplink, read_family};
 use crate::scout::MODEM;
 
 pub(super) fn read_interface(s: &Section<'_>, uplinks: &mut Vec<Uplink>) {

@@ -282,23 +282,6 @@ fn the_live_page_stays_on_this_host_unless_told_otherwise() {
 }
 
 #[test]
-fn addresses_come_with_and_without_ports() {
-    assert_eq!(
-        split_port("a.example:5", DEFAULT_PORT),
-        Ok(("a.example", 5))
-    );
-    assert_eq!(
-        split_port("2001:db8::1", DEFAULT_PORT),
-        Ok(("2001:db8::1", 9876))
-    );
-    assert_eq!(
-        split_port("[2001:db8::1]:7", DEFAULT_PORT),
-        Ok(("2001:db8::1", 7))
-    );
-    assert!(split_port("h:99999", DEFAULT_PORT).is_err());
-}
-
-#[test]
 fn where_tcp_comes_from_is_an_address_or_a_bounded_prefix() {
     let dir = tempfile::tempdir().unwrap();
     let key = PresharedKey {

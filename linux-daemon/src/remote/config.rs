@@ -236,10 +236,8 @@ pub(super) fn secret(path: &Path) -> Result<String, String> {
     let name = path.display();
     let meta = std::fs::metadata(path).map_err(|e| format!("{name}: {e}"))?;
     if meta.mode() & 0o007 != 0 {
-        return Err(format!(
-            "{name}: every user may read it (mode {:03o}); chmod 600 {name}",
-            meta.mode() & 0o777
-        ));
+        let said = bufferbane_config::open_to_all(path, meta.mode());
+        return Err(format!("{name}: {said}"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
     let text = text.trim();

@@ -105,8 +105,11 @@ impl Daemon {
         });
         let targets = all("series").filter_map(|s| {
             let address = s["address"].as_str()?;
-            // A service's has a port, and may be a name.
-            let of_service = || address.parse().map(|a: SocketAddr| a.ip()).ok();
+            // A service's has a port, `/tcp` or `/udp` behind it where that is to be told, and may be a name.
+            let of_service = || {
+                let at = address.split('/').next()?;
+                at.parse().map(|a: SocketAddr| a.ip()).ok()
+            };
             Some(Target {
                 interface: word(&s["interface"]),
                 name: word(&s["target"]),
@@ -140,6 +143,18 @@ impl Daemon {
                 && interface.is_none_or(|i| t.interface == i)
         };
         self.targets.iter().filter(fits).collect()
+    }
+
+    /// How the daemon probes what is called so, where it does, but not over the family or through the interface that were
+    /// asked for.
+    fn otherwise(&self, asked: &str) -> Option<String> {
+        let known = self.called(asked, None, None);
+        let way = |t: &&Target| format!("{} through {}", t.address, t.interface);
+        let ways: Vec<String> = known.iter().map(way).collect();
+        let (asked, ways) = (show::clean(asked), show::clean(&ways.join(", ")));
+        (!known.is_empty()).then(|| {
+            format!("the daemon probes {asked} at {ways} only; name an address to walk another way")
+        })
     }
 
     /// The names that it has, to be offered.
@@ -266,6 +281,9 @@ fn unknown(
             .to_socket_addrs()
             .map_err(|e| {
                 let target = show::clean(&args.target);
+                if let Some(said) = daemon.otherwise(&args.target) {
+                    return Fail::Failed(said);
+                }
                 let names = daemon.names();
                 let names = names.map_or_else(String::new, |n| format!("; the daemon probes {n}"));
                 Fail::Failed(format!("{target} cannot be resolved: {e}{names}"))
@@ -343,6 +361,7 @@ mod tests {
                 series("eth0", "vienna", "2001:db8::1"),
                 series("wg0", "vienna", "192.0.2.1"),
                 series("eth0", "dns", "192.0.2.53:53"),
+                series("eth0", "web", "192.0.2.80:443/tcp"),
                 series("eth0", "page", "example.net"),
             ],
         }));
@@ -359,8 +378,17 @@ mod tests {
         let v6 = [own("eth0", "2001:db8::1")];
         assert_eq!(called("vienna", Some(Family::V6), None), v6);
         assert_eq!(called("dns", None, None), [own("eth0", "192.0.2.53")]);
+        assert_eq!(called("web", None, None), [own("eth0", "192.0.2.80")]);
         assert_eq!(called("page", None, None), []);
-        assert_eq!(daemon.names().as_deref(), Some("dns, vienna"));
+        assert_eq!(called("dns", Some(Family::V6), None), []);
+        assert_eq!(
+            daemon.otherwise("dns").as_deref(),
+            Some(
+                "the daemon probes dns at 192.0.2.53 through eth0 only; name an address to walk another way"
+            )
+        );
+        assert_eq!(daemon.otherwise("none"), None);
+        assert_eq!(daemon.names().as_deref(), Some("dns, vienna, web"));
         let tunnel = daemon.uplink("wg0").map(|u| (u.source, u.mark));
         assert_eq!(tunnel, Some((Some([10, 0, 0, 7].into()), Some(5))));
         // One of before there were uplinks.

@@ -11,7 +11,7 @@ use super::scene::{Anchor, Label, Scene};
 use super::text;
 use super::theme::{Rgb, Theme};
 use crate::fail::Fail;
-use crate::report::Event;
+use crate::report::{Event, Time, spells};
 use crate::show;
 use crate::when::{self, Range};
 
@@ -416,13 +416,10 @@ impl<'a> Frame<'a> {
         let theme = self.look.theme;
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
             let mut drawn = f64::MIN;
-            for e in events.iter().filter(|e| e.severity == severity) {
-                if !concerns(e, track) {
-                    continue;
-                }
-                let Some((from, to)) = extent(e, plot.range) else {
-                    continue;
-                };
+            let shown = events
+                .iter()
+                .filter(|e| e.severity == severity && concerns(e, track));
+            for (from, to) in extents(shown, plot.range) {
                 let x0 = plot.x(from).min(right - 2.0);
                 let x1 = plot.x(to).max(x0 + 2.0);
                 // Ten thousand marks in one place are one.
@@ -487,12 +484,18 @@ fn is_shown_by(e: &Event, track: &Track) -> bool {
         || named.is_none_or(|t| t.iter().any(|t| *t == track.info.target.as_str()))
 }
 
-/// When an event was within a range; `None` where it was not, or nobody knows when.
-pub(crate) fn extent(e: &Event, range: Range) -> Option<(i64, i64)> {
-    let from = e.start?.0;
-    let to = e.end.map_or(range.to_ns, |t| t.0);
-    (from < range.to_ns && to >= range.from_ns)
-        .then_some((from.max(range.from_ns), to.min(range.to_ns)))
+/// When events were within a range, in the order of the begins: of what came and went, each time.
+pub(crate) fn extents<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    range: Range,
+) -> Vec<(i64, i64)> {
+    let mut all: Vec<(i64, i64)> = events
+        .flat_map(|e| spells(e, Time(range.to_ns)))
+        .filter(|(from, to)| *from < range.to_ns && *to >= range.from_ns)
+        .map(|(from, to)| (from.max(range.from_ns), to.min(range.to_ns)))
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 /// What marks of events look like, for those there are.

@@ -6,7 +6,7 @@ use bufferbane_store::Severity;
 
 use super::axis::Scale;
 use super::data::Material;
-use super::frame::{Frame, Heading, Look, SMALL, Swatch, event_legend, extent, subtitle};
+use super::frame::{Frame, Heading, Look, SMALL, Swatch, event_legend, extents, subtitle};
 use super::scene::{Anchor, Label, Scene};
 use super::text;
 use crate::fail::Fail;
@@ -84,10 +84,9 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
         frame.scene.fill([left, y0, right, y1], theme.unmeasured);
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
             let mut drawn = f64::MIN;
-            for e in lane.events.iter().filter(|e| e.severity == severity) {
-                let Some((from, to)) = extent(e, material.range) else {
-                    continue;
-                };
+            let shown = lane.events.iter().copied();
+            let shown = shown.filter(|e| e.severity == severity);
+            for (from, to) in extents(shown, material.range) {
                 let x0 = plot.x(from).min(right - 1.5);
                 let x1 = plot.x(to).max(x0 + 1.5);
                 if x1 > drawn {
@@ -105,7 +104,7 @@ pub(crate) fn draw(material: &Material, look: &Look) -> Result<Option<Scene>, Fa
 fn lanes(material: &Material) -> Vec<Lane<'_>> {
     let mut by_name: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
     for e in &material.events {
-        if extent(e, material.range).is_none() {
+        if extents([e].into_iter(), material.range).is_empty() {
             continue;
         }
         let direction = match e.direction {
@@ -144,9 +143,13 @@ fn lanes(material: &Material) -> Vec<Lane<'_>> {
 
 /// How often and how long, at three lengths.
 fn figures(lane: &Lane<'_>, material: &Material) -> [String; 3] {
-    let lengths = lane.events.iter().filter_map(|e| extent(e, material.range));
-    let (longest, total) = lengths_of(lengths);
-    let n = plural(lane.events.len() as u64, "time", "times");
+    let lengths = extents(lane.events.iter().copied(), material.range);
+    let (longest, total) = lengths_of(lengths.into_iter());
+    let times = lane.events.iter().map(|e| {
+        let counted = e.values.get("times").and_then(serde_json::Value::as_u64);
+        counted.unwrap_or(1)
+    });
+    let n = plural(times.sum(), "time", "times");
     if longest == 0 {
         return [n.clone(), n.clone(), n];
     }

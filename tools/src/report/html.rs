@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, explore, hours, paths, verdict, words};
+use super::{cable, cover, explore, hours, paths, plug, verdict, words};
 use crate::chart::{self, Kind, Look, Material, Theme};
 use crate::fail::Fail;
 use crate::show::{clean, count, millis_or_dash, percent, stretch};
@@ -468,8 +468,8 @@ fn event(e: &Event, zone: &TimeZone) -> Vec<String> {
     let begin = e
         .start
         .map_or_else(|| "unknown".into(), |t| when::civil(t.0, zone));
-    let length = match (e.duration_ns(), e.end) {
-        (Some(ns), _) => stretch(ns),
+    let length = match (plug::lasted(e), e.end) {
+        (Some(lasted), _) => lasted,
         (None, None) => "still going on".into(),
         (None, Some(_)) => "–".into(),
     };

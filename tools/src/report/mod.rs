@@ -35,6 +35,7 @@ use jiff::tz::TimeZone;
 pub(crate) use build::{events, range_of_events, spread};
 pub(crate) use model::{Event, Time};
 pub(crate) use paths::looks;
+pub(crate) use plug::spells;
 pub(crate) use text::event_line;
 
 use crate::args::{Report as Arguments, Selection};

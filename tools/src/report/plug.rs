@@ -2,6 +2,7 @@
 
 use super::model::{Event, Report, Time};
 use super::verdict::is_outage;
+use crate::show::stretch;
 
 /// The event of an interface that went down.
 pub(super) const LINK_DOWN: &str = "link_down";
@@ -41,15 +42,18 @@ pub(super) fn unplugged(report: &Report, e: &Event) -> bool {
     covered_ns > start.0.abs_diff(end.0) / 2
 }
 
-/// From when to when it was as an event says, ns since 1970: of one that came and went, each time; `to` is the end of what
-/// lasts.
-pub(super) fn spells(e: &Event, to: Time) -> Vec<(i64, i64)> {
+/// From when to when it was as an event says, ns since 1970: of one that came and went, each time; of moments that are one
+/// event, the first and the last. `to` is the end of what lasts.
+pub(crate) fn spells(e: &Event, to: Time) -> Vec<(i64, i64)> {
     let Some(start) = e.start else {
         return Vec::new();
     };
     let end = e.end.unwrap_or(to).0;
     let Some(spells) = e.values.get("spells").and_then(|s| s.as_array()) else {
-        return vec![(start.0, end)];
+        return match e.values.contains_key("times") {
+            true => vec![(start.0, start.0), (end, end)],
+            false => vec![(start.0, end)],
+        };
     };
     let edge = |s: &serde_json::Value, n: usize| {
         let since_start = s.get(n).and_then(serde_json::Value::as_i64)?;
@@ -57,6 +61,17 @@ pub(super) fn spells(e: &Event, to: Time) -> Vec<(i64, i64)> {
     };
     let both = |s| Some((edge(s, 0)?, edge(s, 1).unwrap_or(end)));
     spells.iter().filter_map(both).collect()
+}
+
+/// How long an event lasted, in words, once it is over: *17.3 s within 6 min 27 s* of what came and went.
+pub(super) fn lasted(e: &Event) -> Option<String> {
+    let all_ns = e.duration_ns()?;
+    let each = spells(e, e.end?);
+    let sum_ns: u64 = each.iter().map(|(from, to)| to.abs_diff(*from)).sum();
+    Some(match each.len() > 1 && sum_ns > 0 {
+        true => format!("{} within {}", stretch(sum_ns), stretch(all_ns)),
+        false => stretch(all_ns),
+    })
 }
 
 /// Whether what an interface is joined to is in the house, as far as its kind says: a PPP session, say, ends at the
@@ -91,6 +106,24 @@ mod tests {
         s.interface_kind = kind.into();
         let r = report(vec![s], events);
         unplugged(&r, r.events.last().unwrap())
+    }
+
+    #[test]
+    fn what_came_and_went_lasted_as_long_as_its_spells() {
+        let s = 1_000_000_000_i64;
+        let mut e = event("reflector_lost", &[], 100, Some(170));
+        assert_eq!(lasted(&e).as_deref(), Some("70\u{a0}s"));
+        let each = serde_json::json!([[0, 10 * s], [60 * s, 70 * s]]);
+        e.values.insert("spells".into(), each);
+        assert_eq!(lasted(&e).as_deref(), Some("20\u{a0}s within 70\u{a0}s"));
+        // Moments: the first and the last are known.
+        let mut e = event("reflector_back", &[], 100, Some(170));
+        e.values.insert("times".into(), 3.into());
+        assert_eq!(
+            spells(&e, Time(0)),
+            [(100 * s, 100 * s), (170 * s, 170 * s)]
+        );
+        assert_eq!(lasted(&e).as_deref(), Some("70\u{a0}s"));
     }
 
     #[test]

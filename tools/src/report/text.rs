@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::model::{Event, Report, Series};
-use super::{cable, cover, hours, paths, words};
+use super::{cable, cover, hours, paths, plug, words};
 use crate::show::{clean, count, cut, cut_interface, millis_or_dash, percent, stretch, table};
 use crate::when;
 
@@ -256,8 +256,8 @@ fn details(s: &Series, zone: &TimeZone) -> Vec<String> {
 pub(crate) fn event_line(event: &Event, zone: &TimeZone) -> String {
     let time = |t: Option<super::model::Time>| t.map(|t| when::civil(t.0, zone));
     let start = time(event.start).unwrap_or_else(|| "at an unknown time".into());
-    let length = match (event.duration_ns(), event.end) {
-        (Some(ns), _) => format!(", {}", stretch(ns)),
+    let length = match (plug::lasted(event), event.end) {
+        (Some(lasted), _) => format!(", {lasted}"),
         (None, None) => ", still going on".into(),
         (None, Some(_)) => String::new(),
     };

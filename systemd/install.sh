@@ -153,7 +153,7 @@ for unit in "${units[@]}"; do
             echo "     install -m 0640 -g bufferbane NAME.key /etc/bufferbane/keys/"
             echo "  2. Paste the [[client]] block that it printed into /etc/bufferbane/reflector.toml"
             echo "  3. bufferbane-reflector --check"
-            echo "  4. Open UDP port 9876 in this host's firewall."
+            echo "  4. Open UDP port 9876 in this host's firewall, and TCP port 9876 too for throughput tests."
             echo "  5. systemctl enable --now bufferbane-reflector"
             ;;
     esac

@@ -240,7 +240,8 @@ fn set_congestion(fd: RawFd, name: &str) -> Result<(), SocketError> {
             Some(libc::ENOENT) => "this kernel does not have it (modprobe tcp_NAME)",
             Some(libc::EPERM) => {
                 "without CAP_NET_ADMIN it has to be in the sysctl \
-                 net.ipv4.tcp_allowed_congestion_control"
+                 net.ipv4.tcp_allowed_congestion_control: add it there, or choose one that is \
+                 (congestion in [throughput])"
             }
             _ => "",
         },

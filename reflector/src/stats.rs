@@ -289,8 +289,9 @@ fn drops_json(drops: &DropCounters) -> Value {
 #[must_use]
 pub fn to_text(status: &Value) -> String {
     let number = |v: &Value| v.as_u64().unwrap_or(0);
-    let micros = |v: &Value| match v.as_u64() {
-        Some(ns) => format!("{:.1} µs", ns as f64 / 1000.0),
+    let delay = |v: &Value| match v.as_u64() {
+        Some(ns) if ns < 1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        Some(ns) => format!("{:.1} ms", ns as f64 / 1e6),
         None => "-".to_owned(),
     };
     let list = |v: &Value| match v.as_object() {
@@ -322,9 +323,9 @@ pub fn to_text(status: &Value) -> String {
         ),
         format!(
             "residence: median {}, 99 % below {}, longest {}",
-            micros(&residence["p50"]),
-            micros(&residence["p99"]),
-            micros(&residence["max"])
+            delay(&residence["p50"]),
+            delay(&residence["p99"]),
+            delay(&residence["max"])
         ),
     ];
     let tests = &status["tests"];
@@ -432,6 +433,7 @@ mod tests {
             sessions: vec![(0, session(1)), (2, session(2)), (2, session(2))],
         };
         s.residence.add(5000);
+        s.residence.add(88_000_000);
         // The one in the middle has no key.
         let names = ["home", "shed", "office"].map(str::to_owned);
         let at = [([127, 0, 0, 1], 9876).into()];
@@ -450,6 +452,10 @@ mod tests {
         );
         assert_eq!(v["residence_ns"]["p50"], 5000);
         let text = to_text(&v);
+        assert!(
+            text.contains("median 5.0 µs") && text.contains("longest 88.0 ms"),
+            "{text}"
+        );
         assert!(
             text.contains("client home: 7 answered; dropped: replay 2"),
             "{text}"

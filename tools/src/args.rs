@@ -188,7 +188,8 @@ range_command! {
         example = "{command_name} --last 24h\n\
                    {command_name} --from yesterday --to today --format html --out report.html\n\
                    {command_name} --compare 2026-05-01..2026-05-08 2026-05-08..2026-05-15\n\
-                   {command_name} --store router.redb --also laptop.redb --format html --out both.html"
+                   {command_name} --store router.redb --also laptop.redb --format html --out both.html",
+        note = "Without --last, --from or --to: the last 24 hours."
     )]
     Report {
         /// text, html, md or json (default: by the name of --out, else text)
@@ -222,7 +223,8 @@ range_command! {
         subcommand,
         name = "chart",
         example = "{command_name} latency --last 6h --out latency.png\n\
-                   {command_name} loss --interface eth0 --format svg --theme dark > loss.svg"
+                   {command_name} loss --interface eth0 --format svg --theme dark > loss.svg",
+        note = "Without --last, --from or --to: the last 24 hours."
     )]
     Chart {
         /// latency, jitter, loss, distribution, comparison, heatmap, queue, timeline, throughput,
@@ -280,7 +282,8 @@ range_command! {
     #[argh(
         subcommand,
         name = "events",
-        example = "{command_name} --last 7d\n{command_name} --interface eth0 --json"
+        example = "{command_name} --last 7d\n{command_name} --interface eth0 --json",
+        note = "Without --last or --from all that was recorded are listed."
     )]
     Events {
         /// print JSON

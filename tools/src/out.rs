@@ -10,10 +10,24 @@ use crate::fail::Fail;
 pub(crate) fn writer(path: Option<&Path>) -> Result<Box<dyn Write>, Fail> {
     match path {
         Some(p) => {
-            let file = File::create(p).map_err(|e| Fail::of(p.display(), e))?;
+            let file = File::create(p).map_err(|e| not_made(p, &e))?;
             Ok(Box::new(BufWriter::new(file)))
         }
         None => Ok(Box::new(BufWriter::new(io::stdout().lock()))),
+    }
+}
+
+/// Why a file cannot be made, and what to do.
+fn not_made(path: &Path, e: &io::Error) -> Fail {
+    match e.kind() {
+        io::ErrorKind::NotFound => {
+            Fail::of(path.display(), format!("{e}; make the directory first"))
+        }
+        io::ErrorKind::PermissionDenied => Fail::of(
+            path.display(),
+            format!("{e}; say with --out where this user may write"),
+        ),
+        _ => Fail::of(path.display(), e),
     }
 }
 

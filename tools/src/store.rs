@@ -3,12 +3,12 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use bufferbane_store::{OpenError, Reader, Retention, Writer, WriterOptions, compact};
+use bufferbane_store::{CheckReport, OpenError, Reader, Retention, Writer, WriterOptions, compact};
 use serde_json::json;
 
 use crate::args::{StoreAction, StoreCheck, StoreCompact, StoreCopy, StorePrune};
 use crate::fail::Fail;
-use crate::show::{bytes, count, stretch};
+use crate::show::{bytes, count, plural, stretch};
 use crate::{out, source, when};
 
 /// `bbtool store`.
@@ -55,21 +55,28 @@ fn check(args: &StoreCheck) -> Result<(), Fail> {
     };
     let zone = when::zone(args.utc);
     let text = format!(
-        "{}: whole\n{} in the file\n{} series\n{} samples in {} blocks{per_sample}\n{} rollups\n\
-         {} events\n{}\n",
+        "{}: whole\n{} in the file\n{}\n{}\n",
         path.display(),
         bytes(file_bytes(path)),
-        count(report.series),
-        count(report.samples),
-        count(report.blocks),
-        count(report.rollups),
-        count(report.events),
+        held(&report, &per_sample),
         span.map_or_else(
             || "nothing recorded yet".to_owned(),
             |s| when::range_label(s.0, s.1, &zone)
         ),
     );
     out::print(&text.replace('\u{a0}', " "))
+}
+
+/// What the store holds, a line for each kind.
+fn held(report: &CheckReport, per_sample: &str) -> String {
+    format!(
+        "{} series\n{} in {}{per_sample}\n{}\n{}",
+        count(report.series),
+        plural(report.samples, "sample", "samples"),
+        plural(report.blocks, "block", "blocks"),
+        plural(report.rollups, "rollup", "rollups"),
+        plural(report.events, "event", "events"),
+    )
 }
 
 fn copy(args: &StoreCopy) -> Result<(), Fail> {
@@ -183,10 +190,16 @@ fn prune(args: &StorePrune) -> Result<(), Fail> {
             },
         }));
     }
-    out::print(&format!(
-        "removed {} blocks of samples, {} rollups of a minute, {} rollups of an hour, {} events\n",
-        gone.blocks, gone.minutes, gone.hours, gone.events
-    ))
+    out::print(
+        &format!(
+            "removed {} of samples, {} of a minute, {} of an hour, {}\n",
+            plural(gone.blocks, "block", "blocks"),
+            plural(gone.minutes, "rollup", "rollups"),
+            plural(gone.hours, "rollup", "rollups"),
+            plural(gone.events, "event", "events")
+        )
+        .replace('\u{a0}', " "),
+    )
 }
 
 /// Asks a person; without one the answer is no.
@@ -203,4 +216,22 @@ fn confirmed(question: &str) -> Result<bool, Fail> {
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_no_plural() {
+        let report = CheckReport {
+            series: 1,
+            blocks: 1,
+            samples: 205,
+            rollups: 3,
+            events: 1,
+        };
+        let said = held(&report, "").replace('\u{a0}', " ");
+        assert_eq!(said, "1 series\n205 samples in 1 block\n3 rollups\n1 event");
+    }
 }

@@ -25,7 +25,7 @@
     if (c) return c;
     c = cards[key(s)] = { box: node("article"), cells: {} };
     c.box.appendChild(node("h3", s.interface + " → " + s.target));
-    c.box.appendChild(node("p", s.kind + s.family + " to " + s.address + ", every " + (s.interval_ns / 1e6) + " ms", "how"));
+    c.box.appendChild(node("p", s.kind + s.family + " to " + s.address + ", every " + (s.interval_ns < 1e9 ? s.interval_ns / 1e6 + " ms" : s.interval_ns / 1e9 + " s"), "how"));
     var list = node("dl");
     [["rtt", "RTT"], ["up", "queue up"], ["down", "queue down"], ["lost", "lost, 1 min"], ["hour", "lost, 1 h"]].forEach(function (f) {
       var pair = node("div");

@@ -368,7 +368,8 @@ fn record(test: &LoadTest) {
 fn in_words(way: &TestWay) -> String {
     let mbit = |bps: u64| bps as f64 / 1e6;
     let ms = |ns: u64| ns as f64 / 1e6;
-    let carried = format!("{:.2} Mbit/s {:?}", mbit(way.mean_bps), way.direction);
+    let direction = way.direction.as_str();
+    let carried = format!("{:.2} Mbit/s {direction}", mbit(way.mean_bps));
     let latency = format!(
         "latency rises by {:.1} ms ({:.1} ms at the 90th percentile)",
         ms(way.delay.increase.p50),
@@ -461,7 +462,7 @@ mod tests {
         };
         way.datagrams = Some(datagrams);
         let said = in_words(&way);
-        let all = "4.90 Mbit/s Up of 5.00 Mbit/s offered, 20 of 1000 datagrams lost, latency";
+        let all = "4.90 Mbit/s up of 5.00 Mbit/s offered, 20 of 1000 datagrams lost, latency";
         assert!(said.starts_with(all) && !said.contains("grade"), "{said}");
         (datagrams.lost, datagrams.receiver_drops) = (None, 3);
         way.datagrams = Some(datagrams);

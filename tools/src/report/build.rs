@@ -396,7 +396,7 @@ pub(crate) fn events(
     Ok(events)
 }
 
-/// The last day, for commands that list what happened.
+/// The range that was asked for, or all that was recorded, for commands that list what happened.
 pub(crate) fn range_of_events(
     selection: &Selection,
     reader: &Reader,

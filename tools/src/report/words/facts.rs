@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::super::model::{Report, Series};
-use super::{MOST_NAMED, outages};
+use super::{MOST_NAMED, more_times, outages};
 use crate::show::{count, percent, plural, stretch};
 use crate::when;
 
@@ -46,7 +46,7 @@ pub(crate) fn facts(report: &Report, zone: &TimeZone) -> Vec<String> {
             .map(|g| format!("from {}", when::range_label(g.from.0, g.to.0, zone)))
             .collect();
         if gaps.len() > MOST_NAMED {
-            named.push(format!("and {} more times", gaps.len() - MOST_NAMED));
+            named.push(more_times(gaps.len() - MOST_NAMED));
         }
         facts.push(format!(
             "Nothing was recorded for {} in all: {}.",

@@ -63,6 +63,11 @@ const MOST_TESTS: usize = 12;
 /// Most names or gaps that a sentence spells out.
 const MOST_NAMED: usize = 3;
 
+/// What follows those that a sentence spells out.
+fn more_times(n: usize) -> String {
+    format!("and {}", plural(n as u64, "more time", "more times"))
+}
+
 /// The `most` worst of `events` in the order of their times, and what is to be said of the others
 /// where there are any.
 pub(crate) fn worst(events: &[Event], most: usize) -> (Vec<&Event>, Option<String>) {
@@ -203,6 +208,12 @@ mod tests {
     use super::super::model::Time;
     use super::super::testing;
     use super::*;
+
+    #[test]
+    fn one_more_is_no_plural() {
+        assert_eq!(more_times(1), "and 1\u{a0}more time");
+        assert_eq!(more_times(2), "and 2\u{a0}more times");
+    }
 
     #[test]
     fn no_verdict_says_whether_time_would_help() {

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::super::model::Report;
-use super::MOST_NAMED;
+use super::{MOST_NAMED, more_times};
 use crate::show::{delay, plural, stretch};
 use crate::when;
 
@@ -44,10 +44,7 @@ pub(crate) fn health(report: &Report, zone: &TimeZone) -> Vec<String> {
             .map(|t| format!("from {}", when::range_label(t.from.0, t.to.0, zone)))
             .collect();
         if h.own_trouble.len() > MOST_NAMED {
-            named.push(format!(
-                "and {} more times",
-                h.own_trouble.len() - MOST_NAMED
-            ));
+            named.push(more_times(h.own_trouble.len() - MOST_NAMED));
         }
         lines.push(format!(
             "For {} this host itself dropped packets or sent probes late, {}: a loss or a gap then \

@@ -35,6 +35,11 @@ pub(crate) fn run(args: &Demo) -> Result<(), Fail> {
             args.seconds
         )));
     }
+    // That the report cannot be written is said before the wait for it.
+    std::fs::create_dir_all(&args.out).map_err(|e| {
+        let said = format!("{e}; say with --out where this user may write");
+        Fail::of(args.out.display(), said)
+    })?;
     let scratch = Scratch::new()?;
     let key = random_key()?;
     let listen = reflector::Config {

@@ -134,7 +134,7 @@ fn drive(
                 && now.saturating_since(begun) > SESSION_NS)
         {
             return Err(format!(
-                "the reflector {} does not answer through {}",
+                "the reflector {} does not answer through {}; bbtool doctor says what to look at",
                 spec.path.reflector, spec.path.interface
             ));
         }

@@ -84,3 +84,20 @@ fn the_blocks_that_keygen_prints_make_a_running_pair() {
     daemon.stop();
     assert!(answered(&store) > 2, "{echoes} answers, {said}");
 }
+
+#[test]
+fn a_demo_whose_report_has_no_place_says_so_before_it_probes() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let demo = Command::new(env!("CARGO_BIN_EXE_bbtool"))
+        .arg("demo")
+        .arg("--out")
+        .arg(file.path().join("x"))
+        .output()
+        .expect("bbtool runs");
+    let said = String::from_utf8_lossy(&demo.stderr);
+    assert_eq!(demo.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("say with --out") && !said.contains("waiting"),
+        "{said}"
+    );
+}

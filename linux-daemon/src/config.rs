@@ -1,5 +1,6 @@
 //! The daemon's configuration.
 
+pub mod defaults;
 pub(crate) mod probed;
 pub mod quiet;
 mod read;

@@ -15,21 +15,12 @@ use bufferbane_linux_io::Family;
 use bufferbane_linux_io::netlink::{Interface, InterfaceKind, Route};
 use bufferbane_store::SeriesKind;
 
-use crate::ask::config::default_services;
 use crate::ask::{Service, ServicePlace, ServiceTarget};
-use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink};
+use crate::config::{Config, FamilyChoice, Place, Stream, Target, Uplink, defaults};
 use crate::scout::{Errand, Sought, Way};
 use crate::stamp::StampProbe;
 use leg::Leg;
 pub(crate) use leg::default_route;
-
-/// Well-known anycast addresses that are pinged where no target is configured.
-const ANYCAST: [(&str, &str); 4] = [
-    ("quad9", "9.9.9.9"),
-    ("cloudflare", "1.1.1.1"),
-    ("quad9-6", "2620:fe::fe"),
-    ("cloudflare-6", "2606:4700:4700::1111"),
-];
 
 /// The host as it is.
 pub(crate) struct Host<'a> {
@@ -214,7 +205,7 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
         Some(t) => (t, &config.services),
         None => {
             let named = |name: &str| config.reflectors.iter().any(|r| r.name == name);
-            defaults = (default_targets(), default_services());
+            defaults = (defaults::targets(), defaults::services());
             defaults.0.retain(|t| !named(&t.name));
             defaults.1.retain(|t| !named(&t.name));
             (&defaults.0, &defaults.1)
@@ -277,28 +268,6 @@ pub(crate) fn wanted(config: &Config, host: &Host<'_>, sources: &mut dyn Sources
         }
     }
     all.into_iter().collect()
-}
-
-/// What is pinged where the configuration says nothing of targets: the gateway, the modem and the
-/// provider's first hop where they answer, well-known addresses.
-fn default_targets() -> Vec<Target> {
-    let target = |name: &str, place| Target {
-        name: name.to_owned(),
-        place,
-        family: FamilyChoice::Auto,
-        interval_ns: 1_000_000_000,
-        size: 64,
-        more_sizes: [0; MORE_SIZES],
-    };
-    let mut targets = vec![
-        target("gateway", Place::Gateway),
-        target("modem", Place::Modem),
-        target("isp", Place::Isp),
-    ];
-    for (name, address) in ANYCAST {
-        targets.push(target(name, Place::Host(address.to_owned())));
-    }
-    targets
 }
 
 /// The names and addresses of a service: of this host's resolvers each is a target of its own, numbered

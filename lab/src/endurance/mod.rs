@@ -66,7 +66,8 @@ pub fn run(options: &Options) -> Result<(), Fail> {
     within("--days", options.days, 1..=400)?;
     let base = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     println!(
-        "{} days of what is probed without a configuration (five hosts at 1 Hz, two resolvers at 0.1 Hz){},\n\
+        "{} days of what is probed without a configuration (five hosts at 1 Hz; two resolvers at 0.1 Hz, and\n\
+         each minute over TCP and for random names){},\n\
          and a second uplink for six hours a day with two series; seed {}. The store is a file in {};\n\
          bytes are those that it writes (wchar of /proc/thread-self/io), each of the two writes of its header in a\n\
          commit as a whole block of {BLOCK}, without what the file system adds.\n",

@@ -213,6 +213,7 @@ impl<'a> Life<'a> {
         self.kept.begin_boot(boot, second, STARTED_NS);
         for p in &mut self.probed {
             p.synth.id = Some(self.writer.series(&p.synth.info));
+            p.waiting.clear();
             if p.synth.info.kind == SeriesKind::Udp {
                 p.synth.floor = Some(Box::new(FloorEstimator::default()));
             }
@@ -310,14 +311,19 @@ impl<'a> Life<'a> {
         let shift_ns = BEGIN_NS + self.boot_s * S - STARTED_NS;
         for p in &mut self.probed {
             if p.second_uplink && !second_uplink {
+                p.waiting.clear();
                 continue;
             }
             let (from, to) = (second * S, (second + 1) * S);
             for slot in from.div_ceil(p.interval_ns)..to.div_ceil(p.interval_ns) {
-                let made = p.synth.sample(slot, slot * p.interval_ns);
-                let (Some(mut sample), Some(id)) = (made, p.synth.id) else {
-                    continue;
-                };
+                p.waiting.extend(p.synth.sample(slot, slot * p.interval_ns));
+            }
+            // Nothing is known of a probe before it has left.
+            while let Some(id) = p.synth.id
+                && let Some(mut sample) = p.waiting.front().copied()
+                && sample.sent.as_nanos() - BEGIN_NS < to
+            {
+                p.waiting.pop_front();
                 let true_ns = sample.sent.as_nanos() - BEGIN_NS;
                 sample.sent = Monotonic::from_nanos(sample.sent.as_nanos() - shift_ns);
                 if vanished && p.vanishes {

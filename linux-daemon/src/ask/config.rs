@@ -25,9 +25,6 @@ const LONGEST_LOOKUP: usize = 230;
 /// More often is no measurement but a burden, ns.
 const MIN_INTERVAL_NS: u64 = 100_000_000;
 const INTERVAL_NS: u64 = 10_000_000_000;
-/// How often a resolver is asked over TCP, and for what no cache has, where nothing is configured, ns: both cost others
-/// more than a question does that is always the same.
-const SELDOM_NS: u64 = 60_000_000_000;
 /// How long a connection that is held may be silent, ns: less is a burden, and hardly a NAT remembers for longer.
 const HOLD_NS: std::ops::RangeInclusive<u64> = 1_000_000_000..=7_200_000_000_000;
 /// A server of HTTP has more work with each request, and the line too: some ten packets each way.
@@ -126,7 +123,7 @@ impl Default for Lookup {
 
 impl Service {
     /// What its series are called: one for each step, in their order.
-    pub(crate) const fn steps(&self) -> &'static [SeriesKind] {
+    pub const fn steps(&self) -> &'static [SeriesKind] {
         match self {
             Self::Dns(_) => &[SeriesKind::Dns],
             Self::Tcp { .. } => &[SeriesKind::Tcp],
@@ -139,7 +136,7 @@ impl Service {
 
     /// Where it is asked, as the series of a step say: at another port, or over another protocol, it is
     /// another series.
-    pub(crate) fn address(&self, step: SeriesKind, remote: SocketAddr) -> String {
+    pub fn address(&self, step: SeriesKind, remote: SocketAddr) -> String {
         let protocol = match (step, self) {
             (SeriesKind::Dns, Self::Dns(lookup)) if !lookup.tcp => "udp",
             (SeriesKind::Http, Self::Http(page)) if page.url.secure => "https",
@@ -150,7 +147,7 @@ impl Service {
     }
 
     /// Bytes of what is asked in a step; 0 where there is none of one size.
-    pub(crate) fn size(&self, step: SeriesKind) -> u16 {
+    pub fn size(&self, step: SeriesKind) -> u16 {
         match (step, self) {
             (SeriesKind::Dns, Self::Dns(lookup)) => dns::size(lookup),
             (SeriesKind::Http, Self::Http(page)) => http::size(page),
@@ -183,36 +180,13 @@ impl Service {
     }
 
     /// Length of a slot, ns.
-    pub(crate) const fn interval_ns(&self) -> u64 {
+    pub const fn interval_ns(&self) -> u64 {
         match self {
             Self::Dns(lookup) => lookup.interval_ns,
             Self::Tcp { interval_ns, .. } => *interval_ns,
             Self::Http(page) => page.interval_ns,
         }
     }
-}
-
-/// This host's own resolvers, asked every few seconds, and now and then over TCP and for names that no cache has: what
-/// is asked where nothing is configured.
-pub(crate) fn default_services() -> Vec<ServiceTarget> {
-    let seldom = |random, tcp| Lookup {
-        random,
-        tcp,
-        interval_ns: SELDOM_NS,
-        ..Lookup::default()
-    };
-    let all = [
-        ("resolver", Lookup::default()),
-        ("resolver-tcp", seldom(false, true)),
-        ("resolver-random", seldom(true, false)),
-    ];
-    let target = |(name, lookup): (&str, Lookup)| ServiceTarget {
-        name: name.into(),
-        place: ServicePlace::SystemByRoute,
-        family: FamilyChoice::Auto,
-        service: Service::Dns(lookup),
-    };
-    all.map(target).into()
 }
 
 /// Reads what stands beside `name` and `kind = "tcp"`.
@@ -335,7 +309,7 @@ mod tests {
             panic!()
         };
         assert_eq!(a.place, ServicePlace::System);
-        assert_eq!(a.service, default_services()[0].service);
+        assert_eq!(a.service, Service::Dns(Lookup::default()));
         assert_eq!(b.place, ServicePlace::Host("9.9.9.9".into(), 53));
         let Service::Dns(lookup) = &b.service else {
             panic!()

@@ -487,7 +487,7 @@ fn a_resolver_is_asked_by_the_interface_that_leads_to_it_unless_all_are_asked_fo
     ];
     assert_eq!(of_resolvers(&config), by_route);
     // Named by hand they are asked through every interface, and nobody else's name is taken.
-    let mut named = default_services();
+    let mut named = defaults::services();
     named.truncate(1);
     named[0].place = ServicePlace::System;
     named.push(ServiceTarget {

@@ -10,6 +10,7 @@ use bufferbaned::events_of;
 use super::super::model::Series;
 use super::super::testing;
 use super::*;
+use crate::abreast;
 
 /// Nothing is tuned on this one (docs/scenarios.md).
 const SEED: u64 = 1100;
@@ -97,8 +98,8 @@ fn first(scenario: &Scenario, watched: Watched) -> Option<Verdict> {
 
 #[test]
 fn each_line_is_judged_as_what_happened_on_it() {
-    let mut wrong = Vec::new();
-    for (name, make) in list::ALL.iter().chain(&list::MIXED) {
+    let all: Vec<_> = list::ALL.iter().chain(&list::MIXED).collect();
+    let wrong = abreast::map_heavy(&all, |(name, make)| {
         let line = scenario(*make, SEED);
         let (cause, way) = line.blame;
         let told = first(&line, watch(line.clone(), SEED));
@@ -107,9 +108,12 @@ fn each_line_is_judged_as_what_happened_on_it() {
             // What never answered is neither well nor anybody's fault.
             None => cause == Cause::Nothing && *name == "quiet_no_ipv6",
         };
-        if !is_right {
-            wrong.push(format!("{name}: {told:?} instead of {cause:?} {way:?}"));
-        }
-    }
+        Ok((!is_right).then(|| format!("{name}: {told:?} instead of {cause:?} {way:?}")))
+    });
+    let wrong: Vec<String> = wrong
+        .expect("nothing fails")
+        .into_iter()
+        .flatten()
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

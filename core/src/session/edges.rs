@@ -1,5 +1,6 @@
 //! Each limit of a reflector at its edge.
 
+mod again;
 mod knocks;
 mod records;
 

@@ -305,6 +305,19 @@ fn a_train_down_goes_to_a_proven_address_and_out_of_the_days_bytes() {
     let mut large = Exchange::new(large, 12, w.now);
     w.ask(&mut large, HOME);
     assert_eq!(large.ending(), Some(Ending::Refused(RefusedTrain::Size)));
+    // The largest is granted where there is just as much left, and not where a byte is missing.
+    let largest = Plan { count: 500, ..DOWN };
+    for (left, state) in [
+        (500 * 1452 - 1, TrainState::Refused),
+        (500 * 1452, TrainState::Sent),
+    ] {
+        while w.host.poll_car(w.now).is_some() {}
+        w.now = w.now.saturating_add(250 * MS);
+        w.bytes_left = Some(left);
+        let mut largest = Exchange::new(largest, 15, w.now);
+        assert_eq!(w.ask(&mut largest, HOME), Some(state));
+    }
+    w.bytes_left = None;
     // From elsewhere it would be more than what asked for it, to who knows whom.
     let mut moved = Exchange::new(DOWN, 11, w.now);
     assert_eq!(w.ask(&mut moved, ELSEWHERE), Some(TrainState::Refused));

@@ -344,14 +344,15 @@ where
             .min()
             .unwrap_or(SILENCE_NS);
         let patience_ns = SILENCE_NS.max(fastest.saturating_mul(3));
-        if !self.silent && now.saturating_since(self.heard_at) > patience_ns {
+        // Whoever stood still himself has asked nothing meanwhile, or not yet looked at the answers.
+        let is_unanswered = self.unanswered.knock_from().is_some_and(|at| now >= at);
+        let is_lost = is_unanswered && now.saturating_since(self.heard_at) > patience_ns;
+        if is_lost && !self.silent {
             self.silent = true;
             self.event(SessionEvent::Lost);
         }
         let Some(session) = &self.session else { return };
-        let is_due = self.silent
-            || self.wants_keys(session, now)
-            || self.unanswered.knock_from().is_some_and(|at| now >= at);
+        let is_due = self.silent || is_unanswered || self.wants_keys(session, now);
         if is_due && matches!(self.knock, Knock::Idle) {
             self.knock = Knock::Hello {
                 client_random: [0; 32],

@@ -133,6 +133,17 @@ impl Bench {
         out[..len].to_vec()
     }
 
+    /// Has it probe to no avail until it takes the reflector for lost.
+    fn unheard(&mut self, client: &mut TestClient) {
+        for _ in 0..2 {
+            self.wait(600);
+            self.next(client);
+        }
+        self.wait(1_000);
+        client.handle_timeout(self.now);
+        assert!(!client.is_answering());
+    }
+
     /// Knocks twice; both knocks.
     fn connect(&mut self, client: &mut TestClient, port: u16) -> Result<[Vec<u8>; 2], DropReason> {
         let mut said = [Vec::new(), Vec::new()];

@@ -29,8 +29,7 @@ fn records_of_streams_go_with_a_run_from_session_to_session_and_end_with_it() {
     assert_eq!(b.reflector.records_of_test(), 3);
     // New keys for the same run need no new record, also when the session before has given way.
     for round in 1..5 {
-        b.wait(1_100);
-        staying.handle_timeout(b.now);
+        b.unheard(&mut staying);
         while b.connect(&mut staying, 1).is_err() {
             b.wait(1);
         }

@@ -81,6 +81,40 @@ fn a_slow_stream_finds_a_restarted_reflector_by_its_next_probe() {
 }
 
 #[test]
+fn who_stood_still_has_not_lost_the_reflector() {
+    for interval_ms in [50, 1_000, 30_000] {
+        for (stood_ms, is_lost) in [1_500, 60_000]
+            .into_iter()
+            .flat_map(|ms| [(ms, false), (ms, true)])
+        {
+            let mut w = slow(interval_ms);
+            // Right after a probe, whose answer comes meanwhile, or is lost.
+            w.run_until(3 * interval_ms + 3_010);
+            while w.wire.is_empty() {
+                w.run_until(w.now_ms + 1);
+            }
+            assert!(w.client.is_answering());
+            w.events.clear();
+            if is_lost {
+                w.wire.clear();
+            }
+            w.now_ms += stood_ms;
+            w.run_until(w.now_ms + 3 * interval_ms + 2_000);
+            let told = [SessionEvent::Lost, SessionEvent::Back];
+            assert!(
+                w.client.is_answering() && !w.events.iter().any(|e| told.contains(e)),
+                "{interval_ms} {stood_ms} {is_lost}: {:?}",
+                w.events
+            );
+            // One that goes is missed all the same.
+            w.fate = |_| (true, true);
+            w.run_until(w.now_ms + 1_150.max(4 * interval_ms + 300));
+            assert_eq!(w.events, [SessionEvent::Lost], "{interval_ms} {stood_ms}");
+        }
+    }
+}
+
+#[test]
 fn a_single_lost_probe_of_a_slow_stream_costs_a_check_and_no_knock() {
     for (interval_ms, checks) in [(500, 0), (1_000, 0), (10_000, 1), (30_000, 1)] {
         let sent = |loses: Fate| {

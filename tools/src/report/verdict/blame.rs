@@ -21,6 +21,8 @@ const DROPPED: &str = "samples_dropped";
 const BACK: &str = "reflector_back";
 /// The class of loss that comes with load in its direction only.
 const UNDER_LOAD: &str = "loss_under_load";
+/// Of the losses of a time, what comes back at a period is all there is if it is this share of them.
+const ALL: f64 = 0.9;
 
 /// What an event is to a verdict; `None` where it says nothing of what is at fault.
 pub(super) fn sign(report: &Report, e: &Event) -> Option<Sign> {
@@ -97,6 +99,9 @@ pub(in super::super) fn blame(report: &Report, e: &Event) -> Option<Cause> {
     if is_of_full_buffer(report, e) {
         return Some(Cause::Bufferbloat);
     }
+    if is_what_comes_back(report, e) {
+        return Some(Cause::Periodic);
+    }
     let drops = report.events.iter();
     let mut drops = drops.filter(|d| sign(report, d) == Some(Sign::OwnDrops));
     let is_own = |d: &Event| {
@@ -137,6 +142,26 @@ fn is_of_full_buffer(report: &Report, e: &Event) -> bool {
             && end_of(e, report) <= end_of(d, report).saturating_add(GRAIN_NS)
     };
     is_under_load && is_of_loss(e) && report.events.iter().any(fills)
+}
+
+/// Whether it is the share that is lost by what disturbs the line at a fixed period, and by nothing else.
+fn is_what_comes_back(report: &Report, e: &Event) -> bool {
+    let brings = |d: &Event| {
+        let targets = names_of(d);
+        let strength = d.values.get("strength").and_then(Value::as_f64);
+        let lasts = |at: i64| {
+            let from = d.start.map_or(i64::MAX, |t| t.0);
+            (from.saturating_sub(GRAIN_NS)..=end_of(d, report).saturating_add(GRAIN_NS))
+                .contains(&at)
+        };
+        d.kind == Kind::PeriodicLoss.as_str()
+            && (&d.interface, d.direction) == (&e.interface, e.direction)
+            && strength.is_some_and(|share| share >= ALL)
+            && names_of(e).iter().all(|name| targets.contains(name))
+            && e.start.is_some_and(|at| lasts(at.0))
+            && lasts(end_of(e, report))
+    };
+    kind_of(e) == Some(Kind::PacketLoss) && report.events.iter().any(brings)
 }
 
 /// Whether only hosts in the house show it that nothing else is reached through.

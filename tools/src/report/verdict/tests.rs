@@ -437,6 +437,35 @@ fn connections_that_are_lost_are_told_once() {
     );
 }
 
+/// What is lost at each of its times is a share of what is sent, too.
+#[test]
+fn the_share_that_comes_back_at_a_period_is_no_second_fault() {
+    let causes = |strength: f64, loss: Event| {
+        let back = told("periodic_loss", &["oslo", "vienna"], 1000, Some(1600));
+        let events = vec![with(back, "strength", strength), loss];
+        let probed = ["oslo", "vienna", "quad9"].map(|target| to(target, 20_000, 600));
+        judged(&day(probed.into(), events)).0
+    };
+    let of = |targets: &[&str], from, to| told("packet_loss", targets, from, Some(to));
+    let periodic = Cause::Periodic.as_str();
+    assert_eq!(causes(1.0, of(&["vienna"], 997, 1603)), [periodic]);
+    for (strength, loss) in [
+        (0.8, of(&["vienna"], 1000, 1600)),
+        (1.0, of(&["quad9"], 1000, 1600)),
+        (1.0, of(&["vienna"], 900, 1600)),
+        (1.0, of(&["vienna"], 1000, 1700)),
+    ] {
+        let causes = causes(strength, loss);
+        assert!(
+            causes.len() == 2 && causes.contains(&periodic),
+            "{causes:?}"
+        );
+    }
+    let mut down = of(&["vienna"], 1000, 1600);
+    down.direction = Some(Way::Down);
+    assert_eq!(causes(1.0, down).len(), 2);
+}
+
 /// A household that fills its own buffer loses what does not fit.
 #[test]
 fn what_a_full_buffer_drops_is_no_loss_of_the_line() {

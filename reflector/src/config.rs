@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bufferbane_config::{
     Document, Mistake, Section, keyfile, parse_address, parse_rate, parse_size, parse_subnet,
 };
-use bufferbane_core::seal::PresharedKey;
+use bufferbane_core::seal::{PresharedKey, wipe_stack};
 use bufferbane_core::stamp::Subnet;
 
 use crate::stamp::{self, StampConfig};
@@ -262,20 +262,10 @@ fn read_client(s: &Section<'_>, base: &Path, others: &[Client]) -> Option<Client
              bbtool keygen makes one",
         );
     }
-    let mut keys: Vec<PresharedKey> = Vec::new();
-    for file in files {
-        match keyfile::read(&base.join(file)) {
-            Ok(k) => {
-                let used = others.iter().flat_map(|o| &o.keys).chain(&keys);
-                if used.clone().any(|u| u.id == k.id) {
-                    s.mistake(key, "the same key is there twice; every client has its own");
-                } else {
-                    keys.push(k);
-                }
-            }
-            Err(why) => s.mistake(key, why),
-        }
-    }
+    let keys = read_keys(s, key, &files, base, others);
+    // What is read of the file from here on is laid out where the keys were on the stack, and takes along what it does not
+    // write to, into memory that nobody wipes.
+    wipe_stack();
     let max_pps = s.number("max_pps", 1..=1_000_000);
     let max_rate_bps = s.parsed("max_rate", parse_rate);
     let daily_bytes = s.parsed("daily_bytes", parse_size);
@@ -304,6 +294,32 @@ fn read_tcp_prefixes(s: &Section<'_>) -> Vec<Subnet> {
         }
     });
     read.collect()
+}
+
+/// The keys in `files`, which are told to be wrong under the name `key`.
+#[inline(never)]
+fn read_keys(
+    s: &Section<'_>,
+    key: &str,
+    files: &[String],
+    base: &Path,
+    others: &[Client],
+) -> Vec<PresharedKey> {
+    let mut keys: Vec<PresharedKey> = Vec::with_capacity(files.len());
+    for file in files {
+        match keyfile::read(&base.join(file)) {
+            Ok(k) => {
+                let used = others.iter().flat_map(|o| &o.keys).chain(&keys);
+                if used.clone().any(|u| u.id == k.id) {
+                    s.mistake(key, "the same key is there twice; every client has its own");
+                } else {
+                    keys.push(k);
+                }
+            }
+            Err(why) => s.mistake(key, why),
+        }
+    }
+    keys
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bufferbane_config::{Section, check_host, keyfile, parse_size, parse_subnet, split_port};
 use bufferbane_core::limits::{MAX_DATAGRAM, MAX_INTERVAL_NS, MIN_INTERVAL_NS, MIN_PROBE_SIZE};
+use bufferbane_core::seal::wipe_stack;
 use bufferbane_core::session::client::MORE_SIZES;
 use bufferbane_core::stamp::Subnet;
 use bufferbane_core::wire::load::{MIN_PREFIX_V4, MIN_PREFIX_V6};
@@ -202,6 +203,8 @@ pub(super) fn read_reflector(
     );
     s.require("key_file", "bbtool keygen makes a key file");
     let key = s.parsed("key_file", |f| keyfile::read(&base.join(f)).map(Arc::new));
+    // What is laid out on the stack next is not all written to, and moves to memory that nobody wipes.
+    wipe_stack();
     let sizes = probe_sizes(s, UDP_SIZES);
     let first = Stream {
         dscp: s.number("dscp", 0..=63).unwrap_or(0) as u8,

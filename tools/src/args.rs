@@ -12,7 +12,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/bufferbane/control.sock";
 /// The store and the daemon that a command works on.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// The store's file, where it was named; else see [`crate::source::store_of`].
+    /// The store's file, where it was named; else that of the daemon that runs.
     pub(crate) store: Option<PathBuf>,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
